@@ -1,0 +1,262 @@
+"""The diffusion process: q, p, ancestral and DDIM steps, losses (Ho et al. 2020; Nichol & Dhariwal 2021).
+
+Symbols: x0 a clean image in [-1, 1]; z_t its noisy version (N, C, H, W); t (N,) int64 in 0 … T-1, where
+t = 0 is nearly clean; beta_t the added variance; abar_t = prod(1 - beta_s, s <= t). A network is any callable
+(z_t, t) -> (N, C or 2C, H, W).
+"""
+
+from enum import Enum, auto
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from .losses import discretized_gaussian_log_likelihood, normal_kl
+from .nn import mean_flat
+
+
+class ModelMeanType(Enum):
+    """What the network predicts."""
+
+    PREVIOUS_X = auto()
+    START_X = auto()
+    EPSILON = auto()
+
+
+class ModelVarType(Enum):
+    """Where the variance of p(z_t-1 | z_t) comes from; LEARNED_RANGE interpolates between the two fixed ones."""
+
+    LEARNED = auto()
+    FIXED_SMALL = auto()
+    FIXED_LARGE = auto()
+    LEARNED_RANGE = auto()
+
+
+class LossType(Enum):
+    """RESCALED losses weigh the variational term as a sum over all T steps would."""
+
+    MSE = auto()
+    RESCALED_MSE = auto()
+    KL = auto()
+    RESCALED_KL = auto()
+
+
+class GaussianDiffusion:
+    """The process of given betas (T,) float64. Tables are float64 arrays; results have the inputs' dtype.
+
+    rescale_timesteps: hand the network t · 1000 / T instead of t.
+    """
+
+    def __init__(self, betas, mean_type, var_type, loss_type, rescale_timesteps=False):
+        betas = np.asarray(betas, dtype=np.float64)
+        if betas.ndim != 1 or not ((betas > 0) & (betas <= 1)).all():
+            raise ValueError("betas must be one-dimensional and in (0, 1]")
+        self.betas = betas
+        self.mean_type, self.var_type, self.loss_type = mean_type, var_type, loss_type
+        self.rescale_timesteps = rescale_timesteps
+        self.num_timesteps = len(betas)
+
+        abar = self.alphas_cumprod = np.cumprod(1 - betas)
+        abar_prev = self.alphas_cumprod_prev = np.append(1.0, abar[:-1])
+        self.sqrt_alphas_cumprod = np.sqrt(abar)
+        self.sqrt_one_minus_alphas_cumprod = np.sqrt(1 - abar)
+        # q(z_t-1 | z_t, x0), Ho et al. 2020, eq. 6 and 7. Its variance is 0 at t = 0; the log takes the next one.
+        self.posterior_variance = betas * (1 - abar_prev) / (1 - abar)
+        first = self.posterior_variance[1] if self.num_timesteps > 1 else betas[0]
+        self.posterior_log_variance_clipped = np.log(np.append(first, self.posterior_variance[1:]))
+        self.posterior_mean_coef_x0 = betas * np.sqrt(abar_prev) / (1 - abar)
+        self.posterior_mean_coef_z = (1 - abar_prev) * np.sqrt(1 - betas) / (1 - abar)
+
+    # -- q: the forward process ----------------------------------------------------------------------------------
+
+    def q_mean_variance(self, x0, t):
+        """Mean, variance and log variance of q(z_t | x0), each broadcastable to x0."""
+        one_minus_abar = at(1 - self.alphas_cumprod, t, x0)
+        return at(self.sqrt_alphas_cumprod, t, x0) * x0, one_minus_abar, one_minus_abar.log()
+
+    def q_sample(self, x0, t, noise):
+        """z_t of x0 for a standard normal `noise` of its shape (Ho et al. 2020, eq. 4)."""
+        return at(self.sqrt_alphas_cumprod, t, x0) * x0 + at(self.sqrt_one_minus_alphas_cumprod, t, x0) * noise
+
+    def q_posterior_mean_variance(self, x0, z, t):
+        """Mean, variance and log variance of q(z_t-1 | z_t, x0) (Ho et al. 2020, eq. 6 and 7)."""
+        mean = at(self.posterior_mean_coef_x0, t, z) * x0 + at(self.posterior_mean_coef_z, t, z) * z
+        return mean, at(self.posterior_variance, t, z), at(self.posterior_log_variance_clipped, t, z)
+
+    # -- p: the reverse process ----------------------------------------------------------------------------------
+
+    def model_timesteps(self, t):
+        """The timesteps as the network knows them."""
+        return t.float() * (1000.0 / self.num_timesteps) if self.rescale_timesteps else t
+
+    def p_mean_variance(self, model, z, t, clip_denoised=True):
+        """One network evaluation -> dict of mean, variance, log_variance of p(z_t-1 | z_t), and pred_xstart."""
+        return self._p_from_output(model(z, self.model_timesteps(t)), z, t, clip_denoised)
+
+    def _p_from_output(self, output, z, t, clip_denoised):
+        prediction, log_variance = self._split_variance(output, z, t)
+        if self.mean_type is ModelMeanType.PREVIOUS_X:
+            mean = prediction
+            x0 = self._x0_from_previous(z, t, prediction)
+            x0 = x0.clamp(-1, 1) if clip_denoised else x0
+        else:
+            is_x0 = self.mean_type is ModelMeanType.START_X
+            x0 = prediction if is_x0 else self.x0_from_eps(z, t, prediction)
+            x0 = x0.clamp(-1, 1) if clip_denoised else x0
+            mean, _, _ = self.q_posterior_mean_variance(x0, z, t)
+        return {"mean": mean, "variance": log_variance.exp(), "log_variance": log_variance, "pred_xstart": x0}
+
+    def _split_variance(self, output, z, t):
+        """The network's output -> its prediction (N, C, H, W) and the log variance of p, broadcast to z."""
+        if self.var_type in (ModelVarType.LEARNED, ModelVarType.LEARNED_RANGE):
+            if output.shape[1] != 2 * z.shape[1]:
+                raise ValueError("a learned variance (--learn_sigma) needs twice the image's channels in the output")
+            prediction, v = output.chunk(2, dim=1)
+            if self.var_type is ModelVarType.LEARNED:
+                return prediction, v
+            # Nichol & Dhariwal 2021, eq. 15, with v in [-1, 1].
+            low = at(self.posterior_log_variance_clipped, t, z)
+            high = at(np.log(self.betas), t, z)
+            share = (v + 1) / 2
+            return prediction, share * high + (1 - share) * low
+        if self.var_type is ModelVarType.FIXED_SMALL:
+            table = self.posterior_log_variance_clipped
+        else:  # beta_t, but for the last step, where the posterior's is the better likelihood
+            table = np.log(np.append(np.exp(self.posterior_log_variance_clipped[0]), self.betas[1:]))
+        return output, at(table, t, z).expand_as(z)
+
+    def x0_from_eps(self, z, t, eps):
+        """(z - sqrt(1 - abar) · eps) / sqrt(abar)."""
+        return at(np.sqrt(1 / self.alphas_cumprod), t, z) * z - at(np.sqrt(1 / self.alphas_cumprod - 1), t, z) * eps
+
+    def eps_from_x0(self, z, t, x0):
+        """The inverse of x0_from_eps."""
+        numerator = at(np.sqrt(1 / self.alphas_cumprod), t, z) * z - x0
+        return numerator / at(np.sqrt(1 / self.alphas_cumprod - 1), t, z)
+
+    def _x0_from_previous(self, z, t, previous):
+        ratio = self.posterior_mean_coef_z / self.posterior_mean_coef_x0
+        return at(1 / self.posterior_mean_coef_x0, t, z) * previous - at(ratio, t, z) * z
+
+    # -- sampling ------------------------------------------------------------------------------------------------
+
+    def p_sample(self, model, z, t, noise, clip_denoised=True):
+        """z_t -> (z_t-1, pred_xstart): one ancestral step. noise(like) is not called where every t is 0."""
+        p = self.p_mean_variance(model, z, t, clip_denoised)
+        return p["mean"] + masked_noise(noise, z, t, torch.exp(0.5 * p["log_variance"])), p["pred_xstart"]
+
+    def ddim_sample(self, model, z, t, noise=None, clip_denoised=True, eta=0.0):
+        """z_t -> (z_t-1, pred_xstart): one DDIM step (Song et al. 2021, eq. 12); noise only for eta > 0."""
+        x0 = self.p_mean_variance(model, z, t, clip_denoised)["pred_xstart"]
+        eps = self.eps_from_x0(z, t, x0)
+        abar, abar_prev = at(self.alphas_cumprod, t, z), at(self.alphas_cumprod_prev, t, z)
+        sigma = eta * torch.sqrt((1 - abar_prev) / (1 - abar)) * torch.sqrt(1 - abar / abar_prev)
+        previous = x0 * torch.sqrt(abar_prev) + torch.sqrt(1 - abar_prev - sigma**2) * eps
+        return (previous + masked_noise(noise, z, t, sigma) if eta else previous), x0
+
+    def ddim_reverse_sample(self, model, z, t, clip_denoised=True):
+        """z_t -> (z_t+1, pred_xstart): the DDIM step with eta 0, run backwards."""
+        x0 = self.p_mean_variance(model, z, t, clip_denoised)["pred_xstart"]
+        eps = self.eps_from_x0(z, t, x0)
+        abar_next = at(np.append(self.alphas_cumprod[1:], 0.0), t, z)
+        return x0 * torch.sqrt(abar_next) + torch.sqrt(1 - abar_next) * eps, x0
+
+    def p_sample_loop(self, model, z, noise, clip_denoised=True, progress=False):
+        """Pure noise z_T-1 (N, C, H, W) -> images in [-1, 1], by T ancestral steps."""
+        return self._loop(lambda z, t: self.p_sample(model, z, t, noise, clip_denoised), z, progress)
+
+    def ddim_sample_loop(self, model, z, noise=None, clip_denoised=True, eta=0.0, progress=False):
+        """Pure noise z_T-1 (N, C, H, W) -> images in [-1, 1], by T DDIM steps."""
+        return self._loop(lambda z, t: self.ddim_sample(model, z, t, noise, clip_denoised, eta), z, progress)
+
+    @torch.no_grad()
+    def _loop(self, step, z, progress):
+        for t in tqdm(range(self.num_timesteps - 1, -1, -1), desc="sampling", unit="step", disable=not progress):
+            z, _ = step(z, self.batch_t(t, z))
+        return z
+
+    def batch_t(self, t, like):
+        """The step t for every image of `like`: (N,) int64 on its device."""
+        return torch.full((like.shape[0],), t, dtype=torch.int64, device=like.device)
+
+    # -- losses --------------------------------------------------------------------------------------------------
+
+    def training_losses(self, model, x0, t, noise):
+        """Per-image losses (N,): "loss", and of what it is the sum: "mse" and, with a learned variance, "vb"."""
+        z = self.q_sample(x0, t, noise)
+        if self.loss_type in (LossType.KL, LossType.RESCALED_KL):
+            vb = self._vb_terms_bpd(model(z, self.model_timesteps(t)), x0, z, t, clip_denoised=False)["output"]
+            return {"loss": vb * self.num_timesteps if self.loss_type is LossType.RESCALED_KL else vb}
+
+        output = model(z, self.model_timesteps(t))
+        terms = {}
+        if self.var_type in (ModelVarType.LEARNED, ModelVarType.LEARNED_RANGE):
+            # The variational term teaches the variance alone: the mean is detached (Nichol & Dhariwal 2021, §3.1).
+            prediction, v = output.chunk(2, dim=1)
+            frozen_mean = torch.cat([prediction.detach(), v], dim=1)
+            terms["vb"] = self._vb_terms_bpd(frozen_mean, x0, z, t, clip_denoised=False)["output"]
+            if self.loss_type is LossType.RESCALED_MSE:
+                terms["vb"] = terms["vb"] * (self.num_timesteps / 1000)
+        else:
+            prediction = output
+        target = {
+            ModelMeanType.PREVIOUS_X: lambda: self.q_posterior_mean_variance(x0, z, t)[0],
+            ModelMeanType.START_X: lambda: x0,
+            ModelMeanType.EPSILON: lambda: noise,
+        }[self.mean_type]()
+        terms["mse"] = mean_flat((target - prediction) ** 2)
+        terms["loss"] = terms["mse"] + terms["vb"] if "vb" in terms else terms["mse"]
+        return terms
+
+    def _vb_terms_bpd(self, model_output, x0, z, t, clip_denoised):
+        """One term of the variational bound, in bits per dimension: (N,) "output", and "pred_xstart"."""
+        true_mean, _, true_log_variance = self.q_posterior_mean_variance(x0, z, t)
+        p = self._p_from_output(model_output, z, t, clip_denoised)
+        kl = mean_flat(normal_kl(true_mean, true_log_variance, p["mean"], p["log_variance"]))
+        decoder_nll = -mean_flat(
+            discretized_gaussian_log_likelihood(x0, means=p["mean"], log_scales=0.5 * p["log_variance"])
+        )
+        return {"output": torch.where(t == 0, decoder_nll, kl) / np.log(2), "pred_xstart": p["pred_xstart"]}
+
+    def prior_bpd(self, x0):
+        """(N,) KL(q(z_T-1 | x0) || N(0, 1)) in bits per dimension: what no training can lower."""
+        mean, _, log_variance = self.q_mean_variance(x0, self.batch_t(self.num_timesteps - 1, x0))
+        return mean_flat(normal_kl(mean, log_variance, torch.zeros_like(mean), torch.zeros_like(mean))) / np.log(2)
+
+    @torch.no_grad()
+    def calc_bpd_loop(self, model, x0, noise, clip_denoised=True, progress=False):
+        """The variational bound of x0 in bits per dimension, by T evaluations.
+
+        Returns total_bpd (N,), prior_bpd (N,) and, by step (N, T) with t = 0 first: vb, xstart_mse, mse.
+        """
+        vb, xstart_mse, mse = [], [], []
+        for step in tqdm(range(self.num_timesteps), desc="bound", unit="step", disable=not progress):
+            t = self.batch_t(step, x0)
+            eps = noise(x0)
+            z = self.q_sample(x0, t, eps)
+            terms = self._vb_terms_bpd(model(z, self.model_timesteps(t)), x0, z, t, clip_denoised)
+            vb.append(terms["output"])
+            xstart_mse.append(mean_flat((terms["pred_xstart"] - x0) ** 2))
+            mse.append(mean_flat((self.eps_from_x0(z, t, terms["pred_xstart"]) - eps) ** 2))
+        vb, prior = torch.stack(vb, dim=1), self.prior_bpd(x0)
+        return {
+            "total_bpd": vb.sum(1) + prior,
+            "prior_bpd": prior,
+            "vb": vb,
+            "xstart_mse": torch.stack(xstart_mse, dim=1),
+            "mse": torch.stack(mse, dim=1),
+        }
+
+
+def masked_noise(noise, z, t, sigma):
+    """sigma · noise(z), zero for the images whose t is 0; there, and only there, noise is not asked for."""
+    moving = t > 0
+    if not moving.any():
+        return torch.zeros_like(z)
+    return moving.to(z.dtype).reshape(-1, *[1] * (z.dim() - 1)) * sigma * noise(z)
+
+
+def at(table, t, like):
+    """The float64 table's entries at t, as (N, 1, 1, 1) of like's dtype and device."""
+    values = torch.from_numpy(table).to(device=t.device)[t].to(like.dtype)
+    return values.reshape(-1, *[1] * (like.dim() - 1))

@@ -1,0 +1,40 @@
+"""The few layers that the UNet needs and torch does not name."""
+
+import math
+
+import torch
+from torch import nn
+
+
+class GroupNorm32(nn.GroupNorm):
+    """GroupNorm over 32 groups, computed in float32 whatever the input's precision."""
+
+    def __init__(self, channels):
+        super().__init__(32, channels)
+
+    def forward(self, x):
+        return super().forward(x.float()).to(x.dtype)
+
+
+def zeroed(module):
+    """Sets every parameter of `module` to zero, so that a residual branch begins as the identity."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+def mean_flat(x):
+    """(N, ...) -> (N,): the mean over everything but the batch."""
+    return x.flatten(1).mean(1)
+
+
+def timestep_embedding(timesteps, dim, max_period=10000):
+    """(N,) timesteps, fractional ones too -> (N, dim) float32: cosines, then sines.
+
+    The frequencies fall geometrically from 1 to 1 / max_period (Vaswani et al. 2017, section 3.5).
+    """
+    half = dim // 2
+    frequencies = torch.exp(-math.log(max_period) * torch.arange(half, dtype=torch.float32) / half)
+    angles = timesteps[:, None].float() * frequencies.to(timesteps.device)
+    embedding = torch.cat([torch.cos(angles), torch.sin(angles)], dim=1)
+    return nn.functional.pad(embedding, (0, dim % 2))

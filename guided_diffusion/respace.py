@@ -1,0 +1,58 @@
+"""A diffusion on a subset of its timesteps, so that sampling takes fewer of them (Nichol & Dhariwal 2021, §4)."""
+
+import numpy as np
+import torch
+
+from .gaussian_diffusion import GaussianDiffusion
+
+
+def space_timesteps(num_timesteps, sections):
+    """Which of 0 … num_timesteps-1 to keep -> a sorted list.
+
+    sections: "ddimN", every k-th step for the k that gives exactly N (Song et al. 2021); or counts such as
+    "25" or "10,15,20": the steps are cut in as many equal sections, and that many, evenly spaced, kept in each.
+    Raises ValueError, naming --timestep_respacing, where that cannot be.
+    """
+    flag = f"--timestep_respacing {sections}"
+    try:
+        if isinstance(sections, str) and sections.startswith("ddim"):
+            return _strided(num_timesteps, int(sections[4:]), flag)
+        counts = [int(part) for part in sections.split(",")] if isinstance(sections, str) else list(sections)
+    except ValueError as error:
+        if flag in str(error):
+            raise
+        raise ValueError(f"{flag} is not a count, counts separated by commas, or ddimN") from None
+
+    kept, start = [], 0
+    for i, count in enumerate(counts):
+        size = num_timesteps // len(counts) + (i < num_timesteps % len(counts))
+        if not 1 <= count <= size:
+            raise ValueError(f"{flag}: {count} steps cannot be kept of a section of {size}")
+        stride = (size - 1) / (count - 1) if count > 1 else 1
+        kept += [start + round(stride * k) for k in range(count)]
+        start += size
+    return sorted(set(kept))
+
+
+def _strided(num_timesteps, count, flag):
+    for stride in range(1, num_timesteps):
+        if len(range(0, num_timesteps, stride)) == count:
+            return list(range(0, num_timesteps, stride))
+    raise ValueError(f"{flag}: no whole stride through {num_timesteps} steps keeps exactly {count}")
+
+
+class SpacedDiffusion(GaussianDiffusion):
+    """The process of betas (T,) seen only at `use_timesteps`: same abar there, fewer steps.
+
+    timestep_map[i] is the original step of the i-th kept one; the network is given original steps.
+    """
+
+    def __init__(self, betas, use_timesteps, mean_type, var_type, loss_type, rescale_timesteps=False):
+        self.timestep_map = np.array(sorted(use_timesteps), dtype=np.int64)
+        self.original_num_steps = len(betas)
+        abar = np.cumprod(1 - np.asarray(betas, dtype=np.float64))[self.timestep_map]
+        super().__init__(1 - abar / np.append(1.0, abar[:-1]), mean_type, var_type, loss_type, rescale_timesteps)
+
+    def model_timesteps(self, t):
+        original = torch.from_numpy(self.timestep_map).to(t.device)[t]
+        return original.float() * (1000.0 / self.original_num_steps) if self.rescale_timesteps else original

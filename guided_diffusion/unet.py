@@ -1,0 +1,262 @@
+"""The UNet of Dhariwal & Nichol 2021 (section 3), with the state-dict names of OpenAI's checkpoints."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from .nn import GroupNorm32, timestep_embedding, zeroed
+
+
+class UNetModel(nn.Module):
+    """Predicts the noise, and with learn_sigma the variance, of a noisy image.
+
+    forward: x (N, in_channels, H, W) float32; timesteps (N,) in the units of the full schedule;
+    y (N,) integer classes, or (N, num_classes) multi-hot labels where `multiclass`
+    -> (N, out_channels, H, W) float32.
+
+    attention_resolutions: the downsampling factors (not sizes in pixels) at which attention is used.
+    num_heads_upsample: heads on the way up, num_heads where it is -1.
+    num_head_channels: channels of a head; where it is not -1 the number of heads follows from it.
+    """
+
+    def __init__(
+        self,
+        in_channels=3,
+        model_channels=128,
+        out_channels=3,
+        num_res_blocks=2,
+        attention_resolutions=(8, 16),
+        dropout=0.0,
+        channel_mult=(1, 2, 4, 8),
+        num_classes=None,
+        multiclass=False,
+        use_checkpoint=False,
+        num_heads=1,
+        num_head_channels=-1,
+        num_heads_upsample=-1,
+        use_scale_shift_norm=False,
+        resblock_updown=False,
+        use_new_attention_order=False,
+    ):
+        super().__init__()
+        self.model_channels = model_channels
+        self.num_classes = num_classes
+        self.torso_dtype = torch.float32
+        embed_dim = 4 * model_channels
+
+        def res_block(channels, out_channels, **resampling):
+            return ResBlock(
+                channels, embed_dim, dropout, out_channels, use_scale_shift_norm, use_checkpoint, **resampling
+            )
+
+        def attention(channels, heads):
+            return AttentionBlock(channels, heads, num_head_channels, use_new_attention_order, use_checkpoint)
+
+        def downsample(channels):
+            return res_block(channels, channels, down=True) if resblock_updown else Downsample(channels)
+
+        def upsample(channels):
+            return res_block(channels, channels, up=True) if resblock_updown else Upsample(channels)
+
+        self.time_embed = nn.Sequential(
+            nn.Linear(model_channels, embed_dim), nn.SiLU(), nn.Linear(embed_dim, embed_dim)
+        )
+        if num_classes is not None:
+            embedding = nn.Linear if multiclass else nn.Embedding
+            self.label_emb = embedding(num_classes, embed_dim)
+
+        channels = first_channels = int(channel_mult[0] * model_channels)
+        skip_channels = [channels]
+        factor = 1
+        self.input_blocks = nn.ModuleList(
+            [TimestepSequential(nn.Conv2d(in_channels, channels, 3, padding=1))]
+        )
+        for level, mult in enumerate(channel_mult):
+            for _ in range(num_res_blocks):
+                layers = [res_block(channels, int(mult * model_channels))]
+                channels = int(mult * model_channels)
+                if factor in attention_resolutions:
+                    layers.append(attention(channels, num_heads))
+                self.input_blocks.append(TimestepSequential(*layers))
+                skip_channels.append(channels)
+            if level != len(channel_mult) - 1:
+                self.input_blocks.append(TimestepSequential(downsample(channels)))
+                skip_channels.append(channels)
+                factor *= 2
+
+        self.middle_block = TimestepSequential(
+            res_block(channels, channels), attention(channels, num_heads), res_block(channels, channels)
+        )
+
+        heads_up = num_heads if num_heads_upsample == -1 else num_heads_upsample
+        self.output_blocks = nn.ModuleList()
+        for level, mult in reversed(list(enumerate(channel_mult))):
+            for i in range(num_res_blocks + 1):
+                layers = [res_block(channels + skip_channels.pop(), int(mult * model_channels))]
+                channels = int(mult * model_channels)
+                if factor in attention_resolutions:
+                    layers.append(attention(channels, heads_up))
+                if level and i == num_res_blocks:
+                    layers.append(upsample(channels))
+                    factor //= 2
+                self.output_blocks.append(TimestepSequential(*layers))
+
+        self.out = nn.Sequential(
+            GroupNorm32(channels),
+            nn.SiLU(),
+            zeroed(nn.Conv2d(first_channels, out_channels, 3, padding=1)),
+        )
+
+    def cast_torso(self, dtype):
+        """Keeps the weights of the blocks in `dtype` (float16, bfloat16); norms, embeddings and output in float32."""
+        self.torso_dtype = dtype
+        for block in (self.input_blocks, self.middle_block, self.output_blocks):
+            for layer in block.modules():
+                if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear):
+                    layer.to(dtype)
+        return self
+
+    def forward(self, x, timesteps, y=None):
+        if (y is not None) != (self.num_classes is not None):
+            raise ValueError("labels y are given if and only if the UNet is class-conditional (--class_cond)")
+        embedding = self.time_embed(timestep_embedding(timesteps, self.model_channels))  # (N, 4C)
+        if y is not None:
+            embedding = embedding + self.label_emb(y)
+
+        h = x.to(self.torso_dtype)
+        embedding = embedding.to(self.torso_dtype)
+        skips = []
+        for block in self.input_blocks:
+            h = block(h, embedding)
+            skips.append(h)
+        h = self.middle_block(h, embedding)  # (N, mult·C, H/f, W/f)
+        for block in self.output_blocks:
+            h = block(torch.cat([h, skips.pop()], dim=1), embedding)
+        with torch.autocast(x.device.type, enabled=False):  # 8 bits of mantissa are too few for the noise itself
+            return self.out(h.to(x.dtype))  # (N, out_channels, H, W)
+
+
+class TimestepSequential(nn.Sequential):
+    """A Sequential that hands the timestep embedding to those of its layers that take one."""
+
+    def forward(self, x, embedding):
+        for layer in self:
+            x = layer(x, embedding) if isinstance(layer, ResBlock) else layer(x)
+        return x
+
+
+class Upsample(nn.Module):
+    """(N, C, H, W) -> (N, C, 2H, 2W): nearest neighbour, then a convolution."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+
+
+class Downsample(nn.Module):
+    """(N, C, H, W) -> (N, C, H/2, W/2): a convolution of stride 2."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x):
+        return self.op(x)
+
+
+class ResBlock(nn.Module):
+    """norm, SiLU, (resample,) conv; the embedding; norm, SiLU, dropout, conv; plus the skip connection.
+
+    With scale_shift_norm the embedding scales and shifts the second norm, otherwise it is added before it
+    (Dhariwal & Nichol 2021, section 3.1, "adaptive group normalisation").
+    """
+
+    def __init__(
+        self, channels, embed_dim, dropout, out_channels, scale_shift_norm, use_checkpoint, up=False, down=False
+    ):
+        super().__init__()
+        self.scale_shift_norm = scale_shift_norm
+        self.use_checkpoint = use_checkpoint
+        self.in_layers = nn.Sequential(
+            GroupNorm32(channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1)
+        )
+        self.resample = _double if up else _halve if down else nn.Identity()
+        self.emb_layers = nn.Sequential(
+            nn.SiLU(), nn.Linear(embed_dim, 2 * out_channels if scale_shift_norm else out_channels)
+        )
+        self.out_layers = nn.Sequential(
+            GroupNorm32(out_channels),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1)),
+        )
+        same = channels == out_channels
+        self.skip_connection = nn.Identity() if same else nn.Conv2d(channels, out_channels, 1)
+
+    def forward(self, x, embedding):
+        if self.use_checkpoint and torch.is_grad_enabled():
+            return checkpoint(self._forward, x, embedding, use_reentrant=False)
+        return self._forward(x, embedding)
+
+    def _forward(self, x, embedding):
+        norm, activation, conv = self.in_layers
+        h = conv(self.resample(activation(norm(x))))
+        shift_and_scale = self.emb_layers(embedding)[:, :, None, None]
+        if self.scale_shift_norm:
+            norm, *rest = self.out_layers
+            scale, shift = shift_and_scale.chunk(2, dim=1)
+            h = norm(h) * (1 + scale) + shift
+            for layer in rest:
+                h = layer(h)
+        else:
+            h = self.out_layers(h + shift_and_scale)
+        return self.skip_connection(self.resample(x)) + h
+
+
+def _double(x):
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def _halve(x):
+    return F.avg_pool2d(x, 2)
+
+
+class AttentionBlock(nn.Module):
+    """Multi-head self-attention over the pixels, added to its input. (N, C, H, W) -> the same shape."""
+
+    def __init__(self, channels, num_heads, num_head_channels, new_order, use_checkpoint):
+        super().__init__()
+        self.num_heads = num_heads if num_head_channels == -1 else channels // num_head_channels
+        if channels % self.num_heads or (num_head_channels != -1 and channels % num_head_channels):
+            raise ValueError(
+                f"attention over {channels} channels cannot be split by --num_heads {num_heads} "
+                f"--num_head_channels {num_head_channels}"
+            )
+        self.new_order = new_order
+        self.use_checkpoint = use_checkpoint
+        self.norm = GroupNorm32(channels)
+        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
+        self.proj_out = zeroed(nn.Conv1d(channels, channels, 1))
+
+    def forward(self, x):
+        if self.use_checkpoint and torch.is_grad_enabled():
+            return checkpoint(self._forward, x, use_reentrant=False)
+        return self._forward(x)
+
+    def _forward(self, x):
+        n, c, height, width = x.shape
+        pixels = x.reshape(n, c, height * width)
+        qkv = self.qkv(self.norm(pixels))  # (N, 3C, L)
+        # The order of the 3C channels: (3, heads, C/heads), or in older checkpoints (heads, 3, C/heads).
+        if self.new_order:
+            q, k, v = qkv.reshape(n, 3, self.num_heads, -1, height * width).unbind(1)
+        else:
+            q, k, v = qkv.reshape(n, self.num_heads, 3, -1, height * width).unbind(2)
+        q, k, v = (each.transpose(-1, -2) for each in (q, k, v))  # (N, heads, L, C/heads)
+        h = F.scaled_dot_product_attention(q, k, v)
+        h = h.transpose(-1, -2).reshape(n, c, height * width)
+        return (pixels + self.proj_out(h)).reshape(n, c, height, width)
