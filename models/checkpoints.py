@@ -1,0 +1,198 @@
+"""Weight files: the only code that opens one.
+
+A file may come from anywhere, so nothing in it runs, and what is not recognised is refused: every error is a
+CheckpointError, one line that names the file and what to do.
+"""
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+
+import torch
+
+from .diffusion_flags import disagreements, infer_flags
+
+# How a file of torch.save begins: a zip archive, or before PyTorch 1.6 a pickled magic number.
+ZIP_HEAD = b"PK\x03\x04"
+LEGACY_HEAD = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
+
+
+class ModelError(ValueError):
+    """A network that cannot be had as asked; the message is one line."""
+
+
+class CheckpointError(ModelError):
+    """A weight file that cannot be used; the message names it and the remedy in one line."""
+
+
+def read_weights(path):
+    """What torch.save wrote to path (tensors and plain containers only), with its tensors on the CPU.
+
+    Reads both the zip format and the one before it. Raises CheckpointError for a path without a file, an
+    empty, damaged or foreign file, and one that would run code when it is unpickled.
+    """
+    head = _read_head(path)
+    if not head.startswith((ZIP_HEAD, LEGACY_HEAD)):
+        found = "a bare pickle, which can run code and is not opened" if head[:1] == b"\x80" else "not one"
+        raise CheckpointError(f"{path} should be a PyTorch weight file, but is {found}; check the path")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} is refused: it holds more than tensors and plain values{_refused_name(error)}, "
+            "so opening it could run code; use a file of the state dict alone"
+        ) from error
+    except Exception as error:  # the reader raises nearly anything on damaged bytes
+        reason = str(error).strip().split("\n")[0].split(". ")[0] or type(error).__name__
+        raise CheckpointError(
+            f"{path} is cut short, damaged or no weight file ({reason}); copy or download it again"
+        ) from error
+
+
+def load_state(model, state, path, kind="network"):
+    """Copy a state dict, read from path, into model; names and shapes must match exactly. Returns model.
+
+    The `module.` that DistributedDataParallel puts before every name is dropped, and half-precision tensors
+    are cast to the model's dtype. Raises CheckpointError for anything but a state dict, for missing,
+    unexpected or mis-shaped tensors, and for values that are not finite; kind is what the error calls model.
+    """
+    if not _is_state_dict(state):
+        raise CheckpointError(f"{path} is {describe(state)}, not the weights of a {kind}; check the path")
+    state = without_module_prefix(state)
+    wanted = model.state_dict()
+    problems = [
+        _some("missing", [name for name in wanted if name not in state]),
+        _some("unexpected", [name for name in state if name not in wanted]),
+        _some("of another shape", [
+            f"{name}: {list(tensor.shape)} for {list(wanted[name].shape)}"
+            for name, tensor in state.items()
+            if name in wanted and tensor.shape != wanted[name].shape
+        ]),
+    ]
+    if any(problems):
+        raise CheckpointError(
+            f"{path} does not fit this {kind}: {'; '.join(filter(None, problems))}; "
+            f"it seems to be {describe(state)}: check the path and the flags"
+        )
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise CheckpointError(f"{path} has NaN or infinite values in {name}; use an earlier checkpoint")
+    model.load_state_dict(state)
+    return model
+
+
+def load_diffusion(model, path, flags):
+    """Load a diffusion UNet (OpenAI's tensor names) and hold it against the flags it is run with.
+
+    flags: the command line's model and diffusion flags, by guided-diffusion's names. Those that the file
+    carries (attach_flags), or else those that its shapes betray, must agree where they decide what is
+    computed; otherwise CheckpointError names every flag to change. Returns model in eval mode.
+    """
+    state = read_weights(path)
+    trained, verb = flags_of(state), "was trained with"
+    state = without_module_prefix(state)
+    if not _is_unet(state):
+        raise CheckpointError(
+            f"{path} is {describe(state)}, not a diffusion model; give one that the diffusion training saved"
+        )
+    if trained is None:
+        trained, verb = infer_flags(state, flags["image_size"]), "holds"
+    if wrong := disagreements(flags, trained):
+        given = ", ".join(f"--{name} is {_shell(value)}" for name, value, _ in wrong)
+        found = ", ".join(f"{name} {_shell(value)}" for name, _, value in wrong)
+        remedy = " ".join(f"--{name} {_shell(value)}" for name, _, value in wrong)
+        raise CheckpointError(f"{given}, but {path} {verb} {found}; give {remedy}")
+    return load_state(model, state, path, kind="diffusion model").eval()
+
+
+def attach_flags(state, flags):
+    """A copy of a state dict that carries flags (str -> str, int, bool or float) wherever it is saved.
+
+    They lie in the dict's `_metadata`, which torch.save keeps and load_state_dict ignores: to other code the
+    file is a plain state dict.
+    """
+    tagged = OrderedDict(state)
+    metadata = getattr(state, "_metadata", {})
+    tagged._metadata = OrderedDict(metadata)
+    tagged._metadata[""] = {**metadata.get("", {}), "flags": dict(flags)}
+    return tagged
+
+
+def flags_of(state):
+    """The flags that attach_flags put into a state dict, or None."""
+    metadata = getattr(state, "_metadata", None)
+    own = metadata.get("") if isinstance(metadata, dict) else None
+    flags = own.get("flags") if isinstance(own, dict) else None
+    return dict(flags) if isinstance(flags, dict) else None
+
+
+def without_module_prefix(state):
+    """The state dict of the network inside DistributedDataParallel; any other comes back as it is."""
+    if not _is_state_dict(state) or not all(name.startswith("module.") for name in state):
+        return state
+    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+
+
+def describe(contents):
+    """What the contents of a weight file seem to be, as the object of a sentence."""
+    match contents:
+        case {"feat_extract": {"conv1_7x7_s2.weight": _}}:
+            return "the 40-attribute oracle"
+        case {"feat_extract": {"feat_extract.features.conv0.weight": _}}:
+            return "a densenet121 classifier"
+        case {"architecture": str(architecture), "state_dict": _}:
+            return f"a {architecture} classifier"
+        case {"param_groups": _}:
+            return "an optimizer's state"
+        case {"input_blocks.0.0.weight": _}:
+            return "a diffusion UNet"
+        case {"features.34.weight": _}:
+            return "a VGG19"
+        case {}:
+            kind = "a state dict" if _is_state_dict(contents) else "a dict"
+            return f"{kind} of {_first(list(contents)) or 'nothing'}"
+    return f"a {type(contents).__name__}"
+
+
+def _read_head(path):
+    """The first bytes of a file that is there, can be read and is not empty."""
+    if Path(path).is_dir():
+        raise CheckpointError(f"{path} is a directory; give the weight file inside it")
+    try:
+        with open(path, "rb") as file:
+            head = file.read(len(LEGACY_HEAD))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} does not exist; check the path, or put the file there") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+    if not head:
+        raise CheckpointError(f"{path} is empty; copy or download it again")
+    return head
+
+
+def _refused_name(error):
+    """The Python name in the unpickler's refusal, in parentheses, where it gives one."""
+    words = str(error).split()
+    return f" ({words[words.index('GLOBAL') + 1]})" if "GLOBAL" in words[:-1] else ""
+
+
+def _is_state_dict(contents):
+    return isinstance(contents, dict) and all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in contents.items()
+    )
+
+
+def _is_unet(contents):
+    return _is_state_dict(contents) and "input_blocks.0.0.weight" in contents
+
+
+def _some(what, names):
+    """`2 missing (a, b)`, with the first few names; "" without any."""
+    return f"{len(names)} {what} ({_first(names)})" if names else ""
+
+
+def _first(names, shown=3):
+    return ", ".join([*map(str, names[:shown]), *(["..."] if len(names) > shown else [])])
+
+
+def _shell(value):
+    return '""' if value == "" else str(value)

@@ -1,0 +1,199 @@
+import sys
+
+import pytest
+import torch
+import torchvision
+from reference_weights import deterministic_array, deterministic_state
+from weight_files import published, refusal, to_half
+
+from models.checkpoints import CheckpointError, ModelError
+from models.classifiers import BinaryQuestion, build_classifier, classifier_checkpoint, load_classifier
+
+ATTRIBUTES = ["Smiling", "Young", "Male"]
+IMAGES = deterministic_array("images", (8, 3, 32, 32), 0.4).clamp(-1, 1)
+
+
+def saved(path, contents):
+    torch.save(contents, path)
+    return path
+
+
+def trained(architecture, num_outputs=3):
+    network = build_classifier(architecture, num_outputs)
+    network.load_state_dict(deterministic_state(network))
+    return network
+
+
+@pytest.fixture(scope="module")
+def published_path(tmp_path_factory):
+    return saved(tmp_path_factory.mktemp("models") / "classifier.pth", published("classifier_densenet121"))
+
+
+@pytest.fixture
+def custom_module(tmp_path, monkeypatch):
+    """A module on the path whose `build` makes a linear classifier, and that leaves a trace when imported."""
+    (tmp_path / "custom_networks.py").write_text(
+        "from pathlib import Path\n"
+        "from torch import nn\n"
+        "Path(__file__).with_name('trace').touch()\n"
+        "def build(num_outputs):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, num_outputs))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "custom_networks:build", tmp_path / "trace"
+    sys.modules.pop("custom_networks", None)
+
+
+# ------------------------------------------------------------------------------------- the published file
+
+
+def test_the_published_densenet_is_torchvisions(published_path):
+    contents = published("classifier_densenet121")
+    reference = torchvision.models.densenet121()
+    reference.classifier = torch.nn.Identity()
+    trunk = contents["feat_extract"]
+    reference.load_state_dict({name.split(".", 1)[1]: tensor for name, tensor in trunk.items()})
+    reference.classifier = torch.nn.Linear(1024, 40)
+    reference.classifier.load_state_dict(contents["classifier"])
+    reference.eval()
+    classifier = load_classifier(published_path)
+    with torch.no_grad():
+        torch.testing.assert_close(classifier(IMAGES), reference(IMAGES))
+    assert classifier.architecture == "densenet121"
+    assert classifier.attributes is None and classifier.image_size is None
+
+
+def test_a_half_precision_file_computes_the_same(published_path, tmp_path):
+    half = load_classifier(saved(tmp_path / "half.pth", to_half(published("classifier_densenet121"))))
+    logits = load_classifier(published_path)(IMAGES)
+    assert (half(IMAGES) - logits).abs().max() < 0.01 * logits.std()
+
+
+def test_logits_do_not_depend_on_the_batch(published_path):
+    classifier = load_classifier(published_path)
+    alone = torch.cat([classifier(image[None]) for image in IMAGES])
+    torch.testing.assert_close(classifier(IMAGES), alone, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_reach_the_images_and_no_parameter(published_path):
+    classifier = load_classifier(published_path)
+    images = IMAGES[:1].clone().requires_grad_()
+    classifier(images).sum().backward()
+    assert images.grad.isfinite().all() and images.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in classifier.parameters())
+    assert not any(module.training for module in classifier.modules())
+
+
+def test_a_binary_question_is_one_attribute(published_path):
+    classifier = load_classifier(published_path)
+    answer = BinaryQuestion(classifier, 31)(IMAGES)
+    assert answer.shape == (8,) and torch.equal(answer, classifier(IMAGES)[:, 31])
+
+
+def test_features_are_what_the_last_layer_reads(published_path):
+    classifier = load_classifier(published_path)
+    features = classifier.features(IMAGES)
+    assert features.shape == (8, 1024)
+    assert torch.equal(classifier.network.classifier(features), classifier(IMAGES))
+    assert not classifier.network.classifier._forward_pre_hooks
+
+
+# ---------------------------------------------------------------------------------------------- our files
+
+
+@pytest.mark.parametrize("architecture", ["densenet121", "resnet18", "squeezenet1_1"])
+def test_a_saved_classifier_comes_back(tmp_path, architecture):
+    network = trained(architecture)
+    path = saved(tmp_path / "c.pt", classifier_checkpoint(network, architecture, tuple(ATTRIBUTES), 32))
+    for named in (None, architecture):
+        classifier = load_classifier(path, named)
+        assert torch.equal(classifier(IMAGES), network.eval()(IMAGES))
+        assert (classifier.attributes, classifier.image_size) == (ATTRIBUTES, 32)
+        assert classifier.architecture == architecture
+
+
+def test_our_densenet_file_is_one_of_the_authors():
+    ours = classifier_checkpoint(trained("densenet121", 40), "densenet121", ["a"] * 40, 128)
+    theirs = published("classifier_densenet121")
+    for part in ("feat_extract", "classifier"):
+        assert {name: tensor.shape for name, tensor in ours[part].items()} == {
+            name: tensor.shape for name, tensor in theirs[part].items()
+        }
+
+
+def test_a_custom_network_loads_where_the_caller_names_it(tmp_path, custom_module):
+    name, _ = custom_module
+    network = build_classifier(name, len(ATTRIBUTES))
+    path = saved(tmp_path / "c.pt", classifier_checkpoint(network, name, ATTRIBUTES, 32))
+    assert torch.equal(load_classifier(path, name)(IMAGES), network(IMAGES))
+
+
+def test_a_file_cannot_import_code(tmp_path, custom_module):
+    name, trace = custom_module
+    contents = {"architecture": name, "attributes": ATTRIBUTES, "image_size": 32, "state_dict": {}}
+    path = saved(tmp_path / "c.pt", contents)
+    assert f"{path} needs the code of {name}" in refusal(CheckpointError, load_classifier, path)
+    refusal(CheckpointError, load_classifier, path, "resnet18")
+    assert not trace.exists()
+    build_classifier(name, 1)  # the trace is live
+    assert trace.exists()
+
+
+# ---------------------------------------------------------------------------------------- what is refused
+
+
+def test_another_architecture_than_the_one_named_is_refused(published_path):
+    message = refusal(CheckpointError, load_classifier, published_path, "resnet18")
+    assert message.startswith(f"{published_path} holds a densenet121, not a resnet18")
+
+
+@pytest.mark.parametrize(
+    "contents, called",
+    [
+        ({"feat_extract": {"conv1_7x7_s2.weight": torch.ones(1)}}, "the 40-attribute oracle"),
+        ({"input_blocks.0.0.weight": torch.ones(1)}, "a diffusion UNet"),
+        ({"weight": torch.ones(1)}, "a state dict of weight"),
+        ({"architecture": "resnet18", "attributes": [], "state_dict": {}}, "a resnet18 classifier"),
+        (torch.ones(1), "a Tensor"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_other_weights_are_called_by_name(tmp_path, contents, called):
+    path = saved(tmp_path / "c.pt", contents)
+    assert refusal(CheckpointError, load_classifier, path).startswith(f"{path} is {called}, not a classifier")
+
+
+def test_a_file_with_an_unknown_architecture_is_refused(tmp_path):
+    contents = {"architecture": "resnet19", "attributes": ATTRIBUTES, "state_dict": {}}
+    message = refusal(CheckpointError, load_classifier, saved(tmp_path / "c.pt", contents))
+    assert "c.pt cannot be built" in message and "resnet18" in message
+
+
+def test_attributes_that_are_not_as_many_as_the_logits_are_refused(tmp_path):
+    faults = {"densenet121": "2 attributes for 3 outputs", "resnet18": "fc.weight: [3, "}
+    for architecture, fault in faults.items():
+        contents = classifier_checkpoint(trained(architecture), architecture, ATTRIBUTES[:2], 32)
+        assert fault in refusal(CheckpointError, load_classifier, saved(tmp_path / "c.pt", contents))
+
+
+@pytest.mark.parametrize("name", ["densenet", "fasterrcnn_resnet50_fpn", "quantized_resnet18", ""])
+def test_only_classification_networks_are_built(name):
+    assert "torchvision classification network" in refusal(ModelError, build_classifier, name, 2)
+
+
+@pytest.mark.parametrize("name", ["no_such_module:build", "math:no_such_function", ":build", "math:"])
+def test_a_custom_network_that_cannot_be_imported_is_named(name):
+    assert refusal(ModelError, build_classifier, name, 2).startswith(f"{name} cannot be imported")
+
+
+@pytest.mark.parametrize("architecture", ["googlenet", "inception_v3", "shufflenet_v2_x0_5"])
+def test_networks_return_plain_logits_when_training_too(architecture, recwarn):
+    network = build_classifier(architecture, 2).train()
+    assert network(torch.zeros(2, 3, 96, 96)).shape == (2, 2)
+    assert not recwarn
+
+
+def test_features_need_a_linear_layer(tmp_path):
+    contents = classifier_checkpoint(trained("squeezenet1_1"), "squeezenet1_1", ATTRIBUTES, 32)
+    classifier = load_classifier(saved(tmp_path / "c.pt", contents))
+    assert "squeezenet1_1" in refusal(ModelError, classifier.features, IMAGES)
