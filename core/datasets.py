@@ -1,0 +1,128 @@
+"""Labelled images to explain or to train on: CelebA, its mini-validation set, chunks of either."""
+
+import random
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch.utils.data import Dataset
+
+from guided_diffusion.script_util import UserError
+
+from .images import from_uint8, read_image
+
+CELEBA_ATTRIBUTES = tuple(
+    "5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair "
+    "Blond_Hair Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup "
+    "High_Cheekbones Male Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face Pale_Skin Pointy_Nose "
+    "Receding_Hairline Rosy_Cheeks Sideburns Smiling Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat "
+    "Wearing_Lipstick Wearing_Necklace Wearing_Necktie Young".split()
+)
+SPLITS = {"train": 0, "val": 1, "test": 2}
+
+
+class CelebA(Dataset):
+    """A split of CelebA, or of anything laid out like it. Item i: (image (3, S, S) in [-1, 1], labels (A,) 0/1).
+
+    data_dir holds img_align_celeba/ with list_attr_celeba and list_eval_partition, each as .csv or as CelebA's
+    own .txt. `attributes` are the names of its columns: CelebA's 40, or those of another domain.
+    Raises UserError naming what is missing or malformed.
+    """
+
+    def __init__(self, data_dir, split, image_size):
+        root = Path(data_dir)
+        if not root.is_dir():
+            raise UserError(f"--data_dir {data_dir} is not a folder")
+        self.image_dir = root / "img_align_celeba"
+        if not self.image_dir.is_dir():
+            raise UserError(f"--data_dir {data_dir} has no folder img_align_celeba")
+        table = _read_table(root, "list_attr_celeba")
+        partition = _read_table(root, "list_eval_partition").iloc[:, 0].reindex(table.index)
+        if not partition.isin(SPLITS.values()).all():
+            image = partition.index[~partition.isin(SPLITS.values())][0]
+            raise UserError(f"{root}/list_eval_partition puts {image} in none of 0 (train), 1 (val), 2 (test)")
+        if not table.isin((1, -1)).all(axis=None):
+            image = table.index[~table.isin((1, -1)).all(axis=1)][0]
+            raise UserError(f"{root}/list_attr_celeba holds values other than 1 and -1 for {image}")
+
+        table = table[partition == SPLITS[split]]
+        if not len(table):
+            raise UserError(f"--data_dir {data_dir} has no images in its {split} split")
+        self.image_size = image_size
+        self.attributes = tuple(table.columns)
+        self.names = list(table.index)
+        self.labels = torch.from_numpy((table.to_numpy() > 0).astype("int64"))
+
+    def __len__(self):
+        return len(self.names)
+
+    def pixels(self, i):
+        """Image i as uint8 (3, S, S)."""
+        return read_image(self.image_dir / self.names[i], self.image_size)
+
+    def __getitem__(self, i):
+        return from_uint8(self.pixels(i)), self.labels[i]
+
+
+class CelebAMV(CelebA):
+    """The mini-validation set of the authors' release: 1,000 draws, with repetition, from the validation split."""
+
+    def __init__(self, data_dir, split, image_size):
+        super().__init__(data_dir, "val", image_size)
+        chosen = sorted(random.Random(5).choices(range(len(self.names)), k=1000))
+        self.names = [self.names[i] for i in chosen]
+        self.labels = self.labels[chosen]
+
+
+DATASETS = {"CelebA": CelebA, "CelebAMV": CelebAMV}
+
+
+def make_dataset(name, data_dir, split, image_size):
+    """The dataset registered as `name`; CelebAMV is of the validation split whatever `split` says."""
+    if name not in DATASETS:
+        raise UserError(f"--dataset {name} is unknown; choose one of {', '.join(DATASETS)}")
+    return DATASETS[name](data_dir, split, image_size)
+
+
+def attribute_index(attributes, query, flag="query_label"):
+    """A name such as Smiling, or an index such as 31 -> the index; UserError names the flag."""
+    if str(query) in attributes:
+        return attributes.index(str(query))
+    try:
+        index = int(query)
+    except ValueError:
+        raise UserError(f"--{flag} {query} is not an attribute here; there are {', '.join(attributes)}") from None
+    if not 0 <= index < len(attributes):
+        raise UserError(f"--{flag} {query} is not an index of the {len(attributes)} attributes (0 is the first)")
+    return index
+
+
+def chunk_indices(n, chunk, num_chunks):
+    """The indices i of 0 … n-1 with i mod num_chunks = chunk; UserError names the flags."""
+    if num_chunks < 1:
+        raise UserError(f"--num_chunks {num_chunks} must be at least 1")
+    if not 0 <= chunk < num_chunks:
+        raise UserError(f"--chunk {chunk} must be from 0 to {num_chunks - 1} for --num_chunks {num_chunks}")
+    return range(chunk, n, num_chunks)
+
+
+def _read_table(root, stem):
+    """list_*.csv, or the .txt that CelebA ships -> a DataFrame indexed by the image's file name."""
+    csv, txt = root / f"{stem}.csv", root / f"{stem}.txt"
+    path = csv if csv.is_file() else txt
+    try:
+        if path is csv:
+            table = pd.read_csv(csv, index_col=0)
+        elif stem == "list_attr_celeba":  # a count, the names of the columns, one row an image
+            table = pd.read_csv(txt, sep=r"\s+", skiprows=1)
+        else:
+            table = pd.read_csv(txt, sep=r"\s+", header=None, index_col=0)
+    except FileNotFoundError:
+        raise UserError(f"--data_dir {root} has neither {csv.name} nor {txt.name}") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as a table ({str(error).splitlines()[0]})") from None
+    if table.index.has_duplicates:
+        raise UserError(f"{path} lists {table.index[table.index.duplicated()][0]} twice")
+    if table.shape[1] == 0 or not len(table):
+        raise UserError(f"{path} holds no rows")
+    return table

@@ -1,0 +1,55 @@
+"""The only code that goes between images in [-1, 1] and bytes."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from guided_diffusion.script_util import UserError
+
+
+def to_uint8(x):
+    """[-1, 1] float, any shape -> uint8, rounded; what lies outside is clipped."""
+    return ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def from_uint8(pixels):
+    """uint8 -> float32 in [-1, 1]; the inverse of to_uint8 on bytes."""
+    return pixels.float() / 127.5 - 1
+
+
+def read_image(path, size=None):
+    """An image file -> uint8 (3, H, W); with `size`, its short side is resized to that and the centre cut out.
+
+    Raises UserError, naming the file, where it is missing or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            image = image.convert("RGB")
+    except FileNotFoundError:
+        raise UserError(f"{path} is listed but not there; restore it or remove it from the list") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as an image ({error}); restore it") from None
+    if size is not None:
+        image = centre_crop(image, size)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def centre_crop(image, size):
+    """A PIL image -> size x size: the short side resized (bilinear, antialiased), the centre kept."""
+    short = min(image.size)
+    width, height = (size * side // short for side in image.size)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return image.crop((left, top, left + size, top + size))
+
+
+def write_png(path, pixels):
+    """uint8 (3, H, W) or (H, W) -> a PNG file, written aside and renamed, so that it is whole or absent."""
+    array = pixels.cpu().numpy()
+    image = Image.fromarray(array.transpose(1, 2, 0) if array.ndim == 3 else array)
+    aside = Path(f"{path}.part")
+    image.save(aside, format="PNG")
+    os.replace(aside, path)

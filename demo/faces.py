@@ -1,0 +1,204 @@
+"""A synthetic CelebA: drawn portraits with CelebA's layout, files and 40 attributes.
+
+    python -m demo.faces --data_dir DIR --train 12000 --val 1000 --test 1000
+
+Image k of a split depends on (seed, split, k) only, and every face has a known true counterfactual:
+
+    attributes, nuisance = face_of(seed=0, split="test", k=7)
+    render(attributes | {"Smiling": not attributes["Smiling"]}, nuisance)
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from multiprocessing import Pool
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from core.datasets import CELEBA_ATTRIBUTES, SPLITS
+from demo.portrait import draw_portrait
+from guided_diffusion.script_util import UserError, run_script
+
+VISIBLE_ATTRIBUTES = tuple(name for name in CELEBA_ATTRIBUTES if name not in ("Attractive", "Blurry"))
+JPEG_QUALITY = 95
+
+
+def render(attributes: Mapping[str, bool], seed: int) -> Image.Image:
+    """The portrait of these attributes and this nuisance seed: an RGB image of 178 × 218, always the same.
+
+    attributes: names of CELEBA_ATTRIBUTES to True or False (or 1, 0); a name left out is False. Any
+    combination can be drawn; where two exclude each other, Bald goes before all other hair, and the first
+    of black, blond, brown, grey is the colour. `Attractive` and `Blurry` are accepted and show nothing.
+    seed: a non-negative integer, for everything that no attribute decides.
+    Raises ValueError for an unknown name, another value, or a negative seed.
+    """
+    for name, value in attributes.items():
+        if name not in CELEBA_ATTRIBUTES:
+            raise ValueError(f"render: {name!r} is no CelebA attribute; see core.datasets.CELEBA_ATTRIBUTES")
+        if value not in (True, False):
+            raise ValueError(f"render: {name} is {value!r}; give True or False")
+    if seed < 0:
+        raise ValueError(f"render: the seed is {seed}; give an integer of at least 0")
+    return draw_portrait(frozenset(name for name, value in attributes.items() if value), seed)
+
+
+def sample_attributes(rng: np.random.Generator) -> dict[str, bool]:
+    """One person: all 40 names to bool, correlated much as in CelebA, and never contradictory."""
+    has = dict.fromkeys(CELEBA_ATTRIBUTES, False)
+
+    def draw(name: str, probability: float) -> bool:
+        has[name] = bool(rng.random() < probability)
+        return has[name]
+
+    male = draw("Male", 0.44)
+    young = draw("Young", 0.70)
+    smiling = draw("Smiling", 0.47 if male else 0.53)
+
+    draw("High_Cheekbones", (0.62 if smiling else 0.22) - (0.08 if male else 0))
+    draw("Mouth_Slightly_Open", 0.64 if smiling else 0.30)
+    draw("Rosy_Cheeks", (0.06 if male else 0.18) + (0.08 if smiling else 0))
+    draw("Narrow_Eyes", 0.20 if smiling else 0.14)
+    draw("Double_Chin", (0.06 if young else 0.20) + (0.03 if smiling else 0))
+    draw("Bags_Under_Eyes", (0.10 if young else 0.40) + (0.08 if male else 0))
+    draw("Eyeglasses", (0.10 if young else 0.25) + (0.05 if male else 0))
+    draw("Chubby", (0.08 if young else 0.20) + (0.05 if male else 0))
+    draw("Oval_Face", 0 if has["Chubby"] else (0.24 if male else 0.36))
+    draw("Pale_Skin", 0.09 if male else 0.14)
+    draw("Big_Nose", (0.28 if male else 0.12) + (0 if young else 0.10))
+    draw("Pointy_Nose", 0 if has["Big_Nose"] else (0.20 if male else 0.34))
+    draw("Big_Lips", 0.16 if male else 0.30)
+    draw("Arched_Eyebrows", 0.10 if male else 0.42)
+    draw("Bushy_Eyebrows", 0.28 if male else 0.09)
+
+    _draw_hair(draw, has)
+    _draw_beard(draw, has)
+
+    makeup = draw("Heavy_Makeup", 0.01 if male else (0.50 if young else 0.30))
+    draw("Wearing_Lipstick", 0.01 if male else (0.80 if makeup else 0.38))
+    draw("Wearing_Earrings", 0.02 if male else (0.42 if makeup else 0.28))
+    draw("Wearing_Necklace", 0.02 if male else 0.24)
+    draw("Wearing_Necktie", (0.22 if young else 0.34) if male else 0.01)
+    return has
+
+
+def _draw_hair(draw, has: dict[str, bool]):
+    male, young = has["Male"], has["Young"]
+    draw("Wearing_Hat", 0.10 if male else 0.06)
+    if draw("Bald", (0.08 if young else 0.20) if male else 0.0):
+        return
+    undecided = 1.0
+    shares = {"Gray_Hair": 0.01 if young else 0.42, "Black_Hair": 0.28 if young else 0.16,
+              "Brown_Hair": 0.26 if young else 0.16, "Blond_Hair": 0.10 if male else 0.24 if young else 0.12}
+    for colour, share in shares.items():
+        if draw(colour, share / undecided):
+            break
+        undecided -= share
+    if not draw("Wavy_Hair", 0.20 if male else 0.40):
+        draw("Straight_Hair", 0.32)
+    if not draw("Bangs", 0.10 if male else 0.22):
+        draw("Receding_Hairline", (0.08 if young else 0.32) if male else (0.02 if young else 0.08))
+
+
+def _draw_beard(draw, has: dict[str, bool]):
+    if draw("No_Beard", 0.58 if has["Male"] else 1.0):
+        return
+    draw("5_o_Clock_Shadow", 0.45)
+    draw("Goatee", 0.35)
+    draw("Mustache", 0.35)
+    draw("Sideburns", 0.35)
+
+
+def face_of(seed: int, split: str, k: int) -> tuple[dict[str, bool], int]:
+    """The attributes and the nuisance seed of image k of a split, whatever the size of the set."""
+    rng = np.random.default_rng([seed, SPLITS[split], k])
+    nuisance_seed = int(rng.integers(2**32))
+    return sample_attributes(rng), nuisance_seed
+
+
+def image_name(split: str, k: int) -> str:
+    return f"{split}_{k:05d}.jpg"
+
+
+def write_celeba(data_dir: str | Path, counts: Mapping[str, int], seed: int = 0, workers: int = 2):
+    """Write a synthetic CelebA: img_align_celeba/*.jpg, list_attr_celeba.csv, list_eval_partition.csv.
+
+    counts: a split of `SPLITS` to its number of images. A complete set with the same contents is left
+    alone. The csv files come last, so a set that was cut short is drawn again.
+    Raises UserError for an unknown split, a negative number, or a folder that holds another data set.
+    """
+    for split, count in counts.items():
+        if split not in SPLITS:
+            raise UserError(f"{split!r} is no split; give some of {', '.join(SPLITS)}")
+        if count < 0:
+            raise UserError(f"--{split} {count} must be at least 0")
+    if seed < 0:
+        raise UserError(f"--seed {seed} must be at least 0")
+    data_dir = Path(data_dir)
+    faces = [(split, k) for split in SPLITS for k in range(counts.get(split, 0))]
+    tables = {"list_attr_celeba.csv": _attribute_table(seed, faces),
+              "list_eval_partition.csv": _partition_table(faces)}
+    found = [name for name in tables if (data_dir / name).exists()]
+    if any((data_dir / name).read_text() != tables[name] for name in found):
+        raise UserError(f"--data_dir {data_dir} holds another data set: name an empty folder, or remove it")
+    if len(found) == len(tables):
+        return
+
+    images = data_dir / "img_align_celeba"
+    images.mkdir(parents=True, exist_ok=True)
+    jobs = ((images, seed, split, k) for split, k in faces)
+    with Pool(workers) as pool:
+        for _ in tqdm(pool.imap_unordered(_write_image, jobs, chunksize=16), total=len(faces), desc="faces"):
+            pass
+    for name, table in tables.items():
+        aside = data_dir / (name + ".part")
+        aside.write_text(table)
+        os.replace(aside, data_dir / name)
+
+
+def _write_image(job: tuple[Path, int, str, int]):
+    images, seed, split, k = job
+    render(*face_of(seed, split, k)).save(images / image_name(split, k), quality=JPEG_QUALITY)
+
+
+def _attribute_table(seed: int, faces: list[tuple[str, int]]) -> str:
+    rows = [["image_id", *CELEBA_ATTRIBUTES]]
+    for split, k in faces:
+        attributes, _ = face_of(seed, split, k)
+        signs = ("1" if attributes[name] else "-1" for name in CELEBA_ATTRIBUTES)
+        rows.append([image_name(split, k), *signs])
+    return "".join(",".join(row) + "\n" for row in rows)
+
+
+def _partition_table(faces: list[tuple[str, int]]) -> str:
+    rows = [f"{image_name(split, k)},{SPLITS[split]}\n" for split, k in faces]
+    return "".join(["image_id,partition\n", *rows])
+
+
+def create_argparser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m demo.faces",
+        description="Write a synthetic CelebA: drawn faces with CelebA's layout, files and 40 attributes.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--data_dir", required=True, help="folder to write to")
+    parser.add_argument("--train", type=int, default=12000, help="number of training images")
+    parser.add_argument("--val", type=int, default=1000, help="number of validation images")
+    parser.add_argument("--test", type=int, default=1000, help="number of test images")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the whole set")
+    parser.add_argument("--workers", type=int, default=2, help="number of processes")
+    return parser
+
+
+def main():
+    args = create_argparser().parse_args()
+    counts = {split: getattr(args, split) for split in SPLITS}
+    write_celeba(args.data_dir, counts, args.seed, args.workers)
+
+
+if __name__ == "__main__":
+    run_script(main)

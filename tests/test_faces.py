@@ -1,0 +1,190 @@
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core.datasets import CELEBA_ATTRIBUTES
+from demo.faces import VISIBLE_ATTRIBUTES, face_of, render, sample_attributes, write_celeba
+from guided_diffusion.script_util import UserError
+
+ROOT = Path(__file__).parent.parent
+
+# Where an attribute may show, in pixels of the 178 × 218 image: left, top, right, bottom.
+MOUTH, NOSE, EYES, BROWS = (62, 134, 116, 172), (62, 100, 115, 147), (46, 92, 132, 132), (44, 80, 134, 110)
+CHEEKS, JAW, HEAD, BODY = (36, 86, 142, 158), (24, 84, 154, 196), (0, 10, 178, 218), (40, 166, 138, 218)
+REGIONS = {
+    "Smiling": (38, 92, 140, 172), "Mouth_Slightly_Open": MOUTH, "Big_Lips": MOUTH, "Wearing_Lipstick": MOUTH,
+    "Mustache": (56, 130, 121, 158), "Goatee": (62, 145, 115, 186), "5_o_Clock_Shadow": (36, 110, 142, 180),
+    "No_Beard": JAW, "Sideburns": JAW, "Double_Chin": JAW, "Chubby": JAW, "Oval_Face": JAW,
+    "Big_Nose": NOSE, "Pointy_Nose": NOSE, "High_Cheekbones": CHEEKS, "Rosy_Cheeks": CHEEKS,
+    "Heavy_Makeup": CHEEKS, "Narrow_Eyes": EYES, "Bags_Under_Eyes": EYES, "Eyeglasses": (30, 90, 148, 134),
+    "Arched_Eyebrows": BROWS, "Bushy_Eyebrows": BROWS, "Receding_Hairline": (36, 36, 142, 106),
+    "Bangs": (30, 40, 148, 112), "Wearing_Hat": (0, 10, 178, 110), "Wearing_Earrings": (24, 116, 154, 154),
+    "Wearing_Necklace": BODY, "Wearing_Necktie": BODY, "Young": (26, 58, 152, 216),
+    "Pale_Skin": (26, 58, 152, 216),
+}
+FACES = [({"Young": True, "No_Beard": True, "Male": male}, seed) for seed in range(4) for male in (0, 1)]
+
+
+def changed_pixels(attribute, attributes, seed):
+    off, on = (np.asarray(render(attributes | {attribute: value}, seed), int) for value in (False, True))
+    return np.abs(on - off).sum(2)
+
+
+def people(n=2000):
+    rng = np.random.default_rng(0)
+    rows = [sample_attributes(rng) for _ in range(n)]
+    return {name: np.array([row[name] for row in rows], float) for name in CELEBA_ATTRIBUTES}
+
+
+def test_same_arguments_give_the_same_bytes_in_another_process():
+    attributes, nuisance = face_of(3, "val", 11)
+    here = render(attributes, nuisance).tobytes()
+    assert render(attributes, nuisance).tobytes() == here
+    code = ("import hashlib; from demo.faces import face_of, render; "
+            "print(hashlib.sha256(render(*face_of(3, 'val', 11)).tobytes()).hexdigest())")
+    elsewhere = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True)
+    assert elsewhere.strip() == hashlib.sha256(here).hexdigest()
+
+
+def test_image_has_celebas_size_and_a_missing_name_means_false():
+    image = render({"Smiling": True}, 5)
+    assert image.size == (178, 218) and image.mode == "RGB"
+    every_name = dict.fromkeys(CELEBA_ATTRIBUTES, False) | {"Smiling": True}
+    assert render(every_name, 5).tobytes() == image.tobytes()
+
+
+@pytest.mark.parametrize("attribute", VISIBLE_ATTRIBUTES)
+def test_a_flip_shows_where_it_should_and_nowhere_else(attribute):
+    left, top, right, bottom = REGIONS.get(attribute, HEAD)
+    for attributes, seed in FACES:
+        change = changed_pixels(attribute, attributes, seed)
+        assert change.sum() > 5000
+        change[top:bottom, left:right] = 0
+        assert not change.any()
+
+
+def test_attributes_that_are_not_visible_change_nothing():
+    for attribute in set(CELEBA_ATTRIBUTES) - set(VISIBLE_ATTRIBUTES):
+        assert not changed_pixels(attribute, {"Young": True}, 1).any()
+
+
+def test_backdrop_comes_from_the_seed_alone():
+    corners = [np.asarray(render(face_of(0, "test", k)[0], 9))[:16, :24] for k in range(20)]
+    assert all(np.array_equal(corner, corners[0]) for corner in corners)
+    assert not np.array_equal(np.asarray(render({}, 10))[:16, :24], corners[0])
+
+
+def test_a_smile_lifts_the_corners_of_the_mouth():
+    """The darkest row of a closed mouth, 14 px beside its middle, is well above the one in the middle."""
+    for seed in range(10):
+        rise = {}
+        for smiling in (False, True):
+            face = render({"Smiling": smiling, "Young": True, "No_Beard": True}, seed)
+            grey = np.asarray(face.convert("L"), int)
+            rows = grey[140:162].argmin(0)
+            rise[smiling] = rows[86:92].mean() - (rows[74:77].mean() + rows[101:104].mean()) / 2
+        assert rise[True] > rise[False] + 1.5
+
+
+@pytest.mark.parametrize("attributes, seed, words", [
+    ({"Smile": True}, 0, "'Smile'"), ({"Smiling": -1}, 0, "Smiling is -1"), ({}, -1, "seed is -1"),
+])
+def test_render_refuses_what_it_does_not_know(attributes, seed, words):
+    with pytest.raises(ValueError, match=words):
+        render(attributes, seed)
+
+
+def test_sampled_attributes_never_contradict_each_other():
+    has = people()
+    hair = has["Black_Hair"] + has["Blond_Hair"] + has["Brown_Hair"] + has["Gray_Hair"]
+    assert hair.max() == 1
+    bald = has["Bald"] == 1
+    for name in ("Bangs", "Wavy_Hair", "Straight_Hair", "Receding_Hairline"):
+        assert not has[name][bald].any()
+    assert not hair[bald].any()
+    for name in ("Goatee", "Mustache", "5_o_Clock_Shadow", "Sideburns"):
+        assert not has[name][has["No_Beard"] == 1].any()
+    for a, b in (("Wavy_Hair", "Straight_Hair"), ("Big_Nose", "Pointy_Nose"), ("Bangs", "Receding_Hairline")):
+        assert not (has[a] * has[b]).any()
+
+
+def test_sampled_attributes_correlate_as_in_celeba():
+    has = people()
+    assert 0.45 < has["Smiling"].mean() < 0.55
+    for a, b, sign in [
+        ("Smiling", "High_Cheekbones", 1), ("Smiling", "Mouth_Slightly_Open", 1),
+        ("Smiling", "Rosy_Cheeks", 1),
+        ("Male", "No_Beard", -1), ("Male", "Wearing_Necktie", 1), ("Male", "Wearing_Lipstick", -1),
+        ("Male", "Heavy_Makeup", -1), ("Male", "Wearing_Earrings", -1), ("Male", "Bald", 1),
+        ("Young", "Gray_Hair", -1), ("Young", "Bald", -1), ("Young", "Bags_Under_Eyes", -1),
+        ("Young", "Eyeglasses", -1), ("Heavy_Makeup", "Wearing_Lipstick", 1),
+    ]:
+        assert sign * np.corrcoef(has[a], has[b])[0, 1] > 0.04, (a, b)
+
+
+def test_no_attribute_decides_whether_one_smiles():
+    has = people()
+    for name in set(VISIBLE_ATTRIBUTES) - {"Smiling"}:
+        for value in (0, 1):
+            assert 0.15 < has["Smiling"][has[name] == value].mean() < 0.85, name
+
+
+def read_rows(path):
+    return [line.split(",") for line in path.read_text().splitlines()]
+
+
+def test_files_have_celebas_layout(tmp_path):
+    write_celeba(tmp_path, {"train": 3, "val": 2, "test": 1}, seed=4)
+    partition = read_rows(tmp_path / "list_eval_partition.csv")
+    assert partition[0] == ["image_id", "partition"]
+    assert [row[1] for row in partition[1:]] == list("000112")
+    attributes = read_rows(tmp_path / "list_attr_celeba.csv")
+    assert attributes[0] == ["image_id", *CELEBA_ATTRIBUTES]
+    assert [row[0] for row in attributes] == [row[0] for row in partition]
+    expected, nuisance = face_of(4, "test", 0)
+    assert attributes[6][1:] == ["1" if expected[name] else "-1" for name in CELEBA_ATTRIBUTES]
+    with Image.open(tmp_path / "img_align_celeba" / attributes[6][0]) as image:
+        difference = np.asarray(image, int) - np.asarray(render(expected, nuisance), int)
+    assert np.abs(difference).mean() < 3
+    assert len(list((tmp_path / "img_align_celeba").iterdir())) == 6
+
+
+def test_a_partial_set_holds_the_first_images_of_the_full_one(tmp_path):
+    full, part = tmp_path / "full", tmp_path / "part"
+    write_celeba(full, {"train": 2, "val": 1, "test": 4})
+    write_celeba(part, {"test": 2})
+    assert read_rows(part / "list_attr_celeba.csv")[1:] == read_rows(full / "list_attr_celeba.csv")[4:6]
+    for image in (part / "img_align_celeba").iterdir():
+        assert image.read_bytes() == (full / "img_align_celeba" / image.name).read_bytes()
+
+
+def test_a_complete_set_is_left_alone_and_a_cut_one_is_drawn_again(tmp_path):
+    write_celeba(tmp_path, {"val": 2})
+    image = sorted((tmp_path / "img_align_celeba").iterdir())[0]
+    drawn = image.read_bytes()
+    image.write_bytes(b"touched")
+    write_celeba(tmp_path, {"val": 2})
+    assert image.read_bytes() == b"touched"
+    (tmp_path / "list_eval_partition.csv").unlink()
+    write_celeba(tmp_path, {"val": 2})
+    assert image.read_bytes() == drawn
+
+
+def test_another_data_set_is_not_overwritten(tmp_path):
+    (tmp_path / "list_attr_celeba.csv").write_text("image_id,Smiling\n000001.jpg,1\n")
+    with pytest.raises(UserError, match="holds another data set"):
+        write_celeba(tmp_path, {"val": 1})
+    assert not (tmp_path / "img_align_celeba").exists()
+
+
+def test_command_line(tmp_path):
+    command = [sys.executable, "-m", "demo.faces", "--data_dir", str(tmp_path), "--train", "0", "--val", "0"]
+    subprocess.run([*command, "--test", "2"], cwd=ROOT, capture_output=True, check=True)
+    assert len(read_rows(tmp_path / "list_eval_partition.csv")) == 3
+    refused = subprocess.run([*command, "--test", "-1"], cwd=ROOT, capture_output=True, text=True)
+    assert refused.returncode == 2 and "--test -1 must be at least 0" in refused.stderr
