@@ -1,0 +1,156 @@
+"""Explaining images: which target, at which classifier scale, and again where it did not flip."""
+
+from dataclasses import dataclass
+
+import torch
+
+from guided_diffusion.script_util import UserError
+
+from .dime import dime_sample, start_of_chain
+from .guidance import make_guidance
+from .images import from_uint8, to_uint8
+from .noise import START, ImageNoise
+
+
+@dataclass
+class Explanation:
+    """What explain() found, row n for image n. Probabilities are the classifier's, of the target class.
+
+    Everything is measured on the counterfactual as a file holds it, rounded to 8 bits a channel.
+    """
+
+    counterfactual: torch.Tensor  # (N, 3, H, W) in [-1, 1]
+    start: torch.Tensor  # (N, 3, H, W): z_tau, the noise each chain began with
+    prediction: torch.Tensor  # (N,) classes of the images
+    target: torch.Tensor  # (N,) classes asked for
+    cf_prediction: torch.Tensor  # (N,) classes of the counterfactuals
+    p_target_before: torch.Tensor  # (N,)
+    p_target: torch.Tensor  # (N,)
+    attempts: torch.Tensor  # (N,) how many classifier scales were tried
+    scale: torch.Tensor  # (N,) the classifier scale of the counterfactual
+
+    @property
+    def flipped(self):
+        """(N,) whether the counterfactual reached its target."""
+        return self.cf_prediction == self.target
+
+
+@torch.no_grad()
+def explain(
+    images,
+    classifier,
+    diffusion,
+    model_fn,
+    *,
+    target=-1,
+    tau=60,
+    classifier_scales=(8.0, 10.0, 15.0),
+    seed=0,
+    ids=None,
+    use_logits=True,
+    l1_loss=0.0,
+    l2_loss=0.0,
+    l_perc=0.0,
+    perceptual=None,
+    labels=None,
+    callback=None,
+    **sampler_options,
+):
+    """images (N, 3, H, W) in [-1, 1] -> Explanation.
+
+    classifier: images -> (N,) logits of a binary question, or (N, K); model_fn(z, t) or, with `labels` (N, ...)
+    of a class-conditional network, model_fn(z, t, labels): the denoising network.
+    target: a class, (N,) classes, or -1: the opposite of each prediction (of K classes, the runner-up).
+    classifier_scales: tried in turn; an image that has flipped is not sampled again, one that never flips keeps
+    its last attempt. ids: (N,) integers that, with the seed, name each image's noise; 0 … N-1 where None.
+    callback(dict(t, z, x_clean, rows)) is called before each outer step; rows are the images it is about.
+    sampler_options: passed to dime_sample (inner_stochastic, guided_steps, ...).
+    Raises UserError where the network returns NaN.
+    """
+    n = len(images)
+    ids = list(range(n) if ids is None else ids)
+    logits = classifier(images)
+    prediction = predicted_class(logits)
+    target = choose_target(logits, target)
+
+    start = start_of_chain(diffusion, images, tau, ImageNoise(seed, ids, [START] * n))
+    found = Explanation(
+        counterfactual=images.clone(),
+        start=start,
+        prediction=prediction,
+        target=target,
+        cf_prediction=prediction.clone(),
+        p_target_before=probability(logits, target),
+        p_target=probability(logits, target),
+        attempts=torch.zeros(n, dtype=torch.int64),
+        scale=torch.zeros(n),
+    )
+    rows = torch.arange(n, device=images.device)
+    for attempt, scale in enumerate(classifier_scales, start=1):
+        x = images[rows]
+        counterfactual = dime_sample(
+            diffusion,
+            _conditioned(model_fn, labels, rows),
+            x,
+            make_guidance(
+                x, target[rows], classifier, classifier_scale=scale, use_logits=use_logits,
+                l1_loss=l1_loss, l2_loss=l2_loss, l_perc=l_perc, perceptual=perceptual,
+            ),
+            tau=tau,
+            noise=ImageNoise(seed, [ids[row] for row in rows.tolist()], [attempt] * len(rows)),
+            z=start[rows],
+            callback=_with_rows(callback, rows),
+            **sampler_options,
+        )  # fmt: skip
+        _require_finite(counterfactual, [ids[row] for row in rows.tolist()])
+        counterfactual = from_uint8(to_uint8(counterfactual))
+        logits = classifier(counterfactual)
+        found.counterfactual[rows] = counterfactual
+        found.cf_prediction[rows] = predicted_class(logits)
+        found.p_target[rows] = probability(logits, target[rows])
+        found.attempts[rows.cpu()] = attempt
+        found.scale[rows.cpu()] = scale
+        rows = rows[~found.flipped[rows]]
+        if not len(rows):
+            break
+    return found
+
+
+def predicted_class(logits):
+    """(N,) or (N, K) logits -> (N,) classes."""
+    return (logits > 0).long() if logits.dim() == 1 else logits.argmax(1)
+
+
+def probability(logits, classes):
+    """(N,) or (N, K) logits, (N,) classes -> (N,) the classifier's probability of each."""
+    if logits.dim() == 1:
+        return torch.sigmoid(torch.where(classes == 1, logits, -logits))
+    return logits.softmax(1).gather(1, classes[:, None])[:, 0]
+
+
+def choose_target(logits, target=-1):
+    """A class, (N,) classes, or -1 for the opposite of the prediction (of K classes the runner-up) -> (N,)."""
+    target = torch.as_tensor(target, dtype=torch.int64, device=logits.device).expand(len(logits))
+    opposite = 1 - predicted_class(logits) if logits.dim() == 1 else logits.topk(2, dim=1).indices[:, 1]
+    return torch.where(target == -1, opposite, target)
+
+
+def _conditioned(model_fn, labels, rows):
+    if labels is None:
+        return model_fn
+    return lambda z, t: model_fn(z, t, labels[rows])
+
+
+def _with_rows(callback, rows):
+    if callback is None:
+        return None
+    return lambda step: callback(step | {"rows": rows})
+
+
+def _require_finite(images, ids):
+    bad = [str(i) for i, image in zip(ids, images, strict=True) if not image.isfinite().all()]
+    if bad:
+        raise UserError(
+            f"the network returned NaN for image {', '.join(bad)}; "
+            "try --use_fp16 False, and check the weights of --model_path and --classifier_path"
+        )

@@ -1,0 +1,97 @@
+"""The gradients that guide a chain, each of the loss with respect to z_t (N, C, H, W).
+
+The UNet is never differentiated: x_clean depends on z_t through dx_clean/dz_t = 1/sqrt(abar), as DiME assumes
+(Jeanneret et al. 2022, eq. 9).
+"""
+
+import torch
+import torch.nn.functional as F
+
+
+def make_guidance(
+    x,
+    target,
+    classifier,
+    *,
+    classifier_scale,
+    use_logits=True,
+    l1_loss=0.0,
+    l2_loss=0.0,
+    l_perc=0.0,
+    perceptual=None,
+):
+    """Returns guidance(z, x_clean, sqrt_abar) -> (g_class + g_perc) / sqrt_abar + g_L1 + g_L2.
+
+    x: (N, C, H, W) in [-1, 1]; target: (N,) classes; classifier: images in [-1, 1] -> (N,) logits of a binary
+    question, or (N, K); classifier_scale: a number or (N,), one an image;
+    use_logits: maximise the target's logit, else its log-probability;
+    l1_loss, l2_loss, l_perc: weights of the distances to x; perceptual: images in [-1, 1] -> features.
+    """
+    if l_perc and perceptual is None:
+        raise ValueError("--l_perc needs a perceptual network")
+    scale = torch.as_tensor(classifier_scale, dtype=x.dtype, device=x.device)
+    if l_perc:
+        with torch.no_grad():
+            features = perceptual(x)  # φ(x) is the same at every step
+
+    def guidance(z, x_clean, sqrt_abar):
+        gradient = class_gradient(x_clean, target, classifier, scale, use_logits)
+        if l_perc:
+            gradient = gradient + perceptual_gradient(x_clean, features, perceptual, l_perc)
+        gradient = gradient / sqrt_abar
+        if l1_loss:
+            gradient = gradient + l1_gradient(z, x, l1_loss)
+        if l2_loss:
+            gradient = gradient + l2_gradient(z, x, l2_loss)
+        return gradient
+
+    return guidance
+
+
+def class_gradient(x_clean, target, classifier, scale, use_logits=True):
+    """d/dx_clean of Σ_n -scale_n · selected_n, where `selected` is the target's score (eq. 6 and 9)."""
+
+    def loss(image):
+        return -(scale * selected_score(classifier(image), target, use_logits)).sum()
+
+    return _gradient(loss, x_clean)
+
+
+def selected_score(logits, target, use_logits=True):
+    """(N,) or (N, K) logits, (N,) targets -> (N,): the target's logit, or with use_logits False its log-probability.
+
+    Of a binary question the logit of target 1 is the network's, that of target 0 its negative.
+    """
+    if logits.dim() == 1:
+        logit = torch.where(target == 1, logits, -logits)
+        return logit if use_logits else F.logsigmoid(logit)
+    scores = logits if use_logits else F.log_softmax(logits, dim=1)
+    return scores.gather(1, target[:, None])[:, 0]
+
+
+def perceptual_gradient(x_clean, features, perceptual, weight):
+    """d/dx_clean of weight · Σ_n mean over c, h, w of (φ(x_clean) - φ(x))² (eq. 8)."""
+
+    def loss(image):
+        return weight * ((perceptual(image) - features) ** 2).flatten(1).mean(1).sum()
+
+    return _gradient(loss, x_clean)
+
+
+def l1_gradient(z, x, weight):
+    """weight · d/dz of |z - x|_1."""
+    return weight * torch.sign(z - x)
+
+
+def l2_gradient(z, x, weight):
+    """weight · d/dz of Σ over pixels of the 2-norm over channels of z - x; 0 where z equals x."""
+    difference = z - x
+    norm = difference.norm(dim=1, keepdim=True)
+    return weight * torch.where(norm > 0, difference / norm.clamp(min=1e-12), 0.0)
+
+
+def _gradient(loss, image):
+    """dloss/dimage, leaving the .grad of every parameter as it was."""
+    with torch.enable_grad():
+        image = image.detach().requires_grad_()
+        return torch.autograd.grad(loss(image), image)[0]

@@ -1,0 +1,109 @@
+"""One row per explained image; a summary is a group-by, merging chunks a concatenation."""
+
+import os
+from io import StringIO
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from guided_diffusion.script_util import UserError
+
+from .images import to_uint8
+
+BITS = ("oracle_pred", "oracle_cf_pred")  # an oracle's decisions, one 0 or 1 an attribute
+
+
+def make_records(ids, names, images, labels, explanation, oracle_decisions=None, query=None):
+    """A DataFrame with a row for each image of a batch.
+
+    ids: (N,) indices in the dataset; names: file names; images (N, 3, H, W) in [-1, 1]; labels (N,) true classes.
+    oracle_decisions: (before, after), each (N, A) of 0/1, with `query` the explained attribute among them.
+    """
+    e = explanation
+    l_1 = (to_uint8(images).float() - to_uint8(e.counterfactual).float()).abs().flatten(1).mean(1) / 255
+    table = pd.DataFrame(
+        {
+            "id": list(ids),
+            "image": list(names),
+            "label": labels.tolist(),
+            "pred": e.prediction.tolist(),
+            "target": e.target.tolist(),
+            "cf_pred": e.cf_prediction.tolist(),
+            "p_target_before": e.p_target_before.tolist(),
+            "p_target": e.p_target.tolist(),
+            "bkl": (1 - e.p_target).tolist(),
+            "l_1": l_1.tolist(),
+            "attempts": e.attempts.tolist(),
+            "scale": e.scale.tolist(),
+        }
+    )
+    if oracle_decisions is not None:
+        before, after = oracle_decisions
+        table["oracle_pred"] = ["".join(map(str, row)) for row in before.tolist()]
+        table["oracle_cf_pred"] = ["".join(map(str, row)) for row in after.tolist()]
+        table["mnac"] = (before != after).sum(1).tolist()
+        table["oracle_flip"] = (before[:, query] != after[:, query]).long().tolist()
+    # Rounded, so that reading a file and writing it again changes nothing.
+    return table.round(6)
+
+
+def correct(table):
+    """Whether the classifier was right about each original."""
+    return table["label"] == table["pred"]
+
+
+def flipped(table):
+    """Whether each counterfactual reached its target."""
+    return table["cf_pred"] == table["target"]
+
+
+def summarise(table):
+    """The keys of the authors' summary.yaml, and with an oracle its flip rate (of the flipped) and MNAC.
+
+    `clean acc` is in percent; `cf acc`, `bkl` and `l_1` are fractions.
+    """
+    cf = flipped(table)
+    summary = {}
+    for key, group in (("class-cor", cf[correct(table)]), ("class-inc", cf[~correct(table)])):
+        summary[key] = {"cf-cor": int(group.sum()), "cf-inc": int((~group).sum())}
+    summary |= {
+        "cf-cor": int(cf.sum()),
+        "cf-inc": int((~cf).sum()),
+        "clean acc": round(100 * float(correct(table).mean()), 6),
+        "cf acc": round(float(cf.mean()), 6),
+        "bkl": round(float(table["bkl"].mean()), 6),
+        "l_1": round(float(table["l_1"].mean()), 6),
+        "n": len(table),
+    }
+    if "mnac" in table and cf.any():
+        summary["oracle fr"] = round(float(table["oracle_flip"][cf].mean()), 6)
+        summary["mnac"] = round(float(table["mnac"][cf].mean()), 6)
+    return summary
+
+
+def read_records(path):
+    """records.csv -> DataFrame, exactly as written; UserError where it is no such file."""
+    try:
+        table = pd.read_csv(path, dtype=dict.fromkeys(BITS, str), float_precision="round_trip")
+        return table.astype({"id": int, "pred": int, "target": int, "cf_pred": int, "label": int})
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} is not a records.csv ({str(error).splitlines()[0]}); remove it") from None
+
+
+def write_records(path, table):
+    """Writes rows in the order of their ids; whole or not at all."""
+    text = StringIO()
+    table.sort_values("id").to_csv(text, index=False)
+    write_text(path, text.getvalue())
+
+
+def write_yaml(path, values):
+    write_text(path, yaml.safe_dump(values, sort_keys=False))
+
+
+def write_text(path, text):
+    """Writes aside, then renames."""
+    aside = Path(f"{path}.part")
+    aside.write_text(text)
+    os.replace(aside, path)

@@ -1,0 +1,230 @@
+"""The results folder: the only code that knows its layout.
+
+OUTPUT_PATH/Original/{Correct,Incorrect}/<id>.png
+OUTPUT_PATH/Results/EXP/{CC,IC}/{CCF,ICF}/{CF,Noise,Info,SM}/<id>.png|.txt
+OUTPUT_PATH/Results/EXP/summary.yaml, records.csv, flags.yaml   (chunked: chunk-<c>_num-chunks-<C>_…)
+OUTPUT_PATH/{x_t,z_t}/EXP/<id>/<step>.png
+"""
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+import yaml
+
+from guided_diffusion.script_util import UserError
+
+from .images import from_uint8, read_image, to_uint8, write_png
+from .records import (
+    correct,
+    flipped,
+    make_records,
+    read_records,
+    summarise,
+    write_records,
+    write_text,
+    write_yaml,
+)
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+CHUNK = re.compile(r"chunk-(\d+)_num-chunks-(\d+)_flags\.yaml")
+
+
+def image_id(i):
+    return f"{i:07d}"
+
+
+class ResultsFolder:
+    """One experiment of an output folder, or one chunk of it. Raises UserError where it cannot be written."""
+
+    def __init__(self, output_path, exp_name, chunk=0, num_chunks=1):
+        self.root = Path(output_path)
+        self.exp_name = exp_name
+        self.experiment = self.root / "Results" / exp_name
+        self.chunk, self.num_chunks = chunk, num_chunks
+        self.prefix = f"chunk-{chunk}_num-chunks-{num_chunks}_" if num_chunks > 1 else ""
+        self.records_path = self.experiment / f"{self.prefix}records.csv"
+        self.summary_path = self.experiment / f"{self.prefix}summary.yaml"
+        self.flags_path = self.experiment / f"{self.prefix}flags.yaml"
+
+    def begin(self, flags, overwrite=False, free=()):
+        """Claims the folder for a run with these flags and returns the rows that an earlier one finished.
+
+        flags: name -> value, kept in flags.yaml; those named in `free` may differ from the earlier run's.
+        """
+        try:
+            if overwrite:
+                self.clear()
+            self.experiment.mkdir(parents=True, exist_ok=True)
+            self._refuse_other_chunking()
+            if self.flags_path.exists():
+                self._refuse_other_flags(flags, free)
+            write_yaml(self.flags_path, flags)
+        except OSError as error:
+            raise UserError(f"--output_path {self.root} cannot be written ({error.strerror})") from None
+        return read_records(self.records_path) if self.records_path.exists() else None
+
+    def clear(self):
+        """Removes what earlier runs of this experiment, or of this chunk of it, left; originals are shared and stay."""
+        for path in (self.records_path, self.summary_path, self.flags_path):
+            path.unlink(missing_ok=True)
+        for path in [*self.experiment.glob("?C/?CF/*/*.*"), *self.root.glob(f"[xz]_t/{self.exp_name}/*")]:
+            if int(path.stem.split(".")[0]) % self.num_chunks == self.chunk:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _refuse_other_chunking(self):
+        for path in sorted(self.experiment.glob("*flags.yaml")):
+            match = CHUNK.fullmatch(path.name)
+            if (int(match[2]) if match else 1) != self.num_chunks:
+                raise UserError(
+                    f"{self.experiment} holds {path.name} of a run with another --num_chunks; "
+                    "name another --exp_name, or remove that folder"
+                )
+
+    def _refuse_other_flags(self, flags, free):
+        earlier = yaml.safe_load(self.flags_path.read_text()) or {}
+        differing = [
+            f"--{name} {flags.get(name)} (was {earlier.get(name)})"
+            for name in {**earlier, **flags}
+            if name not in free and earlier.get(name) != flags.get(name)
+        ]
+        if differing:
+            raise UserError(
+                f"{self.experiment} was begun with other flags: {', '.join(differing)}; "
+                "name another --exp_name, or give --overwrite True"
+            )
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    def write_images(self, table, images, explanation):
+        """The files of a batch: its originals, counterfactuals, starts, difference maps and Info."""
+        pixels, cf_pixels = to_uint8(images).cpu(), to_uint8(explanation.counterfactual).cpu()
+        start = to_uint8(explanation.start).cpu()
+        right, reached = correct(table), flipped(table)
+        for row, record in enumerate(table.to_dict("records")):
+            name = image_id(record["id"])
+            original = self.root / "Original" / ("Correct" if right[row] else "Incorrect")
+            folder = self.experiment / ("CC" if right[row] else "IC") / ("CCF" if reached[row] else "ICF")
+            for directory in (original, *(folder / part for part in ("CF", "Noise", "Info", "SM"))):
+                directory.mkdir(parents=True, exist_ok=True)
+            write_png(original / f"{name}.png", pixels[row])
+            write_png(folder / "CF" / f"{name}.png", cf_pixels[row])
+            write_png(folder / "Noise" / f"{name}.png", start[row])
+            write_png(folder / "SM" / f"{name}.png", difference_map(pixels[row], cf_pixels[row]))
+            write_text(folder / "Info" / f"{name}.txt", _info(record))
+
+    def write_step(self, kind, ids, step, images):
+        """One step of the trajectories: kind is x_t or z_t; images (N, 3, H, W) in [-1, 1], one for each id."""
+        for i, pixels in zip(ids, to_uint8(images).cpu(), strict=True):
+            directory = self.root / kind / self.exp_name / image_id(i)
+            directory.mkdir(parents=True, exist_ok=True)
+            write_png(directory / f"{step:04d}.png", pixels)
+
+    def commit(self, table):
+        """Marks the rows of `table`, all of this run so far, as finished; their images must be written before."""
+        write_records(self.records_path, table)
+
+    def finish(self, table):
+        """Writes the summary, which says that the run, or chunk, is complete; returns it."""
+        summary = summarise(table)
+        write_yaml(self.summary_path, summary)
+        return summary
+
+
+def difference_map(pixels, cf_pixels):
+    """uint8 (3, H, W), twice -> uint8 (H, W): Σ_c |x - cf| scaled to its maximum; zero where they are equal."""
+    difference = (pixels.float() - cf_pixels.float()).abs().sum(0)
+    return (255 * difference / difference.max().clamp(min=1)).round().to(torch.uint8)
+
+
+def _info(record):
+    return (
+        f"label: {record['label']}\npred: {record['pred']}\ntarget: {record['target']}\n"
+        f"cf pred: {record['cf_pred']}\nBKL: {record['bkl']:.6f}\nl_1: {record['l_1']:.6f}\n"
+    )
+
+
+def merge_chunks(output_path, exp_name):
+    """Merges the chunks of an experiment into its summary.yaml and records.csv -> the summary.
+
+    Raises UserError, naming them, where chunks are missing, unfinished, of other flags, or overlap.
+    """
+    experiment = Path(output_path) / "Results" / exp_name
+    found = {tuple(map(int, m.groups())): m.string for m in map(CHUNK.fullmatch, _names(experiment)) if m}
+    totals = sorted({total for _, total in found})
+    if not found:
+        raise UserError(f"{experiment} holds no chunks to merge; run with --num_chunks first")
+    if len(totals) > 1:
+        raise UserError(
+            f"{experiment} holds chunks of several runs, which overlap: {', '.join(sorted(found.values()))}"
+        )
+    chunks = [ResultsFolder(output_path, exp_name, chunk, totals[0]) for chunk in range(totals[0])]
+    missing = [f"{c.prefix}summary.yaml" for c in chunks if not c.summary_path.exists()]
+    if missing:
+        raise UserError(f"{experiment} lacks the finished chunks {', '.join(missing)}; run them first")
+    _refuse_unequal_flags(chunks)
+    table = pd.concat([read_records(chunk.records_path) for chunk in chunks if chunk.records_path.exists()])
+    repeated = sorted(table["id"][table["id"].duplicated()])
+    if repeated:
+        raise UserError(f"the chunks of {experiment} overlap: image {repeated[0]} is in more than one")
+    whole = ResultsFolder(output_path, exp_name)
+    whole.commit(table)
+    return whole.finish(table)
+
+
+def _refuse_unequal_flags(chunks):
+    first, *others = (yaml.safe_load(chunk.flags_path.read_text()) for chunk in chunks)
+    for chunk, flags in zip(chunks[1:], others, strict=True):
+        differing = [name for name in first if name != "chunk" and flags.get(name) != first[name]]
+        if differing:
+            raise UserError(
+                f"{chunk.flags_path} differs from the first chunk in {', '.join('--' + n for n in differing)}; "
+                "run the chunks with the same flags"
+            )
+
+
+def _names(directory):
+    return [path.name for path in sorted(directory.glob("*"))]
+
+
+# -- reading back ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Pair:
+    """An original and its counterfactual, as paths, and where they lie: CC or IC, CCF or ICF."""
+
+    id: str
+    original: Path
+    counterfactual: Path
+    classified: str
+    reached: str
+
+    def images(self):
+        """(original, counterfactual), each (3, H, W) in [-1, 1]."""
+        return from_uint8(read_image(self.original)), from_uint8(read_image(self.counterfactual))
+
+
+def read_pairs(output_path, exp_name, classified=("CC", "IC"), reached=("CCF",)):
+    """The pairs of an experiment, sorted by id; UserError where a partner is missing."""
+    root = Path(output_path)
+    experiment = root / "Results" / exp_name
+    if not experiment.is_dir():
+        raise UserError(f"{experiment} is not a folder; give the --output_path and --exp_name of a finished run")
+    pairs = []
+    for right in classified:
+        originals = root / "Original" / ("Correct" if right == "CC" else "Incorrect")
+        for outcome in reached:
+            for path in _images(experiment / right / outcome / "CF"):
+                original = next((p for p in _images(originals) if p.stem == path.stem), None)
+                if original is None:
+                    raise UserError(f"{path} has no original in {originals}; restore it or remove the counterfactual")
+                pairs.append(Pair(path.stem, original, path, right, outcome))
+    return sorted(pairs, key=lambda pair: pair.id)
+
+
+def _images(directory):
+    return [path for path in sorted(directory.glob("*")) if path.suffix.lower() in SUFFIXES]

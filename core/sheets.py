@@ -1,0 +1,23 @@
+"""Contact sheets of images."""
+
+import torch
+from torchvision.utils import make_grid
+
+from .images import to_uint8, write_png
+
+
+def write_sheet(path, images, columns, scale=1):
+    """images (N, 3, H, W) in [-1, 1] -> a PNG of them in rows of `columns`, every pixel `scale` wide."""
+    pixels = to_uint8(images.cpu()).repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+    write_png(path, make_grid(pixels, nrow=columns, padding=2 * scale, pad_value=255))
+
+
+def sample_sheet(diffusion, model, image_size, path, device, num=16, seed=0):
+    """Draws `num` images from the same noise every time it is called, so that checkpoints can be compared."""
+    stream = torch.Generator().manual_seed(seed)
+
+    def noise(like):
+        return torch.randn(like.shape, generator=stream).to(like.device)
+
+    z = torch.randn((num, 3, image_size, image_size), generator=stream).to(device)
+    write_sheet(path, diffusion.p_sample_loop(model, z, noise), columns=8)
