@@ -1,0 +1,84 @@
+"""Train a DDPM on CelebA, or on any folder laid out like it."""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+from core.datasets import make_dataset
+from core.sheets import sample_sheet
+from guided_diffusion.dist_util import pick_device
+from guided_diffusion.resample import SAMPLERS, create_named_schedule_sampler
+from guided_diffusion.script_util import (
+    DIFFUSION_FLAGS,
+    MODEL_FLAGS,
+    UserError,
+    add_dict_to_argparser,
+    args_to_dict,
+    create_gaussian_diffusion,
+    create_model_and_diffusion,
+    model_and_diffusion_defaults,
+    run_script,
+)
+from guided_diffusion.train_data import Batches
+from guided_diffusion.train_util import TRAIN_FLAGS, TrainLoop
+from models.checkpoints import CheckpointError, attach_flags
+
+FLAGS = {
+    "data_dir": (None, "the folder with img_align_celeba/, list_attr_celeba and list_eval_partition"),
+    "output_path": (None, "where checkpoints, progress.csv and sheets of samples go"),
+    "gpus": ("0", "index of the GPU; without one the CPU is used"),
+    "schedule_sampler": ("uniform", f"which timesteps to train on: {' or '.join(SAMPLERS)}"),
+    "random_flip": (True, "mirror half of the images"),
+    "sample_steps": (50, "steps of the samples drawn at each checkpoint; 0: draw none"),
+}
+
+
+def create_argparser():
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    add_dict_to_argparser(parser, FLAGS | TRAIN_FLAGS | MODEL_FLAGS | DIFFUSION_FLAGS)
+    return parser
+
+
+def main():
+    args = create_argparser().parse_args()
+    for flag in ("data_dir", "output_path"):
+        if not getattr(args, flag):
+            raise UserError(f"--{flag} must be given")
+    device = pick_device(args.gpus)
+    flags = args_to_dict(args, model_and_diffusion_defaults())
+    model, diffusion = create_model_and_diffusion(**flags)
+    sampler = create_named_schedule_sampler(args.schedule_sampler, diffusion.num_timesteps)
+    dataset = make_dataset("CelebA", args.data_dir, "train", args.image_size)
+
+    def loss_fn(network, batch):
+        t, weights = (each.to(device) for each in sampler.sample(batch.uniforms()))
+        y = {"y": batch.labels.float()} if args.class_cond else {}
+        losses = diffusion.training_losses(partial(network, **y), batch.images, t, batch.normals())
+        sampler.update_with_losses(t, losses["loss"].detach())
+        return {name: term * weights for name, term in losses.items()}
+
+    def draw_samples(step, ema_model):
+        spaced = create_gaussian_diffusion(
+            **args_to_dict(args, DIFFUSION_FLAGS) | {"timestep_respacing": str(args.sample_steps)}
+        )
+        path = Path(args.output_path) / f"samples{step:06d}.png"
+        sample_sheet(spaced, ema_model, args.image_size, path, device)
+
+    TrainLoop(
+        model=model,
+        batches=lambda start: Batches(
+            dataset, args.batch_size, args.seed, start, args.random_flip, device=device
+        ),
+        loss_fn=loss_fn,
+        output_path=args.output_path,
+        device=device,
+        named_state=lambda network: attach_flags(network.state_dict(), flags),
+        sampler=sampler,
+        on_save=draw_samples if args.sample_steps and not args.class_cond else None,
+        use_fp16=args.use_fp16,
+        **args_to_dict(args, TRAIN_FLAGS),
+    ).run_loop()
+
+
+if __name__ == "__main__":
+    run_script(main, CheckpointError)
