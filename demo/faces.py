@@ -11,7 +11,6 @@ Image k of a split depends on (seed, split, k) only, and every face has a known 
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Mapping
 from multiprocessing import Pool
 from pathlib import Path
@@ -21,6 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from core.datasets import CELEBA_ATTRIBUTES, SPLITS
+from demo.layout import check_counts, write_layout
 from demo.portrait import draw_portrait
 from guided_diffusion.script_util import UserError, run_script
 
@@ -131,52 +131,25 @@ def write_celeba(data_dir: str | Path, counts: Mapping[str, int], seed: int = 0,
     alone. The csv files come last, so a set that was cut short is drawn again.
     Raises UserError for an unknown split, a negative number, or a folder that holds another data set.
     """
-    for split, count in counts.items():
-        if split not in SPLITS:
-            raise UserError(f"{split!r} is no split; give some of {', '.join(SPLITS)}")
-        if count < 0:
-            raise UserError(f"--{split} {count} must be at least 0")
+    check_counts(counts)
     if seed < 0:
         raise UserError(f"--seed {seed} must be at least 0")
-    data_dir = Path(data_dir)
     faces = [(split, k) for split in SPLITS for k in range(counts.get(split, 0))]
-    tables = {"list_attr_celeba.csv": _attribute_table(seed, faces),
-              "list_eval_partition.csv": _partition_table(faces)}
-    found = [name for name in tables if (data_dir / name).exists()]
-    if any((data_dir / name).read_text() != tables[name] for name in found):
-        raise UserError(f"--data_dir {data_dir} holds another data set: name an empty folder, or remove it")
-    if len(found) == len(tables):
-        return
+    rows = ((image_name(split, k), split, face_of(seed, split, k)[0].values()) for split, k in faces)
 
-    images = data_dir / "img_align_celeba"
-    images.mkdir(parents=True, exist_ok=True)
-    jobs = ((images, seed, split, k) for split, k in faces)
-    with Pool(workers) as pool:
-        for _ in tqdm(pool.imap_unordered(_write_image, jobs, chunksize=16), total=len(faces), desc="faces"):
-            pass
-    for name, table in tables.items():
-        aside = data_dir / (name + ".part")
-        aside.write_text(table)
-        os.replace(aside, data_dir / name)
+    def write_images(folder: Path):
+        jobs = ((folder, seed, split, k) for split, k in faces)
+        with Pool(workers) as pool:
+            drawn = pool.imap_unordered(_write_image, jobs, chunksize=16)
+            for _ in tqdm(drawn, total=len(faces), desc="faces"):
+                pass
+
+    write_layout(data_dir, CELEBA_ATTRIBUTES, rows, write_images)
 
 
 def _write_image(job: tuple[Path, int, str, int]):
     images, seed, split, k = job
     render(*face_of(seed, split, k)).save(images / image_name(split, k), quality=JPEG_QUALITY)
-
-
-def _attribute_table(seed: int, faces: list[tuple[str, int]]) -> str:
-    rows = [["image_id", *CELEBA_ATTRIBUTES]]
-    for split, k in faces:
-        attributes, _ = face_of(seed, split, k)
-        signs = ("1" if attributes[name] else "-1" for name in CELEBA_ATTRIBUTES)
-        rows.append([image_name(split, k), *signs])
-    return "".join(",".join(row) + "\n" for row in rows)
-
-
-def _partition_table(faces: list[tuple[str, int]]) -> str:
-    rows = [f"{image_name(split, k)},{SPLITS[split]}\n" for split, k in faces]
-    return "".join(["image_id,partition\n", *rows])
 
 
 def create_argparser() -> argparse.ArgumentParser:

@@ -1,0 +1,59 @@
+"""CelebA's layout on disk: img_align_celeba/, list_attr_celeba.csv, list_eval_partition.csv."""
+
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from core.datasets import SPLITS
+from guided_diffusion.script_util import UserError
+
+Row = tuple[str, str, Collection[bool]]  # an image's file name, its split, the values of its attributes
+
+
+def check_counts(counts: Mapping[str, int], least: int = 0):
+    """UserError where `counts` names a split that is none of `SPLITS`, or a number below `least`."""
+    for split, count in counts.items():
+        if split not in SPLITS:
+            raise UserError(f"{split!r} is no split; give some of {', '.join(SPLITS)}")
+        if count < least:
+            raise UserError(f"--{split} {count} must be at least {least}")
+
+
+def write_layout(
+    data_dir: str | Path, attributes: Sequence[str], rows: Iterable[Row], write_images: Callable[[Path], None]
+):
+    """Write a data set: write_images(folder) writes the images of `rows`, then come the csv files.
+
+    A complete set with the same csv files is left alone. They come last and whole, so a set that was cut
+    short is written again.
+    Raises UserError where the folder cannot be made or holds another data set.
+    """
+    data_dir, rows = Path(data_dir), list(rows)
+    tables = {"list_attr_celeba.csv": _attribute_table(attributes, rows),
+              "list_eval_partition.csv": _partition_table(rows)}
+    found = [name for name in tables if (data_dir / name).exists()]
+    if any((data_dir / name).read_text() != tables[name] for name in found):
+        raise UserError(f"--data_dir {data_dir} holds another data set: name an empty folder, or remove it")
+    if len(found) == len(tables):
+        return
+
+    images = data_dir / "img_align_celeba"
+    try:
+        images.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--data_dir {data_dir} cannot be made ({error.strerror}): name another") from None
+    write_images(images)
+    for name, table in tables.items():
+        aside = data_dir / (name + ".part")
+        aside.write_text(table)
+        os.replace(aside, data_dir / name)
+
+
+def _attribute_table(attributes: Sequence[str], rows: list[Row]) -> str:
+    lines = [["image_id", *attributes]]
+    lines += [[name, *("1" if value else "-1" for value in values)] for name, _, values in rows]
+    return "".join(",".join(line) + "\n" for line in lines)
+
+
+def _partition_table(rows: list[Row]) -> str:
+    return "".join(["image_id,partition\n", *(f"{name},{SPLITS[split]}\n" for name, split, _ in rows)])

@@ -1,0 +1,242 @@
+import gzip
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision.datasets import FashionMNIST
+
+from core.datasets import CelebA
+from core.images import from_uint8, to_uint8
+from demo import fashion
+from demo.fashion import CLASSES, write_fashion
+from guided_diffusion.script_util import UserError
+
+ROOT = Path(__file__).parent.parent
+ALL = {"train": -1, "val": -1, "test": -1}
+SIZES = {"train": 60, "t10k": 20}
+
+
+def idx(array):
+    """uint8 -> the bytes of an idx file: 0, 0, 8 (unsigned bytes), the rank, big-endian sizes, the values."""
+    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes() + array.tobytes()
+
+
+@pytest.fixture(scope="module")
+def clothes():
+    """part -> (images, labels) of a Fashion-MNIST of 60 and 20 images; every ten hold every class."""
+    rng = np.random.default_rng(0)
+    tens = np.arange(10, dtype=np.uint8)
+    return {part: (rng.integers(0, 256, (n, 28, 28), np.uint8),
+                   np.concatenate([rng.permutation(tens) for _ in range(n // 10)]))
+            for part, n in SIZES.items()}
+
+
+def write_raw(folder, clothes, pack=gzip.compress, suffix=".gz"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, (images, labels) in clothes.items():
+        (folder / f"{part}-images-idx3-ubyte{suffix}").write_bytes(pack(idx(images)))
+        (folder / f"{part}-labels-idx1-ubyte{suffix}").write_bytes(pack(idx(labels)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def raw(clothes, tmp_path_factory):
+    return write_raw(tmp_path_factory.mktemp("raw"), clothes)
+
+
+@pytest.fixture
+def no_debian(monkeypatch, tmp_path):
+    monkeypatch.setattr(fashion, "DEBIAN_FOLDER", tmp_path / "not installed")
+
+
+def read_rows(path):
+    return [line.split(",") for line in path.read_text().splitlines()]
+
+
+def all_files(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_files_have_celebas_layout(raw, clothes, tmp_path):
+    write_fashion(tmp_path, ALL, ["Ankle_boot", "T-shirt"], raw)
+    partition = read_rows(tmp_path / "list_eval_partition.csv")
+    attributes = read_rows(tmp_path / "list_attr_celeba.csv")
+    assert partition[0] == ["image_id", "partition"]
+    assert attributes[0] == ["image_id", "Ankle_boot", "T-shirt"]
+    assert [row[0] for row in attributes] == [row[0] for row in partition]
+
+    expected = []  # every boot and T-shirt in the order of the files; the last sixth of train is val
+    signs = {9: ["1", "-1"], 0: ["-1", "1"]}
+    for split, number, part, places in [("train", "0", "train", range(50)),
+                                        ("val", "1", "train", range(50, 60)),
+                                        ("test", "2", "t10k", range(20))]:
+        labels = clothes[part][1]
+        expected += [(f"{split}_{i:05d}.png", number, signs[labels[i]]) for i in places if labels[i] in signs]
+    assert [(a[0], p[1], a[1:]) for a, p in zip(attributes[1:], partition[1:], strict=True)] == expected
+    images = tmp_path / "img_align_celeba"
+    assert {path.name for path in images.iterdir()} == {name for name, *_ in expected}
+
+
+def test_images_are_padded_with_black_and_lossless(raw, clothes, tmp_path):
+    write_fashion(tmp_path, {"test": 3}, CLASSES, raw)
+    for k in range(3):
+        with Image.open(tmp_path / "img_align_celeba" / f"test_{k:05d}.png") as image:
+            assert image.mode == "L" and image.size == (32, 32)
+            pixels = np.asarray(image).copy()
+        assert np.array_equal(pixels[2:30, 2:30], clothes["t10k"][0][k])
+        pixels[2:30, 2:30] = 0
+        assert not pixels.any()
+
+
+def test_the_dataset_reads_the_pixels_that_were_stored(raw, clothes, tmp_path):
+    write_fashion(tmp_path, ALL, CLASSES, raw)
+    for split, part, first in [("train", "train", 0), ("val", "train", 50), ("test", "t10k", 0)]:
+        dataset = CelebA(tmp_path, split, 32)
+        assert dataset.attributes == CLASSES
+        for i in range(len(dataset)):
+            image, labels = dataset[i]
+            original = np.pad(clothes[part][0][first + i], 2)
+            assert all(np.array_equal(channel, original) for channel in to_uint8(image))
+            assert image.equal(from_uint8(dataset.pixels(i)))
+            assert labels.nonzero().flatten().tolist() == [clothes[part][1][first + i]]
+    assert len(dataset) == 20
+
+
+def test_a_smaller_set_holds_the_first_images_of_a_larger_one(raw, tmp_path):
+    classes = ["Sneaker", "Ankle_boot", "Bag"]
+    full, part = tmp_path / "full", tmp_path / "part"
+    write_fashion(full, ALL, classes, raw)
+    write_fashion(part, {"val": 2, "test": 4, "train": 5}, classes, raw)
+    for split, count in [("train", 5), ("val", 2), ("test", 4)]:
+        larger, smaller = CelebA(full, split, 32), CelebA(part, split, 32)
+        assert len(larger) > count == len(smaller)
+        assert smaller.names == larger.names[:count]
+        assert smaller.labels.equal(larger.labels[:count])
+        assert all(smaller.pixels(i).equal(larger.pixels(i)) for i in range(count))
+
+
+def test_a_count_is_a_limit_and_zero_means_none(raw, tmp_path):
+    write_fashion(tmp_path, {"train": 0, "test": 10**6}, ["Bag"], raw)
+    assert [row[1] for row in read_rows(tmp_path / "list_eval_partition.csv")[1:]] == ["2", "2"]
+
+
+@pytest.mark.parametrize("place", ["", "FashionMNIST/raw"])
+@pytest.mark.parametrize("pack, suffix", [(gzip.compress, ".gz"), (bytes, "")])
+def test_every_form_of_the_source_gives_the_same_set(place, pack, suffix, raw, clothes, tmp_path):
+    write_raw(tmp_path / "source" / place, clothes, pack, suffix)
+    before = all_files(tmp_path / "source")
+    write_fashion(tmp_path / "a", {"test": 5}, CLASSES, tmp_path / "source")
+    write_fashion(tmp_path / "b", {"test": 5}, CLASSES, raw)
+    assert all_files(tmp_path / "a") == all_files(tmp_path / "b")
+    assert all_files(tmp_path / "source") == before
+
+
+def test_debians_folder_is_used_where_no_source_is_given(raw, clothes, tmp_path, monkeypatch):
+    monkeypatch.setattr(fashion, "DEBIAN_FOLDER", raw)
+    monkeypatch.setattr(FashionMNIST, "mirrors", [])
+    write_fashion(tmp_path, {"test": 1})
+    image = CelebA(tmp_path, "test", 32).pixels(0)[0, 2:30, 2:30]
+    assert np.array_equal(image, clothes["t10k"][0][0])
+
+
+def test_without_either_the_data_folder_holds_the_download(clothes, tmp_path, no_debian, monkeypatch):
+    """torchvision leaves alone what it has downloaded: nothing is fetched here."""
+    downloaded = sorted(write_raw(tmp_path / "FashionMNIST" / "raw", clothes).iterdir())
+    sums = [(path.name, hashlib.md5(path.read_bytes()).hexdigest()) for path in downloaded]
+    monkeypatch.setattr(FashionMNIST, "resources", sums)
+    for _ in range(2):
+        write_fashion(tmp_path, {"test": 5})
+    assert len(CelebA(tmp_path, "test", 32)) == 5
+
+
+def test_a_missing_source_names_the_package_and_the_flag(tmp_path, no_debian, monkeypatch):
+    monkeypatch.setattr(FashionMNIST, "mirrors", [(tmp_path / "nowhere").as_uri() + "/"])
+    with pytest.raises(UserError, match="cannot be downloaded .*dataset-fashion-mnist.* --source") as error:
+        write_fashion(tmp_path / "set", ALL)
+    assert "\n" not in str(error.value)
+
+
+def test_a_given_source_is_not_replaced_by_another(raw, tmp_path, monkeypatch):
+    monkeypatch.setattr(fashion, "DEBIAN_FOLDER", raw)
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "t10k-images-idx3-ubyte.gz").touch()
+    with pytest.raises(UserError, match="^--source .*source lacks .*dataset-fashion-mnist"):
+        write_fashion(tmp_path / "set", ALL, CLASSES, tmp_path / "source")
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-40], lambda data: b"no gzip", lambda data: b"",
+                                    lambda data: gzip.compress(gzip.decompress(data)[:-9]),
+                                    lambda data: gzip.compress(b"\0\0\7\3" + bytes(99))])
+def test_a_damaged_file_is_named(damage, clothes, tmp_path):
+    source = write_raw(tmp_path / "source", clothes)
+    path = source / "train-images-idx3-ubyte.gz"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte.gz cannot be read \(.*\); restore it"):
+        write_fashion(tmp_path / "set", ALL, CLASSES, source)
+
+
+@pytest.mark.parametrize("spoil", [lambda images, labels: (images[:-1], labels),
+                                   lambda images, labels: (images[:, 1:], labels),
+                                   lambda images, labels: (images, labels + 1)])
+def test_files_of_another_data_set_are_refused(spoil, clothes, tmp_path):
+    source = write_raw(tmp_path / "source", clothes | {"t10k": spoil(*clothes["t10k"])})
+    with pytest.raises(UserError, match="does not hold Fashion-MNIST: its t10k files"):
+        write_fashion(tmp_path / "set", ALL, CLASSES, source)
+
+
+@pytest.mark.parametrize("classes, counts, words", [
+    (["Sneaker", "Boot"], ALL, "--classes 'Boot' is no class; give some of T-shirt, Trouser"),
+    (["Bag", "Bag"], ALL, "--classes .* none twice: 'Bag,Bag'"), ([], ALL, "at least one class"),
+    (CLASSES, {"val": -2}, "--val -2 must be at least -1"), (CLASSES, {"dev": 1}, "'dev' is no split"),
+])
+def test_bad_requests_are_refused(classes, counts, words, raw, tmp_path):
+    with pytest.raises(UserError, match=words):
+        write_fashion(tmp_path / "set", counts, classes, raw)
+    assert not (tmp_path / "set").exists()
+
+
+def test_a_complete_set_is_left_alone_and_a_cut_one_is_written_again(raw, tmp_path):
+    write_fashion(tmp_path, {"val": 2}, CLASSES, raw)
+    complete = all_files(tmp_path)
+    image = tmp_path / "img_align_celeba" / "val_00050.png"
+    image.write_bytes(b"touched")
+    write_fashion(tmp_path, {"val": 2}, CLASSES, raw)
+    assert image.read_bytes() == b"touched"
+    (tmp_path / "list_eval_partition.csv").unlink()
+    write_fashion(tmp_path, {"val": 2}, CLASSES, raw)
+    assert all_files(tmp_path) == complete
+
+
+@pytest.mark.parametrize("counts, classes", [({"val": 3}, CLASSES), ({"val": 2}, CLASSES[::-1])])
+def test_another_data_set_is_not_overwritten(counts, classes, raw, tmp_path):
+    write_fashion(tmp_path, {"val": 2}, CLASSES, raw)
+    before = all_files(tmp_path)
+    with pytest.raises(UserError, match="holds another data set"):
+        write_fashion(tmp_path, counts, classes, raw)
+    assert all_files(tmp_path) == before
+
+
+def test_a_folder_that_cannot_be_made_is_refused(raw, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="--data_dir .*file cannot be made"):
+        write_fashion(tmp_path / "file", {"val": 1}, CLASSES, raw)
+
+
+def test_command_line(raw, tmp_path):
+    flags = f"--data_dir {tmp_path} --source {raw} --classes Sneaker,Ankle_boot --train 3 --val 0 --test -1"
+    command = [sys.executable, "-m", "demo.fashion", *flags.split()]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    partition = read_rows(tmp_path / "list_eval_partition.csv")
+    assert [row[1] for row in partition] == ["partition", "0", "0", "0", "2", "2", "2", "2"]
+    assert read_rows(tmp_path / "list_attr_celeba.csv")[0] == ["image_id", "Sneaker", "Ankle_boot"]
+
+
+def test_command_line_without_a_data_folder(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["demo.fashion"])
+    with pytest.raises(UserError, match="--data_dir must be given"):
+        fashion.main()
