@@ -63,7 +63,7 @@ def explain(
     target: a class, (N,) classes, or -1: the opposite of each prediction (of K classes, the runner-up).
     classifier_scales: tried in turn; an image that has flipped is not sampled again, one that never flips keeps
     its last attempt. ids: (N,) integers that, with the seed, name each image's noise; 0 … N-1 where None.
-    callback(dict(t, z, x_clean, rows)) is called before each outer step; rows are the images it is about.
+    callback(dict(t, z, x_clean, rows, attempt)) is called before each outer step; rows are the images it is about.
     sampler_options: passed to dime_sample (inner_stochastic, guided_steps, ...).
     Raises UserError where the network returns NaN.
     """
@@ -99,7 +99,7 @@ def explain(
             tau=tau,
             noise=ImageNoise(seed, [ids[row] for row in rows.tolist()], [attempt] * len(rows)),
             z=start[rows],
-            callback=_with_rows(callback, rows),
+            callback=_told(callback, rows=rows, attempt=attempt),
             **sampler_options,
         )  # fmt: skip
         _require_finite(counterfactual, [ids[row] for row in rows.tolist()])
@@ -141,10 +141,10 @@ def _conditioned(model_fn, labels, rows):
     return lambda z, t: model_fn(z, t, labels[rows])
 
 
-def _with_rows(callback, rows):
+def _told(callback, **about):
     if callback is None:
         return None
-    return lambda step: callback(step | {"rows": rows})
+    return lambda step: callback(step | about)
 
 
 def _require_finite(images, ids):

@@ -6,6 +6,8 @@ classifier is evaluated, tau the depth, t the step. All images are (N, C, H, W),
 
 import torch
 
+from guided_diffusion.script_util import UserError
+
 
 @torch.no_grad()
 def dime_sample(
@@ -36,9 +38,7 @@ def dime_sample(
     guided_steps: how many outer steps are guided, all where None.
     callback(dict(t, z, x_clean)) is called before each outer step.
     """
-    steps = diffusion.num_timesteps
-    if not 1 <= tau < steps:
-        raise ValueError(f"--start_step {tau} must be from 1 to {steps - 1}: the respaced diffusion has {steps} steps")
+    require_depth(diffusion, tau)
     guided_steps = tau if guided_steps is None else guided_steps
 
     def inner_chain(z, t):
@@ -73,6 +73,16 @@ def dime_sample(
             if step + 1 < guided_steps:
                 x_clean = inner_chain(z, t)
     return z
+
+
+def require_depth(diffusion, tau):
+    """UserError where the respaced diffusion is not deeper than tau."""
+    steps = diffusion.num_timesteps
+    if not 1 <= tau < steps:
+        raise UserError(
+            f"--start_step {tau} must be from 1 to {steps - 1}: "
+            f"with this --timestep_respacing the diffusion has {steps} steps"
+        )
 
 
 def start_of_chain(diffusion, x, tau, noise):

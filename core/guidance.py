@@ -58,7 +58,7 @@ def class_gradient(x_clean, target, classifier, scale, use_logits=True):
 
 
 def selected_score(logits, target, use_logits=True):
-    """(N,) or (N, K) logits, (N,) targets -> (N,): the target's logit, or with use_logits False its log-probability.
+    """(N,) or (N, K) logits, (N,) targets -> (N,): the target's logit, or its log-probability (use_logits False).
 
     Of a binary question the logit of target 1 is the network's, that of target 0 its negative.
     """

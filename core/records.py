@@ -21,7 +21,8 @@ def make_records(ids, names, images, labels, explanation, oracle_decisions=None,
     oracle_decisions: (before, after), each (N, A) of 0/1, with `query` the explained attribute among them.
     """
     e = explanation
-    l_1 = (to_uint8(images).float() - to_uint8(e.counterfactual).float()).abs().flatten(1).mean(1) / 255
+    pixels, cf_pixels = to_uint8(images).cpu().float(), to_uint8(e.counterfactual).cpu().float()
+    l_1 = (pixels - cf_pixels).abs().flatten(1).mean(1) / 255
     table = pd.DataFrame(
         {
             "id": list(ids),
@@ -85,8 +86,8 @@ def summarise(table):
 def read_records(path):
     """records.csv -> DataFrame, exactly as written; UserError where it is no such file."""
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(BITS, str), float_precision="round_trip")
-        return table.astype({"id": int, "pred": int, "target": int, "cf_pred": int, "label": int})
+        table = pd.read_csv(path, dtype=dict.fromkeys(BITS, str))
+        return table.round(6).astype({"id": int, "pred": int, "target": int, "cf_pred": int, "label": int})
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} is not a records.csv ({str(error).splitlines()[0]}); remove it") from None
 

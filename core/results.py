@@ -21,7 +21,6 @@ from .images import from_uint8, read_image, to_uint8, write_png
 from .records import (
     correct,
     flipped,
-    make_records,
     read_records,
     summarise,
     write_records,
@@ -68,7 +67,7 @@ class ResultsFolder:
         return read_records(self.records_path) if self.records_path.exists() else None
 
     def clear(self):
-        """Removes what earlier runs of this experiment, or of this chunk of it, left; originals are shared and stay."""
+        """Removes what earlier runs of this experiment, or of this chunk, left; the originals, shared, stay."""
         for path in (self.records_path, self.summary_path, self.flags_path):
             path.unlink(missing_ok=True)
         for path in [*self.experiment.glob("?C/?CF/*/*.*"), *self.root.glob(f"[xz]_t/{self.exp_name}/*")]:
@@ -128,8 +127,8 @@ class ResultsFolder:
         write_records(self.records_path, table)
 
     def finish(self, table):
-        """Writes the summary, which says that the run, or chunk, is complete; returns it."""
-        summary = summarise(table)
+        """Writes the summary, which says that the run, or chunk, is complete; returns it. No table: no images."""
+        summary = {"n": 0} if table is None else summarise(table)
         write_yaml(self.summary_path, summary)
         return summary
 
@@ -166,7 +165,10 @@ def merge_chunks(output_path, exp_name):
     if missing:
         raise UserError(f"{experiment} lacks the finished chunks {', '.join(missing)}; run them first")
     _refuse_unequal_flags(chunks)
-    table = pd.concat([read_records(chunk.records_path) for chunk in chunks if chunk.records_path.exists()])
+    parts = [read_records(chunk.records_path) for chunk in chunks if chunk.records_path.exists()]
+    if not parts:
+        raise UserError(f"the chunks of {experiment} explain no image, so there is nothing to merge")
+    table = pd.concat(parts)
     repeated = sorted(table["id"][table["id"].duplicated()])
     if repeated:
         raise UserError(f"the chunks of {experiment} overlap: image {repeated[0]} is in more than one")
@@ -216,15 +218,16 @@ def read_pairs(output_path, exp_name, classified=("CC", "IC"), reached=("CCF",))
         raise UserError(f"{experiment} is not a folder; give the --output_path and --exp_name of a finished run")
     pairs = []
     for right in classified:
-        originals = root / "Original" / ("Correct" if right == "CC" else "Incorrect")
+        folder = root / "Original" / ("Correct" if right == "CC" else "Incorrect")
+        originals = _images(folder)
         for outcome in reached:
-            for path in _images(experiment / right / outcome / "CF"):
-                original = next((p for p in _images(originals) if p.stem == path.stem), None)
-                if original is None:
-                    raise UserError(f"{path} has no original in {originals}; restore it or remove the counterfactual")
-                pairs.append(Pair(path.stem, original, path, right, outcome))
+            for name, path in _images(experiment / right / outcome / "CF").items():
+                if name not in originals:
+                    raise UserError(f"{path} has no original in {folder}; restore it or remove the counterfactual")
+                pairs.append(Pair(name, originals[name], path, right, outcome))
     return sorted(pairs, key=lambda pair: pair.id)
 
 
 def _images(directory):
-    return [path for path in sorted(directory.glob("*")) if path.suffix.lower() in SUFFIXES]
+    """Stem -> path of the images in a folder; none where there is no folder."""
+    return {path.stem: path for path in sorted(directory.glob("*")) if path.suffix.lower() in SUFFIXES}

@@ -110,7 +110,7 @@ class GaussianDiffusion:
         """The network's output -> its prediction (N, C, H, W) and the log variance of p, broadcast to z."""
         if self.var_type in (ModelVarType.LEARNED, ModelVarType.LEARNED_RANGE):
             if output.shape[1] != 2 * z.shape[1]:
-                raise ValueError("a learned variance (--learn_sigma) needs twice the image's channels in the output")
+                raise ValueError("a learned variance (--learn_sigma) needs an output of twice the image's channels")
             prediction, v = output.chunk(2, dim=1)
             if self.var_type is ModelVarType.LEARNED:
                 return prediction, v

@@ -163,9 +163,16 @@ def args_to_dict(args, keys):
 
 
 def run_script(main, *errors):
-    """Runs a script's main(); UserError, and the `errors` named, become one line on stderr and exit code 2."""
+    """Runs a script's main(). UserError, the `errors` named and what the system refuses (a full disk, a folder
+    that may not be written) become one line on stderr and exit code 2.
+    """
     try:
         main()
     except (UserError, *errors) as error:
-        print(f"{sys.argv[0]}: error: {error}", file=sys.stderr)
-        sys.exit(2)
+        message = error
+    except OSError as error:
+        message = f"{error.filename or 'a file'}: {error.strerror or error}"
+    else:
+        return
+    print(f"{sys.argv[0]}: error: {message}", file=sys.stderr)
+    sys.exit(2)

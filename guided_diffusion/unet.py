@@ -109,7 +109,7 @@ class UNetModel(nn.Module):
         )
 
     def cast_torso(self, dtype):
-        """Keeps the weights of the blocks in `dtype` (float16, bfloat16); norms, embeddings and output in float32."""
+        """Holds the weights of the blocks in `dtype` (float16, bfloat16); norms, embeddings, output in float32."""
         self.torso_dtype = dtype
         for block in (self.input_blocks, self.middle_block, self.output_blocks):
             for layer in block.modules():

@@ -1,0 +1,137 @@
+"""Explaining many images into a results folder, batch by batch, so that a killed run can go on."""
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from guided_diffusion.script_util import UserError
+
+from .counterfactual import predicted_class
+from .datasets import CELEBA_ATTRIBUTES, attribute_index
+from .dime import evaluations
+from .records import make_records
+
+
+def find_question(query_label, data_attributes, network_attributes, flag):
+    """The queried attribute -> (its column in the data, its output of the network).
+
+    query_label: a name or an index among the data's attributes; network_attributes: names of the outputs, None
+    for CelebA's 40. UserError names `flag` where the network does not answer the question.
+    """
+    column = attribute_index(data_attributes, query_label)
+    names = list(network_attributes or CELEBA_ATTRIBUTES)
+    if data_attributes[column] not in names:
+        raise UserError(f"--{flag} does not answer {data_attributes[column]}; it answers {', '.join(names)}")
+    return column, names.index(data_attributes[column])
+
+
+@torch.no_grad()
+def choose_images(dataset, indices, classifier, target, limit, batch_size, device):
+    """The first `limit` of the indices (all where None) that are to be explained -> (chosen, how many looked at).
+
+    target -1 takes every image; a class only those that the classifier does not put there already.
+    """
+    indices = list(indices)
+    if target == -1:
+        chosen = indices[:limit]
+        return chosen, len(chosen)
+    chosen, seen = [], 0
+    bar = tqdm(total=len(indices), desc="predicting", unit="image")
+    while seen < len(indices) and (limit is None or len(chosen) < limit):
+        batch = indices[seen : seen + batch_size]
+        predictions = predicted_class(classifier(load_images(dataset, batch).to(device))).tolist()
+        for i, prediction in zip(batch, predictions, strict=True):
+            if limit is None or len(chosen) < limit:
+                seen += 1
+                bar.update()
+                if prediction != target:
+                    chosen.append(i)
+    bar.close()
+    return chosen, seen
+
+
+def load_images(dataset, indices):
+    """Images (N, 3, S, S) in [-1, 1] of the dataset's indices."""
+    return torch.stack([dataset[i][0] for i in indices])
+
+
+def selection(args, attribute, num_chosen, seen, available):
+    """One line that says which images will be explained, of how many, and why these."""
+    split = "train" if args.use_train else args.split
+    line = f"{attribute}: explaining {num_chosen} of {available} images of {args.dataset} {split}"
+    if args.num_chunks > 1:
+        line += f", chunk {args.chunk} of {args.num_chunks}"
+    if args.num_batches:
+        line += f"; --num_batches {args.num_batches} x --batch_size {args.batch_size} is the limit"
+    if args.target_label != -1:
+        line += f"; of the first {seen}, {seen - num_chosen} are predicted {args.target_label} already"
+    return line
+
+
+def plan(chosen, finished, tau, guided_steps, scales):
+    """One line: how many images are left, and how many network evaluations at least and at most."""
+    left = len(chosen) - len(finished)
+    each = evaluations(tau, guided_steps)
+    least, most = left * each, left * each * len(scales)
+    already = f" ({len(finished)} of {len(chosen)} are done already)" if finished else ""
+    return (
+        f"{left} images{already}: {each} network evaluations an attempt, 1 to {len(scales)} attempts an image, "
+        f"{least:,} to {most:,} evaluations in all"
+    )
+
+
+class EvaluationBar:
+    """A bar of network evaluations, counted an image at a time. Its total grows with each further attempt.
+
+    Call `wrap(model_fn)` for the network to count, and `follow` as explain()'s callback.
+    """
+
+    def __init__(self, num_images, tau, guided_steps=None):
+        self.each, self.first = evaluations(tau, guided_steps), tau - 1
+        self.bar = tqdm(total=num_images * self.each, desc="explaining", unit="eval", smoothing=0.02)
+
+    def wrap(self, model_fn):
+        def counted(z, t, *labels):
+            self.bar.update(len(z))
+            return model_fn(z, t, *labels)
+
+        return counted
+
+    def close(self):
+        self.bar.close()
+
+    def follow(self, step):
+        if step["attempt"] > 1 and step["t"] == self.first:
+            self.bar.total += len(step["rows"]) * self.each
+            self.bar.refresh()
+
+
+def run_experiment(
+    dataset, chosen, explain_batch, results, batch_size, column, earlier=None, oracle=None, save_images=True
+):
+    """Explains the `chosen` indices in batches and returns the table of all their records.
+
+    explain_batch(images, labels, ids) -> Explanation, labels (N, A) the data's; column: the queried attribute.
+    results: a ResultsFolder; earlier: rows that an earlier run finished, or None; they are not explained again.
+    oracle: (function from images to decisions (N, A) of 0/1, index of the queried attribute), or None.
+    """
+    table = earlier
+    finished = set() if earlier is None else set(earlier["id"])
+    for start in range(0, len(chosen), batch_size):
+        # Batches are cut before the finished ones are left out: a run that goes on computes the same batches.
+        ids = [i for i in chosen[start : start + batch_size] if i not in finished]
+        if not ids:
+            continue
+        images, labels = load_images(dataset, ids), dataset.labels[ids]
+        explanation = explain_batch(images, labels, ids)
+        decisions, query = None, None
+        if oracle is not None:
+            decide, query = oracle
+            decisions = (decide(images), decide(explanation.counterfactual))
+        names = [dataset.names[i] for i in ids]
+        rows = make_records(ids, names, images, labels[:, column], explanation, decisions, query)
+        if save_images:
+            results.write_images(rows, images, explanation)
+        table = rows if table is None else pd.concat([table, rows])
+        results.commit(table)
+    return table
