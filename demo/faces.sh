@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Explain 32 drawn faces with the exact algorithm, and show them.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. demo/flags.sh
+
+python -m demo.faces --data_dir demo/data/faces --train 0 --val 0 --test 32
+python main.py $FACES_FLAGS --timestep_respacing 50 \
+  --data_dir demo/data/faces --split test --batch_size 16 \
+  --model_path models/demo/faces_ddpm.pt --classifier_path models/demo/faces_classifier.pt \
+  --oracle_path models/demo/faces_oracle.pt --query_label Smiling \
+  --start_step 15 --classifier_scales 8,10,15 --l1_loss 0.05 \
+  --output_path demo/output/faces --exp_name demo "$@"
+python -m demo.sheet --output_path demo/output/faces --exp_name demo \
+  --no "not smiling" --yes smiling --picture demo/output/faces.png

@@ -1,0 +1,49 @@
+"""Make a small weight file to ship of a trained one: half precision, no training state.
+
+    python -m demo.pack --trained DIR/ema_0.999_004000.pt --shipped models/demo/faces_ddpm.pt
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from guided_diffusion.script_util import UserError, add_dict_to_argparser, run_script
+from guided_diffusion.train_util import save_aside
+from models.checkpoints import ModelError, attach_flags, flags_of, read_weights
+
+FLAGS = {
+    "trained": (None, "a weight file of one of the training scripts"),
+    "shipped": (None, "the file to write"),
+}
+KEPT = ("architecture", "attributes", "image_size", "feat_extract", "classifier", "state_dict")
+
+
+def pack(contents):
+    """A diffusion model's state dict or a classifier's file -> the same with float16 weights."""
+    flags = flags_of(contents)
+    if "architecture" in contents:
+        return {name: _halved(contents[name]) for name in KEPT if name in contents}
+    return attach_flags(_halved(contents), flags) if flags else _halved(contents)
+
+
+def _halved(value):
+    if isinstance(value, dict):
+        return {name: _halved(each) for name, each in value.items()}
+    return value.half() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    add_dict_to_argparser(parser, FLAGS)
+    args = parser.parse_args()
+    if not args.trained or not args.shipped:
+        raise UserError("--trained and --shipped must be given")
+    contents = pack(read_weights(args.trained))
+    Path(args.shipped).parent.mkdir(parents=True, exist_ok=True)
+    save_aside(contents, args.shipped)
+    print(f"{args.shipped}: {Path(args.shipped).stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    run_script(main, ModelError)
