@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from core.datasets import attribute_index, make_dataset
-from core.metrics import attribute_accuracy
+from core.metrics import attribute_accuracy, decide
 from guided_diffusion.dist_util import pick_device
-from guided_diffusion.script_util import UserError, add_dict_to_argparser, args_to_dict, run_script
+from guided_diffusion.errors import UserError
+from guided_diffusion.script_util import add_dict_to_argparser, args_to_dict, run_script
 from guided_diffusion.train_data import Batches
 from guided_diffusion.train_util import TRAIN_FLAGS, TrainLoop, save_aside
 from models.checkpoints import ModelError, read_weights
@@ -19,7 +20,7 @@ FLAGS = {
     "data_dir": (None, "the folder with img_align_celeba/, list_attr_celeba and list_eval_partition"),
     "output_path": (None, "where checkpoints, best.pt, last.pt, attributes.csv and progress.csv go"),
     "gpus": ("0", "index of the GPU; without one the CPU is used"),
-    "architecture": ("densenet121", "a torchvision classification network, or module:function"),
+    "architecture": ("densenet121", "a torchvision classification network, small_cnn, or module:function"),
     "query_label": (None, "train on this attribute alone, by name or index; all of them where not given"),
     "image_size": (128, "height and width of the images in pixels"),
     "balanced": (True, "weigh the loss so that yes and no of each attribute count alike, up to tenfold"),
@@ -58,7 +59,7 @@ def main():
 
     def validate(step, ema_network):
         folder = Path(args.output_path)
-        table = attribute_accuracy(decide(ema_network, val, args.batch_size, device), val.labels, val.attributes)
+        table = attribute_accuracy(decide(ema_network.eval(), val, device), val.labels, val.attributes)
         score = float(table["balanced"].mean())
         print(f"step {step}: balanced accuracy {score:.4f}, accuracy {table['accuracy'].mean():.4f}", flush=True)
         checkpoint = classifier_checkpoint(ema_network, args.architecture, train.attributes, args.image_size)
@@ -88,15 +89,6 @@ def class_weights(labels, balanced):
     if not balanced:
         return torch.ones_like(share), torch.ones_like(share)
     return (0.5 / (1 - share)).clamp(max=10), (0.5 / share).clamp(max=10)
-
-
-@torch.no_grad()
-def decide(network, dataset, batch_size, device):
-    """The network's decisions on a whole dataset, (N, A) of 0/1."""
-    network.eval()
-    batches = torch.arange(len(dataset)).split(batch_size)
-    images = (torch.stack([dataset[i][0] for i in batch.tolist()]) for batch in batches)
-    return torch.cat([(network(batch.to(device)) > 0).long().cpu() for batch in images])
 
 
 if __name__ == "__main__":

@@ -4,14 +4,16 @@ import argparse
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from core.datasets import make_dataset
 from core.sheets import sample_sheet
 from guided_diffusion.dist_util import pick_device
+from guided_diffusion.errors import UserError
 from guided_diffusion.resample import SAMPLERS, create_named_schedule_sampler
 from guided_diffusion.script_util import (
     DIFFUSION_FLAGS,
     MODEL_FLAGS,
-    UserError,
     add_dict_to_argparser,
     args_to_dict,
     create_gaussian_diffusion,
@@ -46,6 +48,7 @@ def main():
             raise UserError(f"--{flag} must be given")
     device = pick_device(args.gpus)
     flags = args_to_dict(args, model_and_diffusion_defaults())
+    torch.manual_seed(args.seed)
     model, diffusion = create_model_and_diffusion(**flags)
     sampler = create_named_schedule_sampler(args.schedule_sampler, diffusion.num_timesteps)
     dataset = make_dataset("CelebA", args.data_dir, "train", args.image_size)
@@ -62,7 +65,7 @@ def main():
             **args_to_dict(args, DIFFUSION_FLAGS) | {"timestep_respacing": str(args.sample_steps)}
         )
         path = Path(args.output_path) / f"samples{step:06d}.png"
-        sample_sheet(spaced, ema_model, args.image_size, path, device)
+        sample_sheet(spaced, ema_model.eval(), args.image_size, path, device)
 
     TrainLoop(
         model=model,

@@ -10,10 +10,10 @@ from core.experiment import EvaluationBar, choose_images, find_question, plan, r
 from core.flags import DATA_FLAGS, FREE_FLAGS, NETWORK_FLAGS, OUTPUT_FLAGS, SAMPLING_FLAGS, check_flags
 from core.results import ResultsFolder, merge_chunks
 from guided_diffusion.dist_util import half_precision, pick_device
+from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import (
     DIFFUSION_FLAGS,
     MODEL_FLAGS,
-    UserError,
     add_dict_to_argparser,
     args_to_dict,
     create_model_and_diffusion,

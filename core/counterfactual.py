@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from guided_diffusion.script_util import UserError
+from guided_diffusion.errors import UserError
 
 from .dime import dime_sample, start_of_chain
 from .guidance import make_guidance

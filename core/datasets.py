@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch.utils.data import Dataset
 
-from guided_diffusion.script_util import UserError
+from guided_diffusion.errors import UserError
 
 from .images import from_uint8, read_image
 

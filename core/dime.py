@@ -6,7 +6,7 @@ classifier is evaluated, tau the depth, t the step. All images are (N, C, H, W),
 
 import torch
 
-from guided_diffusion.script_util import UserError
+from guided_diffusion.errors import UserError
 
 
 @torch.no_grad()

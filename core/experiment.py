@@ -4,7 +4,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from guided_diffusion.script_util import UserError
+from guided_diffusion.errors import UserError
 
 from .counterfactual import predicted_class
 from .datasets import CELEBA_ATTRIBUTES, attribute_index

@@ -1,6 +1,7 @@
 """The flags of main.py: flag -> (default, help). Those of the network stand in guided_diffusion.script_util."""
 
-from guided_diffusion.script_util import UserError, parse_numbers
+from guided_diffusion.errors import UserError
+from guided_diffusion.script_util import parse_numbers
 
 from .datasets import DATASETS, SPLITS
 

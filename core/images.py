@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from guided_diffusion.script_util import UserError
+from guided_diffusion.errors import UserError
 
 
 def to_uint8(x):

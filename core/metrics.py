@@ -1,6 +1,17 @@
 """Metrics as pure functions of decisions, features and distances."""
 
 import pandas as pd
+import torch
+
+
+@torch.no_grad()
+def decide(network, dataset, device, batch_size=64):
+    """The decisions of a network, images -> (N, A) logits, on every image of a dataset: (N, A) of 0/1."""
+    decisions = []
+    for start in range(0, len(dataset), batch_size):
+        images = [dataset[i][0] for i in range(start, min(start + batch_size, len(dataset)))]
+        decisions.append((network(torch.stack(images).to(device)) > 0).long().cpu())
+    return torch.cat(decisions)
 
 
 def attribute_accuracy(decisions, labels, attributes):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from guided_diffusion.script_util import UserError
+from guided_diffusion.errors import UserError
 
 from .images import to_uint8
 

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 import yaml
 
-from guided_diffusion.script_util import UserError
+from guided_diffusion.errors import UserError
 
 from .images import from_uint8, read_image, to_uint8, write_png
 from .records import (

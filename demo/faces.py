@@ -22,7 +22,8 @@ from tqdm import tqdm
 from core.datasets import CELEBA_ATTRIBUTES, SPLITS
 from demo.layout import check_counts, write_layout
 from demo.portrait import draw_portrait
-from guided_diffusion.script_util import UserError, run_script
+from guided_diffusion.errors import UserError
+from guided_diffusion.script_util import run_script
 
 VISIBLE_ATTRIBUTES = tuple(name for name in CELEBA_ATTRIBUTES if name not in ("Attractive", "Blurry"))
 JPEG_QUALITY = 95

@@ -21,7 +21,8 @@ from tqdm import tqdm
 from core.datasets import SPLITS
 from core.images import write_png
 from demo.layout import check_counts, write_layout
-from guided_diffusion.script_util import UserError, add_dict_to_argparser, args_to_dict, run_script
+from guided_diffusion.errors import UserError
+from guided_diffusion.script_util import add_dict_to_argparser, args_to_dict, run_script
 
 CLASSES = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat",
            "Sandal", "Shirt", "Sneaker", "Bag", "Ankle_boot")  # in the order of the labels 0 … 9

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from core.datasets import SPLITS
-from guided_diffusion.script_util import UserError
+from guided_diffusion.errors import UserError
 
 Row = tuple[str, str, Collection[bool]]  # an image's file name, its split, the values of its attributes
 

@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from core.records import read_records
 from core.results import read_pairs
-from guided_diffusion.script_util import UserError, add_dict_to_argparser, run_script
+from guided_diffusion.errors import UserError
+from guided_diffusion.script_util import add_dict_to_argparser, run_script
 
 FLAGS = {
     "output_path": (None, "the --output_path of main.py"),

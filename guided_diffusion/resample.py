@@ -3,16 +3,18 @@
 import numpy as np
 import torch
 
+from .errors import UserError
+
 SAMPLERS = ("uniform", "loss-second-moment")
 
 
 def create_named_schedule_sampler(name, num_timesteps):
-    """A sampler by its name in SAMPLERS; ValueError names --schedule_sampler."""
+    """A sampler by its name in SAMPLERS; UserError names --schedule_sampler."""
     if name == "uniform":
         return UniformSampler(num_timesteps)
     if name == "loss-second-moment":
         return LossSecondMomentSampler(num_timesteps)
-    raise ValueError(f"--schedule_sampler {name} is unknown; choose one of {', '.join(SAMPLERS)}")
+    raise UserError(f"--schedule_sampler {name} is unknown; choose one of {', '.join(SAMPLERS)}")
 
 
 class UniformSampler:
@@ -43,7 +45,7 @@ class UniformSampler:
 
     def load_state_dict(self, state):
         if state:
-            raise ValueError("the checkpoint was trained with --schedule_sampler loss-second-moment")
+            raise UserError("the checkpoint was trained with --schedule_sampler loss-second-moment")
 
 
 class LossSecondMomentSampler(UniformSampler):
@@ -74,5 +76,5 @@ class LossSecondMomentSampler(UniformSampler):
 
     def load_state_dict(self, state):
         if "losses" not in state or tuple(state["losses"].shape) != self.losses.shape:
-            raise ValueError("the checkpoint was trained with another --schedule_sampler or --diffusion_steps")
+            raise UserError("the checkpoint was trained with another --schedule_sampler or --diffusion_steps")
         self.losses, self.counts = state["losses"].numpy().copy(), state["counts"].numpy().copy()

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from .errors import UserError
 from .gaussian_diffusion import GaussianDiffusion
 
 
@@ -11,23 +12,23 @@ def space_timesteps(num_timesteps, sections):
 
     sections: "ddimN", every k-th step for the k that gives exactly N (Song et al. 2021); or counts such as
     "25" or "10,15,20": the steps are cut in as many equal sections, and that many, evenly spaced, kept in each.
-    Raises ValueError, naming --timestep_respacing, where that cannot be.
+    Raises UserError, naming --timestep_respacing, where that cannot be.
     """
     flag = f"--timestep_respacing {sections}"
+    strided = isinstance(sections, str) and sections.startswith("ddim")
     try:
-        if isinstance(sections, str) and sections.startswith("ddim"):
-            return _strided(num_timesteps, int(sections[4:]), flag)
-        counts = [int(part) for part in sections.split(",")] if isinstance(sections, str) else list(sections)
-    except ValueError as error:
-        if flag in str(error):
-            raise
-        raise ValueError(f"{flag} is not a count, counts separated by commas, or ddimN") from None
+        words = sections.removeprefix("ddim").split(",") if isinstance(sections, str) else sections
+        counts = [int(word) for word in words]
+    except ValueError:
+        raise UserError(f"{flag} is not a count, counts separated by commas, or ddimN") from None
 
+    if strided:
+        return _strided(num_timesteps, counts[0], flag)
     kept, start = [], 0
     for i, count in enumerate(counts):
         size = num_timesteps // len(counts) + (i < num_timesteps % len(counts))
         if not 1 <= count <= size:
-            raise ValueError(f"{flag}: {count} steps cannot be kept of a section of {size}")
+            raise UserError(f"{flag}: {count} steps cannot be kept of a section of {size}")
         stride = (size - 1) / (count - 1) if count > 1 else 1
         kept += [start + round(stride * k) for k in range(count)]
         start += size
@@ -38,7 +39,7 @@ def _strided(num_timesteps, count, flag):
     for stride in range(1, num_timesteps):
         if len(range(0, num_timesteps, stride)) == count:
             return list(range(0, num_timesteps, stride))
-    raise ValueError(f"{flag}: no whole stride through {num_timesteps} steps keeps exactly {count}")
+    raise UserError(f"{flag}: no whole stride through {num_timesteps} steps keeps exactly {count}")
 
 
 class SpacedDiffusion(GaussianDiffusion):

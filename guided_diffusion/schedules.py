@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from .errors import UserError
+
 
 def linear_betas(steps):
     """Ho et al. 2020, section 4, its end points scaled so that any number of steps ends equally noisy."""
@@ -23,7 +25,7 @@ SCHEDULES = {"linear": linear_betas, "cosine": cosine_betas}
 
 
 def named_betas(name, steps):
-    """(steps,) float64 betas of the schedule called `name`; ValueError names --noise_schedule."""
+    """(steps,) float64 betas of the schedule called `name`; UserError names --noise_schedule."""
     if name not in SCHEDULES:
-        raise ValueError(f"--noise_schedule {name} is unknown; choose one of {', '.join(SCHEDULES)}")
+        raise UserError(f"--noise_schedule {name} is unknown; choose one of {', '.join(SCHEDULES)}")
     return SCHEDULES[name](steps)

@@ -3,15 +3,11 @@
 import argparse
 import sys
 
+from .errors import UserError
 from .gaussian_diffusion import LossType, ModelMeanType, ModelVarType
 from .respace import SpacedDiffusion, space_timesteps
 from .schedules import named_betas
 from .unet import UNetModel
-
-
-class UserError(ValueError):
-    """What the user gave cannot be used. The message is one line that names the flag or file and the remedy."""
-
 
 # flag -> (default, help). The defaults are guided-diffusion's.
 MODEL_FLAGS = {
@@ -76,26 +72,23 @@ def create_model(**flags):
     resolutions = parse_numbers(f.attention_resolutions, "attention_resolutions")
     if any(r < 1 or size % r for r in resolutions):
         raise UserError(f"--attention_resolutions {f.attention_resolutions} must divide --image_size {size}")
-    try:
-        return UNetModel(
-            model_channels=f.num_channels,
-            out_channels=6 if f.learn_sigma else 3,
-            num_res_blocks=f.num_res_blocks,
-            attention_resolutions=tuple(size // int(r) for r in resolutions),
-            dropout=f.dropout,
-            channel_mult=channel_mult,
-            num_classes=f.num_classes if f.class_cond else None,
-            multiclass=f.multiclass,
-            use_checkpoint=f.use_checkpoint,
-            num_heads=f.num_heads,
-            num_head_channels=f.num_head_channels,
-            num_heads_upsample=f.num_heads_upsample,
-            use_scale_shift_norm=f.use_scale_shift_norm,
-            resblock_updown=f.resblock_updown,
-            use_new_attention_order=f.use_new_attention_order,
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    return UNetModel(
+        model_channels=f.num_channels,
+        out_channels=6 if f.learn_sigma else 3,
+        num_res_blocks=f.num_res_blocks,
+        attention_resolutions=tuple(size // int(r) for r in resolutions),
+        dropout=f.dropout,
+        channel_mult=channel_mult,
+        num_classes=f.num_classes if f.class_cond else None,
+        multiclass=f.multiclass,
+        use_checkpoint=f.use_checkpoint,
+        num_heads=f.num_heads,
+        num_head_channels=f.num_head_channels,
+        num_heads_upsample=f.num_heads_upsample,
+        use_scale_shift_norm=f.use_scale_shift_norm,
+        resblock_updown=f.resblock_updown,
+        use_new_attention_order=f.use_new_attention_order,
+    )
 
 
 def create_gaussian_diffusion(sigma_small=False, **flags):
@@ -108,17 +101,14 @@ def create_gaussian_diffusion(sigma_small=False, **flags):
     else:
         loss_type = LossType.RESCALED_MSE if f.rescale_learned_sigmas else LossType.MSE
     fixed = ModelVarType.FIXED_SMALL if sigma_small else ModelVarType.FIXED_LARGE
-    try:
-        return SpacedDiffusion(
-            named_betas(f.noise_schedule, f.diffusion_steps),
-            space_timesteps(f.diffusion_steps, f.timestep_respacing or str(f.diffusion_steps)),
-            ModelMeanType.START_X if f.predict_xstart else ModelMeanType.EPSILON,
-            ModelVarType.LEARNED_RANGE if f.learn_sigma else fixed,
-            loss_type,
-            f.rescale_timesteps,
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    return SpacedDiffusion(
+        named_betas(f.noise_schedule, f.diffusion_steps),
+        space_timesteps(f.diffusion_steps, f.timestep_respacing or str(f.diffusion_steps)),
+        ModelMeanType.START_X if f.predict_xstart else ModelMeanType.EPSILON,
+        ModelVarType.LEARNED_RANGE if f.learn_sigma else fixed,
+        loss_type,
+        f.rescale_timesteps,
+    )
 
 
 def _filled(flags):

@@ -9,8 +9,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from .dist_util import half_precision
+from .errors import UserError
 from .logger import Logger
-from .script_util import UserError, parse_numbers
+from .script_util import parse_numbers
 
 # flag -> (default, help)
 TRAIN_FLAGS = {

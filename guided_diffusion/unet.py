@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from .errors import UserError
 from .nn import GroupNorm32, timestep_embedding, zeroed
 
 
@@ -232,7 +233,7 @@ class AttentionBlock(nn.Module):
         super().__init__()
         self.num_heads = num_heads if num_head_channels == -1 else channels // num_head_channels
         if channels % self.num_heads or (num_head_channels != -1 and channels % num_head_channels):
-            raise ValueError(
+            raise UserError(
                 f"attention over {channels} channels cannot be split by --num_heads {num_heads} "
                 f"--num_head_channels {num_head_channels}"
             )
