@@ -1,0 +1,50 @@
+"""How often classifiers are right about each attribute, as a Markdown table for a card.
+
+    python -m demo.accuracy --data_dir DIR --split test models/demo/faces_classifier.pt models/demo/faces_oracle.pt
+"""
+
+import argparse
+
+import pandas as pd
+import torch
+
+from core.datasets import make_dataset
+from core.metrics import attribute_accuracy, decide
+from guided_diffusion.errors import UserError
+from guided_diffusion.script_util import add_dict_to_argparser, run_script
+from models.checkpoints import ModelError
+from models.classifiers import load_classifier
+
+FLAGS = {
+    "data_dir": (None, "a folder laid out like CelebA"),
+    "split": ("test", "train, val or test"),
+}
+
+
+def accuracy_table(paths, data_dir, split):
+    """Classifier files -> a DataFrame with a row for each attribute and a column of accuracies for each file."""
+    columns = {}
+    for path in paths:
+        classifier = load_classifier(path)
+        dataset = make_dataset("CelebA", data_dir, split, classifier.image_size)
+        decisions = decide(classifier, dataset, torch.device("cpu"))
+        columns[path] = attribute_accuracy(decisions, dataset.labels, dataset.attributes)["accuracy"]
+    return pd.DataFrame(columns)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    add_dict_to_argparser(parser, FLAGS)
+    parser.add_argument("weights", nargs="+", help="files of celeba-train-classifier.py, packed or not")
+    args = parser.parse_args()
+    if not args.data_dir:
+        raise UserError("--data_dir must be given")
+    table = accuracy_table(args.weights, args.data_dir, args.split)
+    print("| attribute | " + " | ".join(table.columns) + " |")
+    print("|---" * (1 + len(table.columns)) + "|")
+    for name, row in [*table.iterrows(), ("mean", table.mean())]:
+        print(f"| {name} | " + " | ".join(f"{100 * value:.1f} %" for value in row) + " |")
+
+
+if __name__ == "__main__":
+    run_script(main, ModelError)
