@@ -125,4 +125,4 @@ def _read_table(root, stem):
         raise UserError(f"{path} lists {table.index[table.index.duplicated()][0]} twice")
     if table.shape[1] == 0 or not len(table):
         raise UserError(f"{path} holds no rows")
-    return table
+    return table.apply(pd.to_numeric, errors="coerce")  # a word becomes NaN, which no check lets pass

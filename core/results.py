@@ -17,6 +17,7 @@ import yaml
 
 from guided_diffusion.errors import UserError
 
+from .flags import FREE_FLAGS
 from .images import from_uint8, read_image, to_uint8, write_png
 from .records import (
     correct,
@@ -55,10 +56,10 @@ class ResultsFolder:
         flags: name -> value, kept in flags.yaml; those named in `free` may differ from the earlier run's.
         """
         try:
+            self._refuse_other_chunking()
             if overwrite:
                 self.clear()
             self.experiment.mkdir(parents=True, exist_ok=True)
-            self._refuse_other_chunking()
             if self.flags_path.exists():
                 self._refuse_other_flags(flags, free)
             write_yaml(self.flags_path, flags)
@@ -70,8 +71,10 @@ class ResultsFolder:
         """Removes what earlier runs of this experiment, or of this chunk, left; the originals, shared, stay."""
         for path in (self.records_path, self.summary_path, self.flags_path):
             path.unlink(missing_ok=True)
-        for path in [*self.experiment.glob("?C/?CF/*/*.*"), *self.root.glob(f"[xz]_t/{self.exp_name}/*")]:
-            if int(path.stem.split(".")[0]) % self.num_chunks == self.chunk:
+        trajectories = [path for kind in ("x_t", "z_t") for path in (self.root / kind / self.exp_name).glob("*")]
+        for path in [*self.experiment.glob("?C/*CF/*/*.*"), *trajectories]:
+            name = path.name.split(".")[0]
+            if name.isdigit() and int(name) % self.num_chunks == self.chunk:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _refuse_other_chunking(self):
@@ -180,7 +183,8 @@ def merge_chunks(output_path, exp_name):
 def _refuse_unequal_flags(chunks):
     first, *others = (yaml.safe_load(chunk.flags_path.read_text()) for chunk in chunks)
     for chunk, flags in zip(chunks[1:], others, strict=True):
-        differing = [name for name in first if name != "chunk" and flags.get(name) != first[name]]
+        free = ("chunk", *FREE_FLAGS)
+        differing = [name for name in first if name not in free and flags.get(name) != first[name]]
         if differing:
             raise UserError(
                 f"{chunk.flags_path} differs from the first chunk in {', '.join('--' + n for n in differing)}; "

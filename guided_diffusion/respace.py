@@ -22,6 +22,8 @@ def space_timesteps(num_timesteps, sections):
     except ValueError:
         raise UserError(f"{flag} is not a count, counts separated by commas, or ddimN") from None
 
+    if strided and len(counts) != 1:
+        raise UserError(f"{flag} is not a count, counts separated by commas, or ddimN")
     if strided:
         return _strided(num_timesteps, counts[0], flag)
     kept, start = [], 0

@@ -94,8 +94,9 @@ def create_model(**flags):
 def create_gaussian_diffusion(sigma_small=False, **flags):
     """The SpacedDiffusion of the diffusion flags; sigma_small chooses the smaller fixed variance."""
     f = _filled(flags)
-    if f.diffusion_steps < 1:
-        raise UserError(f"--diffusion_steps {f.diffusion_steps} must be at least 1")
+    least = 20 if f.noise_schedule == "linear" else 1  # with fewer the linear schedule's last beta exceeds 1
+    if f.diffusion_steps < least:
+        raise UserError(f"--diffusion_steps {f.diffusion_steps} must be at least {least}")
     if f.use_kl:
         loss_type = LossType.RESCALED_KL
     else:

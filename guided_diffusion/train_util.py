@@ -12,6 +12,7 @@ from .dist_util import half_precision
 from .errors import UserError
 from .logger import Logger
 from .script_util import parse_numbers
+from .train_data import generator
 
 # flag -> (default, help)
 TRAIN_FLAGS = {
@@ -40,7 +41,8 @@ class CheckpointFolder:
 
     def steps(self):
         """The steps with a complete checkpoint, ascending."""
-        return sorted(int(path.stem[3:]) for path in self.directory.glob("opt??????.pt"))
+        numbers = [path.stem[3:] for path in self.directory.glob("opt??????*.pt")]
+        return sorted(int(number) for number in numbers if number.isdigit())
 
     def path(self, name, step):
         return self.directory / f"{name}{step:06d}.pt"
@@ -123,7 +125,7 @@ class TrainLoop:
     def run_step(self, batch):
         """One optimizer step on a Batch; returns its means, the gradient norm and the learning rate."""
         f = self.flags
-        torch.manual_seed((f["seed"] << 32) + self.step)  # dropout, alike in a run that was resumed
+        torch.manual_seed(int(generator(f["seed"], self.step).integers(2**32)))  # dropout, alike when resumed
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step)
         self.optimizer.zero_grad(set_to_none=True)
@@ -173,10 +175,17 @@ class TrainLoop:
         if not steps:
             return 0
         step = steps[-1]
-        print(f"going on from {self.checkpoints.path('model', step)}", flush=True)
-        self.model.load_state_dict(self.checkpoints.load("model", step))
+        path = self.checkpoints.path("model", step)
+        print(f"going on from {path}", flush=True)
+        try:
+            self.model.load_state_dict(self.checkpoints.load("model", step))
+        except RuntimeError:
+            raise UserError(f"{path} is of another network; give its flags, or another --output_path") from None
         state = self.checkpoints.load("opt", step)
         for rate, ema in self.emas.items():
+            if str(rate) not in state["averaged"]:
+                kept = ",".join(state["averaged"])
+                raise UserError(f"--ema_rate {rate} is not among those of {path}; give --ema_rate {kept}")
             ema.module.load_state_dict(self.checkpoints.load(f"ema_{rate}_", step))
             ema.n_averaged.fill_(state["averaged"][str(rate)])
         self.optimizer.load_state_dict(state["optimizer"])

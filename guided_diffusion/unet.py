@@ -231,8 +231,9 @@ class AttentionBlock(nn.Module):
 
     def __init__(self, channels, num_heads, num_head_channels, new_order, use_checkpoint):
         super().__init__()
-        self.num_heads = num_heads if num_head_channels == -1 else channels // num_head_channels
-        if channels % self.num_heads or (num_head_channels != -1 and channels % num_head_channels):
+        head_channels = num_head_channels if num_head_channels != -1 else channels // max(1, num_heads)
+        self.num_heads = channels // max(1, head_channels)
+        if num_heads < 1 or head_channels < 1 or self.num_heads * head_channels != channels:
             raise UserError(
                 f"attention over {channels} channels cannot be split by --num_heads {num_heads} "
                 f"--num_head_channels {num_head_channels}"

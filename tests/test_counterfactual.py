@@ -1,0 +1,250 @@
+import math
+
+import pytest
+import torch
+from helpers import assert_near
+from reference_weights import deterministic_array
+from weight_files import refusal
+
+from core.counterfactual import choose_target, explain, predicted_class, probability
+from core.dime import evaluations
+from core.images import to_uint8
+from core.noise import START, ImageNoise
+from guided_diffusion.errors import UserError
+from guided_diffusion.script_util import create_gaussian_diffusion
+
+DIFFUSION = create_gaussian_diffusion(diffusion_steps=200, timestep_respacing="12", predict_xstart=True)
+TAU, SCALES = 3, (1.0, 3.0, 6.0)
+IDS = [5, 17, 3, 202_598, 4, 80, 8, 12]
+# From dark to bright: those at the ends are the hardest to flip.
+IMAGES = (
+    torch.linspace(-0.6, 0.6, 8)[:, None, None, None] + deterministic_array("faces", (8, 3, 8, 8), 0.1)
+).clamp(-1, 1)
+
+
+def network(z, t):
+    """A denoiser that knows little but that images lie in [-1, 1]."""
+    return 0.95 * torch.tanh(z)
+
+
+def brightness(images):
+    """A binary question: is the image brighter than grey?"""
+    return 20 * images.mean((1, 2, 3))
+
+
+def redness(images):
+    """Three classes: which of the channels is the strongest."""
+    return 20 * images.mean((2, 3))
+
+
+def run(rows=slice(None), classifier=brightness, model_fn=network, **options):
+    options = {"tau": TAU, "classifier_scales": SCALES, "seed": 4} | options
+    return explain(IMAGES[rows], classifier, DIFFUSION, model_fn, ids=IDS[rows], **options)
+
+
+@pytest.fixture(scope="module")
+def told():
+    """(explanation of the eight images, what its callback was told)."""
+    steps = []
+    return run(callback=steps.append), steps
+
+
+# -- the ladder --------------------------------------------------------------------------------------------
+
+
+def test_these_images_need_different_numbers_of_attempts(told):
+    found, _ = told
+    assert set(found.attempts[found.flipped].tolist()) >= {2, 3} and not found.flipped.all()
+
+
+def test_an_image_that_has_flipped_is_never_sampled_again():
+    rows_seen = []
+
+    def counted(z, t):
+        rows_seen.append(len(z))
+        return network(z, t)
+
+    found = run(model_fn=counted)
+    assert sum(rows_seen) == found.attempts.sum() * evaluations(TAU)
+
+
+def test_each_attempt_is_about_the_images_that_have_not_flipped_yet(told):
+    found, steps = told
+    for attempt in (1, 2, 3):
+        rows = [step["rows"].tolist() for step in steps if step["attempt"] == attempt]
+        assert rows == [torch.where(found.attempts >= attempt)[0].tolist()] * TAU
+    assert [step["t"] for step in steps] == [2, 1, 0] * 3
+
+
+def test_an_image_keeps_its_first_success_or_else_its_last_attempt(told):
+    found, _ = told
+    assert found.scale.tolist() == [SCALES[attempt - 1] for attempt in found.attempts]
+    assert (found.attempts[~found.flipped] == 3).all()
+    shorter = run(classifier_scales=SCALES[:2])
+    assert torch.equal(shorter.attempts, found.attempts.clamp(max=2))
+    same = (shorter.counterfactual == found.counterfactual).flatten(1).all(1)
+    assert torch.equal(same, found.attempts <= 2)
+
+
+def test_a_scale_that_flips_nothing_leaves_all_to_the_next():
+    found = run(classifier_scales=(0.0, 40.0))
+    assert found.flipped.all() and (found.attempts == 2).all()
+
+
+def test_the_attempts_share_the_start_and_nothing_else(told):
+    found, steps = told
+    noise = ImageNoise(4, IDS, [START] * 8)(IMAGES)
+    assert torch.equal(found.start, DIFFUSION.q_sample(IMAGES, DIFFUSION.batch_t(TAU, IMAGES), noise))
+    for step in steps:
+        if step["t"] == TAU - 1:
+            assert torch.equal(step["z"], found.start[step["rows"]])
+    twice = []
+    run(rows=slice(0, 1), classifier_scales=(0.0, 0.0), callback=twice.append)
+    one, other = (step["z"] for step in twice if step["t"] == TAU - 2)
+    assert (one - other).abs().max() > 0.1
+
+
+# -- independence ------------------------------------------------------------------------------------------
+
+
+def test_an_image_is_explained_alike_alone_and_in_a_batch(told):
+    found, _ = told
+    for row in range(8):
+        alone = run(slice(row, row + 1))
+        difference = to_uint8(alone.counterfactual[0]).int() - to_uint8(found.counterfactual[row]).int()
+        assert difference.abs().max() <= 1
+        assert alone.attempts.item() == found.attempts[row] and alone.flipped.item() == found.flipped[row]
+
+
+def test_the_noise_of_an_image_is_that_of_its_id_and_seed():
+    def one(**options):
+        return explain(IMAGES[:1], brightness, DIFFUSION, network, tau=TAU, **options).counterfactual
+
+    assert torch.equal(one(), one(ids=[0], seed=0))
+    assert not torch.equal(one(), one(ids=[1]))
+    assert not torch.equal(one(), one(seed=1))
+
+
+def test_the_images_are_left_as_they_were():
+    before = IMAGES.clone()
+    run()
+    assert torch.equal(IMAGES, before)
+
+
+# -- what is reported --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("classifier", [brightness, redness])
+def test_everything_is_measured_on_the_counterfactual_as_a_file_holds_it(classifier):
+    found = run(classifier=classifier)
+    bytes_of_it = (found.counterfactual + 1) * 127.5
+    torch.testing.assert_close(bytes_of_it, bytes_of_it.round(), rtol=0, atol=1e-4)
+    logits, before = classifier(found.counterfactual), classifier(IMAGES)
+    assert torch.equal(found.prediction, predicted_class(before))
+    assert torch.equal(found.cf_prediction, predicted_class(logits))
+    assert torch.equal(found.flipped, found.cf_prediction == found.target)
+    assert_near(found.p_target, probability(logits, found.target))
+    assert_near(found.p_target_before, probability(before, found.target))
+    assert (found.p_target > found.p_target_before).all()
+
+
+def test_of_many_classes_the_runner_up_is_the_target_and_can_be_reached():
+    found = run(classifier=redness, classifier_scales=(40.0,))
+    assert torch.equal(found.target, redness(IMAGES).argsort(1)[:, 1])
+    assert found.flipped.all() and not (found.prediction == found.target).any()
+
+
+def test_a_class_that_is_asked_for_is_the_target_of_every_image():
+    found = run(target=1)
+    assert found.target.tolist() == [1] * 8
+    assert found.prediction.tolist() == [0] * 4 + [1] * 4
+    assert (found.attempts >= 1).all()
+
+
+def test_predictions_and_probabilities_agree():
+    logits = torch.tensor([2.0, -1.0, 0.0])
+    assert predicted_class(logits).tolist() == [1, 0, 0]
+    expected = [1 / (1 + math.exp(-2)), 1 / (1 + math.exp(-1)), 0.5]
+    assert probability(logits, torch.tensor([1, 0, 1])).tolist() == pytest.approx(expected)
+    three = torch.tensor([[0.0, math.log(3), 0.0]])
+    assert predicted_class(three).tolist() == [1]
+    assert [probability(three, torch.tensor([k])).item() for k in range(3)] == pytest.approx([0.2, 0.6, 0.2])
+
+
+BINARY, CLASSES = torch.tensor([2.0, -1.0]), torch.tensor([[0.0, 3.0, 1.0], [5.0, -1.0, -2.0]])
+
+
+@pytest.mark.parametrize(
+    "logits, target, expected",
+    [
+        (BINARY, -1, [0, 1]),
+        (BINARY, 0, [0, 0]),
+        (BINARY, 1, [1, 1]),
+        (BINARY, torch.tensor([1, -1]), [1, 1]),
+        (CLASSES, -1, [2, 1]),
+        (CLASSES, 2, [2, 2]),
+        (CLASSES, torch.tensor([-1, 0]), [2, 0]),
+    ],
+)
+def test_a_target_is_a_class_or_the_opposite_of_the_prediction(logits, target, expected):
+    assert choose_target(logits, target).tolist() == expected
+
+
+# -- what is passed on -------------------------------------------------------------------------------------
+
+
+def test_a_conditional_network_is_given_each_images_own_labels():
+    labels = torch.arange(8.0)[:, None]
+    steps, given = [], []
+
+    def conditional(z, t, y):
+        given.append(y)
+        return network(z, t)
+
+    found = run(model_fn=conditional, labels=labels, callback=steps.append)
+    assert (found.attempts > 1).any() and not (found.attempts > 1).all()
+    rows = [torch.where(found.attempts >= attempt)[0] for attempt in (1, 2, 3)]
+    expected = [labels[each] for each in rows for _ in range(evaluations(TAU))]
+    assert len(given) == len(expected)
+    assert all(torch.equal(one, other) for one, other in zip(given, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"l1_loss": 0.5},
+        {"l2_loss": 0.5},
+        {"use_logits": False},
+        {"guided_steps": 1},
+        {"inner_stochastic": False},
+        {"sampling_scale": 0.5},
+    ],
+)
+def test_options_reach_the_guidance_and_the_sampler(option):
+    plain, other = (run(classifier_scales=(3.0,), **each).counterfactual for each in ({}, option))
+    assert (plain - other).abs().max() > 0.01
+
+
+def test_an_option_that_does_not_exist_is_refused():
+    with pytest.raises(TypeError, match="guided_step"):
+        run(guided_step=3)
+
+
+# -- faults ------------------------------------------------------------------------------------------------
+
+
+def test_a_network_that_returns_nan_is_an_error_that_names_the_images():
+    def broken(z, t):
+        spoilt = network(z, t)
+        spoilt[[1, 3]] = float("nan")
+        return spoilt
+
+    message = refusal(UserError, lambda: run(rows=slice(2, 7), model_fn=broken))
+    assert "NaN" in message and f"{IDS[3]}, {IDS[5]};" in message and "--use_fp16" in message
+
+
+def test_no_gradient_is_left_behind():
+    head = torch.nn.Linear(192, 1)
+    found = run(classifier=lambda images: head(images.flatten(1))[:, 0])
+    assert all(p.grad is None for p in head.parameters())
+    assert not found.counterfactual.requires_grad and not found.p_target.requires_grad

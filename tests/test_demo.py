@@ -1,0 +1,55 @@
+"""The demos' tools: the picture of an experiment, and the weights as they are shipped."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from workshop import MODEL_FLAGS, ROOT, environment, run_script, write_data, write_weights
+
+from core.results import read_pairs
+from demo.sheet import draw_sheet
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory):
+    root = tmp_path_factory.mktemp("demo")
+    write_weights(root)
+    flags = MODEL_FLAGS | {
+        "data_dir": write_data(root / "data"), "model_path": root / "ddpm.pt", "start_step": 2,
+        "classifier_path": root / "classifier.pt", "classifier_architecture": "workshop:Brightness",
+        "output_path": root / "out",
+    }  # fmt: skip
+    code, _, err = run_script("main.py", flags)
+    assert code == 0, err
+    return root / "out"
+
+
+def test_the_sheet_shows_original_noise_counterfactual_and_difference_of_every_image(output):
+    sheet = np.array(draw_sheet(output, "exp", ("no", "yes"), columns=3, tile=16)).astype(int)
+    pairs = read_pairs(output, "exp", reached=("CCF", "ICF"))
+    assert len(pairs) == 8
+    gap, margin, caption, head = 0, 4, 4, 5
+    width, height = 4 * (16 + gap) + margin, 16 + caption + margin // 2
+    assert sheet.shape[1] == margin + 3 * width and sheet.shape[0] == margin + head + 3 * height
+    for n, pair in enumerate(pairs):
+        x, y = margin + n % 3 * width, margin + head + n // 3 * height
+        folder = pair.counterfactual.parent.parent
+        noise, difference = (folder / part / f"{pair.id}.png" for part in ("Noise", "SM"))
+        shown = [pair.original, noise, pair.counterfactual, difference]
+        for k, path in enumerate(shown):
+            tile = sheet[y : y + 16, x + k * 16 : x + (k + 1) * 16]
+            assert (tile == np.array(Image.open(path).convert("RGB"))).all()
+
+
+def test_the_sheet_is_a_command(output, tmp_path):
+    command = [sys.executable, "-m", "demo.sheet", "--output_path", output, "--picture"]
+    done = subprocess.run(
+        [*command, tmp_path / "sheet.png"], capture_output=True, text=True, env=environment(), cwd=ROOT
+    )
+    assert done.returncode == 0 and str(tmp_path / "sheet.png") in done.stdout
+    assert Image.open(tmp_path / "sheet.png").width > 400
+    nowhere = [*command[:4], tmp_path / "none", "--picture", tmp_path / "x.png"]
+    failed = subprocess.run(nowhere, capture_output=True, text=True, env=environment(), cwd=ROOT)
+    assert failed.returncode == 2 and "is not a folder" in failed.stderr and not (tmp_path / "x.png").exists()

@@ -1,0 +1,338 @@
+import math
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from helpers import (
+    SeededNoise,
+    assert_near,
+    golden,
+    reference_vgg19,
+    stand_in_classifier,
+    stand_in_features,
+    stand_in_network,
+    tiny_unet,
+)
+from reference_weights import deterministic_array
+from weight_files import refusal
+
+from core.dime import dime_sample, evaluations
+from core.guidance import make_guidance
+from guided_diffusion.errors import UserError
+from guided_diffusion.script_util import create_gaussian_diffusion
+
+DIFFUSION = create_gaussian_diffusion(diffusion_steps=200, timestep_respacing="12", learn_sigma=True)
+X = deterministic_array("test_dime.x", (2, 3, 8, 8), 0.4).clamp(-1, 1)
+
+
+def pull(z, x_clean, sqrt_abar):
+    """A guidance that depends on all that it is given."""
+    return (torch.sin(3 * x_clean) + 0.1 * z) / sqrt_abar
+
+
+def sample(guidance=pull, model_fn=stand_in_network, tau=5, noise=None, **options):
+    return dime_sample(DIFFUSION, model_fn, X, guidance, tau=tau, noise=noise or SeededNoise(), **options)
+
+
+def no_noise(like):
+    pytest.fail("noise was asked for")
+
+
+class Network:
+    """A stand-in network that remembers the steps it was asked about."""
+
+    def __init__(self):
+        self.steps = []
+
+    def __call__(self, z, t):
+        assert len(set(t.tolist())) == 1 and len(t) == len(z)
+        self.steps.append(DIFFUSION.timestep_map.tolist().index(t[0]))
+        return stand_in_network(z, t)
+
+
+# -- the numbers -------------------------------------------------------------------------------------------
+
+
+def test_a_trajectory_is_that_of_the_reference(golden_unet):
+    unet, diffusion = golden_unet
+    arrays, _ = golden("dime_tau5")
+    x = deterministic_array("dime.x", (2, 3, 32, 32), 0.4).clamp(-1, 1)
+    guidance = make_guidance(
+        x,
+        torch.from_numpy(arrays["y"]),
+        stand_in_classifier(),
+        classifier_scale=float(arrays["classifier_scale"]),
+        use_logits=bool(arrays["use_logits"]),
+        l1_loss=float(arrays["l1_loss"]),
+        l_perc=float(arrays["l_perc"]),
+        perceptual=reference_vgg19(int(arrays["l_perc_layer"])),
+    )
+    steps, noise = [], SeededNoise(int(arrays["noise_seed"]))
+    counterfactual = dime_sample(
+        diffusion, unet, x, guidance, tau=int(arrays["tau"]), noise=noise, callback=steps.append
+    )
+    assert_near(counterfactual, arrays["counterfactual"], 1e-4)
+    assert [step["t"] for step in steps] == [4, 3, 2, 1, 0]
+    for name in ("z", "x_clean"):
+        assert_near(torch.stack([step[name] for step in steps]), arrays[name], 1e-4)
+
+
+def naive_dime(unet, x, target, classifier, tau, noise, scale, l1, l2, l_perc, use_logits, stochastic):
+    """DiME from the paper's formulas: 200 linear steps of which 12 are kept, and one loss, differentiated."""
+    betas = np.linspace(0.1 / 200, 20 / 200, 200)
+    kept = [round(i * 199 / 11) for i in range(12)]
+    abar = np.cumprod(1 - betas)[kept]
+
+    def mean_and_variance(z, t):
+        previous = abar[t - 1] if t else 1.0
+        beta = 1 - abar[t] / previous
+        smallest = [(1 - abar[s - 1]) / (1 - abar[s]) * (1 - abar[s] / abar[s - 1]) for s in (max(t, 1),)][0]
+        with torch.no_grad():
+            output = unet(z.float(), torch.tensor([kept[t]] * len(z))).double()
+        eps, v = output[:, :3], (output[:, 3:] + 1) / 2
+        x0 = torch.clamp((z - math.sqrt(1 - abar[t]) * eps) / math.sqrt(abar[t]), -1, 1)
+        mean = math.sqrt(previous) * beta / (1 - abar[t]) * x0
+        mean = mean + math.sqrt(1 - beta) * (1 - previous) / (1 - abar[t]) * z
+        return mean, torch.exp(v * math.log(beta) + (1 - v) * math.log(smallest))
+
+    def loss(z, z_now, x_clean, t):
+        clean = x_clean + (z - z_now) / math.sqrt(abar[t])  # so that dclean/dz is 1 / sqrt(abar)
+        logit = classifier(clean.float()).double()
+        p = torch.sigmoid(logit)
+        signed, log_p = torch.where(target == 1, logit, -logit), torch.where(target == 1, p, 1 - p).log()
+        gain = signed if use_logits else log_p
+        perceptual = (stand_in_features(clean.float()) - stand_in_features(x.float())).double() ** 2
+        distance = l1 * (z - x).abs().sum() + l2 * (z - x).square().sum(1).sqrt().sum()
+        return -scale * gain.sum() + l_perc * perceptual.mean((1, 2, 3)).sum() + distance
+
+    x = x.double()
+    z = math.sqrt(abar[tau]) * x + math.sqrt(1 - abar[tau]) * noise(x)
+    x_clean = x
+    for t in range(tau - 1, -1, -1):
+        mean, variance = mean_and_variance(z, t)
+        moving = z.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(moving, z, x_clean, t), moving)
+        z = mean - variance * gradient
+        if t > 0:
+            z = z + variance.sqrt() * noise(z)
+            x_clean = z
+            for s in range(t - 1, -1, -1):
+                x_clean, variance = mean_and_variance(x_clean, s)
+                if s > 0 and stochastic:
+                    x_clean = x_clean + variance.sqrt() * noise(x_clean)
+    return z
+
+
+@pytest.mark.parametrize("use_logits, stochastic", [(True, True), (False, True), (True, False)])
+def test_the_loop_is_the_papers_algorithm(use_logits, stochastic):
+    unet, classifier, target = tiny_unet(learn_sigma=True), stand_in_classifier(8), torch.tensor([1, 0])
+    weights = {"l1_loss": 0.05, "l2_loss": 0.02, "l_perc": 30.0}
+    options = {"use_logits": use_logits, "perceptual": stand_in_features} | weights
+    guidance = make_guidance(X, target, classifier, classifier_scale=3.0, **options)
+    found = sample(guidance, unet, inner_stochastic=stochastic)
+    expected = naive_dime(
+        unet, X, target, classifier, 5, SeededNoise(), 3.0, *weights.values(), use_logits, stochastic
+    )
+    assert_near(found, expected, 1e-4)
+    assert (found - X).abs().max() > 0.1
+
+
+# -- the course of the loop --------------------------------------------------------------------------------
+
+
+def test_a_depth_of_tau_takes_tau_chains_down_to_the_clean_image():
+    network = Network()
+    sample(model_fn=network, tau=4)
+    assert network.steps == [3, 2, 1, 0, 2, 1, 0, 1, 0, 0]
+
+
+@pytest.mark.parametrize("tau", [1, 2, 5, 11])
+@pytest.mark.parametrize("guided_steps", [None, 0, 1, 2, 5, 20])
+def test_the_cost_is_known_beforehand(tau, guided_steps):
+    network = Network()
+    sample(model_fn=network, tau=tau, guided_steps=guided_steps)
+    assert len(network.steps) == evaluations(tau, guided_steps)
+    if guided_steps is None:
+        assert evaluations(tau) == tau * (tau + 1) / 2
+
+
+def test_the_callback_sees_the_chain_before_each_step_and_the_guidance_sees_the_same():
+    told, asked = [], []
+
+    def guidance(z, x_clean, sqrt_abar):
+        asked.append((z, x_clean, sqrt_abar))
+        return pull(z, x_clean, sqrt_abar)
+
+    noise = SeededNoise()
+    sample(guidance, tau=4, noise=noise, callback=told.append)
+    assert [step["t"] for step in told] == [3, 2, 1, 0]
+    assert all(step.keys() == {"t", "z", "x_clean"} for step in told)
+    abar = DIFFUSION.alphas_cumprod
+    start = math.sqrt(abar[4]) * X + math.sqrt(1 - abar[4]) * noise.given[0]
+    assert_near(told[0]["z"], start)
+    assert torch.equal(told[0]["x_clean"], X)
+    for step, (z, x_clean, sqrt_abar) in zip(told, asked, strict=True):
+        assert torch.equal(step["z"], z) and torch.equal(step["x_clean"], x_clean)
+        assert sqrt_abar == pytest.approx(math.sqrt(abar[step["t"]]))
+    assert len({step["x_clean"].sum().item() for step in told}) == 4  # a new estimate at every step
+
+
+def test_without_guidance_the_chain_is_plain_ancestral_sampling():
+    found = sample(guided_steps=0, guidance=lambda *_: pytest.fail("guided"))
+    noise = SeededNoise()
+    z = DIFFUSION.q_sample(X, DIFFUSION.batch_t(5, X), noise(X))
+    for t in (4, 3, 2, 1, 0):
+        z, _ = DIFFUSION.p_sample(stand_in_network, z, DIFFUSION.batch_t(t, z), noise)
+    assert_near(found, z)
+
+
+def test_after_the_guided_steps_nothing_looks_at_the_clean_estimate_any_more():
+    asked, told, network = [], [], Network()
+
+    def guidance(z, x_clean, sqrt_abar):
+        asked.append(x_clean)
+        return pull(z, x_clean, sqrt_abar)
+
+    sample(guidance, network, guided_steps=2, callback=told.append)
+    assert len(asked) == 2
+    assert network.steps == [4, 3, 2, 1, 0, 3, 2, 1, 0]  # one inner chain, then the bare outer one
+    assert all(torch.equal(step["x_clean"], asked[1]) for step in told[1:])
+
+
+def test_guiding_every_step_is_the_default():
+    assert torch.equal(sample(), sample(guided_steps=5))
+    assert torch.equal(sample(), sample(guided_steps=9))
+    assert not torch.equal(sample(), sample(guided_steps=4))
+
+
+# -- noise -------------------------------------------------------------------------------------------------
+
+
+def test_noise_is_drawn_in_the_order_in_which_it_is_used_and_never_at_the_end():
+    order = []
+
+    def network(z, t):
+        order.append(DIFFUSION.timestep_map.tolist().index(t[0]))
+        return stand_in_network(z, t)
+
+    def noise(like):
+        order.append("noise")
+        return torch.zeros_like(like)
+
+    sample(model_fn=network, noise=noise, tau=3)
+    start, outer_2, inner_1, outer_1 = ["noise"], [2, "noise"], [1, "noise", 0], [1, "noise"]
+    assert order == [*start, *outer_2, *inner_1, *outer_1, 0, 0]
+
+
+def test_a_chain_that_starts_from_a_given_z_draws_nothing_for_it():
+    noise, z = SeededNoise(), DIFFUSION.q_sample(X, DIFFUSION.batch_t(5, X), SeededNoise()(X))
+    rest = SeededNoise()
+    rest(X)  # the draw that the start would have been
+    assert torch.equal(sample(z=z, noise=rest), sample(noise=noise))
+    assert len(rest.given) == len(noise.given)
+    assert sample(tau=1, z=z, noise=no_noise).shape == X.shape
+
+
+@pytest.mark.parametrize("options", [{"inner_stochastic": False}, {"inner_ddim": True}])
+def test_the_inner_chain_can_be_free_of_noise(options):
+    noise = SeededNoise()
+    sample(noise=noise, **options)
+    assert len(noise.given) == 1 + 4  # the start, and every outer step but the last
+
+
+def drawn(z, t, noise):
+    return DIFFUSION.p_sample(stand_in_network, z, t, lambda like: next(noise))[0]
+
+
+def mean(z, t, noise):
+    return DIFFUSION.p_mean_variance(stand_in_network, z, t)["mean"]
+
+
+def ddim(z, t, noise):
+    return DIFFUSION.ddim_sample(stand_in_network, z, t)[0]
+
+
+@pytest.mark.parametrize(
+    "options, step", [({}, drawn), ({"inner_stochastic": False}, mean), ({"inner_ddim": True}, ddim)]
+)
+def test_the_inner_chain_is_drawn_or_of_means_or_ddim(options, step):
+    told, noise = [], SeededNoise()
+    sample(noise=noise, tau=3, callback=told.append, **options)
+    z, rest = told[1]["z"], iter(noise.given[2:])
+    for t in (1, 0):
+        z = step(z, DIFFUSION.batch_t(t, z), rest)
+    assert_near(told[1]["x_clean"], z)
+
+
+def test_the_inner_chains_differ():
+    found = [sample(), sample(inner_stochastic=False), sample(inner_ddim=True)]
+    for one, other in combinations(found, 2):
+        assert (one - other).abs().max() > 1e-3
+
+
+def test_a_sampling_scale_of_zero_removes_the_noise_of_the_outer_chain():
+    z = SeededNoise()(X)
+
+    def with_seed(seed, scale):
+        return sample(z=z, noise=SeededNoise(seed), sampling_scale=scale, inner_stochastic=False)
+
+    assert torch.equal(with_seed(1, 0.0), with_seed(2, 0.0))
+    assert not torch.equal(with_seed(1, 0.5), with_seed(2, 0.5))
+
+
+def test_the_sampling_scale_multiplies_sigma():
+    told, z, noise = [], SeededNoise()(X), SeededNoise()
+    sample(z=z, noise=noise, sampling_scale=0.5, callback=told.append)
+    p = DIFFUSION.p_mean_variance(stand_in_network, z, DIFFUSION.batch_t(4, z))
+    mean = p["mean"] - p["variance"] * pull(z, X, DIFFUSION.sqrt_alphas_cumprod[4])
+    assert_near(told[1]["z"], mean + 0.5 * p["variance"].sqrt() * noise.given[0])
+
+
+# -- clipping, gradients, errors ---------------------------------------------------------------------------
+
+
+def test_clipping_can_be_left_out():
+    def far(z, t):
+        return torch.cat([-3 * torch.ones_like(z), torch.zeros_like(z)], dim=1)
+
+    assert sample(model_fn=far, guided_steps=0).abs().max() <= 1 + 1e-5
+    assert sample(model_fn=far, guided_steps=0, clip_denoised=False).abs().max() > 1.5
+
+
+def test_no_gradient_runs_through_the_network_or_touches_anybodys_grad():
+    unet = tiny_unet(learn_sigma=True)
+    head = torch.nn.Linear(192, 1)
+    for p in head.parameters():
+        p.grad = torch.full_like(p, 7.0)
+    images = X.clone().requires_grad_()
+
+    def model_fn(z, t):
+        assert not torch.is_grad_enabled() and not z.requires_grad
+        return unet(z, t)
+
+    guidance = make_guidance(
+        images, torch.tensor([1, 0]), lambda i: head(i.flatten(1))[:, 0], classifier_scale=8.0, l1_loss=0.05
+    )
+    found = dime_sample(DIFFUSION, model_fn, images, guidance, tau=3, noise=SeededNoise())
+    assert not found.requires_grad and images.grad is None
+    assert all(p.requires_grad and p.grad is None for p in unet.parameters())
+    assert all((p.grad == 7).all() for p in head.parameters())
+
+
+def test_the_images_are_left_as_they_were():
+    before = X.clone()
+    z = SeededNoise()(X)
+    z_before = z.clone()
+    sample(z=z)
+    assert torch.equal(X, before) and torch.equal(z, z_before)
+
+
+@pytest.mark.parametrize("tau", [-1, 0, 12, 60])
+def test_a_depth_that_the_diffusion_has_not_is_refused_by_the_flags_name(tau):
+    message = refusal(UserError, lambda: sample(tau=tau))
+    assert f"--start_step {tau}" in message and "1 to 11" in message and "--timestep_respacing" in message
+
+
+def test_the_deepest_chain_starts_at_the_noisiest_step():
+    assert sample(tau=11).isfinite().all()

@@ -1,0 +1,115 @@
+"""Imports point one way, scripts -> models, core -> guided_diffusion, and nothing happens at import."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = {"guided_diffusion", "core", "models", "demo"}
+MAY_IMPORT = {  # what a package may import of this project
+    "guided_diffusion": {"guided_diffusion"},
+    "core": {"core", "guided_diffusion"},
+    "models": {"models"},
+    "demo": PACKAGES,
+}
+# What most users of the packages do not need: imported in the functions that use it.
+LAZY = {"mpi4py", "tensorboard", "lpips", "pytorch_fid", "matplotlib", "blobfile"}
+DEFINITIONS = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
+
+SCRIPTS = {path.name: ast.parse(path.read_text()) for path in sorted(ROOT.glob("*.py"))}
+MODULES = {
+    str(path.relative_to(ROOT)): ast.parse(path.read_text())
+    for package in sorted(PACKAGES)
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
+
+
+def package_of(name):
+    return name.split("/")[0] if "/" in name else ""
+
+
+def imported(name, nodes):
+    """The top-level names that these nodes of the file `name` import; a relative import is of its package."""
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(package_of(name) if node.level else node.module.split(".")[0])
+    return found
+
+
+def run_at_import(tree):
+    """The nodes outside all functions."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            waiting += ast.iter_child_nodes(node)
+
+
+def offenders(files, excess):
+    """name -> what is too much in that file, where anything is."""
+    return {name: found for name, tree in files.items() if (found := excess(name, tree))}
+
+
+def is_docstring(node):
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def is_guard(node):
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
+
+
+def test_the_packages_and_scripts_are_all_there():
+    assert {package_of(name) for name in MODULES} == PACKAGES
+    assert {"main.py", "celeba-train-diffusion.py", "celeba-train-classifier.py"} <= SCRIPTS.keys()
+
+
+def test_imports_point_one_way():
+    ours = PACKAGES | {name.removesuffix(".py") for name in SCRIPTS} | {"tests", "benchmarks"}
+
+    def excess(name, tree):
+        return imported(name, ast.walk(tree)) & ours - MAY_IMPORT[package_of(name)]
+
+    assert offenders(MODULES, excess) == {}
+
+
+def test_the_diffusion_library_does_not_name_what_is_built_on_it():
+    names = re.compile(r"\b(core|demo|models)[./]\w|\bDiME\b|\bmain\.py\b|\bCelebAMV\b")
+    sources = {path.name: path.read_text() for path in (ROOT / "guided_diffusion").glob("*.py")}
+    assert {name: found[0] for name, text in sources.items() if (found := names.search(text))} == {}
+
+
+def test_networks_need_torch_and_the_standard_library_alone():
+    networks = {name: tree for name, tree in MODULES.items() if package_of(name) == "models"}
+    known = sys.stdlib_module_names | {"models", "torch", "torchvision", "numpy"}
+    assert offenders(networks, lambda name, tree: imported(name, ast.walk(tree)) - known) == {}
+
+
+def test_what_few_need_is_imported_where_it_is_used():
+    packages = {name: tree for name, tree in MODULES.items() if package_of(name) != "demo"}
+    assert offenders(packages, lambda name, tree: imported(name, run_at_import(tree)) & LAZY) == {}
+
+
+def test_mpi_has_one_user_that_imports_it_when_first_needed():
+    users = offenders(SCRIPTS | MODULES, lambda name, tree: imported(name, ast.walk(tree)) & {"mpi4py"})
+    assert users.keys() <= {"guided_diffusion/dist_util.py"}
+    assert "mpi4py" not in imported("dist_util", run_at_import(MODULES["guided_diffusion/dist_util.py"]))
+
+
+def test_nothing_happens_when_a_file_is_imported():
+    def excess(name, tree):
+        actions = [node for node in tree.body if not (isinstance(node, DEFINITIONS) or is_docstring(node))]
+        return [ast.unparse(node) for node in actions if not is_guard(node)]
+
+    assert offenders(SCRIPTS | MODULES, excess) == {}
+
+
+def test_a_script_is_a_docstring_a_parser_a_main_and_a_guard():
+    for name, tree in SCRIPTS.items():
+        functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        assert is_docstring(tree.body[0]) and is_guard(tree.body[-1]), name
+        assert {"create_argparser", "main"} <= functions, name

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+import torch
+
+from core.noise import START, ImageNoise
+
+LIKE = torch.empty(1, 3, 8, 8)
+
+
+def draws(ids, attempts=None, seed=0, times=2):
+    """(times, N, 3, 8, 8): what each image receives, call after call."""
+    noise = ImageNoise(seed, ids, attempts or [1] * len(ids))
+    return torch.stack([noise(LIKE.expand(len(ids), -1, -1, -1)) for _ in range(times)])
+
+
+def test_an_image_receives_the_same_numbers_in_any_company_and_order():
+    whole = draws([3, 14, 15, 92])
+    assert torch.equal(draws([15]), whole[:, 2:3])
+    assert torch.equal(draws([92, 3]), whole[:, [3, 0]])
+    assert torch.equal(draws([14, 14]), whole[:, [1, 1]])
+
+
+def test_attempts_of_one_batch_may_differ():
+    mixed = draws([3, 3, 5], attempts=[1, 2, START])
+    for row, (i, attempt) in enumerate([(3, 1), (3, 2), (5, START)]):
+        assert torch.equal(mixed[:, row], draws([i], [attempt])[:, 0])
+
+
+def test_every_seed_image_attempt_and_call_has_numbers_of_its_own():
+    streams = [
+        draws([i], [attempt], seed)[k]
+        for seed in (0, 1, 2) for i in (0, 1, 2, 202_598) for attempt in (START, 1, 2) for k in (0, 1)
+    ]  # fmt: skip
+    values = torch.stack(streams).flatten(1).numpy()
+    correlations = np.corrcoef(values)[~np.eye(len(values), dtype=bool)]
+    assert np.abs(correlations).max() < 0.4  # of 192 numbers each: 0.4 is 5.5 standard deviations
+
+
+def test_the_kth_number_does_not_depend_on_how_many_are_drawn_at_a_time():
+    noise = ImageNoise(0, [7], [1])
+    halves = torch.cat([noise(torch.empty(1, 3, 8, 4)).flatten() for _ in range(4)])
+    assert torch.equal(halves, draws([7]).flatten())
+
+
+def test_the_numbers_are_standard_normal():
+    noise = ImageNoise(4, range(20), [1] * 20)
+    values = noise(torch.empty(20, 3, 64, 64))
+    expected = torch.distributions.Normal(0, 1).cdf(values.flatten().sort().values)
+    found = (torch.arange(values.numel()) + 0.5) / values.numel()
+    assert (found - expected).abs().max() < 1.95 / values.numel() ** 0.5  # Kolmogorov-Smirnov, p = 0.001
+    assert values.mean().abs() < 0.01 and abs(values.std() - 1) < 0.01
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_noise_has_the_shape_and_dtype_of_what_it_is_added_to(dtype):
+    like = torch.empty(2, 3, 4, 5)
+    drawn = ImageNoise(0, [1, 2], [1, 1])(like.to(dtype))
+    assert drawn.shape == like.shape and drawn.dtype == dtype
+    assert torch.equal(drawn, ImageNoise(0, [1, 2], [1, 1])(like).to(dtype))
+
+
+def test_neither_torchs_nor_numpys_generators_are_used_or_disturbed():
+    torch.manual_seed(1)
+    np.random.seed(1)
+    before, state = draws([0]), (torch.get_rng_state(), np.random.get_state()[1].copy())
+    assert torch.equal(torch.get_rng_state(), state[0]) and np.array_equal(np.random.get_state()[1], state[1])
+    torch.manual_seed(2)
+    assert torch.equal(draws([0]), before)
+
+
+def test_every_image_has_an_attempt():
+    with pytest.raises(ValueError):
+        ImageNoise(0, [1, 2], [1])

@@ -1,0 +1,110 @@
+import pandas as pd
+import pytest
+import torch
+from five_images import CF_PREDICTIONS, IDS, LABELS, P_TARGET, PREDICTIONS, TARGETS, records
+from weight_files import refusal
+
+from core.records import (
+    correct,
+    flipped,
+    read_records,
+    summarise,
+    write_records,
+    write_text,
+)
+from guided_diffusion.errors import UserError
+
+BEFORE = torch.tensor([[0, 1, 1], [0, 0, 0], [1, 1, 0], [0, 0, 1], [0, 1, 0]])
+AFTER = torch.tensor([[0, 0, 0], [0, 1, 0], [1, 1, 0], [1, 1, 1], [0, 1, 0]])
+
+
+def records_of_an_oracle():
+    return records(oracle_decisions=(BEFORE, AFTER), query=1)
+
+
+def test_a_record_says_what_was_found_about_an_image():
+    table = records()
+    assert table["id"].tolist() == IDS and table["image"][1] == "000002.jpg"
+    for column, values in {"label": LABELS, "pred": PREDICTIONS, "target": TARGETS, "cf_pred": CF_PREDICTIONS,
+                           "attempts": [1, 2, 3, 1, 3], "scale": [8, 10, 15, 8, 15]}.items():  # fmt: skip
+        assert table[column].tolist() == values
+    assert table["p_target"].tolist() == pytest.approx(P_TARGET, abs=1e-6)
+    assert table["bkl"].tolist() == pytest.approx([1 - p for p in P_TARGET], abs=1e-6)
+    assert table["l_1"].tolist() == pytest.approx([step / 255 for step in (0, 10, 20, 30, 55)], abs=1e-6)
+
+
+def test_an_oracle_adds_its_decisions_and_what_changed_among_them():
+    table = records_of_an_oracle()
+    assert table["oracle_pred"].tolist() == ["011", "000", "110", "001", "010"]
+    assert table["oracle_cf_pred"].tolist() == ["000", "010", "110", "111", "010"]
+    assert table["mnac"].tolist() == [2, 1, 0, 2, 0]
+    assert table["oracle_flip"].tolist() == [1, 1, 0, 1, 0]
+    assert "mnac" not in records()
+
+
+def test_images_are_grouped_by_the_classifier_and_by_the_target():
+    table = records()
+    assert correct(table).tolist() == [True, False, True, True, True]
+    assert flipped(table).tolist() == [True, True, False, True, False]
+
+
+def test_the_summary_counts_and_averages():
+    summary = summarise(records())
+    assert summary == {
+        "class-cor": {"cf-cor": 2, "cf-inc": 2},
+        "class-inc": {"cf-cor": 1, "cf-inc": 0},
+        "cf-cor": 3,
+        "cf-inc": 2,
+        "clean acc": 80.0,
+        "cf acc": 0.6,
+        "bkl": pytest.approx(1 - sum(P_TARGET) / 5, abs=1e-6),
+        "l_1": pytest.approx(115 / 5 / 255, abs=1e-6),
+        "n": 5,
+    }
+
+
+def test_the_oracle_is_summarised_over_what_flipped():
+    summary = summarise(records_of_an_oracle())
+    assert summary["mnac"] == pytest.approx((2 + 1 + 2) / 3, abs=1e-6)
+    assert summary["oracle fr"] == 1.0
+    nothing_flipped = records_of_an_oracle().iloc[[2, 4]]
+    assert not {"mnac", "oracle fr"} & summarise(nothing_flipped).keys()
+
+
+@pytest.mark.parametrize("table", [records(), records_of_an_oracle()], ids=["plain", "oracle"])
+def test_what_is_written_is_read_back_and_written_again_identically(tmp_path, table):
+    first, second = tmp_path / "records.csv", tmp_path / "again.csv"
+    write_records(first, table)
+    found = read_records(first)
+    assert found["id"].tolist() == [4, 7, 9, 30, 101]  # sorted
+    pd.testing.assert_frame_equal(found, table.sort_values("id").reset_index(drop=True))
+    write_records(second, found)
+    assert second.read_bytes() == first.read_bytes()
+    assert summarise(found) == summarise(table)
+    assert {path.name for path in tmp_path.iterdir()} == {"records.csv", "again.csv"}
+
+
+def test_rows_read_and_rows_made_are_written_alike(tmp_path):
+    table, path = records_of_an_oracle(), tmp_path / "records.csv"
+    write_records(path, table)
+    whole = path.read_bytes()
+    write_records(path, table.iloc[:2])
+    write_records(path, pd.concat([read_records(path), table.iloc[2:]]))
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("text", ["", "no,table\n1,2\n", "id,label,pred,target,cf_pred\n1,0,,1,0\n", "\0"])
+def test_another_file_is_refused_by_its_name(tmp_path, text):
+    path = tmp_path / "records.csv"
+    path.write_text(text)
+    assert str(path) in refusal(UserError, read_records, path)
+    path.unlink()
+    assert str(path) in refusal(UserError, read_records, path)
+
+
+def test_a_file_is_the_old_one_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "summary.yaml"
+    write_text(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "half \udcff")
+    assert path.read_text() == "old"

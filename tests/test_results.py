@@ -1,0 +1,266 @@
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from five_images import CF_PIXELS, PIXELS, explained, records
+from PIL import Image
+from weight_files import refusal
+
+from core.images import from_uint8, read_image
+from core.records import summarise
+from core.results import ResultsFolder, difference_map, image_id, merge_chunks, read_pairs
+from guided_diffusion.errors import UserError
+
+FLAGS = {"seed": 4, "l1_loss": 1e-5, "scales": "8,10", "oracle_path": None, "use_ddim": False, "gpu": "0"}
+
+
+def run(root, exp_name="exp", chunk=0, num_chunks=1, finish=True, **flags):
+    """Writes those of the five images that belong to the chunk, as main.py would; returns the folder."""
+    folder = ResultsFolder(root, exp_name, chunk, num_chunks)
+    folder.begin(FLAGS | {"chunk": chunk, "num_chunks": num_chunks} | flags, free=("gpu",))
+    table = records()
+    rows = torch.tensor([i % num_chunks == chunk for i in table["id"]])
+    part = table[rows.numpy()].reset_index(drop=True)
+    found = explained()
+    kept = replace(found, counterfactual=found.counterfactual[rows], start=found.start[rows])
+    if len(part):
+        folder.write_images(part, from_uint8(PIXELS)[rows], kept)
+        folder.commit(part)
+    if finish:
+        folder.finish(part if len(part) else None)
+    return folder
+
+
+def files(root):
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+
+# -- writing -----------------------------------------------------------------------------------------------
+
+OF_IMAGES = {
+    f"Results/exp/{place}/{part}/{name}.{'txt' if part == 'Info' else 'png'}"
+    for place, name in [("CC/CCF", "0000030"), ("IC/CCF", "0000007"), ("CC/ICF", "0000101"),
+                        ("CC/CCF", "0000009"), ("CC/ICF", "0000004")]
+    for part in ("CF", "Noise", "Info", "SM")
+}  # fmt: skip
+ORIGINALS = {f"Original/Correct/{name}.png" for name in ("0000030", "0000101", "0000009", "0000004")} | {
+    "Original/Incorrect/0000007.png"
+}
+TABLES = {f"Results/exp/{name}" for name in ("records.csv", "summary.yaml", "flags.yaml")}
+
+
+def test_the_folder_is_the_one_of_the_release(tmp_path):
+    run(tmp_path)
+    assert files(tmp_path) == OF_IMAGES | ORIGINALS | TABLES
+    assert image_id(7) == "0000007"
+
+
+def test_images_are_written_as_they_are(tmp_path):
+    run(tmp_path)
+    assert torch.equal(read_image(tmp_path / "Original/Correct/0000030.png"), PIXELS[0])
+    exp = tmp_path / "Results/exp"
+    assert torch.equal(read_image(exp / "IC/CCF/CF/0000007.png"), CF_PIXELS[1])
+    assert torch.equal(read_image(exp / "IC/CCF/Noise/0000007.png"), PIXELS[1].flip(-1))
+    assert torch.equal(read_image(exp / "IC/CCF/SM/0000007.png")[0], difference_map(PIXELS[1], CF_PIXELS[1]))
+
+
+def test_info_says_what_was_found_in_the_lines_of_the_release(tmp_path):
+    run(tmp_path)
+    assert (tmp_path / "Results/exp/IC/CCF/Info/0000007.txt").read_text() == (
+        "label: 1\npred: 0\ntarget: 1\ncf pred: 1\nBKL: 0.400000\nl_1: 0.039216\n"
+    )
+
+
+def test_a_difference_map_is_the_sum_over_channels_scaled_to_its_maximum():
+    pixels = torch.full((3, 2, 2), 100, dtype=torch.uint8)
+    other = pixels.clone()
+    other[:, 0, 0] = torch.tensor([110, 90, 120])  # 40
+    other[:, 1, 1] = torch.tensor([100, 100, 90])  # 10
+    for one, two in ((pixels, other), (other, pixels)):
+        assert difference_map(one, two).tolist() == [[255, 0], [0, 64]]
+    assert not difference_map(pixels, pixels).any()
+
+
+def test_the_steps_of_a_trajectory_have_a_folder_for_each_image(tmp_path):
+    folder = ResultsFolder(tmp_path, "exp")
+    folder.write_step("x_t", [30, 7], 0, from_uint8(PIXELS[:2]))
+    folder.write_step("z_t", [30], 12, from_uint8(PIXELS[:1]))
+    assert files(tmp_path) == {
+        "x_t/exp/0000030/0000.png", "x_t/exp/0000007/0000.png", "z_t/exp/0000030/0012.png"
+    }  # fmt: skip
+    assert torch.equal(read_image(tmp_path / "x_t/exp/0000007/0000.png"), PIXELS[1])
+
+
+def test_the_summary_is_of_the_records(tmp_path):
+    folder = run(tmp_path)
+    summary = yaml.safe_load(folder.summary_path.read_text())
+    assert summary == summarise(records()) and list(summary) == list(summarise(records()))
+    assert folder.finish(None) == {"n": 0}
+
+
+# -- going on ----------------------------------------------------------------------------------------------
+
+
+def begin(root, overwrite=False, free=(), exp_name="exp", chunk=0, num_chunks=1, **flags):
+    flags = FLAGS | {"chunk": chunk, "num_chunks": num_chunks} | flags
+    return ResultsFolder(root, exp_name, chunk, num_chunks).begin(flags, overwrite, free)
+
+
+def test_a_run_goes_on_from_what_an_earlier_one_finished(tmp_path):
+    assert begin(tmp_path) is None
+    run(tmp_path, finish=False)
+    earlier = begin(tmp_path)
+    pd.testing.assert_frame_equal(earlier, records().sort_values("id").reset_index(drop=True))
+    assert files(tmp_path) >= OF_IMAGES
+
+
+def test_other_flags_are_refused_and_named(tmp_path):
+    run(tmp_path)
+    before = files(tmp_path)
+    message = refusal(UserError, lambda: begin(tmp_path, seed=5, oracle_path="a.pt", gpu="1", free=("gpu",)))
+    assert "--seed 5 (was 4)" in message and "--oracle_path a.pt (was None)" in message
+    assert "--gpu" not in message and "--l1_loss" not in message
+    assert "--exp_name" in message and "--overwrite" in message
+    assert files(tmp_path) == before and len(begin(tmp_path)) == 5
+
+
+def test_free_flags_may_differ(tmp_path):
+    run(tmp_path)
+    assert len(begin(tmp_path, gpu="1", free=("gpu",))) == 5
+
+
+def test_overwriting_starts_afresh_and_leaves_other_experiments_alone(tmp_path):
+    run(tmp_path)
+    run(tmp_path, exp_name="other")
+    for exp_name in ("exp", "other"):
+        ResultsFolder(tmp_path, exp_name).write_step("z_t", [30], 0, from_uint8(PIXELS[:1]))
+    others = {path for path in files(tmp_path) if "/other/" in path}
+    assert begin(tmp_path, overwrite=True, seed=5) is None
+    assert files(tmp_path) == others | ORIGINALS | {"Results/exp/flags.yaml"}
+    assert len(others) == len(OF_IMAGES) + 3 + 1
+
+
+def test_overwriting_a_chunk_clears_that_chunk_only(tmp_path):
+    folders = [run(tmp_path, chunk=chunk, num_chunks=2) for chunk in (0, 1)]
+    ResultsFolder(tmp_path, "exp").write_step("x_t", [30, 7], 0, from_uint8(PIXELS[:2]))
+    assert begin(tmp_path, overwrite=True, chunk=1, num_chunks=2) is None
+    assert {path.stem for path in tmp_path.glob("Results/exp/*/*/*/*")} == {"0000030", "0000004"}
+    assert folders[0].summary_path.exists() and not folders[1].summary_path.exists()
+    assert {path for path in files(tmp_path) if path.startswith("x_t")} == {"x_t/exp/0000030/0000.png"}
+
+
+@pytest.mark.parametrize("earlier, later", [(1, 2), (2, 1), (2, 3)])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_another_chunking_is_refused_before_anything_is_lost(tmp_path, earlier, later, overwrite):
+    run(tmp_path, num_chunks=earlier)
+    before = files(tmp_path)
+    message = refusal(UserError, lambda: begin(tmp_path, overwrite, num_chunks=later))
+    assert "--num_chunks" in message and "--exp_name" in message
+    assert files(tmp_path) == before
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "taken").write_text("a file, not a folder")
+    assert f"--output_path {tmp_path}/taken" in refusal(UserError, lambda: begin(tmp_path / "taken"))
+
+
+# -- merging -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_chunks", [2, 3])
+def test_merged_chunks_are_the_whole(tmp_path, num_chunks):
+    whole = run(tmp_path / "whole")
+    for chunk in reversed(range(num_chunks)):
+        run(tmp_path / "chunks", chunk=chunk, num_chunks=num_chunks)
+    summary = merge_chunks(tmp_path / "chunks", "exp")
+    merged = ResultsFolder(tmp_path / "chunks", "exp")
+    assert merged.records_path.read_bytes() == whole.records_path.read_bytes()
+    assert merged.summary_path.read_bytes() == whole.summary_path.read_bytes()
+    assert summary == summarise(records())
+    of_images = {path for path in files(tmp_path / "chunks") if path.endswith((".png", ".txt"))}
+    assert of_images == OF_IMAGES | ORIGINALS
+
+
+def test_a_chunk_without_images_can_be_merged(tmp_path):
+    for chunk in range(6):  # no id leaves the remainder 2
+        run(tmp_path, chunk=chunk, num_chunks=6)
+    assert not ResultsFolder(tmp_path, "exp", 2, 6).records_path.exists()
+    assert merge_chunks(tmp_path, "exp") == summarise(records())
+
+
+def test_missing_and_unfinished_chunks_are_named(tmp_path):
+    assert "no chunks" in refusal(UserError, merge_chunks, tmp_path, "exp")
+    run(tmp_path, chunk=0, num_chunks=4)
+    run(tmp_path, chunk=2, num_chunks=4, finish=False)
+    message = refusal(UserError, merge_chunks, tmp_path, "exp")
+    assert all(f"chunk-{chunk}_num-chunks-4" in message for chunk in (1, 2, 3))
+    assert "chunk-0_" not in message
+
+
+def test_overlapping_chunks_are_named(tmp_path):
+    for chunk in (0, 1):
+        run(tmp_path, chunk=chunk, num_chunks=2)
+    ResultsFolder(tmp_path, "exp", 1, 2).commit(records().iloc[:2])  # 30 belongs to chunk 0
+    assert "image 30" in refusal(UserError, merge_chunks, tmp_path, "exp")
+
+
+def test_chunks_of_several_runs_are_named(tmp_path):
+    run(tmp_path, chunk=0, num_chunks=2)
+    for name in ("flags.yaml", "summary.yaml"):
+        (tmp_path / f"Results/exp/chunk-1_num-chunks-3_{name}").write_text("{}")
+    message = refusal(UserError, merge_chunks, tmp_path, "exp")
+    assert "chunk-0_num-chunks-2" in message and "chunk-1_num-chunks-3" in message
+
+
+def test_chunks_of_other_flags_are_not_merged(tmp_path):
+    run(tmp_path, chunk=0, num_chunks=2)
+    run(tmp_path, chunk=1, num_chunks=2, seed=5)
+    message = refusal(UserError, merge_chunks, tmp_path, "exp")
+    assert "chunk-1_num-chunks-2_flags.yaml" in message and "--seed" in message and "--l1_loss" not in message
+
+
+def test_chunks_may_have_run_on_different_devices(tmp_path):
+    for chunk in (0, 1):
+        run(tmp_path, chunk=chunk, num_chunks=2, gpu=str(chunk))
+    assert merge_chunks(tmp_path, "exp")["n"] == 5
+
+
+# -- reading back ------------------------------------------------------------------------------------------
+
+
+def test_pairs_are_read_back_by_where_they_lie(tmp_path):
+    run(tmp_path)
+    pairs = read_pairs(tmp_path, "exp")
+    found = [(pair.id, pair.classified, pair.reached) for pair in pairs]
+    assert found == [("0000007", "IC", "CCF"), ("0000009", "CC", "CCF"), ("0000030", "CC", "CCF")]
+    original, counterfactual = pairs[0].images()
+    assert torch.equal(original, from_uint8(PIXELS[1]))
+    assert torch.equal(counterfactual, from_uint8(CF_PIXELS[1]))
+    both = read_pairs(tmp_path, "exp", classified=("CC",), reached=("CCF", "ICF"))
+    assert [pair.id for pair in both] == ["0000004", "0000009", "0000030", "0000101"]
+    assert read_pairs(tmp_path, "exp", classified=("IC",), reached=("ICF",)) == []
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "png", "JPG"])
+def test_pairs_of_any_image_format_are_read(tmp_path, suffix):
+    exp = tmp_path / "Results/exp/CC/CCF/CF"
+    for directory, kind in ((exp, suffix), (tmp_path / "Original/Correct", "png")):
+        directory.mkdir(parents=True)
+        Image.new("RGB", (4, 4), (10, 20, 30)).save(directory / f"0000001.{kind}")
+    (exp / "0000001.txt").write_text("not an image")
+    (pair,) = read_pairs(tmp_path, "exp")
+    assert pair.counterfactual.name == f"0000001.{suffix}" and pair.images()[1].shape == (3, 4, 4)
+
+
+def test_a_counterfactual_without_its_original_is_named(tmp_path):
+    run(tmp_path)
+    (tmp_path / "Original/Incorrect/0000007.png").unlink()
+    message = refusal(UserError, read_pairs, tmp_path, "exp")
+    assert "IC/CCF/CF/0000007.png" in message and "Original/Incorrect" in message
+
+
+def test_an_experiment_that_does_not_exist_is_named(tmp_path):
+    message = refusal(UserError, read_pairs, tmp_path, "other")
+    assert "other" in message and "--exp_name" in message

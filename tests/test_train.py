@@ -1,0 +1,391 @@
+import csv
+from itertools import islice, pairwise
+
+import numpy as np
+import pytest
+import torch
+from helpers import TINY_FLAGS, assert_near, filled
+from weight_files import refusal
+
+from guided_diffusion import logger
+from guided_diffusion.errors import UserError
+from guided_diffusion.logger import Logger
+from guided_diffusion.resample import create_named_schedule_sampler
+from guided_diffusion.script_util import create_model_and_diffusion
+from guided_diffusion.train_data import Batch, Batches
+from guided_diffusion.train_util import CheckpointFolder, TrainLoop, save_aside
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def no_tensorboard(monkeypatch):
+    """progress.csv is what is looked at here; importing TensorBoard takes seconds."""
+    monkeypatch.setattr(logger, "_event_writer", lambda directory, start_step: None)
+
+
+class Pictures:
+    """A data set of ten small random pictures, the i-th of class i."""
+
+    def __init__(self, size=10):
+        rng = torch.Generator().manual_seed(0)
+        self.images = torch.randint(0, 256, (size, 3, 8, 8), dtype=torch.uint8, generator=rng)
+        self.labels = torch.arange(size)[:, None]
+
+    def __len__(self):
+        return len(self.images)
+
+    def pixels(self, i):
+        return self.images[i]
+
+
+class Killed(Exception):
+    """Raised in the middle of a run, as a kill would end it."""
+
+
+def train(output_path, until, spoil=None, schedule_sampler="loss-second-moment", **flags):
+    """A TrainLoop of a tiny DDPM, run and killed at the checkpoint of step `until`; 0: not run.
+
+    spoil(terms, step): changes the losses.
+    """
+    flags = {"lr": 1e-3, "batch_size": 4, "ema_rate": "0.5", "log_interval": 1, "save_interval": 1} | flags
+    model_flags = TINY_FLAGS | {"dropout": 0.1, "learn_sigma": True, "diffusion_steps": 50}
+    model, diffusion = create_model_and_diffusion(**model_flags)
+    filled(model).train()
+    sampler = create_named_schedule_sampler(schedule_sampler, diffusion.num_timesteps)
+
+    def loss_fn(network, batch):
+        t, weights = sampler.sample(batch.uniforms())
+        losses = diffusion.training_losses(network, batch.images, t, batch.normals())
+        sampler.update_with_losses(t, losses["loss"].detach())
+        if spoil:
+            spoil(losses, batch.step)
+        return {name: term * weights for name, term in losses.items()}
+
+    def on_save(step, ema_model):
+        if step == until:
+            raise Killed
+
+    loop = TrainLoop(
+        model, lambda start: Batches(Pictures(), flags["batch_size"], 0, start, random_flip=True),
+        loss_fn, output_path, CPU, named_state=lambda network: network.state_dict(),
+        sampler=sampler, on_save=on_save, **flags,
+    )  # fmt: skip
+    if until:
+        with pytest.raises(Killed):
+            loop.run_loop()
+    return loop
+
+
+def saved(folder, name, step):
+    return torch.load(folder / f"{name}{step:06d}.pt", weights_only=True)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def flat(contents, prefix=""):
+    """A nested dict -> path -> value."""
+    if not isinstance(contents, dict | list):
+        return {prefix: contents}
+    items = contents.items() if isinstance(contents, dict) else enumerate(contents)
+    return {path: leaf for key, value in items for path, leaf in flat(value, f"{prefix}/{key}").items()}
+
+
+def assert_identical(one, other):
+    one, other = flat(one), flat(other)
+    assert one.keys() == other.keys() and len(one) > 0
+    for path, value in one.items():
+        same = torch.equal(value, other[path]) if isinstance(value, torch.Tensor) else value == other[path]
+        assert same, path
+
+
+# -- the loop ----------------------------------------------------------------------------------------------
+
+
+def test_a_resumed_training_is_bit_identical_to_an_unbroken_one(tmp_path):
+    train(tmp_path / "whole", 6, save_interval=3)
+    train(tmp_path / "parts", 3, save_interval=3)
+    before = saved(tmp_path / "parts", "model", 3)
+    train(tmp_path / "parts", 6, save_interval=3)
+    assert names(tmp_path / "whole") == names(tmp_path / "parts")
+    for name in ("model", "ema_0.5_", "opt"):
+        assert_identical(saved(tmp_path / "whole", name, 6), saved(tmp_path / "parts", name, 6))
+    assert (tmp_path / "whole/progress.csv").read_text() == (tmp_path / "parts/progress.csv").read_text()
+    after = saved(tmp_path / "parts", "model", 6)
+    assert any((after[name] - before[name]).abs().max() > 1e-4 for name in after)
+
+
+def test_dropout_follows_the_seed_alone(tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        torch.rand(3)  # whatever was drawn before
+        train(tmp_path / name, 2, seed=seed)
+    one, same, other = (saved(tmp_path / name, "model", 2) for name in "abc")
+    assert_identical(one, same)
+    assert not torch.equal(one["out.2.weight"], other["out.2.weight"])
+
+
+@pytest.mark.parametrize("microbatch", [1, 4])
+def test_microbatches_add_up_to_the_gradient_of_the_batch(tmp_path, microbatch):
+    gradients, values = [], []
+    for name, size in (("whole", -1), ("parts", microbatch)):
+        loop = train(tmp_path / name, 0, batch_size=6, microbatch=size)
+        loop.model.eval()  # a microbatch has dropout of its own
+        values.append(loop.run_step(next(iter(loop.batches(0)))))
+        gradients.append(torch.cat([p.grad.flatten() for p in loop.model.parameters()]))
+    assert_near(gradients[1], gradients[0])
+    assert values[1] == pytest.approx(values[0], rel=1e-4)
+    assert values[0].keys() == {"loss", "mse", "vb", "grad_norm", "lr"}
+    assert values[0]["grad_norm"] == pytest.approx(gradients[0].norm().item(), rel=1e-4)
+
+
+def test_a_long_gradient_is_cut_to_the_limit(tmp_path):
+    loop = train(tmp_path, 0, grad_clip=1e-3)
+    values = loop.run_step(next(iter(loop.batches(0))))
+    assert values["grad_norm"] > 1e-2
+    clipped = torch.cat([p.grad.flatten() for p in loop.model.parameters()]).norm()
+    assert clipped.item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_a_training_lowers_its_loss(tmp_path):
+    train(tmp_path, 40, save_interval=40, grad_clip=1.0)
+    with open(tmp_path / "progress.csv") as file:
+        mse = [float(row["mse"]) for row in csv.DictReader(file)]
+    assert len(mse) == 40 and sum(mse[-10:]) < 0.8 * sum(mse[:10])
+
+
+def test_averaged_weights_follow_the_model_at_their_rate(tmp_path):
+    train(tmp_path, 4, ema_rate="0.5,0.9", keep_checkpoints=9)
+    for rate in (0.5, 0.9):
+        averages = [saved(tmp_path, f"ema_{rate}_", step) for step in (1, 2, 3, 4)]
+        models = [saved(tmp_path, "model", step) for step in (1, 2, 3, 4)]
+        assert_identical(averages[0], models[0])
+        for (before, after), model in zip(pairwise(averages), models[1:], strict=True):
+            for name in model:
+                torch.testing.assert_close(after[name], rate * before[name] + (1 - rate) * model[name])
+
+
+def test_the_learning_rate_rises_and_falls_linearly(tmp_path):
+    loop = train(tmp_path, 0, lr=1.0, lr_warmup_steps=4, lr_anneal_steps=10)
+    expected = [0.25, 0.5 * 0.9, 0.75 * 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]
+    assert [loop.learning_rate(step) for step in range(10)] == pytest.approx(expected)
+    constant = train(tmp_path, 0, lr=0.5)
+    assert {constant.learning_rate(step) for step in (0, 1, 1000)} == {0.5}
+    values = loop.run_step(next(iter(loop.batches(0))))
+    assert values["lr"] == loop.optimizer.param_groups[0]["lr"] == 0.25
+
+
+def test_a_training_ends_at_its_last_step_with_a_checkpoint_and_is_then_done(tmp_path):
+    train(tmp_path, 0, lr_anneal_steps=3, save_interval=100).run_loop()
+    assert CheckpointFolder(tmp_path, 2).steps() == [3]
+    before = saved(tmp_path, "model", 3)
+    again = train(tmp_path, 0, lr_anneal_steps=3, save_interval=100)
+    assert again.step == 3
+    again.run_loop()
+    assert_identical(saved(tmp_path, "model", 3), before)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_ends_the_training_and_names_step_and_checkpoint(tmp_path, value):
+    def spoil(terms, step):
+        if step == 2:
+            terms["loss"] = terms["loss"] * value
+
+    message = refusal(UserError, lambda: train(tmp_path, 9, spoil))
+    assert "step 2" in message and str(tmp_path / "model000002.pt") in message and "--lr" in message
+    assert CheckpointFolder(tmp_path, 2).steps() == [1, 2]
+    assert all(tensor.isfinite().all() for tensor in saved(tmp_path, "model", 2).values())
+
+
+def test_a_loss_that_was_never_a_number_has_no_good_checkpoint(tmp_path):
+    def spoil(terms, step):
+        terms["loss"] = terms["loss"] * float("nan")
+
+    message = refusal(UserError, lambda: train(tmp_path, 9, spoil))
+    assert "step 0" in message and "none" in message
+
+
+# -- going on where something changed ----------------------------------------------------------------------
+
+
+def test_a_new_ema_rate_starts_from_the_trained_weights_or_is_refused_by_name(tmp_path):
+    train(tmp_path, 2)
+    try:
+        loop = train(tmp_path, 0, ema_rate="0.5,0.9")
+    except UserError as error:
+        assert "--ema_rate" in str(error)
+    else:
+        assert_identical(loop.emas[0.9].module.state_dict(), saved(tmp_path, "model", 2))
+
+
+def test_a_checkpoint_of_another_network_is_refused_in_one_line(tmp_path):
+    train(tmp_path, 1)
+    state = saved(tmp_path, "model", 1)
+    state["out.2.bias"] = state["out.2.bias"][:3]
+    torch.save(state, tmp_path / "model000001.pt")
+    assert "model000001.pt" in refusal(UserError, lambda: train(tmp_path, 0))
+
+
+def test_a_checkpoint_of_another_sampler_is_refused_by_the_flags_name(tmp_path):
+    train(tmp_path, 1)
+    message = refusal(UserError, lambda: train(tmp_path, 0, schedule_sampler="uniform"))
+    assert "--schedule_sampler" in message
+
+
+# -- checkpoints -------------------------------------------------------------------------------------------
+
+
+def test_only_the_newest_checkpoints_stay(tmp_path):
+    train(tmp_path, 5, ema_rate="0.5,0.9", keep_checkpoints=2)
+    kept = [f"{name}{step:06d}.pt" for name in ("ema_0.5_", "ema_0.9_", "model", "opt") for step in (4, 5)]
+    assert names(tmp_path) == sorted([*kept, "progress.csv"])
+
+
+def test_steps_count_in_the_order_of_numbers_however_long_they_are(tmp_path):
+    folder = CheckpointFolder(tmp_path, keep=2)
+    for step in (999_998, 999_999, 1_000_000, 1_000_001):
+        folder.save(step, {"model": {}, "opt": {}})
+    assert folder.steps() == [1_000_000, 1_000_001]
+    assert len(names(tmp_path)) == 4
+
+
+def test_a_checkpoint_counts_once_it_is_complete(tmp_path):
+    folder = CheckpointFolder(tmp_path, keep=1)
+    folder.save(10, {"model": {}, "opt": {}})
+    with pytest.raises((AttributeError, TypeError)):
+        folder.save(20, {"model": {}, "opt": lambda: "cannot be saved"})
+    assert (tmp_path / "model000020.pt").exists()
+    assert folder.steps() == [10] and (tmp_path / "model000010.pt").exists()
+
+
+def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path, monkeypatch):
+    path = tmp_path / "model.pt"
+    save_aside({"a": torch.ones(3)}, path)
+    assert names(tmp_path) == ["model.pt"]  # no part of a file is left beside it
+
+    def full_disk(content, file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(OSError):
+        save_aside({"a": torch.zeros(3)}, path)
+    assert torch.load(path)["a"].tolist() == [1, 1, 1]
+
+
+# -- batches -----------------------------------------------------------------------------------------------
+
+
+def batches(count, start=0, **options):
+    options = {"batch_size": 4, "seed": 7} | options
+    return list(islice(Batches(Pictures(), start=start, **options), count))
+
+
+def same(one, other):
+    return (
+        one.step == other.step
+        and torch.equal(one.images, other.images)
+        and torch.equal(one.labels, other.labels)
+        and torch.equal(one.normals(), other.normals())
+        and np.array_equal(one.uniforms(), other.uniforms())
+    )
+
+
+def test_a_batch_depends_on_the_seed_and_the_step_alone():
+    whole, late = batches(8, random_flip=True), batches(3, start=5, random_flip=True)
+    assert [batch.step for batch in whole] == list(range(8))
+    assert all(same(one, other) for one, other in zip(whole[5:], late, strict=True))
+    assert not same(whole[0], batches(1, seed=8, random_flip=True)[0])
+
+
+@pytest.mark.parametrize("options", [{"ahead": 0}, {"ahead": 9}, {"cache_bytes": 0}])
+def test_a_batch_does_not_depend_on_how_it_was_loaded(options):
+    pairs = zip(batches(6, random_flip=True), batches(6, random_flip=True, **options), strict=True)
+    assert all(same(one, other) for one, other in pairs)
+
+
+def test_every_epoch_is_a_new_permutation():
+    seen = torch.cat([batch.labels[:, 0] for batch in batches(15)])  # 60 images: six epochs
+    epochs = seen.reshape(6, 10)
+    assert torch.equal(epochs.sort(1).values, torch.arange(10).expand(6, 10))
+    assert len({tuple(epoch) for epoch in epochs.tolist()}) == 6
+
+
+def test_images_are_the_data_sets_in_minus_1_to_1_with_their_labels():
+    pictures = Pictures()
+    for batch in batches(5):
+        expected = pictures.images[batch.labels[:, 0]].float() / 127.5 - 1
+        torch.testing.assert_close(batch.images.contiguous(), expected)
+
+
+def test_half_of_the_images_are_mirrored():
+    pictures, mirrored = Pictures(), []
+    for batch in batches(100, random_flip=True):
+        plain = pictures.images[batch.labels[:, 0]].float() / 127.5 - 1
+        for image, original in zip(batch.images, plain, strict=True):
+            mirrored.append(not torch.equal(image, original))
+            assert torch.equal(image, original.flip(-1) if mirrored[-1] else original)
+    assert 0.4 < np.mean(mirrored) < 0.6
+    assert not np.array_equal(mirrored[:10], mirrored[10:20])  # each epoch anew
+
+
+def test_parts_of_a_batch_have_its_numbers():
+    (batch,) = batches(1, batch_size=7)
+    parts = list(batch.split(3))
+    assert [len(part.images) for part in parts] == [3, 3, 1]
+    assert torch.equal(torch.cat([part.images for part in parts]), batch.images)
+    assert torch.equal(torch.cat([part.labels for part in parts]), batch.labels)
+    assert torch.equal(torch.cat([part.normals() for part in parts]), batch.normals())
+    assert np.array_equal(np.concatenate([part.uniforms() for part in parts]), batch.uniforms())
+
+
+def test_the_numbers_of_a_batch_are_uniform_and_normal_and_its_own():
+    images = torch.zeros(500, 3, 8, 8)
+    one, other = (Batch(0, step, list(range(500)), images, None) for step in (3, 4))
+    quantiles = np.sort(one.uniforms())
+    assert np.abs(quantiles - (np.arange(500) + 0.5) / 500).max() < 1.95 / 500**0.5  # Kolmogorov-Smirnov
+    normals = one.normals()
+    assert normals.mean().abs() < 0.01 and abs(normals.std() - 1) < 0.01
+    for pair in ((one.uniforms(), other.uniforms()), (normals.flatten(), other.normals().flatten())):
+        assert abs(np.corrcoef(*pair)[0, 1]) < 0.2
+
+
+# -- the log -----------------------------------------------------------------------------------------------
+
+
+def rows(folder):
+    with open(folder / "progress.csv", newline="") as file:
+        return [(int(row["step"]), float(row["loss"])) for row in csv.DictReader(file)]
+
+
+def log(folder, steps, start_step=0):
+    log = Logger(folder, start_step)
+    for step in steps:
+        log.log(step, {"loss": step / 10, "lr": 0.5})
+
+
+def test_rows_are_appended_under_one_header(tmp_path):
+    log(tmp_path, [10, 20])
+    log(tmp_path, [30], start_step=20)
+    assert (tmp_path / "progress.csv").read_text() == "step,loss,lr\n10,1,0.5\n20,2,0.5\n30,3,0.5\n"
+
+
+def test_rows_beyond_the_step_that_is_resumed_are_dropped(tmp_path):
+    log(tmp_path, [10, 20, 30, 40])
+    log(tmp_path, [25], start_step=20)
+    assert rows(tmp_path) == [(10, 1.0), (20, 2.0), (25, 2.5)]
+
+
+def test_a_row_that_a_kill_has_torn_is_dropped(tmp_path):
+    log(tmp_path, [10, 20])
+    path = tmp_path / "progress.csv"
+    path.write_bytes(path.read_bytes() + b"30,3.")
+    log(tmp_path, [30], start_step=40)
+    assert rows(tmp_path) == [(10, 1.0), (20, 2.0), (30, 3.0)]
+
+
+def test_a_log_can_begin_anew(tmp_path):
+    log(tmp_path, [10])
+    log(tmp_path, [5], start_step=0)
+    assert rows(tmp_path) == [(5, 0.5)]

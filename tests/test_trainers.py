@@ -1,0 +1,109 @@
+"""The training scripts as their users run them."""
+
+import os
+import signal
+import time
+
+import pandas as pd
+import pytest
+import torch
+from workshop import MODEL_FLAGS, contents, run_script, start_script, write_data
+
+from core.counterfactual import explain
+from demo.pack import pack
+from guided_diffusion.script_util import create_model_and_diffusion
+from models.checkpoints import load_diffusion, read_weights
+from models.classifiers import BinaryQuestion, load_classifier
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data") / "celeba", (12, 6, 0))
+
+
+@pytest.fixture
+def diffusion_flags(data, tmp_path):
+    return MODEL_FLAGS | {
+        "data_dir": data, "output_path": tmp_path / "ddpm", "batch_size": 4, "ema_rate": "0.5,0.9",
+        "lr_anneal_steps": 12, "save_interval": 3, "log_interval": 2, "keep_checkpoints": 9, "sample_steps": 2,
+        "schedule_sampler": "loss-second-moment", "dropout": 0.1,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def classifier_flags(data, tmp_path):
+    return {
+        "data_dir": data, "output_path": tmp_path / "classifier", "image_size": 32, "batch_size": 4,
+        "architecture": "shufflenet_v2_x0_5", "lr_anneal_steps": 4, "save_interval": 2, "log_interval": 1,
+    }  # fmt: skip
+
+
+def weights(folder):
+    return {name: data for name, data in contents(folder).items() if name.endswith(".pt")}
+
+
+def test_a_diffusion_training_killed_and_resumed_ends_bit_identical(diffusion_flags):
+    flags = diffusion_flags
+    code, out, err = run_script("celeba-train-diffusion.py", flags)
+    assert code == 0, err
+    assert "training from step 0 to 12: 4 images a step" in out
+    unbroken = flags["output_path"]
+    assert (unbroken / "samples000012.png").exists() and (unbroken / "ema_0.5_000012.pt").exists()
+
+    flags |= {"output_path": unbroken.parent / "killed"}
+    process = start_script("celeba-train-diffusion.py", flags)
+    while process.poll() is None and not (flags["output_path"] / "opt000003.pt").exists():
+        time.sleep(0.005)
+    assert process.poll() is None
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    code, out, err = run_script("celeba-train-diffusion.py", flags)
+    assert code == 0 and "going on from" in out, err
+    for name in ("model000012.pt", "ema_0.5_000012.pt", "ema_0.9_000012.pt"):
+        before, after = torch.load(unbroken / name), torch.load(flags["output_path"] / name)
+        assert all(torch.equal(before[key], after[key]) for key in before)
+    assert (unbroken / "progress.csv").read_text() == (flags["output_path"] / "progress.csv").read_text()
+
+
+def test_trained_files_are_what_main_reads_packed_or_not(diffusion_flags, classifier_flags, tmp_path):
+    assert run_script("celeba-train-diffusion.py", diffusion_flags | {"lr_anneal_steps": 2})[0] == 0
+    code, out, err = run_script("celeba-train-classifier.py", classifier_flags)
+    assert code == 0 and "balanced accuracy" in out, err
+    table = pd.read_csv(tmp_path / "classifier/attributes.csv")
+    assert len(table) == 40 and {"accuracy", "balanced", "yes"} < set(table.columns)
+
+    images = torch.rand(2, 3, 16, 16) * 2 - 1
+    for shipped in (False, True):
+        paths = [tmp_path / "ddpm/ema_0.9_000002.pt", tmp_path / "classifier/best.pt"]
+        if shipped:
+            for i, path in enumerate(paths):
+                paths[i] = tmp_path / f"packed{i}.pt"
+                torch.save(pack(read_weights(path)), paths[i])
+            assert paths[0].stat().st_size < 0.6 * (tmp_path / "ddpm/ema_0.9_000002.pt").stat().st_size
+        unet, diffusion = create_model_and_diffusion(**MODEL_FLAGS)
+        load_diffusion(unet, paths[0], MODEL_FLAGS)
+        classifier = load_classifier(paths[1])
+        assert len(classifier.attributes) == 40 and classifier.image_size == 32
+        found = explain(images, BinaryQuestion(classifier, 31), diffusion, unet, tau=2, classifier_scales=(1,))
+        assert found.counterfactual.shape == images.shape
+
+
+def test_a_classifier_of_one_attribute_answers_that_question_alone(classifier_flags, tmp_path):
+    code, _, err = run_script("celeba-train-classifier.py", classifier_flags | {"query_label": "Young"})
+    assert code == 0, err
+    assert load_classifier(tmp_path / "classifier/last.pt").attributes == ["Young"]
+
+
+@pytest.mark.parametrize(
+    "script, change, words",
+    [
+        ("celeba-train-diffusion.py", {"data_dir": "nowhere"}, "--data_dir nowhere"),
+        ("celeba-train-diffusion.py", {"schedule_sampler": "clever"}, "--schedule_sampler clever"),
+        ("celeba-train-classifier.py", {"architecture": "resnet19"}, "resnet19"),
+        ("celeba-train-classifier.py", {"query_label": "Smirking"}, "--query_label Smirking"),
+    ],
+)
+def test_bad_flags_are_one_line(diffusion_flags, classifier_flags, script, change, words):
+    flags = diffusion_flags if "diffusion" in script else classifier_flags
+    code, _, err = run_script(script, flags | change)
+    assert code == 2 and words in err.splitlines()[-1] and "Traceback" not in err
