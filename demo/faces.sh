@@ -9,7 +9,7 @@ python main.py $FACES_FLAGS --timestep_respacing 50 \
   --data_dir demo/data/faces --split test --batch_size 16 \
   --model_path models/demo/faces_ddpm.pt --classifier_path models/demo/faces_classifier.pt \
   --oracle_path models/demo/faces_oracle.pt --query_label Smiling \
-  --start_step 15 --classifier_scales 8,10,15 --l1_loss 0.05 \
+  --start_step 10 --classifier_scales 1,2,4,8 --l1_loss 0.05 \
   --output_path demo/output/faces --exp_name demo "$@"
 python -m demo.sheet --output_path demo/output/faces --exp_name demo \
   --no "not smiling" --yes smiling --picture demo/output/faces.png

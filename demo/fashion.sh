@@ -8,7 +8,7 @@ python -m demo.fashion --data_dir demo/data/fashion --classes Sneaker,Ankle_boot
 python main.py $FASHION_FLAGS --timestep_respacing 50 \
   --data_dir demo/data/fashion --split test --batch_size 16 \
   --model_path models/demo/fashion_ddpm.pt --classifier_path models/demo/fashion_classifier.pt \
-  --query_label Ankle_boot --start_step 20 --classifier_scales 8,10,15 --l1_loss 0.05 \
+  --query_label Ankle_boot --start_step 20 --classifier_scales 2,4,8,16 --l1_loss 0.05 \
   --output_path demo/output/fashion --exp_name demo "$@"
 python -m demo.sheet --output_path demo/output/fashion --exp_name demo \
   --no sneaker --yes "ankle boot" --picture demo/output/fashion.png

@@ -55,7 +55,7 @@ def draw_sheet(output_path, exp_name, names, columns=4, tile=96):
         record = records.loc[int(pair.id)]
         before, after = names[record["pred"]], names[record["cf_pred"]]
         flipped = record["cf_pred"] == record["target"]
-        start = f"{before} {_percent(record['p_target_before'], record['pred'] == record['target'])}  →  "
+        start = f"{before} {_percent(record['p_target_before'], record['pred'] == record['target'])}  to  "
         draw.text((x, y + tile + gap), start, INK, font)
         end = f"{after} {_percent(record['p_target'], flipped)}"
         draw.text((x + draw.textlength(start, font), y + tile + gap), end, GOOD if flipped else BAD, font)

@@ -9,24 +9,27 @@ work="$(realpath -m "${1:?usage: bash demo/train.sh DIR}")"
 cd "$(dirname "$0")/.."
 . demo/flags.sh
 
-diffusion="--lr 4e-4 --lr_warmup_steps 200 --lr_anneal_steps 3000 --batch_size 32 --ema_rate 0.999 --grad_clip 1
+diffusion="--lr 4e-4 --lr_warmup_steps 200 --batch_size 32 --ema_rate 0.999 --grad_clip 1
   --save_interval 500 --compile True"
 classifier="--batch_size 64 --lr 2e-3 --lr_warmup_steps 100 --save_interval 500"
 
 python -m demo.faces --data_dir "$work/faces" --train 12000 --val 1000 --test 1000
-python celeba-train-diffusion.py $FACES_FLAGS $diffusion --data_dir "$work/faces" --output_path "$work/faces_ddpm"
+python celeba-train-diffusion.py $FACES_FLAGS $diffusion --lr_anneal_steps 3000 \
+  --data_dir "$work/faces" --output_path "$work/faces_ddpm"
 python celeba-train-classifier.py $classifier --architecture small_cnn --seed 1 --lr_anneal_steps 2500 \
   --image_size 64 --data_dir "$work/faces" --output_path "$work/faces_classifier"
 python celeba-train-classifier.py $classifier --architecture shufflenet_v2_x1_0 --seed 2 --lr_anneal_steps 2500 \
   --image_size 64 --data_dir "$work/faces" --output_path "$work/faces_oracle"
 
 python -m demo.fashion --data_dir "$work/fashion" --classes T-shirt,Shirt,Sneaker,Ankle_boot --train -1 --val -1 --test -1
-python celeba-train-diffusion.py $FASHION_FLAGS $diffusion --data_dir "$work/fashion" --output_path "$work/fashion_ddpm"
-python celeba-train-classifier.py $classifier --architecture small_cnn --lr_anneal_steps 1500 \
+python celeba-train-diffusion.py $FASHION_FLAGS $diffusion --lr_anneal_steps 2500 \
+  --data_dir "$work/fashion" --output_path "$work/fashion_ddpm"
+python celeba-train-classifier.py $classifier --architecture shufflenet_v2_x0_5 --lr_anneal_steps 1000 \
   --image_size 32 --data_dir "$work/fashion" --output_path "$work/fashion_classifier"
 
 for name in faces fashion; do
-  python -m demo.pack --trained "$work/${name}_ddpm/ema_0.999_003000.pt" --shipped models/demo/${name}_ddpm.pt
+  newest="$(ls "$work/${name}_ddpm"/ema_0.999_*.pt | sort | tail -n 1)"
+  python -m demo.pack --trained "$newest" --shipped models/demo/${name}_ddpm.pt
   python -m demo.pack --trained "$work/${name}_classifier/best.pt" --shipped models/demo/${name}_classifier.pt
 done
 python -m demo.pack --trained "$work/faces_oracle/best.pt" --shipped models/demo/faces_oracle.pt
