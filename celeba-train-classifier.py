@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from core.datasets import attribute_index, make_dataset
 from core.metrics import attribute_accuracy, decide
 from guided_diffusion.dist_util import pick_device
-from guided_diffusion.errors import UserError
-from guided_diffusion.script_util import add_dict_to_argparser, args_to_dict, run_script
+from guided_diffusion.script_util import add_dict_to_argparser, args_to_dict, require_flags, run_script
 from guided_diffusion.train_data import Batches
 from guided_diffusion.train_util import TRAIN_FLAGS, TrainLoop, save_aside
 from models.checkpoints import ModelError, read_weights
@@ -39,9 +38,7 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
-    for flag in ("data_dir", "output_path"):
-        if not getattr(args, flag):
-            raise UserError(f"--{flag} must be given")
+    require_flags(args, "data_dir", "output_path")
     device = pick_device(args.gpus)
     train, val = (make_dataset("CelebA", args.data_dir, split, args.image_size) for split in ("train", "val"))
     if args.query_label is not None:

@@ -9,7 +9,6 @@ import torch
 from core.datasets import make_dataset
 from core.sheets import sample_sheet
 from guided_diffusion.dist_util import pick_device
-from guided_diffusion.errors import UserError
 from guided_diffusion.resample import SAMPLERS, create_named_schedule_sampler
 from guided_diffusion.script_util import (
     DIFFUSION_FLAGS,
@@ -19,6 +18,7 @@ from guided_diffusion.script_util import (
     create_gaussian_diffusion,
     create_model_and_diffusion,
     model_and_diffusion_defaults,
+    require_flags,
     run_script,
 )
 from guided_diffusion.train_data import Batches
@@ -43,9 +43,7 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
-    for flag in ("data_dir", "output_path"):
-        if not getattr(args, flag):
-            raise UserError(f"--{flag} must be given")
+    require_flags(args, "data_dir", "output_path")
     device = pick_device(args.gpus)
     flags = args_to_dict(args, model_and_diffusion_defaults())
     torch.manual_seed(args.seed)

@@ -10,8 +10,7 @@ import torch
 
 from core.datasets import make_dataset
 from core.metrics import attribute_accuracy, decide
-from guided_diffusion.errors import UserError
-from guided_diffusion.script_util import add_dict_to_argparser, run_script
+from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
 from models.checkpoints import ModelError
 from models.classifiers import load_classifier
 
@@ -37,8 +36,7 @@ def main():
     add_dict_to_argparser(parser, FLAGS)
     parser.add_argument("weights", nargs="+", help="files of celeba-train-classifier.py, packed or not")
     args = parser.parse_args()
-    if not args.data_dir:
-        raise UserError("--data_dir must be given")
+    require_flags(args, "data_dir")
     table = accuracy_table(args.weights, args.data_dir, args.split)
     print("| attribute | " + " | ".join(table.columns) + " |")
     print("|---" * (1 + len(table.columns)) + "|")

@@ -22,7 +22,7 @@ from core.datasets import SPLITS
 from core.images import write_png
 from demo.layout import check_counts, write_layout
 from guided_diffusion.errors import UserError
-from guided_diffusion.script_util import add_dict_to_argparser, args_to_dict, run_script
+from guided_diffusion.script_util import add_dict_to_argparser, args_to_dict, require_flags, run_script
 
 CLASSES = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat",
            "Sandal", "Shirt", "Sneaker", "Bag", "Ankle_boot")  # in the order of the labels 0 … 9
@@ -133,8 +133,7 @@ def create_argparser() -> argparse.ArgumentParser:
 
 def main():
     args = create_argparser().parse_args()
-    if not args.data_dir:
-        raise UserError("--data_dir must be given")
+    require_flags(args, "data_dir")
     write_fashion(args.data_dir, args_to_dict(args, SPLITS), args.classes.split(","), args.source)
 
 

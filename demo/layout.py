@@ -1,10 +1,10 @@
 """CelebA's layout on disk: img_align_celeba/, list_attr_celeba.csv, list_eval_partition.csv."""
 
-import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from core.datasets import SPLITS
+from core.records import write_text
 from guided_diffusion.errors import UserError
 
 Row = tuple[str, str, Collection[bool]]  # an image's file name, its split, the values of its attributes
@@ -44,9 +44,7 @@ def write_layout(
         raise UserError(f"--data_dir {data_dir} cannot be made ({error.strerror}): name another") from None
     write_images(images)
     for name, table in tables.items():
-        aside = data_dir / (name + ".part")
-        aside.write_text(table)
-        os.replace(aside, data_dir / name)
+        write_text(data_dir / name, table)
 
 
 def _attribute_table(attributes: Sequence[str], rows: list[Row]) -> str:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import torch
 
-from guided_diffusion.errors import UserError
-from guided_diffusion.script_util import add_dict_to_argparser, run_script
+from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
 from guided_diffusion.train_util import save_aside
 from models.checkpoints import ModelError, attach_flags, flags_of, read_weights
 
@@ -38,8 +37,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     add_dict_to_argparser(parser, FLAGS)
     args = parser.parse_args()
-    if not args.trained or not args.shipped:
-        raise UserError("--trained and --shipped must be given")
+    require_flags(args, "trained", "shipped")
     contents = pack(read_weights(args.trained))
     Path(args.shipped).parent.mkdir(parents=True, exist_ok=True)
     save_aside(contents, args.shipped)

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from core.records import read_records
 from core.results import read_pairs
 from guided_diffusion.errors import UserError
-from guided_diffusion.script_util import add_dict_to_argparser, run_script
+from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
 
 FLAGS = {
     "output_path": (None, "the --output_path of main.py"),
@@ -80,9 +80,7 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
-    for flag in ("output_path", "picture"):
-        if not getattr(args, flag):
-            raise UserError(f"--{flag} must be given")
+    require_flags(args, "output_path", "picture")
     sheet = draw_sheet(args.output_path, args.exp_name, (args.no, args.yes), args.columns, args.tile)
     aside = Path(f"{args.picture}.part")
     sheet.save(aside, format="PNG", optimize=True)

@@ -148,6 +148,13 @@ def add_dict_to_argparser(parser, flags):
         parser.add_argument(*spellings, dest=name, default=default, type=kind, help=shown.replace("%", "%%"))
 
 
+def require_flags(args, *names):
+    """UserError for the first of the flags that was not given."""
+    for name in names:
+        if not getattr(args, name):
+            raise UserError(f"--{name} must be given")
+
+
 def args_to_dict(args, keys):
     """The named arguments as a dict."""
     return {key: getattr(args, key) for key in keys}
