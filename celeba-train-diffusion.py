@@ -23,12 +23,14 @@ from guided_diffusion.script_util import (
 )
 from guided_diffusion.train_data import Batches
 from guided_diffusion.train_util import TRAIN_FLAGS, TrainLoop
-from models.checkpoints import CheckpointError, attach_flags
+from models.checkpoints import CheckpointError, attach_flags, load_diffusion
 
 FLAGS = {
     "data_dir": (None, "the folder with img_align_celeba/, list_attr_celeba and list_eval_partition"),
     "output_path": (None, "where checkpoints, progress.csv and sheets of samples go"),
     "gpus": ("0", "index of the GPU; without one the CPU is used"),
+    "resume_checkpoint": (None, "weights to begin from, of this project, DiME or OpenAI; an output_path that"
+                          " already has checkpoints goes on from those"),
     "schedule_sampler": ("uniform", f"which timesteps to train on: {' or '.join(SAMPLERS)}"),
     "random_flip": (True, "mirror half of the images"),
     "sample_steps": (50, "steps of the samples drawn at each checkpoint; 0: draw none"),
@@ -48,6 +50,8 @@ def main():
     flags = args_to_dict(args, model_and_diffusion_defaults())
     torch.manual_seed(args.seed)
     model, diffusion = create_model_and_diffusion(**flags)
+    if args.resume_checkpoint:
+        load_diffusion(model, args.resume_checkpoint, flags).train()
     sampler = create_named_schedule_sampler(args.schedule_sampler, diffusion.num_timesteps)
     dataset = make_dataset("CelebA", args.data_dir, "train", args.image_size)
 
