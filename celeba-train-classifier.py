@@ -1,24 +1,26 @@
 """Train a classifier, or an oracle, of the attributes of CelebA or of any folder laid out like it."""
 
 import argparse
-from pathlib import Path
 
+import blobfile as bf
 import torch
-import torch.nn.functional as F
 
+from core.attribute_objective import AttributeObjective
 from core.datasets import attribute_index, make_dataset
 from core.metrics import attribute_accuracy, decide
-from guided_diffusion.dist_util import pick_device
-from guided_diffusion.script_util import add_dict_to_argparser, args_to_dict, require_flags, run_script
+from guided_diffusion.checkpoint_folder import save_aside
+from guided_diffusion.dist_util import connect, device_of_rank, find_ranks
+from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
+from guided_diffusion.storage import write_file
 from guided_diffusion.train_data import Batches
-from guided_diffusion.train_util import TRAIN_FLAGS, TrainLoop, save_aside
-from models.checkpoints import ModelError, read_weights
+from guided_diffusion.train_util import TRAIN_FLAGS, TrainLoop
+from models.checkpoints import ModelError
 from models.classifiers import build_classifier, classifier_checkpoint
 
 FLAGS = {
     "data_dir": (None, "the folder with img_align_celeba/, list_attr_celeba and list_eval_partition"),
     "output_path": (None, "where checkpoints, best.pt, last.pt, attributes.csv and progress.csv go"),
-    "gpus": ("0", "index of the GPU; without one the CPU is used"),
+    "gpus": ("", "indices of the GPUs, one a rank of this machine, such as 0,1; empty: the first ones, or the CPU"),
     "architecture": ("densenet121", "a torchvision classification network, small_cnn, or module:function"),
     "query_label": (None, "train on this attribute alone, by name or index; all of them where not given"),
     "image_size": (128, "height and width of the images in pixels"),
@@ -39,7 +41,9 @@ def create_argparser():
 def main():
     args = create_argparser().parse_args()
     require_flags(args, "data_dir", "output_path")
-    device = pick_device(args.gpus)
+    ranks = find_ranks()
+    device = device_of_rank(args.gpus, ranks)
+    connect(ranks, device)
     train, val = (make_dataset("CelebA", args.data_dir, split, args.image_size) for split in ("train", "val"))
     if args.query_label is not None:
         query = attribute_index(train.attributes, args.query_label)
@@ -47,45 +51,38 @@ def main():
             dataset.attributes, dataset.labels = (dataset.attributes[query],), dataset.labels[:, [query]]
     torch.manual_seed(args.seed)
     network = build_classifier(args.architecture, len(train.attributes))
-    no_weight, yes_weight = (each.to(device) for each in class_weights(train.labels, args.balanced))
-
-    def loss_fn(network, batch):
-        logits, labels = network(batch.images).float(), batch.labels.float()
-        weights = torch.where(labels == 1, yes_weight, no_weight)
-        return {"loss": F.binary_cross_entropy_with_logits(logits, labels, weights, reduction="none").mean(1)}
 
     def validate(step, ema_network):
-        folder = Path(args.output_path)
         table = attribute_accuracy(decide(ema_network.eval(), val, device), val.labels, val.attributes)
         score = float(table["balanced"].mean())
         print(f"step {step}: balanced accuracy {score:.4f}, accuracy {table['accuracy'].mean():.4f}", flush=True)
         checkpoint = classifier_checkpoint(ema_network, args.architecture, train.attributes, args.image_size)
         checkpoint["balanced_accuracy"] = score
-        save_aside(checkpoint, folder / "last.pt")
-        best = folder / "best.pt"
-        if not best.exists() or read_weights(best)["balanced_accuracy"] < score:
-            save_aside(checkpoint, best)
-            table.to_csv(folder / "attributes.csv")
+        save_best_and_last(args.output_path, checkpoint, table)
 
     TrainLoop(
         model=network,
         batches=lambda start: Batches(train, args.batch_size, args.seed, start, args.random_flip, device=device),
-        loss_fn=loss_fn,
+        objective=AttributeObjective(train.labels, args.balanced, device),
         output_path=args.output_path,
         device=device,
         named_state=lambda network: network.state_dict(),
         on_save=validate,
-        use_fp16=args.use_fp16,
-        **args_to_dict(args, TRAIN_FLAGS),
+        ranks=ranks,
+        flags=vars(args),
     ).run_loop()
 
 
-def class_weights(labels, balanced):
-    """labels (N, A) of 0/1 -> weights of no and of yes, (A,) each: 1/2 over their share, at most 10."""
-    share = labels.float().mean(0)
-    if not balanced:
-        return torch.ones_like(share), torch.ones_like(share)
-    return (0.5 / (1 - share)).clamp(max=10), (0.5 / share).clamp(max=10)
+def save_best_and_last(output_path, checkpoint, table):
+    """last.pt is this checkpoint; so are best.pt and attributes.csv, its table, where it is the best so far."""
+    best = bf.join(output_path, "best.pt")
+    save_aside(checkpoint, bf.join(output_path, "last.pt"))
+    if bf.exists(best):
+        with bf.BlobFile(best, "rb") as file:
+            if torch.load(file, weights_only=True)["balanced_accuracy"] >= checkpoint["balanced_accuracy"]:
+                return
+    write_file(bf.join(output_path, "attributes.csv"), lambda file: file.write(table.to_csv().encode()))
+    save_aside(checkpoint, best)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
 import argparse
 from functools import partial
-from pathlib import Path
 
+import blobfile as bf
 import torch
 
 from core.datasets import make_dataset
 from core.sheets import sample_sheet
-from guided_diffusion.dist_util import pick_device
+from guided_diffusion.dist_util import connect, device_of_rank, find_ranks
+from guided_diffusion.objectives import DenoisingObjective
 from guided_diffusion.resample import SAMPLERS, create_named_schedule_sampler
 from guided_diffusion.script_util import (
     DIFFUSION_FLAGS,
@@ -28,13 +29,14 @@ from models.checkpoints import CheckpointError, attach_flags, load_diffusion
 FLAGS = {
     "data_dir": (None, "the folder with img_align_celeba/, list_attr_celeba and list_eval_partition"),
     "output_path": (None, "where checkpoints, progress.csv and sheets of samples go"),
-    "gpus": ("0", "index of the GPU; without one the CPU is used"),
+    "gpus": ("", "indices of the GPUs, one a rank of this machine, such as 0,1; empty: the first ones, or the CPU"),
     "resume_checkpoint": (None, "weights to begin from, of this project, DiME or OpenAI; an output_path that"
                           " already has checkpoints goes on from those"),
     "schedule_sampler": ("uniform", f"which timesteps to train on: {' or '.join(SAMPLERS)}"),
     "random_flip": (True, "mirror half of the images"),
     "sample_steps": (50, "steps of the samples drawn at each checkpoint; 0: draw none"),
 }
+SAMPLES = 16  # of each sheet
 
 
 def create_argparser():
@@ -46,43 +48,47 @@ def create_argparser():
 def main():
     args = create_argparser().parse_args()
     require_flags(args, "data_dir", "output_path")
-    device = pick_device(args.gpus)
+    ranks = find_ranks()
+    device = device_of_rank(args.gpus, ranks)
+    connect(ranks, device)
     flags = args_to_dict(args, model_and_diffusion_defaults())
     torch.manual_seed(args.seed)
     model, diffusion = create_model_and_diffusion(**flags)
     if args.resume_checkpoint:
         load_diffusion(model, args.resume_checkpoint, flags).train()
-    sampler = create_named_schedule_sampler(args.schedule_sampler, diffusion.num_timesteps)
     dataset = make_dataset("CelebA", args.data_dir, "train", args.image_size)
-
-    def loss_fn(network, batch):
-        t, weights = (each.to(device) for each in sampler.sample(batch.uniforms()))
-        y = {"y": batch.labels.float()} if args.class_cond else {}
-        losses = diffusion.training_losses(partial(network, **y), batch.images, t, batch.normals())
-        sampler.update_with_losses(t, losses["loss"].detach())
-        return {name: term * weights for name, term in losses.items()}
+    condition = partial(conditions, multiclass=args.multiclass) if args.class_cond else None
 
     def draw_samples(step, ema_model):
         spaced = create_gaussian_diffusion(
             **args_to_dict(args, DIFFUSION_FLAGS) | {"timestep_respacing": str(args.sample_steps)}
         )
-        path = Path(args.output_path) / f"samples{step:06d}.png"
-        sample_sheet(spaced, ema_model.eval(), args.image_size, path, device)
+        network = ema_model.eval()
+        if condition:
+            network = partial(network, y=condition(dataset.labels[:SAMPLES]).to(device))
+        path = bf.join(args.output_path, f"samples{step:06d}.png")
+        sample_sheet(spaced, network, args.image_size, path, device, SAMPLES)
 
     TrainLoop(
         model=model,
         batches=lambda start: Batches(
             dataset, args.batch_size, args.seed, start, args.random_flip, device=device
         ),
-        loss_fn=loss_fn,
+        objective=DenoisingObjective(
+            diffusion, create_named_schedule_sampler(args.schedule_sampler, diffusion.num_timesteps), condition
+        ),
         output_path=args.output_path,
         device=device,
         named_state=lambda network: attach_flags(network.state_dict(), flags),
-        sampler=sampler,
-        on_save=draw_samples if args.sample_steps and not args.class_cond else None,
-        use_fp16=args.use_fp16,
-        **args_to_dict(args, TRAIN_FLAGS),
+        on_save=draw_samples if args.sample_steps else None,
+        ranks=ranks,
+        flags=vars(args),
     ).run_loop()
+
+
+def conditions(labels, multiclass):
+    """labels (N, A) of 0/1 -> what a class-conditional network is told: them, or (N,) the class that is 1."""
+    return labels.float() if multiclass else labels.argmax(1)
 
 
 if __name__ == "__main__":

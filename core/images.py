@@ -46,10 +46,14 @@ def centre_crop(image, size):
     return image.crop((left, top, left + size, top + size))
 
 
-def write_png(path, pixels):
-    """uint8 (3, H, W) or (H, W) -> a PNG file, written aside and renamed, so that it is whole or absent."""
+def encode_png(file, pixels):
+    """uint8 (3, H, W) or (H, W) -> the bytes of a PNG, written to a path or an open file."""
     array = pixels.cpu().numpy()
-    image = Image.fromarray(array.transpose(1, 2, 0) if array.ndim == 3 else array)
+    Image.fromarray(array.transpose(1, 2, 0) if array.ndim == 3 else array).save(file, format="PNG")
+
+
+def write_png(path, pixels):
+    """A PNG file, written aside and renamed, so that it is whole or absent."""
     aside = Path(f"{path}.part")
-    image.save(aside, format="PNG")
+    encode_png(aside, pixels)
     os.replace(aside, path)

@@ -3,13 +3,16 @@
 import torch
 from torchvision.utils import make_grid
 
-from .images import to_uint8, write_png
+from guided_diffusion.storage import write_file
+
+from .images import encode_png, to_uint8
 
 
 def write_sheet(path, images, columns, scale=1):
     """images (N, 3, H, W) in [-1, 1] -> a PNG of them in rows of `columns`, every pixel `scale` wide."""
     pixels = to_uint8(images.cpu()).repeat_interleave(scale, -1).repeat_interleave(scale, -2)
-    write_png(path, make_grid(pixels, nrow=columns, padding=2 * scale, pad_value=255))
+    grid = make_grid(pixels, nrow=columns, padding=2 * scale, pad_value=255)
+    write_file(path, lambda file: encode_png(file, grid))
 
 
 def sample_sheet(diffusion, model, image_size, path, device, num=16, seed=0):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
+from guided_diffusion.checkpoint_folder import save_aside
 from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
-from guided_diffusion.train_util import save_aside
 from models.checkpoints import ModelError, attach_flags, flags_of, read_weights
 
 FLAGS = {

@@ -2,7 +2,9 @@
 
 import argparse
 import sys
+import traceback
 
+from .dist_util import leave, under_mpiexec
 from .errors import UserError
 from .gaussian_diffusion import LossType, ModelMeanType, ModelVarType
 from .respace import SpacedDiffusion, space_timesteps
@@ -167,10 +169,12 @@ def run_script(main, *errors):
     try:
         main()
     except (UserError, *errors) as error:
-        message = error
+        leave(2, f"{sys.argv[0]}: error: {error}")
     except OSError as error:
-        message = f"{error.filename or 'a file'}: {error.strerror or error}"
-    else:
-        return
-    print(f"{sys.argv[0]}: error: {message}", file=sys.stderr)
-    sys.exit(2)
+        leave(2, f"{sys.argv[0]}: error: {error.filename or 'a file'}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        leave(130, f"{sys.argv[0]}: interrupted")
+    except Exception:
+        if not under_mpiexec():
+            raise
+        leave(1, traceback.format_exc().rstrip())

@@ -1,17 +1,22 @@
-"""The training loop and the checkpoints of every trainer."""
+"""The training loop of every trainer."""
 
-import os
-from pathlib import Path
+import resource
+import time
+from contextlib import ExitStack
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from .dist_util import half_precision
+from .checkpoint_folder import CheckpointFolder
+from .compile_util import compiled
+from .dist_util import Ranks, half_precision
 from .errors import UserError
-from .logger import Logger
+from .logger import Logger, Means
 from .script_util import parse_numbers
+from .storage import is_remote, lock_folder
 from .train_data import generator
 
 # flag -> (default, help)
@@ -20,126 +25,115 @@ TRAIN_FLAGS = {
     "weight_decay": (0.0, "weight decay of AdamW"),
     "lr_warmup_steps": (0, "steps over which the learning rate rises to --lr"),
     "lr_anneal_steps": (0, "the training ends at this step, the learning rate falling linearly to 0; 0: never"),
-    "batch_size": (32, "images a step"),
+    "batch_size": (32, "images a step on each rank"),
     "microbatch": (-1, "images a forward pass, where a whole batch does not fit in memory; -1: the batch"),
     "ema_rate": ("0.9999", "decay of the averaged weights; several separated by commas"),
     "grad_clip": (0.0, "largest norm of the gradient; 0: no limit"),
-    "log_interval": (50, "steps between rows of progress.csv"),
+    "precision": ("auto", "fp32, bf16 or fp16; auto: half precision where --use_fp16 says so"),
+    "log_interval": (50, "steps between rows of progress.csv, which are means over them"),
     "save_interval": (10000, "steps between checkpoints"),
     "keep_checkpoints": (2, "how many of the newest checkpoints stay"),
     "seed": (0, "seed of the order, the mirroring, the timesteps and the noise"),
     "compile": (False, "torch.compile the network: minutes to start, then faster"),
 }
-
-
-class CheckpointFolder:
-    """model<step>.pt, ema_<rate>_<step>.pt and opt<step>.pt in one folder; a step counts once its opt is there."""
-
-    def __init__(self, directory, keep):
-        self.directory, self.keep = Path(directory), keep
-        self.directory.mkdir(parents=True, exist_ok=True)
-
-    def steps(self):
-        """The steps with a complete checkpoint, ascending."""
-        numbers = [path.stem[3:] for path in self.directory.glob("opt??????*.pt")]
-        return sorted(int(number) for number in numbers if number.isdigit())
-
-    def path(self, name, step):
-        return self.directory / f"{name}{step:06d}.pt"
-
-    def load(self, name, step):
-        return torch.load(self.path(name, step), map_location="cpu", weights_only=True)
-
-    def save(self, step, contents):
-        """contents: name -> what to save, "opt" last. Only when all are on the disk do the oldest go."""
-        for name, content in contents.items():
-            save_aside(content, self.path(name, step))
-        for old in self.steps()[: -self.keep]:
-            for name in ["opt", *(name for name in contents if name != "opt")]:
-                self.path(name, old).unlink(missing_ok=True)
-
-
-def save_aside(content, path):
-    """torch.save to a neighbouring file, synced, then renamed: `path` is the old file or the new, never a part."""
-    aside = Path(f"{path}.part")
-    with open(aside, "wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# What may differ in a training that goes on: where it runs, and what decides no weight beyond rounding.
+FREE_FLAGS = (
+    "gpus", "data_dir", "output_path", "resume_checkpoint", "microbatch", "compile", "use_checkpoint",
+    "log_interval", "save_interval", "keep_checkpoints", "sample_steps", "num_workers",
+)  # fmt: skip
 
 
 class TrainLoop:
-    """Trains `model` by the mean of loss_fn over endless `batches(start_step)`, with what TRAIN_FLAGS name.
+    """Trains `model` by an Objective over endless `batches(start_step)`, with what TRAIN_FLAGS name.
 
-    loss_fn(network, batch) -> dict of per-image (N,) tensors, of which "loss" is minimised and all are logged.
-    named_state(model) -> the state dict to save, flags attached or not. sampler: a schedule sampler or None.
-    on_save(step, ema_model) is called after every checkpoint. A run whose folder holds checkpoints goes on.
+    named_state(model) -> the state dict to save, flags attached or not. on_save(step, ema_model) is called on
+    the first rank before every checkpoint. flags: all flags of the run; those beyond TRAIN_FLAGS are kept in the
+    checkpoints. A run whose folder holds checkpoints goes on, and refuses to with other flags.
+
+    ranks: N ranks of `batch_size` images follow one rank of N times as many, gradients averaged, but for the
+    statistics of batch norms, which are each rank's own.
     """
 
     def __init__(
-        self, model, batches, loss_fn, output_path, device, *, named_state, sampler=None, on_save=None,
-        use_fp16=False, **flags,
-    ):  # fmt: skip
-        self.flags = {name: default for name, (default, _) in TRAIN_FLAGS.items()} | flags
-        self.model = model.to(device, memory_format=torch.channels_last)
-        self.batches, self.loss_fn = batches, loss_fn
-        self.named_state, self.sampler, self.on_save = named_state, sampler, on_save
+        self, model, batches, objective, output_path, device, *, named_state, on_save=None, ranks=None, flags=()
+    ):
+        self.all_flags = dict(flags)
+        self.flags = {name: self.all_flags.get(name, default) for name, (default, _) in TRAIN_FLAGS.items()}
+        self.ranks = ranks or Ranks()
         self.device = device
-        self.dtype = half_precision(device) if use_fp16 else torch.float32
+        self.dtype = choose_precision(self.flags["precision"], self.all_flags.get("use_fp16", False), device)
+        self.model = model.to(device, memory_format=torch.channels_last)
+        self.batches, self.objective = batches, objective
+        self.named_state, self.on_save = named_state, on_save
 
         self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=self.flags["lr"], weight_decay=self.flags["weight_decay"]
+            model.parameters(), lr=self.flags["lr"], weight_decay=self.flags["weight_decay"], fused=True
         )
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
         rates = parse_numbers(self.flags["ema_rate"], "ema_rate")
         self.emas = {rate: AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(rate), use_buffers=True)
                      for rate in rates}  # fmt: skip
+        self.means = Means()
         self.checkpoints = CheckpointFolder(output_path, self.flags["keep_checkpoints"])
+        self.lock = lock_folder(output_path) if self.ranks.first and not is_remote(output_path) else None
+        self.ranks.wait()
         self.step = self._resume()
-        self.logger = Logger(output_path, self.step)
-        self.network = torch.compile(model) if self.flags["compile"] else model
+        self.logger = Logger(output_path, self.step) if self.ranks.first else None
+        self.network = compiled(model, device) if self.flags["compile"] else model
+        if self.ranks.world_size > 1:
+            self.network = DistributedDataParallel(self.network, [device] if device.type == "cuda" else None)
+
+    @property
+    def global_batch(self):
+        return self.flags["batch_size"] * self.ranks.world_size
 
     def run_loop(self):
         """Steps until lr_anneal_steps (for ever where that is 0), saving as it goes and at the end."""
         f = self.flags
         last = f["lr_anneal_steps"] or None
-        print(
-            f"training from step {self.step} to {last or 'the end of time'}: {f['batch_size']} images a step, "
-            f"{sum(p.numel() for p in self.model.parameters()):,} parameters, {self.dtype} on {self.device}",
-            flush=True,
-        )
-        bar = tqdm(initial=self.step, total=last, unit="step", smoothing=0.05)
+        bar = tqdm(initial=self.step, total=last, unit="step", smoothing=0.05, disable=not self.ranks.first)
+        self._say_plan(last)
         batches = iter(self.batches(self.step))
+        since = self.step, time.perf_counter()
         while last is None or self.step < last:
             values = self.run_step(next(batches))
             self.step += 1
+            self.means.add(values)
             bar.update()
-            bar.set_postfix_str(f"loss {values['loss']:.4f}", refresh=False)
+            rate = (bar.format_dict["rate"] or 0) * self.global_batch
+            bar.set_postfix_str(f"loss {values['loss']:.4f}, {rate:.3g} images/s", refresh=False)
             if self.step % f["log_interval"] == 0:
-                self.logger.log(self.step, values)
+                self._log(since)
+                since = self.step, time.perf_counter()
             if self.step % f["save_interval"] == 0 or self.step == last:
                 self.save()
         bar.close()
 
     def run_step(self, batch):
-        """One optimizer step on a Batch; returns its means, the gradient norm and the learning rate."""
+        """One optimizer step on this rank's part of a Batch; returns the step's means over all ranks."""
         f = self.flags
-        torch.manual_seed(int(generator(f["seed"], self.step).integers(2**32)))  # dropout, alike when resumed
+        # Dropout, alike when resumed; the ranks differ.
+        torch.manual_seed(int(generator(f["seed"], self.step, self.ranks.rank).integers(2**32)))
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step)
         self.optimizer.zero_grad(set_to_none=True)
-        sums = {}
         size = len(batch.places)
-        for part in batch.split(f["microbatch"] if f["microbatch"] > 0 else size):
-            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
-                terms = self.loss_fn(self.network, part)
-            self.scaler.scale(terms["loss"].sum() / size).backward()
-            for name, term in terms.items():
-                sums[name] = sums.get(name, 0.0) + term.detach().sum().item()
-        values = {name: total / size for name, total in sums.items()}
-        self._require_finite(values["loss"])
+        parts = list(batch.split(f["microbatch"] if f["microbatch"] > 0 else size))
+        collected = []
+        for part in parts:
+            with ExitStack() as stack:
+                if self.ranks.world_size > 1 and part is not parts[-1]:
+                    stack.enter_context(self.network.no_sync())
+                with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
+                    terms = self.objective.losses(self.network, part)
+                self.scaler.scale(terms["loss"].sum() / size).backward()
+            collected.append({name: term.detach().float() for name, term in terms.items()})
+        terms = self._of_all_ranks(collected)
+        self._require_finite(terms["loss"])
+        self.objective.observe(terms)
 
+        values = self.objective.summary(terms)
         self.scaler.unscale_(self.optimizer)
         limit = f["grad_clip"] or float("inf")
         values["grad_norm"] = nn.utils.clip_grad_norm_(self.model.parameters(), limit).item()
@@ -157,18 +151,24 @@ class TrainLoop:
         return rate * (1 - step / f["lr_anneal_steps"]) if f["lr_anneal_steps"] else rate
 
     def save(self):
-        contents = {"model": self.named_state(self.model)}
-        for rate, ema in self.emas.items():
-            contents[f"ema_{rate}_"] = self.named_state(ema.module)
-        contents["opt"] = {
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "sampler": self.sampler.state_dict() if self.sampler else {},
-            "averaged": {str(rate): int(ema.n_averaged) for rate, ema in self.emas.items()},
-        }
-        self.checkpoints.save(self.step, contents)
-        if self.on_save:
-            self.on_save(self.step, next(iter(self.emas.values())).module)
+        """on_save first: a kill in between repeats it, so that nothing is ever left out."""
+        if self.ranks.first:
+            if self.on_save:
+                self.on_save(self.step, next(iter(self.emas.values())).module)
+            contents = {"model": self.named_state(self.model)}
+            for rate, ema in self.emas.items():
+                contents[f"ema_{rate}_"] = self.named_state(ema.module)
+            contents["opt"] = {
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "objective": self.objective.state_dict(),
+                "means": self.means.state_dict(),
+                "averaged": {str(rate): int(ema.n_averaged) for rate, ema in self.emas.items()},
+                "step": self.step,
+                "flags": self._deciding_flags(),
+            }
+            self.checkpoints.save(self.step, contents)
+        self.ranks.wait()
 
     def _resume(self):
         steps = self.checkpoints.steps()
@@ -176,29 +176,91 @@ class TrainLoop:
             return 0
         step = steps[-1]
         path = self.checkpoints.path("model", step)
-        print(f"going on from {path}", flush=True)
+        if self.ranks.first:
+            print(f"going on from {path}", flush=True)
+        state = self.checkpoints.load("opt", step)
+        self._refuse_other_flags(state["flags"], path)
         try:
             self.model.load_state_dict(self.checkpoints.load("model", step))
         except RuntimeError:
             raise UserError(f"{path} is of another network; give its flags, or another --output_path") from None
-        state = self.checkpoints.load("opt", step)
         for rate, ema in self.emas.items():
-            if str(rate) not in state["averaged"]:
-                kept = ",".join(state["averaged"])
-                raise UserError(f"--ema_rate {rate} is not among those of {path}; give --ema_rate {kept}")
             ema.module.load_state_dict(self.checkpoints.load(f"ema_{rate}_", step))
             ema.n_averaged.fill_(state["averaged"][str(rate)])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        if self.sampler:
-            self.sampler.load_state_dict(state["sampler"])
+        self.objective.load_state_dict(state["objective"])
+        self.means.load_state_dict(state["means"])
         return step
 
-    def _require_finite(self, loss):
-        if loss != loss or loss in (float("inf"), float("-inf")):
+    def _deciding_flags(self):
+        """The flags that a training must keep to; the batch is that of all ranks together."""
+        flags = self.all_flags | self.flags | {"batch_size": self.global_batch}
+        return {name: value for name, value in flags.items() if name not in FREE_FLAGS}
+
+    def _refuse_other_flags(self, earlier, path):
+        now = self._deciding_flags()
+        differing = [f"--{name} {now.get(name)} (was {earlier.get(name)})"
+                     for name in {**earlier, **now} if now.get(name) != earlier.get(name)]  # fmt: skip
+        if differing:
+            raise UserError(
+                f"{path} was trained with other flags: {', '.join(differing)}; give those, "
+                "or another --output_path, with --resume_checkpoint to begin from these weights"
+            )
+
+    def _of_all_ranks(self, collected):
+        """Terms by part -> name -> (batch of all ranks,), in the order of the global batch."""
+        names = list(collected[0])
+        stacked = torch.stack([torch.cat([terms[name] for terms in collected]) for name in names], 1)
+        return dict(zip(names, self.ranks.gather(stacked).unbind(1), strict=True))
+
+    def _require_finite(self, losses):
+        if not losses.isfinite().all():
             steps = self.checkpoints.steps()
             good = self.checkpoints.path("model", steps[-1]) if steps else "none yet"
             raise UserError(
-                f"the loss is {loss} at step {self.step}; the last good checkpoint is {good}. "
-                "Lower --lr, or set --grad_clip 1 or --use_fp16 False, and start again"
+                f"the loss is {losses.mean().item()} at step {self.step}; the last good checkpoint is {good}. "
+                "Lower --lr, or set --grad_clip 1 or --precision fp32, and start again"
             )
+
+    def _log(self, since):
+        """since: the step and the time of the last row, for the rate."""
+        means = self.means.take()
+        if not self.ranks.first:
+            return
+        images = (self.step - since[0]) * self.global_batch
+        self.logger.log(
+            self.step,
+            means
+            | {
+                "param_norm": nn.utils.get_total_norm([p.detach() for p in self.model.parameters()]).item(),
+                "images_per_s": images / (time.perf_counter() - since[1]),
+                "memory_mib": self._memory_mib(),
+            },
+        )
+
+    def _memory_mib(self):
+        """Peak so far: of the GPU's memory where there is one, else of this process."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 2**20
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+    def _say_plan(self, last):
+        if not self.ranks.first:
+            return
+        ranks = f" ({self.flags['batch_size']} on each of {self.ranks.world_size} ranks)"
+        print(
+            f"training from step {self.step} to {last or 'the end of time'}: {self.global_batch} images a step"
+            f"{ranks if self.ranks.world_size > 1 else ''}, "
+            f"{sum(p.numel() for p in self.model.parameters()):,} parameters, {self.dtype} on {self.device}",
+            flush=True,
+        )
+
+
+def choose_precision(precision, use_fp16, device):
+    """The type that the network computes in: a name in PRECISIONS, or what use_fp16 means on this device."""
+    if precision == "auto":
+        return half_precision(device) if use_fp16 else torch.float32
+    if precision not in PRECISIONS:
+        raise UserError(f"--precision {precision} is unknown; choose auto, {', '.join(PRECISIONS)}")
+    return PRECISIONS[precision]

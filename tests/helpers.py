@@ -84,3 +84,19 @@ class SeededNoise:
     def __call__(self, like):
         self.given.append(torch.from_numpy(self.rng.standard_normal(like.shape)).to(like.dtype))
         return self.given[-1]
+
+
+def flat(contents, prefix=""):
+    """A nested dict -> path -> value."""
+    if not isinstance(contents, dict | list):
+        return {prefix: contents}
+    items = contents.items() if isinstance(contents, dict) else enumerate(contents)
+    return {path: leaf for key, value in items for path, leaf in flat(value, f"{prefix}/{key}").items()}
+
+
+def assert_identical(one, other):
+    one, other = flat(one), flat(other)
+    assert one.keys() == other.keys() and len(one) > 0
+    for path, value in one.items():
+        same = torch.equal(value, other[path]) if isinstance(value, torch.Tensor) else value == other[path]
+        assert same, path

@@ -14,7 +14,7 @@ MAY_IMPORT = {  # what a package may import of this project
     "demo": PACKAGES,
 }
 # What most users of the packages do not need: imported in the functions that use it.
-LAZY = {"mpi4py", "tensorboard", "lpips", "pytorch_fid", "matplotlib", "blobfile"}
+LAZY = {"mpi4py", "tensorboard", "lpips", "pytorch_fid", "matplotlib"}
 DEFINITIONS = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
 
 SCRIPTS = {path.name: ast.parse(path.read_text()) for path in sorted(ROOT.glob("*.py"))}

@@ -113,3 +113,10 @@ def run_script(script, flags, **extra):
 def contents(root):
     """Every file below a folder: relative path -> bytes."""
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def logged(folder):
+    """The rows of progress.csv without what depends on the machine's mood."""
+    with open(folder / "progress.csv", newline="") as file:
+        return [{name: value for name, value in row.items() if name not in ("images_per_s", "memory_mib")}
+                for row in csv.DictReader(file)]  # fmt: skip

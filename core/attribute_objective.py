@@ -1,0 +1,27 @@
+"""What a classifier of attributes is trained by."""
+
+import torch
+import torch.nn.functional as F
+
+from guided_diffusion.objectives import Objective
+
+
+class AttributeObjective(Objective):
+    """Binary cross-entropy, the mean over the attributes; with `balanced`, yes and no count alike in each."""
+
+    def __init__(self, labels, balanced, device):
+        """labels (N, A) of 0/1: those of the training split, for the shares."""
+        self.no_weight, self.yes_weight = (each.to(device) for each in class_weights(labels, balanced))
+
+    def losses(self, network, batch):
+        logits, labels = network(batch.images).float(), batch.labels.float()
+        weights = torch.where(labels == 1, self.yes_weight, self.no_weight)
+        return {"loss": F.binary_cross_entropy_with_logits(logits, labels, weights, reduction="none").mean(1)}
+
+
+def class_weights(labels, balanced):
+    """labels (N, A) of 0/1 -> weights of no and of yes, (A,) each: 1/2 over their share, at most 10."""
+    share = labels.float().mean(0)
+    if not balanced:
+        return torch.ones_like(share), torch.ones_like(share)
+    return (0.5 / (1 - share)).clamp(max=10), (0.5 / share).clamp(max=10)

@@ -1,0 +1,60 @@
+"""The checkpoints of a training: weights, averaged weights and the state to go on from, under one step."""
+
+import re
+
+import blobfile as bf
+import torch
+
+from .errors import UserError
+from .storage import write_file
+
+
+def save_aside(content, path):
+    """torch.save that leaves `path` as the old file or the new one, never a part (write_file)."""
+    write_file(path, lambda file: torch.save(content, file))
+
+
+class CheckpointFolder:
+    """model<step>.pt, ema_<rate>_<step>.pt and opt<step>.pt in one folder; a step counts once its opt is there."""
+
+    def __init__(self, directory, keep):
+        self.directory, self.keep = str(directory), keep
+        try:
+            bf.makedirs(self.directory)
+            for name in bf.listdir(self.directory):
+                if name.endswith(".part"):  # what a killed run was writing
+                    bf.remove(self.path_of(name))
+        except OSError as error:
+            raise UserError(f"--output_path {directory} cannot be written ({error.strerror})") from None
+
+    def path_of(self, name):
+        return bf.join(self.directory, name)
+
+    def path(self, name, step):
+        return self.path_of(f"{name}{step:06d}.pt")
+
+    def steps(self):
+        """The steps with a complete checkpoint, ascending."""
+        found = (re.fullmatch(r"opt(\d{6,})\.pt", name) for name in bf.listdir(self.directory))
+        return sorted(int(match[1]) for match in found if match)
+
+    def load(self, name, step):
+        path = self.path(name, step)
+        try:
+            with bf.BlobFile(path, "rb") as file:
+                return torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # the reader raises nearly anything on damaged bytes
+            reason = str(error).strip().split("\n")[0] or type(error).__name__
+            raise UserError(
+                f"{path} cannot be read ({reason}); remove {self.path('opt', step)} "
+                "to go on from the checkpoint before"
+            ) from error
+
+    def save(self, step, contents):
+        """contents: name -> what to save, "opt" last. Only when all are on the disk do the oldest go."""
+        for name, content in contents.items():
+            save_aside(content, self.path(name, step))
+        for old in self.steps()[: -self.keep]:
+            for name in ["opt", *(name for name in contents if name != "opt")]:
+                if bf.exists(self.path(name, old)):
+                    bf.remove(self.path(name, old))

@@ -1,0 +1,62 @@
+"""What a training minimises."""
+
+import math
+from functools import partial
+
+import torch
+
+
+class Objective:
+    """A loss for each image of a batch, and whatever it learns on the way."""
+
+    def losses(self, network, batch):
+        """A Batch -> name -> (N,) tensors with an entry an image; "loss" is minimised, all are logged."""
+        raise NotImplementedError
+
+    def observe(self, terms):
+        """Told the terms of a whole step, those of every rank, detached."""
+
+    def summary(self, terms):
+        """What of a whole step's terms is logged: name -> number, NaN where the step says nothing."""
+        return {name: term.mean().item() for name, term in terms.items()}
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+
+
+class DenoisingObjective(Objective):
+    """The loss of a diffusion at timesteps that a schedule sampler chooses (Ho et al. 2020, algorithm 1)."""
+
+    def __init__(self, diffusion, sampler, condition=None):
+        """condition: labels (N, A) -> the y of a class-conditional network, None for any other."""
+        self.diffusion, self.sampler, self.condition = diffusion, sampler, condition
+
+    def losses(self, network, batch):
+        t, weights = (each.to(batch.images.device) for each in self.sampler.sample(batch.uniforms()))
+        if self.condition:
+            network = partial(network, y=self.condition(batch.labels))
+        terms = self.diffusion.training_losses(network, batch.images, t, batch.normals())
+        weighted = {name: term * weights for name, term in terms.items()}
+        return weighted | {"unweighted": terms["loss"], "t": t.to(terms["loss"].dtype)}
+
+    def observe(self, terms):
+        self.sampler.update_with_losses(terms["t"].long(), terms["unweighted"])
+
+    def summary(self, terms):
+        """The means, and the mean loss in each quarter of the timesteps, loss_q0 (the cleanest) to loss_q3."""
+        losses, t = terms["unweighted"], terms["t"]
+        values = super().summary({name: term for name, term in terms.items() if name not in ("unweighted", "t")})
+        quarter = torch.clamp(4 * t / self.diffusion.num_timesteps, max=3).long()
+        for q in range(4):
+            own = losses[quarter == q]
+            values[f"loss_q{q}"] = own.mean().item() if len(own) else math.nan
+        return values
+
+    def state_dict(self):
+        return self.sampler.state_dict()
+
+    def load_state_dict(self, state):
+        self.sampler.load_state_dict(state)

@@ -1,0 +1,113 @@
+"""Trainings of several ranks, started as their users start them."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from helpers import assert_near
+from workshop import MODEL_FLAGS, ROOT, as_argv, environment, logged, run_script, write_data
+
+from guided_diffusion.dist_util import Ranks, device_of_rank, find_ranks
+from guided_diffusion.errors import UserError
+
+MPIEXEC = ["mpiexec", "-n", "2", sys.executable]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+
+
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory):
+    root = tmp_path_factory.mktemp("distributed")
+    data = write_data(root / "celeba", (24, 4, 0))
+    return MODEL_FLAGS | {
+        "data_dir": data, "batch_size": 2, "ema_rate": 0.9, "lr_anneal_steps": 20, "save_interval": 1,
+        "log_interval": 1, "keep_checkpoints": 99, "sample_steps": 0, "schedule_sampler": "loss-second-moment",
+        "grad_clip": 1.0,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def alone(flags, tmp_path_factory):
+    """The output of one rank with the batch of two."""
+    output = tmp_path_factory.mktemp("alone")
+    code, _, err = run_script("celeba-train-diffusion.py", flags | {"batch_size": 4, "output_path": output})
+    assert code == 0, err
+    return output
+
+
+def start(launcher, flags, script="celeba-train-diffusion.py"):
+    """Runs a script on two ranks -> (exit code, stdout, stderr)."""
+    if launcher is MPIEXEC and not shutil.which("mpiexec"):
+        pytest.skip("no mpiexec on this machine")
+    done = subprocess.run(
+        [*launcher, str(ROOT / script), *as_argv(flags)],
+        capture_output=True, text=True, timeout=300, env=environment(),
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def first_gradient(folder):
+    """The gradient of the first step, from AdamW's first moment: (1 - beta1) of it after one step."""
+    moments = torch.load(folder / "opt000001.pt")["optimizer"]["state"]
+    return torch.cat([moments[i]["exp_avg"].flatten() for i in sorted(moments)]) / 0.1
+
+
+@pytest.mark.parametrize("launcher", [MPIEXEC, TORCHRUN], ids=["mpiexec", "torchrun"])
+def test_two_ranks_follow_one_with_twice_the_batch(flags, alone, tmp_path, launcher):
+    code, out, err = start(launcher, flags | {"output_path": tmp_path})
+    assert code == 0, err
+    assert out.count("training from step 0 to 20: 4 images a step (2 on each of 2 ranks)") == 1
+    assert_near(first_gradient(tmp_path), first_gradient(alone), 1e-5)
+    ours, theirs = ([float(row["loss"]) for row in logged(folder)] for folder in (tmp_path, alone))
+    assert len(ours) == 20
+    assert_near(torch.tensor(ours), torch.tensor(theirs), 1e-4)
+
+
+def test_a_training_may_go_on_with_other_ranks_and_the_same_batch(flags, alone, tmp_path):
+    output = tmp_path / "moved"
+    shutil.copytree(alone, output)
+    for path in output.glob("*000020.pt"):
+        path.unlink()
+    code, out, err = start(MPIEXEC, flags | {"output_path": output})
+    assert code == 0 and "going on from" in out, err
+    assert_near(torch.tensor(float(logged(output)[-1]["loss"])), float(logged(alone)[-1]["loss"]), 1e-4)
+
+
+def test_microbatches_of_ranks_add_up_to_the_gradient_of_all(flags, alone, tmp_path):
+    code, _, err = start(MPIEXEC, flags | {"output_path": tmp_path, "microbatch": 1, "lr_anneal_steps": 1})
+    assert code == 0, err
+    assert_near(first_gradient(tmp_path), first_gradient(alone), 1e-5)
+
+
+def test_a_classifier_trains_on_two_ranks_and_the_first_one_validates(flags, tmp_path):
+    classifier_flags = {
+        "data_dir": flags["data_dir"], "output_path": tmp_path, "image_size": 32, "batch_size": 2, "seed": 1,
+        "architecture": "small_cnn", "lr_anneal_steps": 2, "save_interval": 2, "log_interval": 1,
+    }  # fmt: skip
+    code, out, err = start(MPIEXEC, classifier_flags, "celeba-train-classifier.py")
+    assert code == 0, err
+    assert out.count("balanced accuracy") == 1 and (tmp_path / "best.pt").exists()
+
+
+def test_what_is_wrong_on_every_rank_is_said_once(flags, tmp_path):
+    code, _, err = start(MPIEXEC, flags | {"output_path": tmp_path, "data_dir": "nowhere"})
+    assert code == 2 and err.count("error: --data_dir nowhere") == 1 and "Traceback" not in err
+
+
+def test_more_ranks_than_gpus_named_are_refused(flags, tmp_path):
+    code, _, err = start(MPIEXEC, flags | {"output_path": tmp_path / "new", "gpus": "0"})
+    assert code == 2 and "--gpus 0 names 1 GPU(s) for 2 ranks" in err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_rank_knows_its_gpu():
+    assert device_of_rank("", Ranks(1, 2, 1, 2)) == torch.device("cpu")
+    with pytest.raises(UserError, match="--gpus 0,1 names 2"):
+        device_of_rank("0,1", Ranks(2, 3, 2, 3))
+
+
+def test_a_process_started_alone_is_the_only_rank(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "PMI_SIZE", "PMI_RANK", "OMPI_COMM_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert find_ranks() == Ranks() and find_ranks().first
