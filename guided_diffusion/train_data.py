@@ -6,10 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+# What a stream is for: the last number of its key.
+TIME, NOISE, ORDER, MIRROR = range(4)
+
 
 def generator(*key):
-    """A numpy generator for a tuple of non-negative integers; equal keys give equal streams."""
-    return np.random.default_rng(np.random.SeedSequence(key))
+    """A numpy generator for a tuple of integers below 2**32; equal keys give equal streams, others another."""
+    # A seed sequence pads its numbers with zeros: without the length, [1] and [1, 0] would share a stream.
+    return np.random.default_rng(np.random.SeedSequence((len(key), *key)))
 
 
 @dataclass
@@ -33,13 +37,13 @@ class Batch:
 
     def uniforms(self):
         """(N,) float64 in [0, 1)."""
-        return np.array([generator(self.seed, self.step, place, 0).random() for place in self.places])
+        return np.array([generator(self.seed, self.step, place, TIME).random() for place in self.places])
 
     def normals(self):
         """Standard normals of the images' shape."""
         shape = tuple(self.images.shape[1:])
         drawn = [
-            generator(self.seed, self.step, place, 1).standard_normal(shape, dtype=np.float32)
+            generator(self.seed, self.step, place, NOISE).standard_normal(shape, dtype=np.float32)
             for place in self.places
         ]
         return torch.from_numpy(np.stack(drawn)).to(self.images.device)
@@ -84,9 +88,9 @@ class Batches:
         epoch, place = divmod(position, len(self.dataset))
         if epoch != self.permutation_epoch:
             self.permutation_epoch = epoch
-            self.permutation = generator(self.seed, epoch).permutation(len(self.dataset))
+            self.permutation = generator(self.seed, epoch, 0, ORDER).permutation(len(self.dataset))
         i = int(self.permutation[place])
-        return i, self.random_flip and bool(generator(self.seed, epoch, i).integers(2))
+        return i, self.random_flip and bool(generator(self.seed, epoch, i, MIRROR).integers(2))
 
     def _decode(self, i):
         if not self.cached:

@@ -12,7 +12,7 @@ from guided_diffusion.errors import UserError
 from guided_diffusion.logger import Logger
 from guided_diffusion.resample import create_named_schedule_sampler
 from guided_diffusion.script_util import create_model_and_diffusion
-from guided_diffusion.train_data import Batch, Batches
+from guided_diffusion.train_data import Batch, Batches, generator
 from guided_diffusion.train_util import CheckpointFolder, TrainLoop, save_aside
 
 CPU = torch.device("cpu")
@@ -328,6 +328,12 @@ def test_half_of_the_images_are_mirrored():
             assert torch.equal(image, original.flip(-1) if mirrored[-1] else original)
     assert 0.4 < np.mean(mirrored) < 0.6
     assert not np.array_equal(mirrored[:10], mirrored[10:20])  # each epoch anew
+
+
+def test_different_keys_give_different_streams_even_where_zeros_end_them():
+    keys = [(), (0,), (0, 0), (1,), (1, 0), (1, 0, 0), (0, 1), (1, 1), (2, 1), (2, 1, 0)]
+    assert len({generator(*key).random() for key in keys}) == len(keys)
+    assert generator(1, 0).random() == generator(1, 0).random()
 
 
 def test_parts_of_a_batch_have_its_numbers():
