@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from .pixels import from_uint8
+
 # What a stream is for: the last number of its key.
 TIME, NOISE, ORDER, MIRROR = range(4)
 
@@ -102,6 +104,6 @@ class Batches:
 
     def _collect(self, step, requests):
         pixels = torch.stack([job.result().flip(-1) if flip else job.result() for _, flip, job in requests])
-        images = pixels.to(self.device, memory_format=torch.channels_last).float() / 127.5 - 1
+        images = from_uint8(pixels.to(self.device, memory_format=torch.channels_last))
         labels = self.dataset.labels[[i for i, _, _ in requests]].to(self.device)
         return Batch(self.seed, step, list(range(len(requests))), images, labels)
