@@ -21,8 +21,36 @@ CELEBA_ATTRIBUTES = tuple(
 SPLITS = {"train": 0, "val": 1, "test": 2}
 
 
-class CelebA(Dataset):
-    """A split of CelebA, or of anything laid out like it. Item i: (image (3, S, S) in [-1, 1], labels (A,) 0/1).
+class ImageDataset(Dataset):
+    """Labelled image files. Item i: (image (3, S, S) in [-1, 1], labels (A,) 0/1).
+
+    labels: a table of 0/1, a row for each file, indexed by its path in image_dir, a column for each of the A
+    `attributes`. Raises UserError naming the file where an image cannot be read.
+    """
+
+    def __init__(self, image_dir, labels, image_size):
+        self.image_dir, self.image_size = Path(image_dir), image_size
+        self.attributes = tuple(labels.columns)
+        self.names = list(labels.index)
+        self.labels = torch.from_numpy(labels.to_numpy().astype("int64"))
+        self.decoded = None  # where core.decoded keeps what was decoded
+
+    def __len__(self):
+        return len(self.names)
+
+    def decode(self, i):
+        return read_image(self.image_dir / self.names[i], self.image_size)
+
+    def pixels(self, i):
+        """Image i as uint8 (3, S, S)."""
+        return self.decode(i) if self.decoded is None else self.decoded[i]
+
+    def __getitem__(self, i):
+        return from_uint8(self.pixels(i)), self.labels[i]
+
+
+class CelebA(ImageDataset):
+    """A split of CelebA, or of anything laid out like it.
 
     data_dir holds img_align_celeba/ with list_attr_celeba and list_eval_partition, each as .csv or as CelebA's
     own .txt. `attributes` are the names of its columns: CelebA's 40, or those of another domain.
@@ -33,35 +61,16 @@ class CelebA(Dataset):
         root = Path(data_dir)
         if not root.is_dir():
             raise UserError(f"--data_dir {data_dir} is not a folder")
-        self.image_dir = root / "img_align_celeba"
-        if not self.image_dir.is_dir():
+        image_dir = root / "img_align_celeba"
+        if not image_dir.is_dir():
             raise UserError(f"--data_dir {data_dir} has no folder img_align_celeba")
         table = _read_table(root, "list_attr_celeba")
         partition = _read_table(root, "list_eval_partition").iloc[:, 0].reindex(table.index)
-        if not partition.isin(SPLITS.values()).all():
-            image = partition.index[~partition.isin(SPLITS.values())][0]
-            raise UserError(f"{root}/list_eval_partition puts {image} in none of 0 (train), 1 (val), 2 (test)")
         if not table.isin((1, -1)).all(axis=None):
             image = table.index[~table.isin((1, -1)).all(axis=1)][0]
             raise UserError(f"{root}/list_attr_celeba holds values other than 1 and -1 for {image}")
-
-        table = table[partition == SPLITS[split]]
-        if not len(table):
-            raise UserError(f"--data_dir {data_dir} has no images in its {split} split")
-        self.image_size = image_size
-        self.attributes = tuple(table.columns)
-        self.names = list(table.index)
-        self.labels = torch.from_numpy((table.to_numpy() > 0).astype("int64"))
-
-    def __len__(self):
-        return len(self.names)
-
-    def pixels(self, i):
-        """Image i as uint8 (3, S, S)."""
-        return read_image(self.image_dir / self.names[i], self.image_size)
-
-    def __getitem__(self, i):
-        return from_uint8(self.pixels(i)), self.labels[i]
+        table = take_split(table, partition, split, data_dir, f"{root}/list_eval_partition")
+        super().__init__(image_dir, table > 0, image_size)
 
 
 class CelebAMV(CelebA):
@@ -104,6 +113,17 @@ def chunk_indices(n, chunk, num_chunks):
     if not 0 <= chunk < num_chunks:
         raise UserError(f"--chunk {chunk} must be from 0 to {num_chunks - 1} for --num_chunks {num_chunks}")
     return range(chunk, n, num_chunks)
+
+
+def take_split(table, partition, split, data_dir, source):
+    """The rows of `table` that `partition`, 0, 1 or 2 a row, puts in a split; `source` is what says so."""
+    if not partition.isin(SPLITS.values()).all():
+        image = partition.index[~partition.isin(SPLITS.values())][0]
+        raise UserError(f"{source} puts {image} in none of 0 (train), 1 (val), 2 (test)")
+    table = table[partition == SPLITS[split]]
+    if not len(table):
+        raise UserError(f"--data_dir {data_dir} has no images in its {split} split")
+    return table
 
 
 def _read_table(root, stem):
