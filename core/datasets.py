@@ -28,6 +28,8 @@ class ImageDataset(Dataset):
     `attributes`. Raises UserError naming the file where an image cannot be read.
     """
 
+    splits_drawn = False  # whether the data names no splits, so that they were drawn
+
     def __init__(self, image_dir, labels, image_size):
         self.image_dir, self.image_size = Path(image_dir), image_size
         self.attributes = tuple(labels.columns)
@@ -64,12 +66,12 @@ class CelebA(ImageDataset):
         image_dir = root / "img_align_celeba"
         if not image_dir.is_dir():
             raise UserError(f"--data_dir {data_dir} has no folder img_align_celeba")
-        table = _read_table(root, "list_attr_celeba")
-        partition = _read_table(root, "list_eval_partition").iloc[:, 0].reindex(table.index)
+        table = _read_list(root, "list_attr_celeba")
+        partition = _read_list(root, "list_eval_partition").iloc[:, 0].reindex(table.index)
         if not table.isin((1, -1)).all(axis=None):
             image = table.index[~table.isin((1, -1)).all(axis=1)][0]
             raise UserError(f"{root}/list_attr_celeba holds values other than 1 and -1 for {image}")
-        table = take_split(table, partition, split, data_dir, f"{root}/list_eval_partition")
+        table = take_split(table, partition, split, f"{root}/list_eval_partition")
         super().__init__(image_dir, table > 0, image_size)
 
 
@@ -115,34 +117,45 @@ def chunk_indices(n, chunk, num_chunks):
     return range(chunk, n, num_chunks)
 
 
-def take_split(table, partition, split, data_dir, source):
-    """The rows of `table` that `partition`, 0, 1 or 2 a row, puts in a split; `source` is what says so."""
+def take_split(table, partition, split, source):
+    """The rows of `table` that `partition`, of 0, 1 or 2 a row, puts in a split; `source` is what says so."""
     if not partition.isin(SPLITS.values()).all():
         image = partition.index[~partition.isin(SPLITS.values())][0]
         raise UserError(f"{source} puts {image} in none of 0 (train), 1 (val), 2 (test)")
     table = table[partition == SPLITS[split]]
     if not len(table):
-        raise UserError(f"--data_dir {data_dir} has no images in its {split} split")
+        raise UserError(f"{source} has no images in its {split} split")
     return table
 
 
-def _read_table(root, stem):
-    """list_*.csv, or the .txt that CelebA ships -> a DataFrame indexed by the image's file name."""
-    csv, txt = root / f"{stem}.csv", root / f"{stem}.txt"
-    path = csv if csv.is_file() else txt
+def read_table(path, **options):
+    """A csv of images, or text that pandas.read_csv's options describe -> a DataFrame of numbers by image.
+
+    What is no number becomes NaN. Raises UserError where the file is no table, is empty or lists an image twice.
+    """
     try:
-        if path is csv:
-            table = pd.read_csv(csv, index_col=0)
-        elif stem == "list_attr_celeba":  # a count, the names of the columns, one row an image
-            table = pd.read_csv(txt, sep=r"\s+", skiprows=1)
-        else:
-            table = pd.read_csv(txt, sep=r"\s+", header=None, index_col=0)
-    except FileNotFoundError:
-        raise UserError(f"--data_dir {root} has neither {csv.name} nor {txt.name}") from None
-    except (ValueError, UnicodeDecodeError) as error:
+        table = pd.read_csv(path, **options)
+    except ValueError as error:
         raise UserError(f"{path} cannot be read as a table ({str(error).splitlines()[0]})") from None
+    if not len(table):
+        raise UserError(f"{path} holds no rows")
     if table.index.has_duplicates:
         raise UserError(f"{path} lists {table.index[table.index.duplicated()][0]} twice")
-    if table.shape[1] == 0 or not len(table):
-        raise UserError(f"{path} holds no rows")
-    return table.apply(pd.to_numeric, errors="coerce")  # a word becomes NaN, which no check lets pass
+    return table.apply(pd.to_numeric, errors="coerce")
+
+
+def _read_list(root, stem):
+    """list_*.csv, or the .txt that CelebA ships -> a DataFrame indexed by the image's file name."""
+    csv, txt = root / f"{stem}.csv", root / f"{stem}.txt"
+    if csv.is_file():
+        path, options = csv, {"index_col": 0}
+    elif not txt.is_file():
+        raise UserError(f"--data_dir {root} has neither {csv.name} nor {txt.name}")
+    elif stem == "list_attr_celeba":  # a count, the names of the columns, one row an image
+        path, options = txt, {"sep": r"\s+", "skiprows": 1}
+    else:
+        path, options = txt, {"sep": r"\s+", "header": None, "index_col": 0}
+    table = read_table(path, **options)
+    if table.shape[1] == 0:
+        raise UserError(f"{path} holds no columns beside the images")
+    return table

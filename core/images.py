@@ -11,6 +11,8 @@ from guided_diffusion.errors import UserError
 from guided_diffusion.pixels import from_uint8 as from_uint8
 from guided_diffusion.pixels import to_uint8 as to_uint8
 
+SUFFIXES = (".png", ".jpg", ".jpeg")  # of image files, in lower case
+
 
 def read_image(path, size=None):
     """An image file -> uint8 (3, H, W); with `size`, its short side is resized to that and the centre cut out.
