@@ -1,4 +1,4 @@
-"""Train a DDPM on CelebA, or on any folder laid out like it."""
+"""Train a DDPM on CelebA, a folder of images, or the images that a csv lists."""
 
 import argparse
 from functools import partial
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from core.datasets import make_dataset
 from core.sheets import sample_sheet
+from core.training_data import TRAINING_DATA_FLAGS, load_training_data, require_labels
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.resample import SAMPLERS, create_named_schedule_sampler
 from guided_diffusion.script_util import (
@@ -26,20 +26,18 @@ from guided_diffusion.train_util import TRAIN_FLAGS, TrainLoop
 from models.checkpoints import CheckpointError, attach_flags, load_diffusion
 
 FLAGS = {
-    "data_dir": (None, "the folder with img_align_celeba/, list_attr_celeba and list_eval_partition"),
     "output_path": (None, "where checkpoints, progress.csv and sheets of samples go"),
     "gpus": ("0", "index of the GPU; without one the CPU is used"),
     "resume_checkpoint": (None, "weights to begin from, of this project, DiME or OpenAI; an output_path that"
                           " already has checkpoints goes on from those"),
     "schedule_sampler": ("uniform", f"which timesteps to train on: {' or '.join(SAMPLERS)}"),
-    "random_flip": (True, "mirror half of the images"),
     "sample_steps": (50, "steps of the samples drawn at each checkpoint; 0: draw none"),
 }
 
 
 def create_argparser():
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    add_dict_to_argparser(parser, FLAGS | TRAIN_FLAGS | MODEL_FLAGS | DIFFUSION_FLAGS)
+    add_dict_to_argparser(parser, TRAINING_DATA_FLAGS | FLAGS | TRAIN_FLAGS | MODEL_FLAGS | DIFFUSION_FLAGS)
     return parser
 
 
@@ -53,7 +51,9 @@ def main():
     if args.resume_checkpoint:
         load_diffusion(model, args.resume_checkpoint, flags).train()
     sampler = create_named_schedule_sampler(args.schedule_sampler, diffusion.num_timesteps)
-    dataset = make_dataset("CelebA", args.data_dir, "train", args.image_size)
+    [dataset] = load_training_data(args.data_dir, ["train"], args.image_size)
+    if args.class_cond:
+        require_labels(dataset, args.data_dir, args.num_classes)
 
     def loss_fn(network, batch):
         t, weights = (each.to(device) for each in sampler.sample(batch.uniforms()))
@@ -72,7 +72,7 @@ def main():
     TrainLoop(
         model=model,
         batches=lambda start: Batches(
-            dataset, args.batch_size, args.seed, start, args.random_flip, device=device
+            dataset, args.batch_size, args.seed, start, args.random_flip, args.num_workers, device
         ),
         loss_fn=loss_fn,
         output_path=args.output_path,
