@@ -1,4 +1,4 @@
-"""Train a classifier, or an oracle, of the attributes of CelebA or of any folder laid out like it."""
+"""Train a classifier, or an oracle, of CelebA's attributes, a folder's classes, or the labels of a csv."""
 
 import argparse
 
@@ -6,8 +6,9 @@ import blobfile as bf
 import torch
 
 from core.attribute_objective import AttributeObjective
-from core.datasets import attribute_index, make_dataset
+from core.datasets import attribute_index
 from core.metrics import attribute_accuracy, decide
+from core.training_data import TRAINING_DATA_FLAGS, load_training_data, require_labels
 from guided_diffusion.checkpoint_folder import save_aside
 from guided_diffusion.dist_util import connect, device_of_rank, find_ranks
 from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
@@ -18,14 +19,12 @@ from models.checkpoints import ModelError
 from models.classifiers import build_classifier, classifier_checkpoint
 
 FLAGS = {
-    "data_dir": (None, "the folder with img_align_celeba/, list_attr_celeba and list_eval_partition"),
     "output_path": (None, "where checkpoints, best.pt, last.pt, attributes.csv and progress.csv go"),
     "gpus": ("", "indices of the GPUs, one a rank of this machine, such as 0,1; empty: the first ones, or the CPU"),
     "architecture": ("densenet121", "a torchvision classification network, small_cnn, or module:function"),
     "query_label": (None, "train on this attribute alone, by name or index; all of them where not given"),
     "image_size": (128, "height and width of the images in pixels"),
     "balanced": (True, "weigh the loss so that yes and no of each attribute count alike, up to tenfold"),
-    "random_flip": (True, "mirror half of the images"),
     "use_fp16": (False, "half precision: float16 on CUDA, bfloat16 on a CPU that computes in it, else float32"),
 }
 DEFAULTS = {"lr": 1e-3, "weight_decay": 0.05, "ema_rate": "0.99", "lr_anneal_steps": 5000, "save_interval": 500}
@@ -34,7 +33,7 @@ DEFAULTS = {"lr": 1e-3, "weight_decay": 0.05, "ema_rate": "0.99", "lr_anneal_ste
 def create_argparser():
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     train_flags = {name: (DEFAULTS.get(name, default), text) for name, (default, text) in TRAIN_FLAGS.items()}
-    add_dict_to_argparser(parser, FLAGS | train_flags)
+    add_dict_to_argparser(parser, TRAINING_DATA_FLAGS | FLAGS | train_flags)
     return parser
 
 
@@ -44,7 +43,8 @@ def main():
     ranks = find_ranks()
     device = device_of_rank(args.gpus, ranks)
     connect(ranks, device)
-    train, val = (make_dataset("CelebA", args.data_dir, split, args.image_size) for split in ("train", "val"))
+    train, val = load_training_data(args.data_dir, ["train", "val"], args.image_size, ranks.local_size)
+    require_labels(train, args.data_dir)
     if args.query_label is not None:
         query = attribute_index(train.attributes, args.query_label)
         for dataset in (train, val):
@@ -62,7 +62,10 @@ def main():
 
     TrainLoop(
         model=network,
-        batches=lambda start: Batches(train, args.batch_size, args.seed, start, args.random_flip, device=device),
+        batches=lambda start: Batches(
+            train, args.batch_size, args.seed, start, args.random_flip, args.num_workers, device,
+            ranks.rank, ranks.world_size,
+        ),  # fmt: skip
         objective=AttributeObjective(train.labels, args.balanced, device),
         output_path=args.output_path,
         device=device,

@@ -1,4 +1,4 @@
-"""Train a DDPM on CelebA, or on any folder laid out like it."""
+"""Train a DDPM on CelebA, a folder of images, or the images that a csv lists."""
 
 import argparse
 from functools import partial
@@ -6,8 +6,8 @@ from functools import partial
 import blobfile as bf
 import torch
 
-from core.datasets import make_dataset
 from core.sheets import sample_sheet
+from core.training_data import TRAINING_DATA_FLAGS, load_training_data, require_labels
 from guided_diffusion.dist_util import connect, device_of_rank, find_ranks
 from guided_diffusion.objectives import DenoisingObjective
 from guided_diffusion.resample import SAMPLERS, create_named_schedule_sampler
@@ -27,13 +27,11 @@ from guided_diffusion.train_util import TRAIN_FLAGS, TrainLoop
 from models.checkpoints import CheckpointError, attach_flags, load_diffusion
 
 FLAGS = {
-    "data_dir": (None, "the folder with img_align_celeba/, list_attr_celeba and list_eval_partition"),
     "output_path": (None, "where checkpoints, progress.csv and sheets of samples go"),
     "gpus": ("", "indices of the GPUs, one a rank of this machine, such as 0,1; empty: the first ones, or the CPU"),
     "resume_checkpoint": (None, "weights to begin from, of this project, DiME or OpenAI; an output_path that"
                           " already has checkpoints goes on from those"),
     "schedule_sampler": ("uniform", f"which timesteps to train on: {' or '.join(SAMPLERS)}"),
-    "random_flip": (True, "mirror half of the images"),
     "sample_steps": (50, "steps of the samples drawn at each checkpoint; 0: draw none"),
 }
 SAMPLES = 16  # of each sheet
@@ -41,7 +39,7 @@ SAMPLES = 16  # of each sheet
 
 def create_argparser():
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    add_dict_to_argparser(parser, FLAGS | TRAIN_FLAGS | MODEL_FLAGS | DIFFUSION_FLAGS)
+    add_dict_to_argparser(parser, TRAINING_DATA_FLAGS | FLAGS | TRAIN_FLAGS | MODEL_FLAGS | DIFFUSION_FLAGS)
     return parser
 
 
@@ -56,8 +54,11 @@ def main():
     model, diffusion = create_model_and_diffusion(**flags)
     if args.resume_checkpoint:
         load_diffusion(model, args.resume_checkpoint, flags).train()
-    dataset = make_dataset("CelebA", args.data_dir, "train", args.image_size)
-    condition = partial(conditions, multiclass=args.multiclass) if args.class_cond else None
+    [dataset] = load_training_data(args.data_dir, ["train"], args.image_size, ranks.local_size)
+    condition = None
+    if args.class_cond:
+        require_labels(dataset, args.data_dir, args.num_classes)
+        condition = partial(conditions, multiclass=args.multiclass)
 
     def draw_samples(step, ema_model):
         spaced = create_gaussian_diffusion(
@@ -65,15 +66,17 @@ def main():
         )
         network = ema_model.eval()
         if condition:
-            network = partial(network, y=condition(dataset.labels[:SAMPLES]).to(device))
+            of_whom = torch.arange(SAMPLES) % len(dataset)  # the first images' labels, again where they are few
+            network = partial(network, y=condition(dataset.labels[of_whom]).to(device))
         path = bf.join(args.output_path, f"samples{step:06d}.png")
         sample_sheet(spaced, network, args.image_size, path, device, SAMPLES)
 
     TrainLoop(
         model=model,
         batches=lambda start: Batches(
-            dataset, args.batch_size, args.seed, start, args.random_flip, device=device
-        ),
+            dataset, args.batch_size, args.seed, start, args.random_flip, args.num_workers, device,
+            ranks.rank, ranks.world_size,
+        ),  # fmt: skip
         objective=DenoisingObjective(
             diffusion, create_named_schedule_sampler(args.schedule_sampler, diffusion.num_timesteps), condition
         ),

@@ -21,8 +21,38 @@ CELEBA_ATTRIBUTES = tuple(
 SPLITS = {"train": 0, "val": 1, "test": 2}
 
 
-class CelebA(Dataset):
-    """A split of CelebA, or of anything laid out like it. Item i: (image (3, S, S) in [-1, 1], labels (A,) 0/1).
+class ImageDataset(Dataset):
+    """Labelled image files. Item i: (image (3, S, S) in [-1, 1], labels (A,) 0/1).
+
+    labels: a table of 0/1, a row for each file, indexed by its path in image_dir, a column for each of the A
+    `attributes`. Raises UserError naming the file where an image cannot be read.
+    """
+
+    splits_drawn = False  # whether the data names no splits, so that they were drawn
+
+    def __init__(self, image_dir, labels, image_size):
+        self.image_dir, self.image_size = Path(image_dir), image_size
+        self.attributes = tuple(labels.columns)
+        self.names = list(labels.index)
+        self.labels = torch.from_numpy(labels.to_numpy().astype("int64"))
+        self.decoded = None  # where core.decoded keeps what was decoded
+
+    def __len__(self):
+        return len(self.names)
+
+    def decode(self, i):
+        return read_image(self.image_dir / self.names[i], self.image_size)
+
+    def pixels(self, i):
+        """Image i as uint8 (3, S, S)."""
+        return self.decode(i) if self.decoded is None else self.decoded[i]
+
+    def __getitem__(self, i):
+        return from_uint8(self.pixels(i)), self.labels[i]
+
+
+class CelebA(ImageDataset):
+    """A split of CelebA, or of anything laid out like it.
 
     data_dir holds img_align_celeba/ with list_attr_celeba and list_eval_partition, each as .csv or as CelebA's
     own .txt. `attributes` are the names of its columns: CelebA's 40, or those of another domain.
@@ -33,35 +63,16 @@ class CelebA(Dataset):
         root = Path(data_dir)
         if not root.is_dir():
             raise UserError(f"--data_dir {data_dir} is not a folder")
-        self.image_dir = root / "img_align_celeba"
-        if not self.image_dir.is_dir():
+        image_dir = root / "img_align_celeba"
+        if not image_dir.is_dir():
             raise UserError(f"--data_dir {data_dir} has no folder img_align_celeba")
-        table = _read_table(root, "list_attr_celeba")
-        partition = _read_table(root, "list_eval_partition").iloc[:, 0].reindex(table.index)
-        if not partition.isin(SPLITS.values()).all():
-            image = partition.index[~partition.isin(SPLITS.values())][0]
-            raise UserError(f"{root}/list_eval_partition puts {image} in none of 0 (train), 1 (val), 2 (test)")
+        table = _read_list(root, "list_attr_celeba")
+        partition = _read_list(root, "list_eval_partition").iloc[:, 0].reindex(table.index)
         if not table.isin((1, -1)).all(axis=None):
             image = table.index[~table.isin((1, -1)).all(axis=1)][0]
             raise UserError(f"{root}/list_attr_celeba holds values other than 1 and -1 for {image}")
-
-        table = table[partition == SPLITS[split]]
-        if not len(table):
-            raise UserError(f"--data_dir {data_dir} has no images in its {split} split")
-        self.image_size = image_size
-        self.attributes = tuple(table.columns)
-        self.names = list(table.index)
-        self.labels = torch.from_numpy((table.to_numpy() > 0).astype("int64"))
-
-    def __len__(self):
-        return len(self.names)
-
-    def pixels(self, i):
-        """Image i as uint8 (3, S, S)."""
-        return read_image(self.image_dir / self.names[i], self.image_size)
-
-    def __getitem__(self, i):
-        return from_uint8(self.pixels(i)), self.labels[i]
+        table = take_split(table, partition, split, f"{root}/list_eval_partition")
+        super().__init__(image_dir, table > 0, image_size)
 
 
 class CelebAMV(CelebA):
@@ -106,23 +117,45 @@ def chunk_indices(n, chunk, num_chunks):
     return range(chunk, n, num_chunks)
 
 
-def _read_table(root, stem):
-    """list_*.csv, or the .txt that CelebA ships -> a DataFrame indexed by the image's file name."""
-    csv, txt = root / f"{stem}.csv", root / f"{stem}.txt"
-    path = csv if csv.is_file() else txt
+def take_split(table, partition, split, source):
+    """The rows of `table` that `partition`, of 0, 1 or 2 a row, puts in a split; `source` is what says so."""
+    if not partition.isin(SPLITS.values()).all():
+        image = partition.index[~partition.isin(SPLITS.values())][0]
+        raise UserError(f"{source} puts {image} in none of 0 (train), 1 (val), 2 (test)")
+    table = table[partition == SPLITS[split]]
+    if not len(table):
+        raise UserError(f"{source} has no images in its {split} split")
+    return table
+
+
+def read_table(path, **options):
+    """A csv of images, or text that pandas.read_csv's options describe -> a DataFrame of numbers by image.
+
+    What is no number becomes NaN. Raises UserError where the file is no table, is empty or lists an image twice.
+    """
     try:
-        if path is csv:
-            table = pd.read_csv(csv, index_col=0)
-        elif stem == "list_attr_celeba":  # a count, the names of the columns, one row an image
-            table = pd.read_csv(txt, sep=r"\s+", skiprows=1)
-        else:
-            table = pd.read_csv(txt, sep=r"\s+", header=None, index_col=0)
-    except FileNotFoundError:
-        raise UserError(f"--data_dir {root} has neither {csv.name} nor {txt.name}") from None
-    except (ValueError, UnicodeDecodeError) as error:
+        table = pd.read_csv(path, **options)
+    except ValueError as error:
         raise UserError(f"{path} cannot be read as a table ({str(error).splitlines()[0]})") from None
+    if not len(table):
+        raise UserError(f"{path} holds no rows")
     if table.index.has_duplicates:
         raise UserError(f"{path} lists {table.index[table.index.duplicated()][0]} twice")
-    if table.shape[1] == 0 or not len(table):
-        raise UserError(f"{path} holds no rows")
-    return table.apply(pd.to_numeric, errors="coerce")  # a word becomes NaN, which no check lets pass
+    return table.apply(pd.to_numeric, errors="coerce")
+
+
+def _read_list(root, stem):
+    """list_*.csv, or the .txt that CelebA ships -> a DataFrame indexed by the image's file name."""
+    csv, txt = root / f"{stem}.csv", root / f"{stem}.txt"
+    if csv.is_file():
+        path, options = csv, {"index_col": 0}
+    elif not txt.is_file():
+        raise UserError(f"--data_dir {root} has neither {csv.name} nor {txt.name}")
+    elif stem == "list_attr_celeba":  # a count, the names of the columns, one row an image
+        path, options = txt, {"sep": r"\s+", "skiprows": 1}
+    else:
+        path, options = txt, {"sep": r"\s+", "header": None, "index_col": 0}
+    table = read_table(path, **options)
+    if table.shape[1] == 0:
+        raise UserError(f"{path} holds no columns beside the images")
+    return table

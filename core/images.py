@@ -1,4 +1,4 @@
-"""The only code that goes between images in [-1, 1] and bytes."""
+"""Image files, and what lies between their bytes and images in [-1, 1]."""
 
 import os
 from pathlib import Path
@@ -8,16 +8,10 @@ import torch
 from PIL import Image
 
 from guided_diffusion.errors import UserError
+from guided_diffusion.pixels import from_uint8 as from_uint8
+from guided_diffusion.pixels import to_uint8 as to_uint8
 
-
-def to_uint8(x):
-    """[-1, 1] float, any shape -> uint8, rounded; what lies outside is clipped."""
-    return ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
-
-def from_uint8(pixels):
-    """uint8 -> float32 in [-1, 1]; the inverse of to_uint8 on bytes."""
-    return pixels.float() / 127.5 - 1
+SUFFIXES = (".png", ".jpg", ".jpeg")  # of image files, in lower case
 
 
 def read_image(path, size=None):

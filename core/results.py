@@ -18,7 +18,7 @@ import yaml
 from guided_diffusion.errors import UserError
 
 from .flags import FREE_FLAGS
-from .images import from_uint8, read_image, to_uint8, write_png
+from .images import SUFFIXES, from_uint8, read_image, to_uint8, write_png
 from .records import (
     correct,
     flipped,
@@ -29,7 +29,6 @@ from .records import (
     write_yaml,
 )
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
 CHUNK = re.compile(r"chunk-(\d+)_num-chunks-(\d+)_flags\.yaml")
 
 

@@ -21,9 +21,6 @@ class CheckpointFolder:
         self.directory, self.keep = str(directory), keep
         try:
             bf.makedirs(self.directory)
-            for name in bf.listdir(self.directory):
-                if name.endswith(".part"):  # what a killed run was writing
-                    bf.remove(self.path_of(name))
         except OSError as error:
             raise UserError(f"--output_path {directory} cannot be written ({error.strerror})") from None
 
@@ -32,6 +29,12 @@ class CheckpointFolder:
 
     def path(self, name, step):
         return self.path_of(f"{name}{step:06d}.pt")
+
+    def remove_parts(self):
+        """Removes what a killed run was writing; for the one process that writes here."""
+        for name in bf.listdir(self.directory):
+            if name.endswith(".part"):
+                bf.remove(self.path_of(name))
 
     def steps(self):
         """The steps with a complete checkpoint, ascending."""

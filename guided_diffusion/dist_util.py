@@ -128,11 +128,13 @@ def device_of_rank(gpus, ranks):
 
 
 def connect(ranks, device):
-    """Joins the ranks, over NCCL on GPUs and Gloo on CPUs. Nothing to do for one."""
+    """Joins the ranks, over NCCL on GPUs and Gloo on CPUs. From then on only the first prints to stdout."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
     elif "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks.local_size))
+    if not ranks.first:
+        sys.stdout = open(os.devnull, "w")
     if ranks.world_size > 1:
         # The others wait while the first rank draws samples or validates, which may take long.
         dist.init_process_group(

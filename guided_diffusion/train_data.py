@@ -1,15 +1,25 @@
 """Training batches whose contents depend on the seed and the step alone."""
 
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import count
 
 import numpy as np
 import torch
 
+from .errors import UserError
+from .pixels import from_uint8
+
+# What a stream is for: the last number of its key.
+TIME, NOISE, ORDER, MIRROR = range(4)
+
 
 def generator(*key):
-    """A numpy generator for a tuple of non-negative integers; equal keys give equal streams."""
-    return np.random.default_rng(np.random.SeedSequence(key))
+    """A numpy generator for a tuple of integers below 2**32; equal keys give equal streams, others another."""
+    # A seed sequence pads its numbers with zeros: without the length, [1] and [1, 0] would share a stream.
+    return np.random.default_rng(np.random.SeedSequence((len(key), *key)))
 
 
 @dataclass
@@ -33,13 +43,13 @@ class Batch:
 
     def uniforms(self):
         """(N,) float64 in [0, 1)."""
-        return np.array([generator(self.seed, self.step, place, 0).random() for place in self.places])
+        return np.array([generator(self.seed, self.step, place, TIME).random() for place in self.places])
 
     def normals(self):
         """Standard normals of the images' shape."""
         shape = tuple(self.images.shape[1:])
         drawn = [
-            generator(self.seed, self.step, place, 1).standard_normal(shape, dtype=np.float32)
+            generator(self.seed, self.step, place, NOISE).standard_normal(shape, dtype=np.float32)
             for place in self.places
         ]
         return torch.from_numpy(np.stack(drawn)).to(self.images.device)
@@ -48,56 +58,52 @@ class Batch:
 class Batches:
     """Iterates over the batches of steps start, start + 1, … of an endless, seeded order of `dataset`.
 
-    dataset: .pixels(i) -> uint8 (3, S, S); .labels (N, A); __len__. Every epoch is a new permutation; with
-    random_flip half of the images are mirrored. Images are decoded by threads, `ahead` batches in advance, and
-    kept decoded in memory where all of them fit into `cache_bytes`.
+    dataset: .pixels(i) -> uint8 (3, S, S), from several threads at once; .labels (N, A); __len__. Every epoch is
+    a new permutation; with random_flip half of the images are mirrored, drawn by epoch and image.
+    A step's whole batch has world_size * batch_size samples; this is the part of `rank` of it, so that the parts
+    of all ranks are, bit for bit, the batch of one rank of that size.
+    num_workers threads load batches, two each ahead of the training.
     """
 
     def __init__(
-        self, dataset, batch_size, seed, start=0, random_flip=False, ahead=4, cache_bytes=8 << 30, device="cpu"
-    ):
+        self, dataset, batch_size, seed, start=0, random_flip=False, num_workers=4, device="cpu",
+        rank=0, world_size=1,
+    ):  # fmt: skip
+        if num_workers < 1:
+            raise UserError(f"--num_workers {num_workers} must be at least 1")
         self.dataset, self.batch_size, self.seed, self.start = dataset, batch_size, seed, start
-        self.random_flip, self.ahead, self.device = random_flip, ahead, device
-        self.permutation_epoch, self.permutation = None, None
-        size = dataset.pixels(0).shape
-        self.cached = len(dataset) * int(np.prod(size)) <= cache_bytes
-        self.cache = torch.empty((len(dataset), *size), dtype=torch.uint8) if self.cached else None
-        self.filled = np.zeros(len(dataset), dtype=bool)
+        self.random_flip, self.num_workers, self.device = random_flip, num_workers, device
+        self.places = list(range(rank * batch_size, (rank + 1) * batch_size))
+        self.whole = world_size * batch_size
 
     def __iter__(self):
-        with ThreadPoolExecutor(4) as pool:
-            queue = []
-            step = self.start
-            while True:
-                while len(queue) <= self.ahead:
-                    queue.append(self._request(pool, step + len(queue)))
-                yield self._collect(step, queue.pop(0))
-                step += 1
+        # Threads, since Pillow decodes and resizes without Python's lock: they share the images that are kept in
+        # memory, and neither fork beside a GPU's or MPI's threads nor need room in /dev/shm.
+        pool, ahead = ThreadPoolExecutor(self.num_workers), 2 * self.num_workers
+        try:
+            loading = deque(pool.submit(self._load, self.start + k) for k in range(ahead))
+            for step in count(self.start):
+                pixels, labels = loading.popleft().result()
+                loading.append(pool.submit(self._load, step + ahead))
+                images = from_uint8(pixels.to(self.device))
+                yield Batch(self.seed, step, self.places, images, labels.to(self.device))
+        finally:
+            pool.shutdown(cancel_futures=True)
 
-    def _request(self, pool, step):
-        first = step * self.batch_size
-        picks = [self._pick(first + place) for place in range(self.batch_size)]
-        return [(i, flip, pool.submit(self._decode, i)) for i, flip in picks]
+    def _load(self, step):
+        """The bytes (B, 3, S, S) of a step's images, mirrored where drawn so, and their labels (B, A)."""
+        picks = [self._pick(step * self.whole + place) for place in self.places]
+        pixels = [self.dataset.pixels(i).flip(-1) if mirrored else self.dataset.pixels(i) for i, mirrored in picks]
+        labels = self.dataset.labels[[i for i, _ in picks]]
+        return torch.stack(pixels).contiguous(memory_format=torch.channels_last), labels
 
     def _pick(self, position):
-        """The position-th sample of the endless order -> (image index, whether to mirror it)."""
+        """The position-th sample of the endless order -> (image index, whether it is mirrored)."""
         epoch, place = divmod(position, len(self.dataset))
-        if epoch != self.permutation_epoch:
-            self.permutation_epoch = epoch
-            self.permutation = generator(self.seed, epoch).permutation(len(self.dataset))
-        i = int(self.permutation[place])
-        return i, self.random_flip and bool(generator(self.seed, epoch, i).integers(2))
+        i = int(_order(self.seed, epoch, len(self.dataset))[place])
+        return i, self.random_flip and bool(generator(self.seed, epoch, i, MIRROR).integers(2))
 
-    def _decode(self, i):
-        if not self.cached:
-            return self.dataset.pixels(i)
-        if not self.filled[i]:
-            self.cache[i] = self.dataset.pixels(i)
-            self.filled[i] = True
-        return self.cache[i]
 
-    def _collect(self, step, requests):
-        pixels = torch.stack([job.result().flip(-1) if flip else job.result() for _, flip, job in requests])
-        images = pixels.to(self.device, memory_format=torch.channels_last).float() / 127.5 - 1
-        labels = self.dataset.labels[[i for i, _, _ in requests]].to(self.device)
-        return Batch(self.seed, step, list(range(len(requests))), images, labels)
+@lru_cache(maxsize=4)
+def _order(seed, epoch, n):
+    return generator(seed, epoch, 0, ORDER).permutation(n)

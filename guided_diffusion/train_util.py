@@ -76,7 +76,9 @@ class TrainLoop:
                      for rate in rates}  # fmt: skip
         self.means = Means()
         self.checkpoints = CheckpointFolder(output_path, self.flags["keep_checkpoints"])
-        self.lock = lock_folder(output_path) if self.ranks.first and not is_remote(output_path) else None
+        if self.ranks.first:
+            self.lock = None if is_remote(output_path) else lock_folder(output_path)
+            self.checkpoints.remove_parts()
         self.ranks.wait()
         self.step = self._resume()
         self.logger = Logger(output_path, self.step) if self.ranks.first else None
@@ -92,23 +94,23 @@ class TrainLoop:
         """Steps until lr_anneal_steps (for ever where that is 0), saving as it goes and at the end."""
         f = self.flags
         last = f["lr_anneal_steps"] or None
-        bar = tqdm(initial=self.step, total=last, unit="step", smoothing=0.05, disable=not self.ranks.first)
         self._say_plan(last)
         batches = iter(self.batches(self.step))
         since = self.step, time.perf_counter()
-        while last is None or self.step < last:
-            values = self.run_step(next(batches))
-            self.step += 1
-            self.means.add(values)
-            bar.update()
-            rate = (bar.format_dict["rate"] or 0) * self.global_batch
-            bar.set_postfix_str(f"loss {values['loss']:.4f}, {rate:.3g} images/s", refresh=False)
-            if self.step % f["log_interval"] == 0:
-                self._log(since)
-                since = self.step, time.perf_counter()
-            if self.step % f["save_interval"] == 0 or self.step == last:
-                self.save()
-        bar.close()
+        bar = tqdm(initial=self.step, total=last, unit="step", smoothing=0.05, disable=not self.ranks.first)
+        with bar:
+            while last is None or self.step < last:
+                values = self.run_step(next(batches))
+                self.step += 1
+                self.means.add(values)
+                bar.update()
+                rate = (bar.format_dict["rate"] or 0) * self.global_batch
+                bar.set_postfix_str(f"loss {values['loss']:.4f}, {rate:.3g} images/s", refresh=False)
+                if self.step % f["log_interval"] == 0:
+                    self._log(since)
+                    since = self.step, time.perf_counter()
+                if self.step % f["save_interval"] == 0 or self.step == last:
+                    self.save()
 
     def run_step(self, batch):
         """One optimizer step on this rank's part of a Batch; returns the step's means over all ranks."""
@@ -176,8 +178,7 @@ class TrainLoop:
             return 0
         step = steps[-1]
         path = self.checkpoints.path("model", step)
-        if self.ranks.first:
-            print(f"going on from {path}", flush=True)
+        print(f"going on from {path}", flush=True)
         state = self.checkpoints.load("opt", step)
         self._refuse_other_flags(state["flags"], path)
         try:
@@ -246,8 +247,6 @@ class TrainLoop:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
     def _say_plan(self, last):
-        if not self.ranks.first:
-            return
         ranks = f" ({self.flags['batch_size']} on each of {self.ranks.world_size} ranks)"
         print(
             f"training from step {self.step} to {last or 'the end of time'}: {self.global_batch} images a step"

@@ -1,4 +1,6 @@
 import csv
+import threading
+import time
 from itertools import islice, pairwise
 
 import numpy as np
@@ -15,7 +17,7 @@ from guided_diffusion.logger import Logger
 from guided_diffusion.objectives import DenoisingObjective
 from guided_diffusion.resample import create_named_schedule_sampler
 from guided_diffusion.script_util import create_model_and_diffusion
-from guided_diffusion.train_data import Batch, Batches
+from guided_diffusion.train_data import Batch, Batches, generator
 from guided_diffusion.train_util import TrainLoop
 
 CPU = torch.device("cpu")
@@ -288,10 +290,62 @@ def test_a_batch_depends_on_the_seed_and_the_step_alone():
     assert not same(whole[0], batches(1, seed=8, random_flip=True)[0])
 
 
-@pytest.mark.parametrize("options", [{"ahead": 0}, {"ahead": 9}, {"cache_bytes": 0}])
-def test_a_batch_does_not_depend_on_how_it_was_loaded(options):
-    pairs = zip(batches(6, random_flip=True), batches(6, random_flip=True, **options), strict=True)
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_a_batch_does_not_depend_on_how_many_load(num_workers):
+    pairs = zip(batches(6, random_flip=True), batches(6, random_flip=True, num_workers=num_workers), strict=True)
     assert all(same(one, other) for one, other in pairs)
+
+
+@pytest.mark.parametrize("world_size, batch_size", [(2, 4), (3, 2), (4, 5)])
+def test_the_batches_of_all_ranks_are_the_batch_of_one_bit_for_bit(world_size, batch_size):
+    whole = batches(6, start=2, batch_size=world_size * batch_size, random_flip=True)
+    ranks = [
+        batches(6, start=2, batch_size=batch_size, random_flip=True, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    for one, parts in zip(whole, zip(*ranks, strict=True), strict=True):
+        assert {part.step for part in parts} == {one.step}
+        assert sum([part.places for part in parts], []) == one.places
+        for name in ("images", "labels"):
+            assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(one, name))
+        assert torch.equal(torch.cat([part.normals() for part in parts]), one.normals())
+        assert np.array_equal(np.concatenate([part.uniforms() for part in parts]), one.uniforms())
+
+
+class Watched(Pictures):
+    """Pictures that note which were asked for, and call `ask` then."""
+
+    def __init__(self, ask=lambda i: None):
+        super().__init__()
+        self.ask, self.asked = ask, []
+
+    def pixels(self, i):
+        self.asked.append(i)
+        self.ask(i)
+        return super().pixels(i)
+
+
+def test_batches_are_loaded_ahead_by_all_workers_at_once():
+    together = threading.Barrier(2, timeout=30)
+    pictures = Watched(lambda i: together.wait() if len(pictures.asked) <= 2 else None)
+    loaded = iter(Batches(pictures, batch_size=4, seed=7, num_workers=2))
+    next(loaded)
+    deadline = time.monotonic() + 30
+    while len(pictures.asked) < 5 * 4 and time.monotonic() < deadline:  # the batch that came, and four ahead
+        time.sleep(0.001)
+    loaded.close()
+    assert len(pictures.asked) == 5 * 4
+
+
+def test_an_image_that_cannot_be_read_ends_the_batches_with_its_error():
+    def refuse(i):
+        raise UserError(f"image {i} is broken")
+
+    assert "is broken" in refusal(UserError, next, iter(Batches(Watched(refuse), batch_size=4, seed=7)))
+
+
+def test_batches_need_a_worker():
+    assert "--num_workers" in refusal(UserError, lambda: Batches(Pictures(), batch_size=4, seed=7, num_workers=0))
 
 
 def test_every_epoch_is_a_new_permutation():
@@ -317,6 +371,12 @@ def test_half_of_the_images_are_mirrored():
             assert torch.equal(image, original.flip(-1) if mirrored[-1] else original)
     assert 0.4 < np.mean(mirrored) < 0.6
     assert not np.array_equal(mirrored[:10], mirrored[10:20])  # each epoch anew
+
+
+def test_different_keys_give_different_streams_even_where_zeros_end_them():
+    keys = [(), (0,), (0, 0), (1,), (1, 0), (1, 0, 0), (0, 1), (1, 1), (2, 1), (2, 1, 0)]
+    assert len({generator(*key).random() for key in keys}) == len(keys)
+    assert generator(1, 0).random() == generator(1, 0).random()
 
 
 def test_parts_of_a_batch_have_its_numbers():

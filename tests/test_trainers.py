@@ -88,6 +88,48 @@ def test_trained_files_are_what_main_reads_packed_or_not(diffusion_flags, classi
         assert found.counterfactual.shape == images.shape
 
 
+@pytest.fixture
+def folder(tmp_path):
+    """Twelve images in two subfolders."""
+    images = write_data(tmp_path / "drawn", (12, 0, 0)) / "img_align_celeba"
+    for i, path in enumerate(sorted(images.iterdir())):
+        place = tmp_path / "folder" / ("even", "odd")[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        path.rename(place / path.name)
+    return tmp_path / "folder"
+
+
+def test_a_classifier_of_a_folder_answers_for_its_classes(classifier_flags, folder, tmp_path):
+    code, out, err = run_script("celeba-train-classifier.py", classifier_flags | {"data_dir": folder})
+    assert code == 0 and "11 train, 1 val images with 2 attributes; it names no splits" in out, err
+    assert "kept in memory: 12 images" in out
+    assert load_classifier(tmp_path / "classifier/best.pt").attributes == ["even", "odd"]
+
+    code, _, err = run_script("celeba-train-classifier.py", classifier_flags | {
+        "data_dir": folder, "query_label": "Smiling"})  # fmt: skip
+    assert code == 2 and "--query_label Smiling" in err.splitlines()[-1] and "even, odd" in err
+
+
+def test_a_ddpm_conditioned_on_the_labels_of_a_csv(diffusion_flags, folder):
+    rows = [f"{path.relative_to(folder)},{i % 2}" for i, path in enumerate(sorted(folder.rglob("*.png")))]
+    (folder / "list.csv").write_text("\n".join(["path,Odd", *rows]) + "\n")
+    flags = diffusion_flags | {
+        "data_dir": folder / "list.csv", "class_cond": True, "num_classes": 1, "lr_anneal_steps": 2,
+    }  # fmt: skip
+    code, _, err = run_script("celeba-train-diffusion.py", flags)
+    assert code == 0 and (flags["output_path"] / "model000002.pt").exists(), err
+    code, _, err = run_script("celeba-train-diffusion.py", flags | {"num_classes": 40})
+    assert code == 2 and "--num_classes 40" in err.splitlines()[-1]
+
+
+def test_a_corrupt_image_ends_a_training_in_one_line_that_names_it(diffusion_flags, folder):
+    for path in folder.rglob("*.png"):
+        path.write_bytes(path.read_bytes()[:100])
+    code, _, err = run_script("celeba-train-diffusion.py", diffusion_flags | {"data_dir": folder})
+    assert code == 2 and "Traceback" not in err
+    assert sum(str(folder) in line and "cannot be read as an image" in line for line in err.splitlines()) == 1
+
+
 def test_a_classifier_of_one_attribute_answers_that_question_alone(classifier_flags, tmp_path):
     code, _, err = run_script("celeba-train-classifier.py", classifier_flags | {"query_label": "Young"})
     assert code == 0, err

@@ -1,0 +1,60 @@
+"""What the trainers train on: a CelebA, a folder of images, or a csv of paths and labels."""
+
+from pathlib import Path
+
+from guided_diffusion.errors import UserError
+
+from .datasets import CelebA
+from .decoded import keep_decoded
+from .image_lists import ImageFolder, ImageTable
+
+# flag -> (default, help)
+TRAINING_DATA_FLAGS = {
+    "data_dir": (
+        None,
+        "a folder with img_align_celeba/, list_attr_celeba and list_eval_partition; or a folder of images, "
+        "each subfolder a class, perhaps below train/, val/ and test/; or a csv with a header: path (relative "
+        "to the csv), a column of 0/1 or -1/1 for each label, perhaps `partition` (0 train, 1 val, 2 test)",
+    ),
+    "random_flip": (True, "mirror half of the images"),
+    "num_workers": (4, "threads that load images ahead of the training"),
+}
+
+
+def load_training_data(data_dir, splits, image_size, processes=1):
+    """An ImageDataset for each of the splits; says what was found, and whether decoded images stay in memory.
+
+    Data that names no splits has a tenth of its images, always the same, in val and the others in train.
+    processes: how many on this machine load the same. Raises UserError naming what is missing or malformed.
+    """
+    try:
+        kind = recognise(data_dir)
+        datasets = [kind(data_dir, split, image_size) for split in splits]
+    except OSError as error:
+        raise UserError(f"--data_dir {data_dir} cannot be read ({error.filename}: {error.strerror})") from None
+    counts = ", ".join(f"{len(dataset):,} {split}" for dataset, split in zip(datasets, splits, strict=True))
+    attributes = len(datasets[0].attributes)
+    drawn = "; it names no splits: a tenth, always the same, is held out as val" if datasets[0].splits_drawn else ""
+    print(f"{data_dir}: {counts} images with {attributes or 'no'} attributes{drawn}", flush=True)
+    keep_decoded(*datasets, processes=processes)
+    return datasets
+
+
+def require_labels(dataset, data_dir, num_classes=None):
+    """UserError where the dataset has no labels, or not as many as a network takes."""
+    count = len(dataset.attributes)
+    if not count:
+        raise UserError(f"--data_dir {data_dir} has no labels: give a subfolder for each class, or a csv of labels")
+    if num_classes not in (None, count):
+        raise UserError(f"--num_classes {num_classes} is not the {count} of --data_dir {data_dir}")
+
+
+def recognise(data_dir):
+    """The class that reads --data_dir, called with (data_dir, split, image_size)."""
+    root = Path(data_dir)
+    if root.is_file() and root.suffix.lower() == ".csv":
+        return ImageTable
+    if not root.is_dir():
+        raise UserError(f"--data_dir {data_dir} is neither a folder nor a csv file")
+    celeba = ("img_align_celeba", "list_attr_celeba.csv", "list_attr_celeba.txt")
+    return CelebA if any((root / name).exists() for name in celeba) else ImageFolder

@@ -1,0 +1,13 @@
+"""The only code that goes between images in [-1, 1] and bytes."""
+
+import torch
+
+
+def to_uint8(x):
+    """[-1, 1] float, any shape -> uint8, rounded; what lies outside is clipped."""
+    return ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def from_uint8(pixels):
+    """uint8 -> float32 in [-1, 1]; the inverse of to_uint8 on bytes."""
+    return pixels.float() / 127.5 - 1
