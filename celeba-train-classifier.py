@@ -21,7 +21,7 @@ from models.classifiers import build_classifier, classifier_checkpoint
 FLAGS = {
     "output_path": (None, "where checkpoints, best.pt, last.pt, attributes.csv and progress.csv go"),
     "gpus": ("", "indices of the GPUs, one a rank of this machine, such as 0,1; empty: the first ones, or the CPU"),
-    "architecture": ("densenet121", "a torchvision classification network, small_cnn, or module:function"),
+    "architecture": ("densenet121", "a torchvision network's name, small_cnn, tiny_cnn, or module:function"),
     "query_label": (None, "train on this attribute alone, by name or index; all of them where not given"),
     "image_size": (128, "height and width of the images in pixels"),
     "balanced": (True, "weigh the loss so that yes and no of each attribute count alike, up to tenfold"),

@@ -33,7 +33,9 @@ def write_file(path, write):
         _sync_folder(aside.parent)
     except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
         aside.unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        # torch.save hides what the system said of the disk behind what it noticed itself.
+        system = next((each for each in (error, error.__context__) if isinstance(each, OSError)), None)
+        reason = system.strerror if system else str(error).splitlines()[0]
         raise UserError(
             f"{path} cannot be written ({reason}); make room or check the folder, and start again"
         ) from error

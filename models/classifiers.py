@@ -12,10 +12,9 @@ import torchvision
 from torch import nn
 
 from .checkpoints import CheckpointError, ModelError, describe, load_state, read_weights
-from .small import SmallCNN
+from .small import ARCHITECTURES
 
 DENSENET = "densenet121"
-OWN = {"small_cnn": SmallCNN}
 
 # Without their auxiliary heads, these two return plain logits like every other network.
 _OPTIONS = {name: {"aux_logits": False, "init_weights": True} for name in ("googlenet", "inception_v3")}
@@ -68,20 +67,20 @@ class BinaryQuestion(nn.Module):
 def build_classifier(architecture, num_outputs):
     """An untrained network: images (N, 3, H, W) -> logits (N, num_outputs).
 
-    architecture: small_cnn, a torchvision classification network by name (those with a fixed input, such as
-    vit_b_16, take only that size), or `module:function`, called as function(num_outputs). The latter imports
-    code: pass what the user typed, never what a file says. Raises ModelError for an unknown name.
+    architecture: small_cnn or tiny_cnn, a torchvision classification network by name (those with a fixed input,
+    such as vit_b_16, take only that size), or `module:function`, called as function(num_outputs). The latter
+    imports code: pass what the user typed, never what a file says. Raises ModelError for an unknown name.
     """
     if ":" in architecture:
         return _import_function(architecture)(num_outputs)
-    if architecture in OWN:
-        return OWN[architecture](num_outputs)
+    if architecture in ARCHITECTURES:
+        return ARCHITECTURES[architecture](num_outputs)
     known = torchvision.models.list_models(module=torchvision.models)
     if architecture not in known:
-        close = difflib.get_close_matches(architecture, [*known, *OWN]) or [DENSENET]
+        close = difflib.get_close_matches(architecture, [*known, *ARCHITECTURES]) or [DENSENET]
         raise ModelError(
             f"{architecture} is no torchvision classification network; "
-            f"name one (such as {', '.join(close)}), small_cnn, or module:function"
+            f"name one (such as {', '.join(close)}), small_cnn, tiny_cnn, or module:function"
         )
     options = _OPTIONS.get(architecture, {})
     return torchvision.models.get_model(architecture, weights=None, num_classes=num_outputs, **options)

@@ -83,7 +83,8 @@ def train(output_path, until, spoil=lambda terms, step: None, schedule_sampler="
     if until:
         with pytest.raises(Killed):
             loop.run_loop()
-    loop.lock.close()  # as the end of the process would
+    if loop.lock:
+        loop.lock.close()  # as the end of the process would
     return loop
 
 

@@ -1,17 +1,32 @@
 """The training scripts as their users run them."""
 
 import os
+import shlex
 import signal
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
 import torch
 from helpers import assert_identical
-from workshop import MODEL_FLAGS, logged, run_script, start_script, write_data
+from workshop import (
+    MODEL_FLAGS,
+    ROOT,
+    as_argv,
+    contents,
+    environment,
+    logged,
+    run_script,
+    start_script,
+    write_data,
+    write_weights,
+)
 
 from core.counterfactual import explain
 from demo.pack import pack
 from guided_diffusion.script_util import create_model_and_diffusion
+from guided_diffusion.storage import lock_folder
 from models.checkpoints import load_diffusion, read_weights
 from models.classifiers import BinaryQuestion, load_classifier
 
@@ -38,6 +53,20 @@ def classifier_flags(data, tmp_path):
     }  # fmt: skip
 
 
+def weights(folder):
+    return {name: data for name, data in contents(folder).items() if name.endswith(".pt")}
+
+
+def kill_at(sign, script, flags):
+    """Runs a script until a file is there, and kills it."""
+    process = start_script(script, flags)
+    while process.poll() is None and not sign.exists():
+        pass
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
 def test_a_diffusion_training_killed_again_and_again_ends_bit_identical(diffusion_flags):
     flags = diffusion_flags
     code, out, err = run_script("celeba-train-diffusion.py", flags)
@@ -50,12 +79,7 @@ def test_a_diffusion_training_killed_again_and_again_ends_bit_identical(diffusio
     # whose optimizer's state comes last, or soon after.
     flags |= {"output_path": killed}
     for sign in ("samples000003.png", "ema_0.5_000003.pt", "model000006.pt", "samples000009.png", "opt000009.pt"):
-        process = start_script("celeba-train-diffusion.py", flags)
-        while process.poll() is None and not (killed / sign).exists():
-            pass
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
+        kill_at(killed / sign, "celeba-train-diffusion.py", flags)
     code, out, err = run_script("celeba-train-diffusion.py", flags)
     assert code == 0 and "going on from" in out, err
     for name in ("model000012.pt", "ema_0.5_000012.pt", "ema_0.9_000012.pt", "opt000012.pt"):
@@ -63,6 +87,86 @@ def test_a_diffusion_training_killed_again_and_again_ends_bit_identical(diffusio
     assert (unbroken / "samples000012.png").read_bytes() == (killed / "samples000012.png").read_bytes()
     assert logged(unbroken) == logged(killed)
     assert not list(killed.glob("*.part"))
+
+
+def test_a_classifier_training_killed_and_resumed_ends_bit_identical(classifier_flags):
+    flags = classifier_flags | {"lr_anneal_steps": 6, "keep_checkpoints": 9}
+    code, _, err = run_script("celeba-train-classifier.py", flags)
+    assert code == 0, err
+    unbroken, killed = flags["output_path"], flags["output_path"].parent / "killed"
+    flags |= {"output_path": killed}
+    for sign in ("best.pt", "opt000004.pt"):
+        kill_at(killed / sign, "celeba-train-classifier.py", flags)
+    code, out, err = run_script("celeba-train-classifier.py", flags)
+    assert code == 0 and "going on from" in out, err
+    for name in ("model000006.pt", "ema_0.99_000006.pt", "opt000006.pt", "best.pt", "last.pt"):
+        assert_identical(torch.load(unbroken / name), torch.load(killed / name))
+    assert (unbroken / "attributes.csv").read_bytes() == (killed / "attributes.csv").read_bytes()
+
+
+def test_a_training_goes_on_with_its_own_flags_alone(diffusion_flags):
+    assert run_script("celeba-train-diffusion.py", diffusion_flags | {"lr_anneal_steps": 3})[0] == 0
+    before = weights(diffusion_flags["output_path"])
+    for change in ({"lr": 0.5}, {"num_channels": 64}, {"batch_size": 2}, {"ema_rate": "0.5"}):
+        code, _, err = run_script("celeba-train-diffusion.py", diffusion_flags | {"lr_anneal_steps": 3} | change)
+        [(name, value)] = change.items()
+        assert code == 2 and f"--{name} {value} (was " in err.splitlines()[-1] and "Traceback" not in err
+    assert weights(diffusion_flags["output_path"]) == before
+    harmless = {"lr_anneal_steps": 3, "log_interval": 1, "num_workers": 1}
+    assert run_script("celeba-train-diffusion.py", diffusion_flags | harmless)[0] == 0
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_training_begins_from_given_weights(diffusion_flags, tmp_path, prefix):
+    state = {prefix + name: tensor for name, tensor in torch.load(write_weights(tmp_path) / "ddpm.pt").items()}
+    torch.save(state, tmp_path / "given.pt")
+    flags = diffusion_flags | {
+        "resume_checkpoint": tmp_path / "given.pt", "lr": 1e-9, "lr_anneal_steps": 1, "dropout": 0,
+    }  # fmt: skip
+    code, _, err = run_script("celeba-train-diffusion.py", flags)
+    assert code == 0, err
+    trained = torch.load(diffusion_flags["output_path"] / "ema_0.5_000001.pt")
+    for name, tensor in trained.items():
+        torch.testing.assert_close(tensor, state[prefix + name], rtol=0, atol=1e-7)
+
+
+def test_a_full_disk_leaves_the_checkpoints_before_it_and_can_be_gone_on_from(diffusion_flags):
+    flags = diffusion_flags | {"keep_checkpoints": 1, "sample_steps": 0}
+    output = flags["output_path"]
+    kill_at(output / "opt000003.pt", "celeba-train-diffusion.py", flags)
+    before = weights(output)
+    assert len(before) == 4
+    command = shlex.join([sys.executable, str(ROOT / "celeba-train-diffusion.py"), *as_argv(flags)])
+    done = subprocess.run(  # no file may grow beyond 200 KiB: the weights do
+        ["bash", "-c", f"ulimit -f 200; exec {command}"], capture_output=True, text=True, env=environment()
+    )
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 2 and "cannot be written (File too large)" in last and "Traceback" not in done.stderr
+    assert weights(output) == before
+    assert not list(output.glob("*.part"))
+    assert run_script("celeba-train-diffusion.py", flags)[0] == 0
+    assert (output / "opt000012.pt").exists()
+
+
+def test_a_folder_in_use_is_left_alone(diffusion_flags):
+    output = diffusion_flags["output_path"]
+    output.mkdir()
+    with lock_folder(output):
+        code, _, err = run_script("celeba-train-diffusion.py", diffusion_flags)
+    assert code == 2 and f"in use by another training (process {os.getpid()})" in err.splitlines()[-1]
+    assert os.listdir(output) == [".lock"]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precisions_train_with_the_loss_scale_that_float16_needs(diffusion_flags, precision):
+    flags = diffusion_flags | {"precision": precision, "lr_anneal_steps": 3, "use_checkpoint": True}
+    code, out, err = run_script("celeba-train-diffusion.py", flags)
+    assert code == 0 and {"fp16": "torch.float16", "bf16": "torch.bfloat16"}[precision] in out, err
+    state = torch.load(flags["output_path"] / "opt000003.pt")
+    assert bool(state["scaler"]) == (precision == "fp16")
+    assert all(float(row["loss"]) < 10 for row in logged(flags["output_path"]))
+    weights = torch.load(flags["output_path"] / "model000003.pt").values()
+    assert all(tensor.dtype == torch.float32 and tensor.isfinite().all() for tensor in weights)
 
 
 def test_trained_files_are_what_main_reads_packed_or_not(diffusion_flags, classifier_flags, tmp_path):

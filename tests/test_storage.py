@@ -1,0 +1,60 @@
+import blobfile as bf
+import pytest
+import torch
+from helpers import assert_identical
+from test_train import names, no_tensorboard, train  # noqa: F401  (a fixture)
+from weight_files import refusal
+from workshop import logged
+
+from guided_diffusion.errors import UserError
+from guided_diffusion.storage import lock_folder, write_file
+
+
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+    """gs://bucket/ as a folder: blobfile's functions, which know no such bucket here, look there instead."""
+    root = tmp_path / "bucket"
+
+    def here(path):
+        return str(path).replace("gs://bucket", str(root))
+
+    for name in ("makedirs", "listdir", "exists", "remove"):
+        original = getattr(bf, name)
+        monkeypatch.setattr(bf, name, lambda path, original=original: original(here(path)))
+    blob_file = bf.BlobFile
+    monkeypatch.setattr(bf, "BlobFile", lambda path, *args, **options: blob_file(here(path), *args, **options))
+    return root
+
+
+def test_a_training_keeps_its_checkpoints_in_a_bucket_and_goes_on_from_there(tmp_path, bucket):
+    train(tmp_path / "local", 4)
+    train("gs://bucket/run", 2)
+    train("gs://bucket/run", 4)
+    assert {*names(bucket / "run"), ".lock"} == {*names(tmp_path / "local")}
+    for name in ("model000004.pt", "opt000004.pt"):
+        assert_identical(torch.load(bucket / "run" / name), torch.load(tmp_path / "local" / name))
+    assert logged(bucket / "run") == logged(tmp_path / "local")
+
+
+def test_a_failure_while_writing_leaves_the_file_as_it_was(tmp_path):
+    path = tmp_path / "file"
+    write_file(path, lambda file: file.write(b"old"))
+
+    def fail(file):
+        file.write(b"half of the new")
+        raise OSError(28, "No space left on device")
+
+    message = refusal(UserError, lambda: write_file(path, fail))
+    assert str(path) in message and "No space left" in message
+    assert path.read_bytes() == b"old" and [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert str(tmp_path / "file") in refusal(UserError, lambda: train(tmp_path / "file" / "run", 0))
+
+
+def test_a_lock_ends_with_its_holder(tmp_path):
+    with lock_folder(tmp_path):
+        assert "--output_path" in refusal(UserError, lambda: lock_folder(tmp_path))
+    lock_folder(tmp_path).close()
