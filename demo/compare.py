@@ -90,7 +90,8 @@ def compare(face, query):
     truth = portraits(wanted)
     reading = read_attributes(counterfactual, wanted, query, portraits)
     changed = [name for name in CELEBA_ATTRIBUTES if name != query and reading.attributes[name] != wanted[name]]
-    asked = wanted != face.attributes and portraits.tells(wanted, query)
+    seen = portraits.tells(wanted, query) and not np.isnan(reading.query_share)
+    asked = wanted != face.attributes and seen
     there = np.abs(portraits.change(wanted, query)).max(0) >= VISIBLE_CHANGE
     row = {
         "id": int(face.pair.id),

@@ -113,7 +113,7 @@ def main():
     require_flags(args, "output_path")
     query = CELEBA_ATTRIBUTES[attribute_index(CELEBA_ATTRIBUTES, args.query_label)]
     faces = find_faces(args.output_path, args.exp_name, query, args.seed)
-    print(f"{query}: comparing {len(faces)} counterfactuals with some 50 renderings each", flush=True)
+    print(f"{query}: comparing {len(faces)} counterfactuals with some 80 renderings each", flush=True)
     with Pool(args.workers) as pool:
         rows = pool.imap(partial(compare, query=query), faces)
         table = pd.DataFrame(tqdm(rows, total=len(faces), desc="comparing", unit="face"))
