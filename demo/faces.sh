@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Explain 32 drawn faces with the exact algorithm, and show them.
+# Explain 32 drawn faces with the exact algorithm, show them, and compare them with the true counterfactuals.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . demo/flags.sh
@@ -13,3 +13,5 @@ python main.py $FACES_FLAGS --timestep_respacing 50 \
   --output_path demo/output/faces --exp_name demo "$@"
 python -m demo.sheet --output_path demo/output/faces --exp_name demo \
   --no "not smiling" --yes smiling --picture demo/output/faces.png
+python -m demo.truth --output_path demo/output/faces --exp_name demo --query_label Smiling \
+  --picture demo/output/truth.png

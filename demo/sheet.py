@@ -1,6 +1,6 @@
 """The picture of an experiment: original, noise, counterfactual and difference of each image, and the predictions.
 
-    python -m demo.sheet --output_path DIR --exp_name EXP --picture sheet.png --question smiling
+    python -m demo.sheet --output_path DIR --exp_name EXP --picture sheet.png --yes smiling
 """
 
 import argparse
@@ -33,38 +33,60 @@ def draw_sheet(output_path, exp_name, names, columns=4, tile=96):
     if not pairs:
         raise UserError(f"{output_path}/Results/{exp_name} holds no images; run main.py with --save_images True")
     records = read_records(Path(output_path) / "Results" / exp_name / "records.csv").set_index("id")
+    cells = [(_tiles(pair), _caption(records.loc[int(pair.id)], names)) for pair in pairs]
+    return lay_out(cells, TILES, columns, tile)
+
+
+def lay_out(cells, titles, columns=4, tile=96):
+    """Rows of `columns` cells -> a PIL image.
+
+    cells: (RGB images, one for each title; the caption below them as (text, colour) after (text, colour)).
+    """
     gap, margin, caption, head = tile // 24, tile // 4, tile // 4, tile // 3
-    width = len(TILES) * (tile + gap) + margin
+    width = len(titles) * (tile + gap) + margin
     height = tile + caption + margin // 2
-    columns = min(columns, len(pairs))
-    rows = -(-len(pairs) // columns)
+    columns = min(columns, len(cells))
+    rows = -(-len(cells) // columns)
     sheet = Image.new("RGB", (margin + columns * width, margin + head + rows * height), PAPER)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=tile // 7)
 
     for column in range(columns):
-        for k, title in enumerate(TILES):
+        for k, title in enumerate(titles):
             x = margin + column * width + k * (tile + gap)
             draw.text((x + tile // 2, margin), title, FAINT, font, anchor="ma")
-    for n, pair in enumerate(pairs):
+    for n, (images, words) in enumerate(cells):
         x, y = margin + n % columns * width, margin + head + n // columns * height
-        for k, path in enumerate(_tiles(pair)):
-            with Image.open(path) as image:
-                image = image.convert("RGB").resize((tile, tile), Image.Resampling.BICUBIC)
+        for k, image in enumerate(images):
+            image = image.resize((tile, tile), Image.Resampling.BICUBIC)
             sheet.paste(image, (x + k * (tile + gap), y))
-        record = records.loc[int(pair.id)]
-        before, after = names[record["pred"]], names[record["cf_pred"]]
-        flipped = record["cf_pred"] == record["target"]
-        start = f"{before} {_percent(record['p_target_before'], record['pred'] == record['target'])}  to  "
-        draw.text((x, y + tile + gap), start, INK, font)
-        end = f"{after} {_percent(record['p_target'], flipped)}"
-        draw.text((x + draw.textlength(start, font), y + tile + gap), end, GOOD if flipped else BAD, font)
+        for text, colour in words:
+            draw.text((x, y + tile + gap), text, colour, font)
+            x += draw.textlength(text, font)
     return sheet
+
+
+def save_picture(picture, path):
+    """A PIL image -> a PNG file, whole or not at all."""
+    aside = Path(f"{path}.part")
+    picture.save(aside, format="PNG", optimize=True)
+    os.replace(aside, path)
+    print(f"the picture: {path}")
 
 
 def _tiles(pair):
     folder = pair.counterfactual.parent.parent
-    return pair.original, folder / "Noise" / f"{pair.id}.png", pair.counterfactual, folder / "SM" / f"{pair.id}.png"
+    noise, difference = (folder / part / f"{pair.id}.png" for part in ("Noise", "SM"))
+    return [Image.open(path).convert("RGB") for path in (pair.original, noise, pair.counterfactual, difference)]
+
+
+def _caption(record, names):
+    """The prediction before and after, and whether it is the one that was wanted."""
+    before, after = names[record["pred"]], names[record["cf_pred"]]
+    flipped = record["cf_pred"] == record["target"]
+    start = f"{before} {_percent(record['p_target_before'], record['pred'] == record['target'])}  to  "
+    end = f"{after} {_percent(record['p_target'], flipped)}"
+    return [(start, INK), (end, GOOD if flipped else BAD)]
 
 
 def _percent(p_target, is_target):
@@ -82,10 +104,7 @@ def main():
     args = create_argparser().parse_args()
     require_flags(args, "output_path", "picture")
     sheet = draw_sheet(args.output_path, args.exp_name, (args.no, args.yes), args.columns, args.tile)
-    aside = Path(f"{args.picture}.part")
-    sheet.save(aside, format="PNG", optimize=True)
-    os.replace(aside, args.picture)
-    print(f"the picture: {args.picture}")
+    save_picture(sheet, args.picture)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,257 @@
+"""Counterfactuals of drawn faces against the true ones: folders built so that every answer is known."""
+
+import subprocess
+import sys
+from io import BytesIO
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image, ImageFilter
+from workshop import ROOT, environment
+
+from core.datasets import CELEBA_ATTRIBUTES
+from core.images import centre_crop, read_image
+from core.records import write_records
+from demo.compare import compare, find_faces
+from demo.faces import JPEG_QUALITY, VISIBLE_ATTRIBUTES, face_of, render
+from demo.nearest import Portraits, read_attributes, toggled
+from demo.truth import correlation_difference, summarise
+from guided_diffusion.errors import UserError
+
+SIZE, QUERY = 64, "Smiling"
+SMILING = CELEBA_ATTRIBUTES.index(QUERY)
+TOGGLES = ["Eyeglasses", "Rosy_Cheeks", "Wearing_Necklace", "Wavy_Hair"]  # what the wrong counterfactuals change
+
+
+def drawn(attributes, nuisance):
+    """The portrait as it is, never encoded: a PIL image of SIZE x SIZE."""
+    return centre_crop(render(attributes, nuisance), SIZE)
+
+
+def seen(attributes, nuisance):
+    """The portrait as the data set holds it."""
+    file = BytesIO()
+    render(attributes, nuisance).save(file, "JPEG", quality=JPEG_QUALITY)
+    return Image.fromarray(read_image(file, SIZE).permute(1, 2, 0).numpy())
+
+
+def bits(attributes):
+    return "".join(str(int(value)) for value in attributes.values())
+
+
+def write_run(root, cases, oracle=None):
+    """A results folder of test faces 0, 1, …; cases: (wanted attributes, nuisance) -> counterfactual, for each.
+
+    A case may be (function, False) for a face that the classifier got wrong, so that its target is what it shows.
+    oracle: (attributes, wanted attributes) -> two strings of bits.
+    """
+    rows = []
+    for k, case in enumerate(cases):
+        draw, right = case if isinstance(case, tuple) else (case, True)
+        attributes, nuisance = face_of(0, "test", k)
+        wanted = toggled(attributes, QUERY) if right else attributes
+        folder = root / "Results/exp" / ("CC" if right else "IC") / "CCF/CF"
+        original = root / "Original" / ("Correct" if right else "Incorrect")
+        for directory in (folder, original):
+            directory.mkdir(parents=True, exist_ok=True)
+        seen(attributes, nuisance).save(original / f"{k:07d}.png")
+        draw(wanted, nuisance).save(folder / f"{k:07d}.png")
+        label, target = int(attributes[QUERY]), int(wanted[QUERY])
+        row = {"id": k, "image": f"test_{k:05d}.jpg", "label": label, "pred": 1 - target, "target": target,
+               "cf_pred": target, "p_target_before": 0.1, "p_target": 0.9}  # fmt: skip
+        if oracle:
+            row["oracle_pred"], row["oracle_cf_pred"] = oracle(attributes, wanted)
+        rows.append(row)
+    write_records(root / "Results/exp/records.csv", pd.DataFrame(rows))
+    return root
+
+
+def toggle(count):
+    def draw(wanted, nuisance):
+        for name in TOGGLES[:count]:
+            wanted = toggled(wanted, name)
+        return seen(wanted, nuisance)
+
+    return draw
+
+
+def unchanged(wanted, nuisance):
+    return seen(toggled(wanted, QUERY), nuisance)
+
+
+CASES = [drawn, seen, toggle(1), toggle(4), unchanged, (seen, False)]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    def oracle(attributes, wanted):  # sees everything change
+        return bits(attributes), bits({name: not value for name, value in attributes.items()})
+
+    root = write_run(tmp_path_factory.mktemp("truth"), CASES, oracle)
+    return pd.DataFrame([compare(face, QUERY) for face in find_faces(root, "exp", QUERY, seed=0)])
+
+
+def test_true_counterfactuals_are_at_distance_zero_but_for_the_encoding(table):
+    encoded, plain = table.loc[1], table.loc[0]
+    assert encoded["distance"] == 0 and encoded["ratio"] == 0 and encoded["query_share"] == 1
+    assert 0 < plain["distance"] < 0.005 and plain["ratio"] < 1 and plain["local_ratio"] < 0.1
+    assert plain["query_share"] == pytest.approx(1, abs=0.05)
+    for row in (encoded, plain):
+        assert row["mnac"] == 0 and row["changed"] == "" and row["told"] >= 30
+
+
+def test_attributes_that_were_toggled_too_are_counted_and_named(table):
+    assert table.loc[2, "changed"].split() == TOGGLES[:1]
+    assert sorted(table.loc[3, "changed"].split()) == sorted(TOGGLES)
+    assert list(table.loc[[2, 3], "mnac"]) == [1, 4]
+    assert (table.loc[[2, 3], "query_share"] == 1).all() and (table.loc[[2, 3], "distance"] > 0.003).all()
+    before, after = (np.array(list(table.loc[3, name])) for name in ("truth_pred", "truth_cf_pred"))
+    assert {CELEBA_ATTRIBUTES[a] for a in np.flatnonzero(before != after)} == {QUERY, *TOGGLES}
+
+
+def test_originals_are_where_the_scale_says(table):
+    row = table.loc[4]
+    assert row["distance"] == row["original_distance"] > 0
+    assert row["ratio"] == row["local_ratio"] == 1 and row["mnac"] == 0
+    assert row["query_share"] == pytest.approx(0) and row["truth_pred"] == row["truth_cf_pred"]
+
+
+def test_where_the_original_shows_the_target_already_nothing_is_to_change(table):
+    row = table.loc[5]
+    assert row["distance"] == row["original_distance"] == 0 and np.isnan(row["ratio"])
+    assert row["mnac"] == 0 and row["truth_pred"] == row["truth_cf_pred"]
+
+
+def test_the_summary_is_of_what_it_says(table):
+    table = table.assign(reached=[True] * 5 + [False])
+    labels = np.random.default_rng(0).integers(0, 2, (50, 40))
+    metrics = summarise(table, labels, SMILING)
+    assert metrics["true MNAC"]["value"] == 1 and metrics["true MNAC"]["n"] == 5
+    assert metrics["oracle MNAC"]["value"] == 39
+    assert metrics["oracle MNAC, absolute error"]["value"] == 38
+    assert metrics["true FR"]["value"] == pytest.approx(4 / 5)
+    assert metrics["distance to the truth"]["value"] == pytest.approx(table["distance"][:5].mean(), abs=1e-6)
+    sixth = summarise(table.assign(reached=True), labels, SMILING)
+    assert sixth["ratio of the two"] == metrics["ratio of the two"] and sixth["true MNAC"]["n"] == 6
+    assert summarise(table.assign(reached=False), labels, SMILING) == {}
+
+
+def blurred(image):
+    return image.filter(ImageFilter.GaussianBlur(0.6))
+
+
+def noisy(image):
+    noise = np.random.default_rng(0).normal(0, 12, (SIZE, SIZE, 3))
+    return Image.fromarray((np.asarray(image) + noise).clip(0, 255).astype(np.uint8))
+
+
+def encoded_again(image):
+    file = BytesIO()
+    image.save(file, "JPEG", quality=60)
+    return Image.open(file)
+
+
+@pytest.mark.parametrize("spoil", [blurred, noisy, encoded_again])
+def test_attributes_are_read_off_spoilt_pictures_and_half_changed_queries(spoil):
+    for k in (0, 2):
+        attributes, nuisance = face_of(0, "test", k)
+        portraits, wanted = Portraits(nuisance, SIZE), toggled(attributes, QUERY)
+        wrong = toggled(toggled(wanted, "Eyeglasses"), "Wearing_Necklace")
+        for share, shown in ((1, wrong), (0.6, wanted)):
+            half = Image.blend(seen(toggled(shown, QUERY), nuisance), seen(shown, nuisance), share)
+            pixels = np.asarray(spoil(half)).transpose(2, 0, 1).astype(float)
+            reading = read_attributes(pixels, wanted, QUERY, portraits)
+            assert reading.attributes == shown, (k, share)
+            assert reading.query_share == pytest.approx(share, abs=0.25)
+
+
+def test_every_single_toggle_that_shows_is_read_and_nothing_else():
+    attributes, nuisance = face_of(0, "test", 7)
+    portraits, wanted = Portraits(nuisance, SIZE), toggled(attributes, QUERY)
+    told = [name for name in VISIBLE_ATTRIBUTES if name != QUERY and portraits.tells(wanted, name)]
+    assert len(told) > 30
+    for name in told:
+        shown = toggled(wanted, name)
+        assert read_attributes(portraits(shown), wanted, QUERY, portraits).attributes == shown, name
+
+
+def test_what_a_toggle_does_not_show_is_not_told():
+    bald = {name: name in ("Bald", "Male", "Young", "No_Beard") for name in CELEBA_ATTRIBUTES}
+    reading = read_attributes(Portraits(3, SIZE)(bald), bald, QUERY, Portraits(3, SIZE))
+    assert {"Bangs", "Wavy_Hair", "Straight_Hair", "Receding_Hairline"}.isdisjoint(reading.told)
+    assert not set(reading.told) & {"Attractive", "Blurry", QUERY}
+    assert {"Eyeglasses", "Wearing_Hat"} <= set(reading.told) and reading.attributes == bald
+
+
+def test_a_query_that_does_not_show_has_no_share():
+    bald = {name: name in ("Bald", "Male") for name in CELEBA_ATTRIBUTES}
+    reading = read_attributes(Portraits(3, SIZE)(bald), bald, "Bangs", Portraits(3, SIZE))
+    assert np.isnan(reading.query_share) and reading.attributes == bald
+
+
+def test_correlation_difference_in_closed_form():
+    labels = np.array([[1, 1, 0, 1], [0, 0, 1, 1], [1, 1, 0, 1], [0, 0, 1, 1]])  # c = 1, 1, -1, 0
+    before = np.array([[0, 0, 0, 1], [1, 0, 0, 1]])
+    after = np.array([[1, 1, 1, 1], [0, 0, 0, 1]])  # changes (1, 1, 1, 0), (-1, 0, 0, 0): r = 1, 1, 1, 0
+    assert correlation_difference(before, after, labels, 0) == pytest.approx(2)
+    assert correlation_difference(before, before, labels, 0) == pytest.approx(3)  # every r is 0, c is not
+    rng = np.random.default_rng(1)
+    labels, before, after = (rng.integers(0, 2, (30, 5)) for _ in range(3))
+    c, r = np.corrcoef(labels.T)[2], np.corrcoef((after - before).T)[2]
+    assert correlation_difference(before, after, labels, 2) == pytest.approx(np.abs(c - r).sum())
+
+
+def command(root, *more):
+    words = [sys.executable, "-m", "demo.truth", "--output_path", str(root), "--train", "100", *map(str, more)]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment(), cwd=ROOT)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("two"), [seen, toggle(2)])
+
+
+def test_the_command_writes_and_prints_what_it_measured_and_draws_it(two):
+    code, out, err = command(two, "--picture", two / "truth.png", "--tile", SIZE, "--columns", 1)
+    assert code == 0, err
+    written = pd.read_csv(two / "Results/exp/truth.csv")
+    metrics = yaml.safe_load((two / "Results/exp/truth.yaml").read_text())
+    assert list(written["mnac"]) == [0, 2] and metrics["true MNAC"]["value"] == 1
+    assert "true MNAC: 1.0000 (n = 2, pairs that reached" in out and "oracle" not in out
+
+    picture = np.asarray(Image.open(two / "truth.png"))
+    gap, margin, head = SIZE // 24, SIZE // 4, SIZE // 3
+    for k, path in enumerate(["Original/Correct/0000000.png", "Results/exp/CC/CCF/CF/0000000.png"]):
+        x, y = margin + k * (SIZE + gap), margin + head
+        assert (picture[y : y + SIZE, x : x + SIZE] == np.asarray(Image.open(two / path))).all()
+    truth, difference = (picture[y : y + SIZE, margin + k * (SIZE + gap) :][:, :SIZE] for k in (2, 3))
+    assert (truth == picture[y : y + SIZE, x : x + SIZE]).all() and not difference.any()
+
+
+@pytest.mark.parametrize("given, words", [
+    ({"query": "Male"}, "give the --query_label of main.py"),
+    ({"exp_name": "none"}, "is not a folder"),
+])  # fmt: skip
+def test_another_query_or_folder_is_refused(two, given, words):
+    with pytest.raises(UserError, match=words):
+        find_faces(**{"output_path": two, "exp_name": "exp", "query": QUERY, "seed": 0} | given)
+
+
+def test_images_that_nobody_drew_are_one_line(tmp_path):
+    root = write_run(tmp_path, [seen])
+    records = root / "Results/exp/records.csv"
+    write_records(records, pd.read_csv(records).assign(image="000001.jpg"))
+    code, out, err = command(root)
+    assert code == 2 and "000001.jpg, no image of demo.faces" in err and len(err.splitlines()) == 1
+    assert not list(root.rglob("truth.*"))
+
+
+def test_images_that_were_drawn_otherwise_are_refused(tmp_path):
+    root = write_run(tmp_path, [seen])
+    original = root / "Original/Correct/0000000.png"
+    Image.open(original).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(original)
+    with pytest.raises(UserError, match="is not test_00000.jpg as demo.faces draws it"):
+        compare(*find_faces(root, "exp", QUERY, seed=0), QUERY)
