@@ -1,0 +1,187 @@
+"""Images per second of the training, beside a plain eager float32 loop over the same network.
+
+    . demo/flags.sh; python -m benchmarks.training $FACES_FLAGS
+
+Every variant runs in a process of its own, so that its peak memory is its own; the rounds go through all variants
+in turn, so that a machine that changes its mind does so for all of them. Compiling is not counted, but reported.
+"""
+
+import argparse
+import resource
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+import torch
+from tqdm import tqdm
+
+from guided_diffusion.dist_util import half_precision, pick_device
+from guided_diffusion.objectives import DenoisingObjective
+from guided_diffusion.resample import UniformSampler
+from guided_diffusion.script_util import (
+    DIFFUSION_FLAGS,
+    MODEL_FLAGS,
+    add_dict_to_argparser,
+    args_to_dict,
+    create_model_and_diffusion,
+    model_and_diffusion_defaults,
+    run_script,
+)
+from guided_diffusion.train_data import Batches
+from guided_diffusion.train_util import TrainLoop
+
+FLAGS = {
+    "gpu": ("0", "index of the GPU; without one the CPU is used"),
+    "batch_size": (32, "images a step"),
+    "steps": (8, "steps that are timed, after two that are not"),
+    "rounds": (3, "how often every variant is measured; the median counts"),
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    name: str
+    plain: bool = False
+    channels_last: bool = False
+    fused: bool = False
+    half: bool = False
+    compile: bool = False
+
+
+VARIANTS = (
+    Variant("plain eager fp32 loop", plain=True),
+    Variant("the trainer, with none of these"),
+    Variant("channels_last", channels_last=True),
+    Variant("fused AdamW", fused=True),
+    Variant("half precision", half=True),
+    Variant("compile", compile=True),
+    Variant("channels_last, fused", channels_last=True, fused=True),
+    Variant("channels_last, fused, compile", channels_last=True, fused=True, compile=True),
+    Variant("channels_last, fused, half", channels_last=True, fused=True, half=True),
+    Variant("all", channels_last=True, fused=True, half=True, compile=True),
+)
+
+
+class RandomImages:
+    """Bytes that were drawn once, so that decoding is not what is measured."""
+
+    def __init__(self, image_size, count=512):
+        shape = (count, 3, image_size, image_size)
+        self.images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        self.labels = torch.zeros(count, 0)
+
+    def __len__(self):
+        return len(self.images)
+
+    def pixels(self, i):
+        return self.images[i]
+
+
+def plain_step(model, diffusion, device):
+    """A training step as it is commonly written: float32, eager, no averaged weights."""
+    model.to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+
+    def step(batch):
+        images = batch.images.contiguous()
+        t = torch.randint(0, diffusion.num_timesteps, (len(images),), device=device)
+        losses = diffusion.training_losses(model, images, t, torch.randn_like(images))
+        optimizer.zero_grad()
+        losses["loss"].mean().backward()
+        optimizer.step()
+
+    return step
+
+
+def trainer_step(variant, model, diffusion, device, flags, folder):
+    """A step of TrainLoop with, of its ways to be fast, those of the variant alone."""
+    loop = TrainLoop(
+        model, None, DenoisingObjective(diffusion, UniformSampler(diffusion.num_timesteps)), folder, device,
+        named_state=None, flags=flags | {"use_fp16": variant.half, "compile": variant.compile},
+    )  # fmt: skip
+    if not variant.fused:
+        loop.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    if not variant.channels_last:
+        model.to(memory_format=torch.contiguous_format)
+
+    def step(batch):
+        if not variant.channels_last:
+            batch.images = batch.images.contiguous()
+        loop.run_step(batch)
+
+    return step
+
+
+def measure(job):
+    """(variant, flags) -> images per second, seconds before the first timed step, peak memory in MiB."""
+    variant, flags = job
+    device = torch.device(flags["device"])
+    model, diffusion = create_model_and_diffusion(**{name: flags[name] for name in model_and_diffusion_defaults()})
+    with tempfile.TemporaryDirectory() as folder:
+        if variant.plain:
+            step = plain_step(model, diffusion, device)
+        else:
+            step = trainer_step(variant, model, diffusion, device, flags, folder)
+        batches = iter(Batches(RandomImages(flags["image_size"]), flags["batch_size"], 0, device=device))
+        began = time.perf_counter()
+        for _ in range(2):
+            step(next(batches))
+        start = _now(device)
+        for _ in range(flags["steps"]):
+            step(next(batches))
+        took = _now(device) - start
+    return flags["steps"] * flags["batch_size"] / took, start - began, _peak_mib(device)
+
+
+def _now(device):
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _peak_mib(device):
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    add_dict_to_argparser(parser, FLAGS | MODEL_FLAGS | DIFFUSION_FLAGS)
+    args = parser.parse_args()
+    device = pick_device(args.gpu)
+    flags = vars(args) | {"device": str(device), "log_interval": 1, "ema_rate": "0.999"}
+    model, _ = create_model_and_diffusion(**args_to_dict(args, model_and_diffusion_defaults()))
+    print(
+        f"{sum(p.numel() for p in model.parameters()):,} parameters at {args.image_size} x {args.image_size}, "
+        f"batches of {args.batch_size}, half precision is {half_precision(device)}, torch {torch.__version__} on "
+        f"{device} with {torch.get_num_threads()} threads; {args.rounds} rounds of {len(VARIANTS)} variants"
+    )
+    found = {variant: [] for variant in VARIANTS}
+    with tqdm(total=args.rounds * len(VARIANTS), unit="run") as bar:
+        for _ in range(args.rounds):
+            for variant in VARIANTS:
+                with get_context("spawn").Pool(1) as pool:
+                    found[variant].append(pool.apply(measure, ((variant, flags),)))
+                bar.update()
+    print(table(found))
+
+
+def table(found):
+    """Variant -> its measurements -> a Markdown table of medians."""
+    lines = [
+        "| variant | images/s | against plain | before the first step, s | peak memory, MiB |",
+        "|---|---|---|---|---|",
+    ]
+    medians = {variant: [statistics.median(column) for column in zip(*runs, strict=True)]
+               for variant, runs in found.items()}  # fmt: skip
+    plain = medians[VARIANTS[0]][0]
+    for variant, (rate, warm_up, memory) in medians.items():
+        lines.append(f"| {variant.name} | {rate:.1f} | {rate / plain:.2f} | {warm_up:.0f} | {memory:.0f} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run_script(main)
