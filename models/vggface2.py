@@ -13,8 +13,10 @@ IDENTITIES = 8631
 # What a pickle of numpy arrays names, as written by Python 2 or 3, before numpy 2 and since.
 ARRAY_PARTS = {
     (module, name)
-    for module in ("numpy.core.multiarray", "numpy._core.multiarray")
-    for name in ("_reconstruct", "scalar")
+    for core in ("numpy.core", "numpy._core")
+    for module, name in (
+        (f"{core}.multiarray", "_reconstruct"), (f"{core}.multiarray", "scalar"), (f"{core}.numeric", "_frombuffer")
+    )
 } | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"), ("collections", "OrderedDict")}
 
 
