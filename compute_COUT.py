@@ -5,7 +5,15 @@ import argparse
 import torch
 
 from core.datasets import CELEBA_ATTRIBUTES, attribute_index
-from core.evaluation import DEVICE_FLAGS, QUERY_FLAGS, RESULTS_FLAGS, in_batches, require_pairs, take_from_run
+from core.evaluation import (
+    DEVICE_FLAGS,
+    QUERY_FLAGS,
+    RESULTS_FLAGS,
+    in_batches,
+    require_pairs,
+    require_size,
+    take_from_run,
+)
 from core.metrics import cout
 from core.report import mean_of, report
 from guided_diffusion.dist_util import pick_device
@@ -33,6 +41,7 @@ def main():
     device = pick_device(args.gpu)
     classifier = load_classifier(args.classifier_path, args.classifier_architecture).to(device)
     attributes = tuple(classifier.attributes or CELEBA_ATTRIBUTES)
+    require_size(classifier, pairs, "classifier_path")
     query = attribute_index(attributes, args.query_label)
     question = BinaryQuestion(classifier, query)
 

@@ -10,7 +10,7 @@ from guided_diffusion.script_util import add_dict_to_argparser, run_script
 from models.checkpoints import ModelError
 from models.vggface2 import face_pixels, load_vggface2
 
-FLAGS = RESULTS_FLAGS | {"weights_path": ("models/resnet50_ft.pkl", "VGGFace2's resnet50_ft")} | DEVICE_FLAGS
+FLAGS = RESULTS_FLAGS | {"weights_path": ("models/resnet50_ft_weight.pkl", "VGGFace2's resnet50_ft")} | DEVICE_FLAGS
 
 
 def create_argparser():

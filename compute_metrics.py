@@ -26,7 +26,7 @@ FLAGS = {
     "metrics": (None, "compute these alone, such as FR,MNAC,COUT"),
     "markdown": (None, "write the table, which is Markdown, to this file as well"),
     "oracle_path": (None, "weights of the oracle; by default each run's"),
-    "weights_path": (None, "VGGFace2's resnet50_ft; by default models/resnet50_ft.pkl"),
+    "weights_path": (None, "VGGFace2's resnet50_ft; by default models/resnet50_ft_weight.pkl"),
     "celeba_path": (None, "the data, for CD; by default each run's"),
     "classifier_path": (None, "weights of the explained classifier, for COUT; by default each run's"),
     "classifier_architecture": (None, "a module:function that builds it, where the file needs one"),

@@ -81,8 +81,18 @@ def in_batches(function, load, items, batch_size, device, desc):
     return [torch.cat(parts) for parts in zip(*found, strict=True)]
 
 
+def require_size(network, pairs, flag):
+    """UserError, naming the flag, where the network was trained on images of another size."""
+    size = pairs[0].pixels()[0].shape[-1]
+    if network.image_size not in (None, size):
+        raise UserError(
+            f"--{flag}: the network was trained at {network.image_size} pixels, but {pairs[0].original} has {size}"
+        )
+
+
 def judge(oracle, pairs, batch_size, device):
     """An oracle's decisions, 0 or 1, on originals and on counterfactuals: (N, A) each."""
+    require_size(oracle, pairs, "oracle_path")
 
     def decide_both(x, counterfactual):
         return [(oracle(images) > 0).long() for images in (x, counterfactual)]

@@ -232,9 +232,12 @@ class Pair:
         path = self.counterfactual.parent.parent / "Info" / f"{self.id}.txt"
         try:
             lines = path.read_text().splitlines()
-            return {name: float(value) for name, value in (line.split(":") for line in lines if line.strip())}
+            info = {name: float(value) for name, value in (line.split(":") for line in lines if line.strip())}
         except (OSError, ValueError) as error:
             raise UserError(f"{path} cannot be read ({error}); explain the image again") from None
+        if not {"label", "pred", "target"} <= info.keys():
+            raise UserError(f"{path} lacks label, pred or target; explain the image again")
+        return info
 
 
 def read_flags(output_path, exp_name):
