@@ -242,9 +242,16 @@ class Pair:
 
 def read_flags(output_path, exp_name):
     """The flags that an experiment was begun with, of whichever chunk; {} where main.py left none."""
-    for path in sorted((Path(output_path) / "Results" / exp_name).glob("*flags.yaml")):
-        return yaml.safe_load(path.read_text()) or {}
-    return {}
+    paths = sorted((Path(output_path) / "Results" / exp_name).glob("*flags.yaml"))
+    if not paths:
+        return {}
+    try:
+        flags = yaml.safe_load(paths[0].read_text())
+    except (yaml.YAMLError, UnicodeDecodeError):
+        flags = None
+    if not isinstance(flags, dict):
+        raise UserError(f"{paths[0]} does not hold the flags of a run; remove it")
+    return flags
 
 
 def read_pairs(output_path, exp_name, classified=("CC", "IC"), reached=("CCF",)):

@@ -16,7 +16,7 @@ from core.activations import kept_activations
 from core.correlations import train_correlations
 from core.evaluation import in_batches, judge, read_batches, require_pairs, require_size, take_from_run
 from core.report import Metric, mean_of, merge_metrics, metrics_table, read_metrics, report
-from core.results import read_pairs
+from core.results import read_flags, read_pairs
 from guided_diffusion.errors import UserError
 
 CPU = torch.device("cpu")
@@ -125,9 +125,18 @@ def test_flags_come_from_the_command_then_the_run_then_main(tmp_path):
     (tmp_path / "Results/exp/chunk-1_num-chunks-2_flags.yaml").write_text(
         yaml.safe_dump({"oracle_path": None, "query_label": "Young", "classifier_path": "a.pt", "data_dir": "d"})
     )
+    (tmp_path / "Results/exp/chunk-2_num-chunks-2_flags.yaml").write_text("not read")
     assert taken(classifier_path="b.pt") == {
         "oracle_path": "models/oracle.pth", "query_label": "Young", "celeba_path": "d", "classifier_path": "b.pt",
     }  # fmt: skip
+
+
+def test_damaged_flags_are_refused(tmp_path):
+    (tmp_path / "Results/exp").mkdir(parents=True)
+    path = tmp_path / "Results/exp/flags.yaml"
+    for text in ("- a list", "a: b: c", ""):
+        path.write_text(text)
+        assert str(path) in refusal(UserError, read_flags, tmp_path, "exp")
 
 
 # -- activations ---------------------------------------------------------------------------------------------
