@@ -1,7 +1,76 @@
-"""Metrics as pure functions of decisions, features and distances."""
+"""Metrics as pure functions of decisions, features, probabilities and labels."""
 
+import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
+
+from .counterfactual import probability
+
+SAME_FACE = 0.5  # the cosine above which two photographs of VGGFace2 count as one person
+
+
+def face_similarity(features, cf_features):
+    """Features (N, D), twice -> (N,) cosines: FS is their mean, FVA the share above SAME_FACE."""
+    return F.cosine_similarity(features, cf_features, dim=1)
+
+
+def changed_attributes(decisions, cf_decisions):
+    """Decisions (N, A) of 0/1, twice -> (N,) how many differ; MNAC is their mean (Rodríguez et al., ICCV 2021)."""
+    return (decisions != cf_decisions).sum(1)
+
+
+def pearson(query, values):
+    """(N,) and (N, A) numbers -> (A,) correlations; 0 where either has no variance."""
+    query, values = np.asarray(query, float), np.asarray(values, float)
+    varies = (np.ptp(query) > 0) & (np.ptp(values, axis=0) > 0)
+    query, values = query - query.mean(), values - values.mean(0)
+    norms = np.sqrt((query**2).sum() * (values**2).sum(0))
+    return np.divide(query @ values, norms, out=np.zeros(values.shape[1]), where=varies)
+
+
+def correlation_matrix(values):
+    """(N, A) numbers -> (A, A) correlations of the columns; 0 where one has no variance."""
+    return np.stack([pearson(column, values) for column in np.asarray(values).T])
+
+
+def change_correlations(decisions, cf_decisions, query):
+    """Decisions (N, A) of 0/1, twice -> (A,): how each attribute's change correlates with that of `query`."""
+    change = np.asarray(cf_decisions, int) - np.asarray(decisions, int)
+    return pearson(change[:, query], change)
+
+
+def correlation_difference(expected, found):
+    """(A,) correlations, twice -> CD (Jeanneret et al., ACCV 2022): Σ_a |c_a - r_a|."""
+    return float(np.abs(expected - found).sum())
+
+
+def cout(classifier, x, counterfactual, original, target, steps=50):
+    """Images (N, C, H, W), twice, and classes (N,), twice -> (N,) COUT in [-1, 1] (Khorram and Fuxin, CVPR 2022).
+
+    classifier: images -> logits (N,) or (N, K). The area under its probability of the target minus that under the
+    original class's, while the pixels of the counterfactual are put into x.
+    """
+    shares, gains = [], []
+    for share, mixed in insertions(x, counterfactual, steps):
+        logits = classifier(mixed)
+        shares.append(share)
+        gains.append(probability(logits, target) - probability(logits, original))
+    return torch.trapezoid(torch.stack(gains), torch.tensor(shares, device=x.device), dim=0)
+
+
+def insertions(x, counterfactual, steps):
+    """(N, C, H, W), twice -> yields the share of pixels taken from the counterfactual so far, and the mixture.
+
+    From none to all in equal steps, the pixels that differ most first.
+    """
+    difference = (x - counterfactual).abs().sum(1).flatten(1)  # (N, H·W)
+    # Stable, so that pixels of equal difference come in one order on every device.
+    rank = difference.sort(dim=1, descending=True, stable=True).indices.argsort(1).view(len(x), 1, *x.shape[2:])
+    pixels = difference.shape[1]
+    for step in range(steps + 1):
+        inserted = round(step / steps * pixels)
+        yield inserted / pixels, torch.where(rank < inserted, counterfactual, x)
 
 
 @torch.no_grad()

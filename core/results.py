@@ -3,6 +3,8 @@
 OUTPUT_PATH/Original/{Correct,Incorrect}/<id>.png
 OUTPUT_PATH/Results/EXP/{CC,IC}/{CCF,ICF}/{CF,Noise,Info,SM}/<id>.png|.txt
 OUTPUT_PATH/Results/EXP/summary.yaml, records.csv, flags.yaml   (chunked: chunk-<c>_num-chunks-<C>_…)
+OUTPUT_PATH/Results/EXP/metrics.yaml, CD.png                    (of the compute_ scripts)
+OUTPUT_PATH/Original/activations.npz, Results/EXP/activations.npz   (Inception's, kept for FID)
 OUTPUT_PATH/{x_t,z_t}/EXP/<id>/<step>.png
 """
 
@@ -48,6 +50,10 @@ class ResultsFolder:
         self.records_path = self.experiment / f"{self.prefix}records.csv"
         self.summary_path = self.experiment / f"{self.prefix}summary.yaml"
         self.flags_path = self.experiment / f"{self.prefix}flags.yaml"
+        self.metrics_path = self.experiment / "metrics.yaml"
+        self.chart_path = self.experiment / "CD.png"
+        self.activations_path = self.experiment / "activations.npz"
+        self.original_activations_path = self.root / "Original" / "activations.npz"
 
     def begin(self, flags, overwrite=False, free=()):
         """Claims the folder for a run with these flags and returns the rows that an earlier one finished.
@@ -68,7 +74,8 @@ class ResultsFolder:
 
     def clear(self):
         """Removes what earlier runs of this experiment, or of this chunk, left; the originals, shared, stay."""
-        for path in (self.records_path, self.summary_path, self.flags_path):
+        measured = (self.metrics_path, self.chart_path, self.activations_path)
+        for path in (self.records_path, self.summary_path, self.flags_path, *measured):
             path.unlink(missing_ok=True)
         trajectories = [path for kind in ("x_t", "z_t") for path in (self.root / kind / self.exp_name).glob("*")]
         for path in [*self.experiment.glob("?C/*CF/*/*.*"), *trajectories]:
@@ -208,9 +215,42 @@ class Pair:
     classified: str
     reached: str
 
+    def pixels(self):
+        """(original, counterfactual), each uint8 (3, H, W); UserError where their sizes differ."""
+        original, counterfactual = read_image(self.original), read_image(self.counterfactual)
+        if original.shape != counterfactual.shape:
+            raise UserError(f"{self.counterfactual} is not of the size of {self.original}; restore either")
+        return original, counterfactual
+
     def images(self):
         """(original, counterfactual), each (3, H, W) in [-1, 1]."""
-        return from_uint8(read_image(self.original)), from_uint8(read_image(self.counterfactual))
+        return tuple(map(from_uint8, self.pixels()))
+
+    def info(self):
+        """What Info says of the image: label, pred, target, cf pred, BKL, l_1; UserError where it does not."""
+        path = self.counterfactual.parent.parent / "Info" / f"{self.id}.txt"
+        try:
+            lines = path.read_text().splitlines()
+            info = {name: float(value) for name, value in (line.split(":") for line in lines if line.strip())}
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be read ({error}); explain the image again") from None
+        if not {"label", "pred", "target"} <= info.keys():
+            raise UserError(f"{path} lacks label, pred or target; explain the image again")
+        return info
+
+
+def read_flags(output_path, exp_name):
+    """The flags that an experiment was begun with, of whichever chunk; {} where main.py left none."""
+    paths = sorted((Path(output_path) / "Results" / exp_name).glob("*flags.yaml"))
+    if not paths:
+        return {}
+    try:
+        flags = yaml.safe_load(paths[0].read_text())
+    except (yaml.YAMLError, UnicodeDecodeError):
+        flags = None
+    if not isinstance(flags, dict):
+        raise UserError(f"{paths[0]} does not hold the flags of a run; remove it")
+    return flags
 
 
 def read_pairs(output_path, exp_name, classified=("CC", "IC"), reached=("CCF",)):

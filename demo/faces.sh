@@ -13,5 +13,8 @@ python main.py $FACES_FLAGS --timestep_respacing 50 \
   --output_path demo/output/faces --exp_name demo "$@"
 python -m demo.sheet --output_path demo/output/faces --exp_name demo \
   --no "not smiling" --yes smiling --picture demo/output/faces.png
+# What needs no download; compute_metrics.sh without --metrics says what the others need.
+python -m demo.correlations --data_dir demo/data/faces
+bash compute_metrics.sh demo/output/faces demo --metrics FR,MNAC,CD,COUT
 python -m demo.truth --output_path demo/output/faces --exp_name demo --query_label Smiling \
   --picture demo/output/truth.png

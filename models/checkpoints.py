@@ -30,7 +30,7 @@ def read_weights(path):
     Reads both the zip format and the one before it. Raises CheckpointError for a path without a file, an
     empty, damaged or foreign file, and one that would run code when it is unpickled.
     """
-    head = _read_head(path)
+    head = read_head(path)
     if not head.startswith((ZIP_HEAD, LEGACY_HEAD)):
         found = "a bare pickle, which can run code and is not opened" if head[:1] == b"\x80" else "not one"
         raise CheckpointError(f"{path} should be a PyTorch weight file, but is {found}; check the path")
@@ -147,14 +147,16 @@ def describe(contents):
             return "a diffusion UNet"
         case {"features.34.weight": _}:
             return "a VGG19"
+        case {"features.28.weight": _}:
+            return "a VGG16"
         case {}:
             kind = "a state dict" if _is_state_dict(contents) else "a dict"
             return f"{kind} of {_first(list(contents)) or 'nothing'}"
     return f"a {type(contents).__name__}"
 
 
-def _read_head(path):
-    """The first bytes of a file that is there, can be read and is not empty."""
+def read_head(path):
+    """The first bytes of a file; CheckpointError where it is not there, cannot be read or is empty."""
     if Path(path).is_dir():
         raise CheckpointError(f"{path} is a directory; give the weight file inside it")
     try:

@@ -1,12 +1,14 @@
-"""VGG-19 features for the perceptual distance (Johnson et al., 2016): images in [-1, 1] -> feature maps."""
-from pathlib import Path
-
+"""VGG features for perceptual distances (Johnson et al., 2016): images in [-1, 1] -> feature maps."""
 import torch
 from torch import nn
-from torchvision.models import VGG19_Weights, vgg
+from torchvision.models import VGG16_Weights, VGG19_Weights, vgg
 
 from .checkpoints import CheckpointError, ModelError, describe, load_state, read_weights
+from .published import published_weights
 
+# kind: (torchvision's configuration, its ImageNet weights)
+VGGS = {"VGG16": ("D", VGG16_Weights.IMAGENET1K_V1), "VGG19": ("E", VGG19_Weights.IMAGENET1K_V1)}
+VGG19_LAYERS = 37
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -27,14 +29,25 @@ class PerceptualFeatures(nn.Module):
 def vgg19_features(layer, path=None):
     """The first `layer` layers (1 to 37) of torchvision's VGG-19 features, counting ReLU and pooling.
 
-    path: a file of torchvision's vgg19 state dict, or of its `features.*` alone; None for the ImageNet
-    weights in torch.hub's cache (under TORCH_HOME), downloaded when they are not there. Raises ModelError for
-    a layer out of range, and CheckpointError where there are no such weights.
+    path: see vgg_file. Raises ModelError for a layer out of range, and CheckpointError where there are no weights.
     """
-    features = vgg.make_layers(vgg.cfgs["E"])
-    if not 1 <= layer <= len(features):
-        raise ModelError(f"--l_perc_layer is {layer}; give 1 to {len(features)}, the layers of VGG19")
-    path = path or _pretrained_file()
+    if not 1 <= layer <= VGG19_LAYERS:
+        raise ModelError(f"--l_perc_layer is {layer}; give 1 to {VGG19_LAYERS}, the layers of VGG19")
+    path = vgg_file("VGG19", path, "perceptual_path")
+    return PerceptualFeatures(vgg_layers("VGG19", path, "perceptual_path")[:layer])
+
+
+def vgg_file(kind, path, flag):
+    """path, or where it is None that of torchvision's ImageNet weights of a VGG16 or VGG19 (published_weights)."""
+    return path or published_weights(VGGS[kind][1].url, kind, flag)
+
+
+def vgg_layers(kind, path, flag):
+    """The convolutional layers of torchvision's VGG16 or VGG19.
+
+    path: a file of torchvision's state dict, or of its `features.*` alone. Raises CheckpointError, naming
+    `flag`, for another file.
+    """
     contents = read_weights(path)
     match contents:
         case {"features.0.weight": _}:
@@ -44,23 +57,6 @@ def vgg19_features(layer, path=None):
                 if name.startswith("features.")
             }
         case _:
-            raise CheckpointError(f"{path} is {describe(contents)}, not a VGG19; check --perceptual_path")
-    # All of the layers, though fewer are used: the first of VGG-16 have the same names and shapes.
-    load_state(features, state, path, kind="VGG19")
-    return PerceptualFeatures(features[:layer])
-
-
-def _pretrained_file():
-    """torch.hub's copy of the ImageNet weights, downloaded first where there is none."""
-    url = VGG19_Weights.IMAGENET1K_V1.url
-    path = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
-    if not path.exists():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rpartition("-")[2])
-        except (OSError, RuntimeError) as error:  # no network or no room; another hash
-            raise CheckpointError(
-                f"VGG19's weights are not at {path} and cannot be downloaded ({error}); "
-                "put them there, or give --perceptual_path"
-            ) from error
-    return path
+            raise CheckpointError(f"{path} is {describe(contents)}, not a {kind}; check --{flag}")
+    # All of the layers, though fewer may be used: the first of VGG16 and VGG19 have the same names and shapes.
+    return load_state(vgg.make_layers(vgg.cfgs[VGGS[kind][0]]), state, path, kind=kind)

@@ -8,7 +8,10 @@ import pytest
 from PIL import Image
 from workshop import MODEL_FLAGS, ROOT, environment, run_script, write_data, write_weights
 
+from core.correlations import train_correlations
+from core.datasets import CELEBA_ATTRIBUTES
 from core.results import read_pairs
+from demo.faces import face_of
 from demo.sheet import draw_sheet
 
 
@@ -53,3 +56,17 @@ def test_the_sheet_is_a_command(output, tmp_path):
     nowhere = [*command[:4], tmp_path / "none", "--picture", tmp_path / "x.png"]
     failed = subprocess.run(nowhere, capture_output=True, text=True, env=environment(), cwd=ROOT)
     assert failed.returncode == 2 and "is not a folder" in failed.stderr and not (tmp_path / "x.png").exists()
+
+
+def test_the_correlations_of_the_training_faces_need_no_face_drawn(tmp_path):
+    labels = np.array([list(face_of(0, "train", k)[0].values()) for k in range(50)])
+    command = [sys.executable, "-m", "demo.correlations", "--data_dir", tmp_path, "--train", "50"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    table = train_correlations(tmp_path)
+    smiling, cheekbones = (list(CELEBA_ATTRIBUTES).index(name) for name in ("Smiling", "High_Cheekbones"))
+    expected = np.corrcoef(labels[:, smiling], labels[:, cheekbones])[0, 1]
+    assert table.loc["Smiling", "High_Cheekbones"] == pytest.approx(expected)
+    assert tuple(table.columns) == CELEBA_ATTRIBUTES and [path.name for path in tmp_path.iterdir()] == [
+        "train_correlations.csv"
+    ]

@@ -12,6 +12,7 @@ from workshop import ROOT
 
 CONDA_NAMES = {"torch": "pytorch"}
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
+SHELL_SCRIPTS = [*sorted(ROOT.glob("*.sh")), *sorted(ROOT.glob("demo/*.sh")), ROOT / ".ci/run"]
 
 
 def parser_of(script):
@@ -61,7 +62,7 @@ def test_the_files_that_the_readme_links_to_exist():
         assert (ROOT / target).exists(), target
 
 
-@pytest.mark.parametrize("path", [*sorted(ROOT.glob("demo/*.sh")), ROOT / ".ci/run"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", SHELL_SCRIPTS, ids=lambda path: path.name)
 def test_shell_scripts_parse(path):
     assert subprocess.run(["bash", "-n", path], capture_output=True).returncode == 0
 

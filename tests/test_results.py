@@ -142,6 +142,17 @@ def test_overwriting_starts_afresh_and_leaves_other_experiments_alone(tmp_path):
     assert len(others) == len(OF_IMAGES) + 3 + 1
 
 
+def test_overwriting_removes_what_was_measured(tmp_path):
+    folder = run(tmp_path)
+    measured = [folder.metrics_path, folder.chart_path, folder.activations_path]
+    for path in measured:
+        path.write_bytes(b"")
+    begin(tmp_path)
+    assert all(path.exists() for path in measured)
+    begin(tmp_path, overwrite=True)
+    assert not any(path.exists() for path in measured)
+
+
 def test_overwriting_a_chunk_clears_that_chunk_only(tmp_path):
     folders = [run(tmp_path, chunk=chunk, num_chunks=2) for chunk in (0, 1)]
     ResultsFolder(tmp_path, "exp").write_step("x_t", [30, 7], 0, from_uint8(PIXELS[:2]))

@@ -1,0 +1,73 @@
+"""CD: do attributes change together as they go together in the data? (Jeanneret et al., ACCV 2022)"""
+
+import argparse
+
+import numpy as np
+
+from core.charts import correlation_chart
+from core.correlations import train_correlations
+from core.datasets import CELEBA_ATTRIBUTES, attribute_index
+from core.evaluation import DEVICE_FLAGS, FLIPPED, ORACLE_FLAGS, RESULTS_FLAGS, judge, require_pairs, take_from_run
+from core.intervals import normal_interval, standard_error
+from core.metrics import change_correlations, correlation_difference
+from core.report import Metric, report
+from core.results import ResultsFolder
+from guided_diffusion.dist_util import pick_device
+from guided_diffusion.errors import UserError
+from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
+from models.checkpoints import ModelError
+from models.oracles import load_oracle
+
+CELEBA_FLAGS = {"celeba_path": (None, "the data, whose train split says what to expect; by default the run's")}
+FLAGS = RESULTS_FLAGS | CELEBA_FLAGS | ORACLE_FLAGS | DEVICE_FLAGS
+SHOWN = 5  # attributes that are named
+
+
+def create_argparser():
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    add_dict_to_argparser(parser, FLAGS)
+    return parser
+
+
+def main():
+    args = create_argparser().parse_args()
+    take_from_run(args, "celeba_path", "oracle_path", "query_label")
+    require_flags(args, "celeba_path")
+    pairs = require_pairs(args.output_path, args.exp_name)
+    device = pick_device(args.gpu)
+    oracle = load_oracle(args.oracle_path).to(device)
+    attributes = tuple(oracle.attributes or CELEBA_ATTRIBUTES)
+    query = attribute_index(attributes, args.query_label)
+    expected = expected_correlations(args.celeba_path, attributes, query)
+
+    before, after = judge(oracle, pairs, args.batch_size, device)
+
+    def cd(rows):
+        return correlation_difference(expected, change_correlations(before[rows], after[rows], query))
+
+    everything = np.arange(len(pairs))
+    value, error = cd(everything), standard_error(cd, len(pairs))
+    metric = Metric("CD", value, len(pairs), FLIPPED, normal_interval(value, error, lowest=0))
+    options = {"query_label": attributes[query], "attributes": len(attributes)}
+    report(args.output_path, args.exp_name, [metric], {"oracle_path": args.oracle_path}, options)
+
+    found = change_correlations(before, after, query)
+    print(f"what moved most against expectation, with {attributes[query]}:")
+    for a in np.argsort(-np.abs(expected - found), kind="stable")[:SHOWN]:
+        print(f"  {attributes[a]:20} {expected[a]:+.2f} in the data, {found[a]:+.2f} in the counterfactuals")
+    chart = ResultsFolder(args.output_path, args.exp_name).chart_path
+    correlation_chart(chart, attributes, expected, found, attributes[query], value)
+    print(f"the chart: {chart}")
+
+
+def expected_correlations(data_dir, attributes, query):
+    """(A,) correlations of the attributes' labels with the queried one's; UserError where the data lack one."""
+    table = train_correlations(data_dir)
+    missing = [name for name in attributes if name not in table]
+    if missing:
+        raise UserError(f"--celeba_path {data_dir} has no labels of {', '.join(missing)}, which the oracle answers")
+    return table.loc[attributes[query], list(attributes)].to_numpy()
+
+
+if __name__ == "__main__":
+    run_script(main, ModelError)

@@ -1,0 +1,62 @@
+"""COUT: how few of the changed pixels turn the classifier's mind (Khorram and Fuxin, CVPR 2022)"""
+
+import argparse
+
+import torch
+
+from core.datasets import CELEBA_ATTRIBUTES, attribute_index
+from core.evaluation import (
+    DEVICE_FLAGS,
+    QUERY_FLAGS,
+    RESULTS_FLAGS,
+    in_batches,
+    require_pairs,
+    require_size,
+    take_from_run,
+)
+from core.metrics import cout
+from core.report import mean_of, report
+from guided_diffusion.dist_util import pick_device
+from guided_diffusion.script_util import add_dict_to_argparser, run_script
+from models.checkpoints import ModelError
+from models.classifiers import BinaryQuestion, load_classifier
+
+CLASSIFIER_FLAGS = {
+    "classifier_path": (None, "weights of the explained classifier; by default the run's"),
+    "classifier_architecture": (None, "a module:function that builds it, where the file needs one"),
+}
+FLAGS = RESULTS_FLAGS | CLASSIFIER_FLAGS | QUERY_FLAGS | DEVICE_FLAGS
+
+
+def create_argparser():
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    add_dict_to_argparser(parser, FLAGS)
+    return parser
+
+
+def main():
+    args = create_argparser().parse_args()
+    take_from_run(args, "classifier_path", "classifier_architecture", "query_label")
+    pairs = require_pairs(args.output_path, args.exp_name, classified=("CC",), reached=("CCF", "ICF"))
+    device = pick_device(args.gpu)
+    classifier = load_classifier(args.classifier_path, args.classifier_architecture).to(device)
+    attributes = tuple(classifier.attributes or CELEBA_ATTRIBUTES)
+    require_size(classifier, pairs, "classifier_path")
+    query = attribute_index(attributes, args.query_label)
+    question = BinaryQuestion(classifier, query)
+
+    def load(pair):
+        info = pair.info()
+        return *pair.images(), torch.tensor(int(info["label"])), torch.tensor(int(info["target"]))
+
+    def evaluate(x, counterfactual, original, target):
+        return (cout(question, x, counterfactual, original, target),)
+
+    (values,) = in_batches(evaluate, load, pairs, args.batch_size, device, "insertions")
+    metrics = [mean_of("COUT", values, "correctly classified images, flipped or not")]
+    weights, options = {"classifier_path": args.classifier_path}, {"query_label": attributes[query]}
+    report(args.output_path, args.exp_name, metrics, weights, options)
+
+
+if __name__ == "__main__":
+    run_script(main, ModelError)

@@ -1,0 +1,88 @@
+"""FID, sFID and KID: do the counterfactuals look like photographs of the data? (pytorch-fid's Inception)"""
+
+import argparse
+from functools import partial
+from unittest import mock
+
+import numpy as np
+from pytorch_fid import inception
+
+from core.activations import kept_activations
+from core.distributions import HALVES, KID_SIZE, KID_SUBSETS, Activations, error_by_halves, fid, kid, sfid
+from core.evaluation import DEVICE_FLAGS, RESULTS_FLAGS, require_pairs
+from core.intervals import normal_interval
+from core.report import Metric, file_hash, report
+from core.results import ResultsFolder
+from guided_diffusion.dist_util import pick_device
+from guided_diffusion.errors import UserError
+from guided_diffusion.script_util import add_dict_to_argparser, run_script
+from models.checkpoints import ModelError, describe, read_weights
+from models.published import published_weights
+
+INCEPTION_FLAGS = {"inception_path": (None, "weights of pytorch-fid's Inception; by default its own, downloaded")}
+SEED_FLAGS = {"seed": (0, "of the halves of sFID, of KID's subsets and of the resampling")}
+FLAGS = RESULTS_FLAGS | INCEPTION_FLAGS | SEED_FLAGS | DEVICE_FLAGS
+ENOUGH = 2048  # images: as many as Inception's features
+
+
+def create_argparser():
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    add_dict_to_argparser(parser, FLAGS)
+    return parser
+
+
+def main():
+    args = create_argparser().parse_args()
+    pairs = require_pairs(args.output_path, args.exp_name, reached=("CCF", "ICF"))
+    folder = ResultsFolder(args.output_path, args.exp_name)
+    rows = [row for row, pair in enumerate(pairs) if pair.reached == "CCF"]
+    if len(rows) < 2:
+        raise UserError(f"{folder.experiment} holds {len(rows)} flipped counterfactuals; FID needs two")
+    device = pick_device(args.gpu)
+    weights = args.inception_path or published_weights(inception.FID_WEIGHTS_URL, "Inception", "inception_path")
+    network = load_inception(weights, device)
+
+    def activations_of(kept, files, desc):
+        return kept_activations(kept, files, network, file_hash(weights), args.batch_size, device, desc)
+
+    activations = Activations(
+        activations_of(folder.original_activations_path, [pair.original for pair in pairs], "originals"),
+        activations_of(folder.activations_path, [pairs[row].counterfactual for row in rows], "counterfactuals"),
+        np.array(rows),
+    )
+    options = {"seed": args.seed, "halves": HALVES, "kid_subsets": KID_SUBSETS, "kid_size": KID_SIZE}
+    metrics = measure(activations, args.seed)
+    report(args.output_path, args.exp_name, metrics, {"inception_path": weights}, options, ("pytorch-fid",))
+
+
+def measure(activations, seed):
+    """Activations -> the Metrics FID, sFID and KID."""
+    n, originals = len(activations.origin), len(activations)
+    of = f"flipped counterfactuals, against {originals:,} originals"
+    biased = f"; biased upwards by fewer than {ENOUGH:,} images" if min(n, originals) < ENOUGH else ""
+    metrics = []
+    for name, distance in (("FID", fid), ("sFID", partial(sfid, seed=seed))):
+        value, error = distance(activations), error_by_halves(distance, activations, seed)
+        metrics.append(Metric(name, value, n, of + biased, normal_interval(value, error, lowest=0)))
+    value, deviation, error = kid(activations, seed)
+    of += f"; unbiased, deviation of a subset {deviation:.2g}"
+    return [*metrics, Metric("KID", value, n, of, normal_interval(value, error))]
+
+
+def load_inception(path, device):
+    """pytorch-fid's Inception of the weights in path: images (N, 3, H, W) in [0, 1] -> (N, 2048).
+
+    The library would fetch its weights itself; it is given those of a file that was read without running code.
+    """
+    state = read_weights(path)
+    try:
+        with mock.patch.object(inception, "load_state_dict_from_url", lambda *_, **__: state):
+            network = inception.InceptionV3().eval().to(device)
+    except (RuntimeError, TypeError, AttributeError):
+        message = f"{path} is {describe(state)}, not pytorch-fid's Inception; check --inception_path"
+        raise UserError(message) from None
+    return lambda images: network(images)[0].flatten(1)
+
+
+if __name__ == "__main__":
+    run_script(main, ModelError)

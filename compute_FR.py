@@ -1,0 +1,34 @@
+"""FR, bKL and L1: how often the target was reached, how surely, and how far away (from records.csv)"""
+
+import argparse
+
+from core.evaluation import FLIPPED, RESULTS_FLAGS
+from core.records import flipped, read_records
+from core.report import mean_of, report
+from core.results import ResultsFolder
+from guided_diffusion.errors import UserError
+from guided_diffusion.script_util import add_dict_to_argparser, run_script
+
+
+def create_argparser():
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    add_dict_to_argparser(parser, RESULTS_FLAGS)
+    return parser
+
+
+def main():
+    args = create_argparser().parse_args()
+    path = ResultsFolder(args.output_path, args.exp_name).records_path
+    if not path.exists():
+        raise UserError(f"{path} does not exist; run main.py, and merge its chunks with --merge_and_eval True")
+    records = read_records(path)
+    reached = flipped(records)
+    metrics = [mean_of("FR", reached, "explained images")]
+    if reached.any():
+        found = records[reached]
+        metrics += [mean_of("bKL", found["bkl"], FLIPPED), mean_of("L1", found["l_1"], FLIPPED)]
+    report(args.output_path, args.exp_name, metrics)
+
+
+if __name__ == "__main__":
+    run_script(main)

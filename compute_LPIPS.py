@@ -1,0 +1,98 @@
+"""sigma_L: how much the counterfactuals of one image differ between runs (mean LPIPS-VGG over pairs of runs)"""
+
+import argparse
+from itertools import combinations
+from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
+
+import lpips
+import torch
+
+from core.evaluation import DEVICE_FLAGS, in_batches
+from core.images import from_uint8, read_image
+from core.report import mean_of, merge_metrics
+from core.results import read_pairs
+from guided_diffusion.dist_util import pick_device
+from guided_diffusion.errors import UserError
+from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
+from models.checkpoints import ModelError
+from models.perceptual import vgg_file, vgg_layers
+
+FLAGS = {
+    "output_path": ("output", "the --output_path of main.py"),
+    "exp_pattern": (None, "the runs' names: smile-{}, filled with --exp_values; or smile-*, whatever is there"),
+    "vgg_path": (None, "weights of VGG16; by default torchvision's, downloaded"),
+} | DEVICE_FLAGS
+
+
+def create_argparser():
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    add_dict_to_argparser(parser, FLAGS)
+    what = "what to fill the pattern with, separated by spaces or commas"
+    parser.add_argument("--exp_values", "--exp-values", nargs="+", default=[], help=what)
+    return parser
+
+
+def main():
+    args = create_argparser().parse_args()
+    require_flags(args, "exp_pattern")
+    runs = runs_of(args.output_path, args.exp_pattern, args.exp_values)
+    images = alike_in_all(args.output_path, runs)
+    print(f"{len(images)} images lie in the same folder of all of {', '.join(runs)}")
+    device = pick_device(args.gpu)
+    vgg_path = vgg_file("VGG16", args.vgg_path, "vgg_path")
+    distance = load_lpips(vgg_path).to(device)
+
+    def spread(counterfactuals):  # (N, runs, 3, H, W)
+        runs = counterfactuals.unbind(1)
+        return (torch.stack([distance(a, b).flatten() for a, b in combinations(runs, 2)]).mean(0),)
+
+    def load(paths):
+        return (torch.stack([from_uint8(read_image(path)) for path in paths]),)
+
+    (values,) = in_batches(spread, load, images, args.batch_size, device, "LPIPS")
+    metric = mean_of("sigma_L", values, f"images of {len(runs)} runs, alike in all")
+    print(metric.line())
+    for run in runs:
+        merge_metrics(args.output_path, run, [metric], {"vgg_path": vgg_path}, {"runs": runs}, ("lpips",))
+
+
+def runs_of(output_path, pattern, values):
+    """The names of the experiments; UserError where they are fewer than two."""
+    if "{}" in pattern:
+        runs = [pattern.replace("{}", value) for value in dict.fromkeys(" ".join(values).replace(",", " ").split())]
+    else:
+        runs = sorted(path.name for path in (Path(output_path) / "Results").glob(pattern) if path.is_dir())
+    if len(runs) < 2:
+        raise UserError(
+            f"--exp_pattern {pattern} names {len(runs)} runs; give at least two: smile-{{}} with --exp_values 1,2"
+        )
+    return runs
+
+
+def alike_in_all(output_path, runs):
+    """The counterfactuals of each image that lies in the same CC/IC and CCF/ICF of every run: a path a run."""
+    found = []
+    for run in runs:
+        pairs = read_pairs(output_path, run, reached=("CCF", "ICF"))
+        found.append({(pair.id, pair.classified, pair.reached): pair.counterfactual for pair in pairs})
+    common = sorted(set.intersection(*map(set, found)))
+    if not common:
+        raise UserError(f"no image lies in the same folder of all of {', '.join(runs)}; explain the same images")
+    return [[of_run[place] for of_run in found] for place in common]
+
+
+def load_lpips(path):
+    """LPIPS-VGG: images (N, 3, H, W) in [-1, 1], twice -> (N, 1, 1, 1). path: VGG16's weights.
+
+    The linear weights come with the library. It would fetch VGG16 itself; it is given ours, from a file that was
+    read without running code.
+    """
+    features = vgg_layers("VGG16", path, "vgg_path")
+    with mock.patch.object(lpips.pretrained_networks.tv, "vgg16", lambda **_: SimpleNamespace(features=features)):
+        return lpips.LPIPS(net="vgg", verbose=False).requires_grad_(False)
+
+
+if __name__ == "__main__":
+    run_script(main, ModelError)

@@ -1,0 +1,42 @@
+"""MNAC and Oracle FR: how many attributes changed, and did the queried one? (the oracle's opinion)"""
+
+import argparse
+
+from core.datasets import CELEBA_ATTRIBUTES, attribute_index
+from core.evaluation import DEVICE_FLAGS, FLIPPED, ORACLE_FLAGS, RESULTS_FLAGS, judge, require_pairs, take_from_run
+from core.metrics import changed_attributes
+from core.report import mean_of, report
+from guided_diffusion.dist_util import pick_device
+from guided_diffusion.script_util import add_dict_to_argparser, run_script
+from models.checkpoints import ModelError
+from models.oracles import load_oracle
+
+FLAGS = RESULTS_FLAGS | ORACLE_FLAGS | DEVICE_FLAGS
+
+
+def create_argparser():
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    add_dict_to_argparser(parser, FLAGS)
+    return parser
+
+
+def main():
+    args = create_argparser().parse_args()
+    take_from_run(args, "oracle_path", "query_label")
+    pairs = require_pairs(args.output_path, args.exp_name)
+    device = pick_device(args.gpu)
+    oracle = load_oracle(args.oracle_path).to(device)
+    attributes = tuple(oracle.attributes or CELEBA_ATTRIBUTES)
+    query = attribute_index(attributes, args.query_label)
+
+    before, after = judge(oracle, pairs, args.batch_size, device)
+    metrics = [
+        mean_of("MNAC", changed_attributes(before, after), FLIPPED),
+        mean_of("Oracle FR", before[:, query] != after[:, query], FLIPPED),
+    ]
+    options = {"query_label": attributes[query], "attributes": len(attributes)}
+    report(args.output_path, args.exp_name, metrics, {"oracle_path": args.oracle_path}, options)
+
+
+if __name__ == "__main__":
+    run_script(main, ModelError)

@@ -1,0 +1,116 @@
+"""Every metric that can be computed of some experiments, why the others could not, and a table"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from core.records import write_text
+from core.report import BETTER, metrics_table
+from guided_diffusion.errors import UserError
+from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
+
+ROOT = Path(__file__).parent
+DEVICE, ORACLE = ("gpu", "batch_size"), ("oracle_path", "query_label")
+SCRIPTS = {  # script -> (its metrics, the flags that it is handed where they are given)
+    "compute_FR.py": (("FR", "bKL", "L1"), ()),
+    "compute_FVA.py": (("FVA", "FS"), ("weights_path", *DEVICE)),
+    "compute_MNAC.py": (("MNAC", "Oracle FR"), (*ORACLE, *DEVICE)),
+    "compute_CD.py": (("CD",), ("celeba_path", *ORACLE, *DEVICE)),
+    "compute_COUT.py": (("COUT",), ("classifier_path", "classifier_architecture", "query_label", *DEVICE)),
+    "compute_FID.py": (("FID", "sFID", "KID"), ("inception_path", *DEVICE)),
+    "compute_LPIPS.py": (("sigma_L",), ("exp_pattern", "exp_values", "vgg_path", *DEVICE)),
+}
+FLAGS = {
+    "output_path": ("output", "the --output_path of main.py"),
+    "metrics": (None, "compute these alone, such as FR,MNAC,COUT"),
+    "markdown": (None, "write the table, which is Markdown, to this file as well"),
+    "oracle_path": (None, "weights of the oracle; by default each run's"),
+    "weights_path": (None, "VGGFace2's resnet50_ft; by default models/resnet50_ft_weight.pkl"),
+    "celeba_path": (None, "the data, for CD; by default each run's"),
+    "classifier_path": (None, "weights of the explained classifier, for COUT; by default each run's"),
+    "classifier_architecture": (None, "a module:function that builds it, where the file needs one"),
+    "query_label": (None, "the attribute that was to change, by name or index; by default each run's"),
+    "inception_path": (None, "weights of pytorch-fid's Inception; by default its own, downloaded"),
+    "vgg_path": (None, "weights of VGG16, for sigma_L; by default torchvision's, downloaded"),
+    "exp_pattern": (None, "the runs that sigma_L compares, as in compute_LPIPS.py"),
+    "gpu": (None, "index of the GPU; without one the CPU is used"),
+    "batch_size": (None, "images at a time"),
+}
+
+
+def create_argparser():
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    add_dict_to_argparser(parser, FLAGS)
+    parser.add_argument("--exp_names", "--exp-names", nargs="+", default=[], help="the experiments")
+    parser.add_argument("--exp_values", "--exp-values", nargs="+", default=[], help="what fills --exp_pattern")
+    return parser
+
+
+def main():
+    args = create_argparser().parse_args()
+    require_flags(args, "exp_names")
+    wanted = wanted_metrics(args.metrics)
+    computed, reasons = 0, []
+    for script, (metrics, flags) in SCRIPTS.items():
+        if not wanted & set(metrics):
+            continue
+        title = ", ".join(metrics)
+        if script == "compute_LPIPS.py" and not args.exp_pattern:
+            reasons.append(f"{title}: give --exp_pattern, for it compares several runs")
+            continue
+        for of, which in targets(script, args):
+            print(f"-- {title} of {of}", flush=True)
+            code, said = run([sys.executable, ROOT / script, "--output_path", args.output_path, *which,
+                              *handed_on(args, flags)])  # fmt: skip
+            computed += code == 0
+            reasons += [f"{title} of {of}: {said}"] if code else []
+    table = metrics_table(args.output_path, args.exp_names)
+    print(f"\n{table}")
+    for reason in reasons:
+        print(f"not computed: {reason}")
+    if not computed:
+        raise UserError(f"no metric of {', '.join(args.exp_names)} could be computed; the lines above say why")
+    if args.markdown:
+        write_text(args.markdown, table)
+
+
+def wanted_metrics(text):
+    """FR,MNAC -> their names, all where None; UserError for a name that is no metric's."""
+    names = {name.strip() for name in text.split(",")} if text else set(BETTER)
+    if unknown := names - set(BETTER):
+        raise UserError(f"--metrics {', '.join(sorted(unknown))} is unknown; choose of {', '.join(BETTER)}")
+    return names
+
+
+def targets(script, args):
+    """What a script runs over: (its name in print, the flags that say so), one or several."""
+    if script == "compute_LPIPS.py":
+        return [(args.exp_pattern, [])]
+    return [(name, ["--exp_name", name]) for name in args.exp_names]
+
+
+def handed_on(args, flags):
+    """Those of the flags that were given, as words of a command line."""
+    words = []
+    for flag in flags:
+        value = getattr(args, flag)
+        if value not in (None, []):
+            words += [f"--{flag}", *(value if isinstance(value, list) else [str(value)])]
+    return words
+
+
+def run(command):
+    """Runs a script and shows what it shows -> (exit code, why it failed: the last line of its errors)."""
+    said = b""
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        while chunk := process.stderr.read1():
+            sys.stderr.buffer.write(chunk)
+            sys.stderr.flush()
+            said += chunk
+    lines = said.decode(errors="replace").strip().splitlines()
+    return process.returncode, lines[-1].partition("error: ")[2] or lines[-1] if lines else ""
+
+
+if __name__ == "__main__":
+    run_script(main)

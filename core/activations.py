@@ -1,0 +1,49 @@
+"""Activations of image files, computed once and kept."""
+
+import os
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from .evaluation import in_batches
+from .images import read_image
+from .report import file_hash
+
+
+def kept_activations(path, files, network, weights, batch_size, device, desc):
+    """The network's features of image files, (N, D) float32; those found in `path` are not computed again.
+
+    network: images (N, 3, H, W) in [0, 1] -> (N, D). path: a .npz of this function; what it holds is known by the
+    contents of the image files and by `weights`, the hash of the network's, so that it cannot be out of date.
+    """
+    hashes = [file_hash(file) for file in files]
+    known = _read(path, weights)
+    missing = {digest: file for digest, file in zip(hashes, files, strict=True) if digest not in known}
+    if missing:
+
+        def load(file):
+            return (read_image(file) / 255,)
+
+        (found,) = in_batches(lambda x: (network(x),), load, list(missing.values()), batch_size, device, desc)
+        known |= dict(zip(missing, found.float().numpy(), strict=True))
+        _write(path, weights, known)
+    return np.stack([known[digest] for digest in hashes])
+
+
+def _read(path, weights):
+    """Hash of an image file -> its activations; {} where there are none of these weights."""
+    try:
+        with np.load(path) as file:
+            if str(file["weights"]) == weights:
+                return dict(zip(file["hashes"].tolist(), file["activations"], strict=True))
+    except (OSError, ValueError, KeyError, BadZipFile, EOFError):
+        pass  # absent or damaged: they are computed again
+    return {}
+
+
+def _write(path, weights, known):
+    aside = Path(f"{path}.part")
+    with open(aside, "wb") as file:
+        np.savez(file, weights=weights, hashes=list(known), activations=np.stack(list(known.values())))
+    os.replace(aside, path)

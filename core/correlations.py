@@ -1,0 +1,55 @@
+"""How attributes go together in the training data: what CD holds the counterfactuals against."""
+
+import os
+from contextlib import suppress
+from io import StringIO
+from pathlib import Path
+
+import pandas as pd
+
+from guided_diffusion.errors import UserError
+
+from .datasets import CelebA
+from .metrics import correlation_matrix
+from .records import write_text
+
+FILE = "train_correlations.csv"
+
+
+def train_correlations(data_dir):
+    """(A, A) Pearson correlations of the train split's labels, as a DataFrame with the attributes' names.
+
+    Computed once a data folder: they are kept in its train_correlations.csv, until its lists change.
+    Raises UserError for a folder that is no CelebA, or whose correlations cannot be read.
+    """
+    path = Path(data_dir) / FILE
+    if not _up_to_date(path):
+        train = CelebA(data_dir, "train", image_size=None)
+        table = correlation_table(train.labels, train.attributes)
+        with suppress(OSError):  # the data may lie where nothing can be written
+            keep_correlations(data_dir, table)
+        return table
+    try:
+        table = pd.read_csv(path, index_col=0)
+    except ValueError as error:
+        raise UserError(f"{path} cannot be read as a table ({error}); remove it") from None
+    if list(table.index) != list(table.columns):
+        raise UserError(f"{path} is not a table of correlations; remove it")
+    return table
+
+
+def correlation_table(labels, attributes):
+    """Labels (N, A) -> their (A, A) correlations, as a DataFrame with the attributes' names."""
+    return pd.DataFrame(correlation_matrix(labels), index=list(attributes), columns=list(attributes))
+
+
+def keep_correlations(data_dir, table):
+    """Writes a correlation_table where train_correlations looks for it."""
+    text = StringIO()
+    table.to_csv(text)
+    write_text(Path(data_dir) / FILE, text.getvalue())
+
+
+def _up_to_date(path):
+    lists = [os.path.getmtime(found) for found in path.parent.glob("list_*")]
+    return path.exists() and os.path.getmtime(path) >= max(lists, default=0)

@@ -1,0 +1,100 @@
+"""What the compute_ scripts share: their flags, and networks run over a results folder in batches."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from tqdm import tqdm
+
+from guided_diffusion.errors import UserError
+
+from .flags import NETWORK_FLAGS, SAMPLING_FLAGS
+from .results import read_flags, read_pairs
+
+RESULTS_FLAGS = {
+    "output_path": ("output", "the --output_path of main.py"),
+    "exp_name": ("exp", "the --exp_name of main.py"),
+}
+DEVICE_FLAGS = {
+    "gpu": ("0", "index of the GPU; without one the CPU is used"),
+    "batch_size": (32, "images at a time"),
+}
+# By default those of the run (take_from_run).
+QUERY_FLAGS = {"query_label": (None, "the attribute that was to change, by name or index; by default the run's")}
+ORACLE_FLAGS = QUERY_FLAGS | {"oracle_path": (None, "weights of the oracle; by default the run's")}
+FLIPPED = "pairs that reached their target"
+
+
+def take_from_run(args, *flags):
+    """Fills those of the flags that were not given: with the run's, else with what main.py would take."""
+    of_run = {name: default for name, (default, _) in (NETWORK_FLAGS | SAMPLING_FLAGS).items()}
+    of_run |= {"oracle_path": "models/oracle.pth", "data_dir": None}
+    given = read_flags(args.output_path, args.exp_name)
+    of_run |= {name: value for name, value in given.items() if value is not None}
+    for flag in flags:
+        if getattr(args, flag) is None:
+            setattr(args, flag, of_run["data_dir" if flag == "celeba_path" else flag])
+
+
+def require_pairs(output_path, exp_name, **which):
+    """read_pairs, at least one; UserError where there is none."""
+    pairs = read_pairs(output_path, exp_name, **which)
+    if not pairs:
+        kind = "images" if "ICF" in which.get("reached", ()) else FLIPPED
+        raise UserError(
+            f"{output_path}/Results/{exp_name} holds no {kind}; run main.py with --save_images True first"
+        )
+    return pairs
+
+
+def read_batches(load, items, batch_size):
+    """Yields load(item), a tuple of tensors, of each item in order, stacked; the next batch is read ahead.
+
+    Raises UserError where images of different sizes meet in a batch.
+    """
+    with ThreadPoolExecutor() as pool:
+        ahead = []
+        for start in range(0, len(items) + batch_size, batch_size):
+            batch, ahead = ahead, [pool.submit(load, item) for item in items[start : start + batch_size]]
+            if batch:
+                yield _stacked([future.result() for future in batch])
+
+
+def _stacked(rows):
+    try:
+        return [torch.stack(column) for column in zip(*rows, strict=True)]
+    except RuntimeError:
+        sizes = sorted({f"{part.shape[-1]} x {part.shape[-2]}" for row in rows for part in row})
+        raise UserError(f"the images are of several sizes ({', '.join(sizes)}); explain them at one size") from None
+
+
+@torch.no_grad()
+def in_batches(function, load, items, batch_size, device, desc):
+    """function(*stacked load(item)) of every item, whatever the batches -> its rows, joined, on the CPU.
+
+    function takes batches on the device and gives a tuple of tensors with a row for each item.
+    """
+    found = []
+    with tqdm(total=len(items), desc=desc, unit="image") as bar:
+        for batch in read_batches(load, items, batch_size):
+            found.append([part.cpu() for part in function(*(part.to(device) for part in batch))])
+            bar.update(len(batch[0]))
+    return [torch.cat(parts) for parts in zip(*found, strict=True)]
+
+
+def require_size(network, pairs, flag):
+    """UserError, naming the flag, where the network was trained on images of another size."""
+    size = pairs[0].pixels()[0].shape[-1]
+    if network.image_size not in (None, size):
+        raise UserError(
+            f"--{flag}: the network was trained at {network.image_size} pixels, but {pairs[0].original} has {size}"
+        )
+
+
+def judge(oracle, pairs, batch_size, device):
+    """An oracle's decisions, 0 or 1, on originals and on counterfactuals: (N, A) each."""
+    require_size(oracle, pairs, "oracle_path")
+
+    def decide_both(x, counterfactual):
+        return [(oracle(images) > 0).long() for images in (x, counterfactual)]
+
+    return in_batches(decide_both, lambda pair: pair.images(), pairs, batch_size, device, "oracle")

@@ -1,0 +1,116 @@
+"""What was measured: printed, merged into metrics.yaml, and laid out as a table."""
+
+import hashlib
+from copy import deepcopy
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from guided_diffusion.errors import UserError
+
+from .intervals import mean_interval
+from .records import write_yaml
+from .results import ResultsFolder
+
+# Every metric in the order of a table, and where it is better.
+BETTER = {
+    "FR": "↑", "Oracle FR": "↑", "FVA": "↑", "FS": "↑", "MNAC": "↓", "CD": "↓", "COUT": "↑",
+    "FID": "↓", "sFID": "↓", "KID": "↓", "bKL": "↓", "L1": "↓", "sigma_L": "↑",
+}  # fmt: skip
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow")
+
+
+@dataclass
+class Metric:
+    """A value, its 95 % interval or None, and what it is of: n of `of`, such as 966 pairs."""
+
+    name: str
+    value: float
+    n: int
+    of: str
+    interval: tuple[float, float] | None = None
+
+    def line(self):
+        within = f"; 95 % in {_digits(self.interval[0])} … {_digits(self.interval[1])}" if self.interval else ""
+        return f"{self.name}: {_digits(self.value)} (n = {self.n:,} {self.of}{within})"
+
+
+def mean_of(name, values, of):
+    """The Metric that is the mean of (N,) numbers."""
+    values = np.asarray(values, float)
+    return Metric(name, float(values.mean()), len(values), of, mean_interval(values))
+
+
+def report(output_path, exp_name, metrics, weights=None, options=None, packages=()):
+    """Prints a line for each metric and merges them all into the experiment's metrics.yaml (merge_metrics)."""
+    for metric in metrics:
+        print(metric.line(), flush=True)
+    merge_metrics(output_path, exp_name, metrics, weights, options, packages)
+
+
+def merge_metrics(output_path, exp_name, metrics, weights=None, options=None, packages=()):
+    """Puts metrics into the experiment's metrics.yaml, in place of those of their names, with what made them.
+
+    weights: flag -> path of the file that was used; options: what else decides the values; packages: those
+    that took part besides the usual.
+    """
+    path = ResultsFolder(output_path, exp_name).metrics_path
+    made_with = {
+        "weights": {flag: {"file": str(file), "sha256": file_hash(file)} for flag, file in (weights or {}).items()},
+        "options": options or {},
+        "versions": {package: version(package) for package in (*PACKAGES, *packages)},
+    }
+    found = read_metrics(path)
+    for metric in metrics:
+        interval = None if metric.interval is None else [float(end) for end in metric.interval]
+        of = {"value": float(metric.value), "interval": interval, "n": int(metric.n), "of": metric.of}
+        found[metric.name] = of | deepcopy(made_with)  # a copy: YAML writes what is shared as references
+    write_yaml(path, found)
+
+
+def read_metrics(path):
+    """metrics.yaml -> name -> what was measured; {} where there is none; UserError where it is another file."""
+    if not path.exists():
+        return {}
+    try:
+        found = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError):
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(m, dict) and "value" in m for m in found.values()):
+        raise UserError(f"{path} is not a metrics.yaml; remove it")
+    return found
+
+
+def file_hash(path):
+    """The SHA-256 of a file."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def metrics_table(output_path, exp_names):
+    """The metrics of some experiments as Markdown, a column each, as wide as its widest cell."""
+    columns = [read_metrics(ResultsFolder(output_path, name).metrics_path) for name in exp_names]
+    rows = [["metric", *exp_names]]
+    for name in BETTER:
+        if any(name in column for column in columns):
+            rows.append([f"{name} {BETTER[name]}", *(_cell(column.get(name)) for column in columns)])
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in rows]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(metric):
+    if metric is None:
+        return "–"
+    within = f" [{', '.join(map(_digits, metric['interval']))}]" if metric.get("interval") else ""
+    return f"{_digits(metric['value'])}{within}, n = {metric['n']:,}"
+
+
+def _digits(value):
+    """Four significant digits; more of a large number."""
+    if np.isnan(value):
+        return "undefined"
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:.1f}"

@@ -1,0 +1,88 @@
+"""VGGFace2's ResNet-50 (Cao et al., 2018): who is on a photograph."""
+import pickle
+
+import numpy as np
+import torch
+import torchvision
+from torch import nn
+from torchvision.transforms import functional as transforms
+
+from .checkpoints import CheckpointError, load_state, read_head
+
+IDENTITIES = 8631
+# What a pickle of numpy arrays names, as written by Python 2 or 3, before numpy 2 and since.
+ARRAY_PARTS = {
+    (module, name)
+    for core in ("numpy.core", "numpy._core")
+    for module, name in (
+        (f"{core}.multiarray", "_reconstruct"), (f"{core}.multiarray", "scalar"), (f"{core}.numeric", "_frombuffer")
+    )
+} | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"), ("collections", "OrderedDict")}
+
+
+class FaceFeatures(nn.Module):
+    """resnet50_ft up to its average pool: RGB in 0 … 255, (N, 3, 224, 224) float -> (N, 2048)."""
+
+    MEAN = (91.4953, 103.8827, 131.0912)  # of blue, green and red
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+        self.network.fc = nn.Identity()
+        self.register_buffer("mean", torch.tensor(self.MEAN).view(3, 1, 1), persistent=False)
+        self.eval().requires_grad_(False)
+
+    def forward(self, pixels):
+        return self.network(pixels.flip(1) - self.mean)
+
+
+def caffe_resnet50():
+    """torchvision's ResNet-50 in its Caffe layout: a block strides in its first convolution; other pooling."""
+    network = torchvision.models.resnet50(weights=None, num_classes=IDENTITIES)
+    network.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, ceil_mode=True)
+    for stage in (network.layer2, network.layer3, network.layer4):
+        stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
+    return network
+
+
+def face_pixels(pixels):
+    """uint8 (3, H, W) -> the input of FaceFeatures, its short side resized to 224 as PIL resizes."""
+    image = transforms.resize(transforms.to_pil_image(pixels), 224)
+    return transforms.pil_to_tensor(image).float()
+
+
+def load_vggface2(path):
+    """The published resnet50_ft, a pickle of numpy arrays -> FaceFeatures; CheckpointError for another file."""
+    state = {name: torch.from_numpy(array) for name, array in read_arrays(path).items()}
+    return FaceFeatures(load_state(caffe_resnet50(), state, path, kind="VGGFace2 network"))
+
+
+def read_arrays(path):
+    """A pickle of name -> numpy array. Nothing in it runs: CheckpointError for one that names anything else."""
+    read_head(path)
+    try:
+        with open(path, "rb") as file:
+            contents = _ArrayUnpickler(file, encoding="latin1").load()
+    except CheckpointError as error:
+        raise CheckpointError(f"{path} {error}") from None
+    except Exception as error:  # the unpickler raises nearly anything on damaged bytes
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path} is cut short, damaged or no pickle ({reason}); download it again") from error
+    if not isinstance(contents, dict) or not all(_is_numeric(array) for array in contents.values()):
+        raise CheckpointError(f"{path} is not a pickle of numpy arrays; give VGGFace2's resnet50_ft")
+    # A copy: of the byte order of this machine, and writable, as torch wants it. A 0-d array stays one.
+    return {str(name): np.array(array, dtype=array.dtype.newbyteorder("=")) for name, array in contents.items()}
+
+
+def _is_numeric(array):
+    return isinstance(array, np.ndarray | np.generic) and array.dtype.kind in "fiu"
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    def find_class(self, module, name):
+        if (module, name) not in ARRAY_PARTS:
+            raise CheckpointError(
+                f"is refused: it names {module}.{name}, and only numpy arrays are read, "
+                "so opening it could run code; give VGGFace2's resnet50_ft"
+            )
+        return super().find_class(module, name)

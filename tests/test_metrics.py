@@ -1,0 +1,142 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from reference_weights import deterministic_array
+
+from core.metrics import (
+    change_correlations,
+    changed_attributes,
+    correlation_difference,
+    correlation_matrix,
+    cout,
+    decide,
+    face_similarity,
+    insertions,
+    pearson,
+)
+
+
+def test_similarity_is_the_cosine_whatever_the_length():
+    a = torch.tensor([[1.0, 0.0], [3.0, 4.0], [1.0, 1.0]])
+    b = torch.tensor([[5.0, 0.0], [0.0, 0.1], [-2.0, -2.0]])
+    torch.testing.assert_close(face_similarity(a, b), torch.tensor([1.0, 0.8, -1.0]))
+
+
+def test_changed_attributes_are_counted():
+    before = torch.tensor([[0, 1, 1], [0, 0, 0], [1, 1, 1]])
+    after = torch.tensor([[0, 0, 0], [0, 0, 0], [0, 0, 0]])
+    assert changed_attributes(before, after).tolist() == [2, 0, 3]
+    assert changed_attributes(before, before).tolist() == [0, 0, 0]
+
+
+def test_correlations_are_numpys_and_0_without_variance():
+    values = deterministic_array("metrics.values", (50, 4)).numpy()
+    values[:, 2] = 0.1  # constant, and not exact in binary
+    matrix = correlation_matrix(values)
+    kept = [0, 1, 3]
+    np.testing.assert_allclose(matrix[np.ix_(kept, kept)], np.corrcoef(values[:, kept].T), atol=1e-12)
+    assert (matrix[2] == 0).all() and (matrix[:, 2] == 0).all()
+    assert (pearson(values[:, 2], values) == 0).all()
+
+
+def test_cd_by_hand():
+    before = torch.tensor([[0, 0, 1], [0, 1, 0], [1, 1, 1], [1, 0, 0]])
+    after = torch.tensor([[1, 1, 1], [1, 1, 0], [0, 0, 1], [0, 0, 0]])
+    found = change_correlations(before, after, query=0)  # changes (1, 1, -1, -1), (1, 0, -1, 0) and none
+    np.testing.assert_allclose(found, [1, math.sqrt(0.5), 0])
+    assert correlation_difference(np.array([1, 0.2, -0.3]), found) == pytest.approx(math.sqrt(0.5) - 0.2 + 0.3)
+    assert correlation_difference(found, found) == 0
+
+
+def test_cd_does_not_depend_on_the_order_of_the_pairs():
+    bits = torch.rand((2, 30, 5), generator=torch.Generator().manual_seed(0)).round().long()
+    order = torch.randperm(30, generator=torch.Generator().manual_seed(1))
+    there, back = change_correlations(*bits, 2), change_correlations(*bits[:, order], 2)
+    np.testing.assert_allclose(there, back, atol=1e-12)
+
+
+# -- COUT ----------------------------------------------------------------------------------------------------
+
+
+def one_pixel(y, x):
+    """A classifier of (N,) logits that looks at the red of one pixel and is sure."""
+    return lambda images: 100 * images[:, 0, y, x]
+
+
+def changed_in_order(size=10):
+    """A picture whose red was raised from -1, in row-major order: by less from pixel to pixel."""
+    x = torch.full((1, 3, size, size), -1.0)
+    counterfactual = x.clone()
+    counterfactual[0, 0] = torch.linspace(1, 0.5, size * size).view(size, size)
+    return x, counterfactual
+
+
+@pytest.mark.parametrize("pixel", [0, 1, 2, 37, 99])
+def test_cout_of_a_classifier_that_looks_at_one_pixel(pixel):
+    x, counterfactual = changed_in_order()
+    step = pixel // 2 + 1  # of 50, in which two pixels each are inserted
+    found = cout(one_pixel(*divmod(pixel, 10)), x, counterfactual, torch.tensor([0]), torch.tensor([1]))
+    assert found.item() == pytest.approx((51 - 2 * step) / 50, abs=1e-5)
+
+
+def test_cout_counts_the_pixels_that_were_really_inserted():
+    x, counterfactual = changed_in_order(size=3)
+    shares = [share for share, _ in insertions(x, counterfactual, steps=4)]
+    assert shares == [0, 2 / 9, 4 / 9, 7 / 9, 1]
+
+
+def test_insertions_begin_with_the_image_and_end_with_the_counterfactual():
+    x, counterfactual = torch.rand(2, 3, 7, 6), torch.rand(2, 3, 7, 6)
+    mixtures = [mixed for _, mixed in insertions(x, counterfactual, steps=50)]
+    assert len(mixtures) == 51
+    assert torch.equal(mixtures[0], x) and torch.equal(mixtures[-1], counterfactual)
+
+
+def naive_cout(classifier, x, counterfactual, original, target, steps=50):
+    """One image, pixel by pixel: what the definition says, for a binary question."""
+    size = x.shape[-1]
+    pixels = [(row, column) for row in range(x.shape[-2]) for column in range(size)]
+    pixels.sort(key=lambda at: -float((x - counterfactual)[:, at[0], at[1]].abs().sum()))
+    area = 0.0
+    for kind, sign in ((target, 1), (original, -1)):
+        points = []
+        for step in range(steps + 1):
+            mixed, count = x.clone(), round(step * len(pixels) / steps)
+            for row, column in pixels[:count]:
+                mixed[:, row, column] = counterfactual[:, row, column]
+            yes = torch.sigmoid(classifier(mixed[None]))[0].item()
+            points.append((count / len(pixels), yes if kind == 1 else 1 - yes))
+        area += sign * sum((b - a) * (p + q) / 2 for (a, p), (b, q) in zip(points, points[1:], strict=False))
+    return area
+
+
+def test_cout_is_that_of_a_naive_implementation_in_any_batch():
+    x, counterfactual = (deterministic_array(f"cout.{name}", (5, 3, 9, 8), 0.5) for name in ("x", "cf"))
+    weights = deterministic_array("cout.weights", (3 * 9 * 8,), 0.3)
+    original, target = torch.tensor([0, 1, 0, 1, 1]), torch.tensor([1, 0, 1, 0, 0])
+
+    def classifier(images):
+        return images.flatten(1) @ weights
+
+    together = cout(classifier, x, counterfactual, original, target)
+    for n in range(5):
+        expected = naive_cout(classifier, x[n], counterfactual[n], original[n].item(), target[n].item())
+        alone = cout(classifier, x[n : n + 1], counterfactual[n : n + 1], original[n : n + 1], target[n : n + 1])
+        assert together[n].item() == pytest.approx(expected, abs=1e-5)
+        assert alone.item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_cout_of_an_unchanged_image_is_the_margin_of_the_classifier():
+    x = torch.zeros(1, 3, 4, 4)
+    found = cout(lambda images: torch.full((len(images),), math.log(3)), x, x, torch.tensor([1]), torch.tensor([0]))
+    assert found.item() == pytest.approx(0.25 - 0.75)
+
+
+def test_decisions_do_not_depend_on_the_batches():
+    images = deterministic_array("decide.images", (7, 3, 2, 2))
+    dataset = [(image, None) for image in images]
+    whole = decide(lambda x: x.flatten(1)[:, :4], dataset, torch.device("cpu"), batch_size=100)
+    assert torch.equal(whole, (images.flatten(1)[:, :4] > 0).long())
+    assert torch.equal(whole, decide(lambda x: x.flatten(1)[:, :4], dataset, torch.device("cpu"), batch_size=2))
