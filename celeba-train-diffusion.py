@@ -75,7 +75,7 @@ def main():
         model=model,
         batches=lambda start: Batches(
             dataset, args.batch_size, args.seed, start, args.random_flip, args.num_workers, device,
-            ranks.rank, ranks.world_size,
+            ranks.rank, ranks.world_size, with_noise=True,
         ),  # fmt: skip
         objective=DenoisingObjective(
             diffusion, create_named_schedule_sampler(args.schedule_sampler, diffusion.num_timesteps), condition

@@ -27,6 +27,7 @@ class Batch:
     """images (N, 3, S, S) float32 in [-1, 1], labels (N, A) or None, and which step of the training this is.
 
     places: (N,) the samples' indices in the step's whole batch; with seed and step they name a random stream.
+    noise: standard normals of the images' shape, where they were drawn ahead.
     """
 
     seed: int
@@ -34,12 +35,14 @@ class Batch:
     places: list
     images: torch.Tensor
     labels: torch.Tensor
+    noise: torch.Tensor = None
 
     def split(self, size):
         """The same samples in batches of at most `size`."""
         for start in range(0, len(self.places), size):
             part = slice(start, start + size)
-            yield Batch(self.seed, self.step, self.places[part], self.images[part], self.labels[part])
+            noise = None if self.noise is None else self.noise[part]
+            yield Batch(self.seed, self.step, self.places[part], self.images[part], self.labels[part], noise)
 
     def uniforms(self):
         """(N,) float64 in [0, 1)."""
@@ -47,12 +50,15 @@ class Batch:
 
     def normals(self):
         """Standard normals of the images' shape."""
-        shape = tuple(self.images.shape[1:])
-        drawn = [
-            generator(self.seed, self.step, place, NOISE).standard_normal(shape, dtype=np.float32)
-            for place in self.places
-        ]
-        return torch.from_numpy(np.stack(drawn)).to(self.images.device)
+        if self.noise is None:
+            return draw_normals(self.seed, self.step, self.places, self.images.shape[1:]).to(self.images.device)
+        return self.noise
+
+
+def draw_normals(seed, step, places, shape):
+    """(N, *shape) float32, each of the N places' own stream."""
+    drawn = [generator(seed, step, place, NOISE).standard_normal(shape, dtype=np.float32) for place in places]
+    return torch.from_numpy(np.stack(drawn))
 
 
 class Batches:
@@ -62,17 +68,19 @@ class Batches:
     a new permutation; with random_flip half of the images are mirrored, drawn by epoch and image.
     A step's whole batch has world_size * batch_size samples; this is the part of `rank` of it, so that the parts
     of all ranks are, bit for bit, the batch of one rank of that size.
-    num_workers threads load batches, two each ahead of the training.
+    num_workers threads load batches, two each ahead of the training, and with_noise draw their noise, which at
+    128 x 128 would keep a GPU waiting.
     """
 
     def __init__(
         self, dataset, batch_size, seed, start=0, random_flip=False, num_workers=4, device="cpu",
-        rank=0, world_size=1,
+        rank=0, world_size=1, with_noise=False,
     ):  # fmt: skip
         if num_workers < 1:
             raise UserError(f"--num_workers {num_workers} must be at least 1")
         self.dataset, self.batch_size, self.seed, self.start = dataset, batch_size, seed, start
         self.random_flip, self.num_workers, self.device = random_flip, num_workers, device
+        self.with_noise = with_noise
         self.places = list(range(rank * batch_size, (rank + 1) * batch_size))
         self.whole = world_size * batch_size
 
@@ -83,19 +91,21 @@ class Batches:
         try:
             loading = deque(pool.submit(self._load, self.start + k) for k in range(ahead))
             for step in count(self.start):
-                pixels, labels = loading.popleft().result()
+                pixels, labels, noise = loading.popleft().result()
                 loading.append(pool.submit(self._load, step + ahead))
                 images = from_uint8(pixels.to(self.device))
-                yield Batch(self.seed, step, self.places, images, labels.to(self.device))
+                noise = None if noise is None else noise.to(self.device)
+                yield Batch(self.seed, step, self.places, images, labels.to(self.device), noise)
         finally:
             pool.shutdown(cancel_futures=True)
 
     def _load(self, step):
-        """The bytes (B, 3, S, S) of a step's images, mirrored where drawn so, and their labels (B, A)."""
+        """The bytes (B, 3, S, S) of a step's images, mirrored where drawn so, their labels (B, A), and noise."""
         picks = [self._pick(step * self.whole + place) for place in self.places]
         pixels = [self.dataset.pixels(i).flip(-1) if mirrored else self.dataset.pixels(i) for i, mirrored in picks]
         labels = self.dataset.labels[[i for i, _ in picks]]
-        return torch.stack(pixels).contiguous(memory_format=torch.channels_last), labels
+        noise = draw_normals(self.seed, step, self.places, pixels[0].shape) if self.with_noise else None
+        return torch.stack(pixels).contiguous(memory_format=torch.channels_last), labels, noise
 
     def _pick(self, position):
         """The position-th sample of the endless order -> (image index, whether it is mirrored)."""

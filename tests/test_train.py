@@ -291,9 +291,9 @@ def test_a_batch_depends_on_the_seed_and_the_step_alone():
     assert not same(whole[0], batches(1, seed=8, random_flip=True)[0])
 
 
-@pytest.mark.parametrize("num_workers", [1, 3])
-def test_a_batch_does_not_depend_on_how_many_load(num_workers):
-    pairs = zip(batches(6, random_flip=True), batches(6, random_flip=True, num_workers=num_workers), strict=True)
+@pytest.mark.parametrize("options", [{"num_workers": 1}, {"num_workers": 3}, {"with_noise": True}])
+def test_a_batch_does_not_depend_on_how_many_load_or_what_is_drawn_ahead(options):
+    pairs = zip(batches(6, random_flip=True), batches(6, random_flip=True, **options), strict=True)
     assert all(same(one, other) for one, other in pairs)
 
 
@@ -381,7 +381,7 @@ def test_different_keys_give_different_streams_even_where_zeros_end_them():
 
 
 def test_parts_of_a_batch_have_its_numbers():
-    (batch,) = batches(1, batch_size=7)
+    (batch,) = batches(1, batch_size=7, with_noise=True)
     parts = list(batch.split(3))
     assert [len(part.images) for part in parts] == [3, 3, 1]
     assert torch.equal(torch.cat([part.images for part in parts]), batch.images)
