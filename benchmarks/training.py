@@ -124,7 +124,8 @@ def measure(job):
             step = plain_step(model, diffusion, device)
         else:
             step = trainer_step(variant, model, diffusion, device, flags, folder)
-        batches = iter(Batches(RandomImages(flags["image_size"]), flags["batch_size"], 0, device=device, with_noise=True))
+        images = RandomImages(flags["image_size"])
+        batches = iter(Batches(images, flags["batch_size"], seed=0, device=device, with_noise=True))
         began = time.perf_counter()
         for _ in range(2):
             step(next(batches))
