@@ -23,12 +23,16 @@ python celeba-train-classifier.py $classifier --architecture shufflenet_v2_x1_0 
 
 python -m demo.fashion --data_dir "$work/fashion" --classes T-shirt,Shirt,Sneaker,Ankle_boot --train -1 --val -1 --test -1
 python celeba-train-diffusion.py $FASHION_FLAGS $diffusion --lr_anneal_steps 2500 \
+  --data_dir "$work/fashion" --output_path "$work/fashion_ddpm_begun"
+python celeba-train-diffusion.py $FASHION_FLAGS $diffusion --lr 3e-4 --lr_warmup_steps 100 --ema_rate 0.998 \
+  --lr_anneal_steps 1500 --seed 3 \
+  --resume_checkpoint "$work/fashion_ddpm_begun/ema_0.999_002500.pt" \
   --data_dir "$work/fashion" --output_path "$work/fashion_ddpm"
-python celeba-train-classifier.py $classifier --architecture shufflenet_v2_x0_5 --lr_anneal_steps 1000 \
+python celeba-train-classifier.py $classifier --architecture tiny_cnn --seed 1 --lr_anneal_steps 3000 \
   --image_size 32 --data_dir "$work/fashion" --output_path "$work/fashion_classifier"
 
 for name in faces fashion; do
-  newest="$(ls "$work/${name}_ddpm"/ema_0.999_*.pt | sort | tail -n 1)"
+  newest="$(ls "$work/${name}_ddpm"/ema_*.pt | sort | tail -n 1)"
   python -m demo.pack --trained "$newest" --shipped models/demo/${name}_ddpm.pt
   python -m demo.pack --trained "$work/${name}_classifier/best.pt" --shipped models/demo/${name}_classifier.pt
 done
