@@ -8,7 +8,8 @@ from core.datasets import chunk_indices, make_dataset
 from core.dime import require_depth
 from core.experiment import EvaluationBar, choose_images, find_question, plan, run_experiment, selection
 from core.flags import DATA_FLAGS, FREE_FLAGS, NETWORK_FLAGS, OUTPUT_FLAGS, SAMPLING_FLAGS, check_flags
-from core.results import ResultsFolder, merge_chunks
+from core.merging import merge_chunks
+from core.results import ResultsFolder
 from guided_diffusion.dist_util import half_precision, pick_device
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import (

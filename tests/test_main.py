@@ -15,7 +15,8 @@ from PIL import Image
 from workshop import MODEL_FLAGS, SMILING, as_argv, contents, run_script, start_script, write_data, write_weights
 
 import main as main_script
-from core.results import merge_chunks, read_pairs
+from core.merging import merge_chunks
+from core.results import read_pairs
 from guided_diffusion.script_util import run_script as guarded
 from models.checkpoints import ModelError
 
