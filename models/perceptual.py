@@ -24,16 +24,23 @@ class PerceptualFeatures(nn.Module):
         return self.layers(((images.clamp(-1, 1) + 1) / 2 - self.mean) / self.std)
 
 
-def vgg19_features(layer, path=None):
+def vgg19_features(layer, path=None, image_size=None):
     """The first `layer` layers (1 to 37) of torchvision's VGG-19 features, counting ReLU and pooling.
 
+    image_size: pixels of the images, None where it is not known; too small ones have no pixel at deep layers.
     path: a file of torchvision's vgg19 state dict, or of its `features.*` alone; None for the ImageNet
     weights in torch.hub's cache (under TORCH_HOME), downloaded when they are not there. Raises ModelError for
-    a layer out of range, and CheckpointError where there are no such weights.
+    a layer out of range or too deep, and CheckpointError where there are no such weights.
     """
     features = vgg.make_layers(vgg.cfgs["E"])
     if not 1 <= layer <= len(features):
         raise ModelError(f"--l_perc_layer is {layer}; give 1 to {len(features)}, the layers of VGG19")
+    halvings = sum(isinstance(module, nn.MaxPool2d) for module in features[:layer])
+    if image_size is not None and image_size < 2**halvings:
+        raise ModelError(
+            f"--l_perc_layer {layer} halves the images {halvings} times, which --image_size {image_size} is too "
+            "small for; give a lower layer"
+        )
     path = path or _pretrained_file()
     contents = read_weights(path)
     match contents:
