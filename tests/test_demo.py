@@ -43,6 +43,12 @@ def test_the_sheet_shows_original_noise_counterfactual_and_difference_of_every_i
             assert (tile == np.array(Image.open(path).convert("RGB"))).all()
 
 
+def test_a_sheet_of_some_rows_is_the_top_of_the_whole(output):
+    whole, top = (np.array(draw_sheet(output, "exp", ("no", "yes"), 3, 16, rows)) for rows in (0, 2))
+    assert 0 < top.shape[0] < whole.shape[0] and (top == whole[: top.shape[0]]).all()
+    assert top.shape[0] - 9 == 2 * (whole.shape[0] - 9) // 3  # below the head
+
+
 def test_the_sheet_is_a_command(output, tmp_path):
     command = [sys.executable, "-m", "demo.sheet", "--output_path", output, "--picture"]
     done = subprocess.run(
