@@ -51,11 +51,11 @@ def test_a_sheet_of_some_rows_is_the_top_of_the_whole(output):
 
 def test_the_sheet_is_a_command(output, tmp_path):
     command = [sys.executable, "-m", "demo.sheet", "--output_path", output, "--picture"]
-    done = subprocess.run(
-        [*command, tmp_path / "sheet.png"], capture_output=True, text=True, env=environment(), cwd=ROOT
-    )
+    small = [*command, tmp_path / "sheet.png", "--rows", "1", "--colours", "64"]
+    done = subprocess.run(small, capture_output=True, text=True, env=environment(), cwd=ROOT)
     assert done.returncode == 0 and str(tmp_path / "sheet.png") in done.stdout
-    assert Image.open(tmp_path / "sheet.png").width > 400
+    sheet = Image.open(tmp_path / "sheet.png")
+    assert sheet.width > 400 and 1 < len(sheet.convert("RGB").getcolors()) <= 64
     nowhere = [*command[:4], tmp_path / "none", "--picture", tmp_path / "x.png"]
     failed = subprocess.run(nowhere, capture_output=True, text=True, env=environment(), cwd=ROOT)
     assert failed.returncode == 2 and "is not a folder" in failed.stderr and not (tmp_path / "x.png").exists()
