@@ -3,12 +3,15 @@
 import argparse
 import time
 
+import torch
+
 from core.counterfactual import choose_target, explain
 from core.datasets import chunk_indices, make_dataset
 from core.dime import require_depth
-from core.experiment import EvaluationBar, choose_images, find_question, plan, run_experiment, selection
-from core.flags import DATA_FLAGS, FREE_FLAGS, NETWORK_FLAGS, OUTPUT_FLAGS, SAMPLING_FLAGS, check_flags
-from core.results import ResultsFolder, merge_chunks
+from core.experiment import EvaluationBar, choose_images, find_question, plan, report, run_experiment, selection
+from core.flags import FLAGS, FREE_FLAGS, check_flags, choose_split, weight_hashes
+from core.merging import merge_chunks
+from core.results import ResultsFolder
 from guided_diffusion.dist_util import half_precision, pick_device
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import (
@@ -28,28 +31,29 @@ from models.perceptual import vgg19_features
 
 def create_argparser():
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    for flags in (DATA_FLAGS, OUTPUT_FLAGS, NETWORK_FLAGS, SAMPLING_FLAGS, MODEL_FLAGS, DIFFUSION_FLAGS):
-        add_dict_to_argparser(parser, flags)
+    add_dict_to_argparser(parser, FLAGS | MODEL_FLAGS | DIFFUSION_FLAGS)
     return parser
 
 
 def main():
     args = create_argparser().parse_args()
+    results = ResultsFolder(args.output_path, args.exp_name, args.chunk, args.num_chunks)
     if args.merge_and_eval:
-        print_summary(merge_chunks(args.output_path, args.exp_name))
+        print(report(merge_chunks(args.output_path, args.exp_name), results.experiment))
         return
-    scales = check_flags(args)
+    scales, args.split = check_flags(args), choose_split(args)
     guided_steps = None if args.guided_iterations == -1 else args.guided_iterations
     device = pick_device(args.gpu)
-    dataset = make_dataset(args.dataset, args.data_dir, "train" if args.use_train else args.split, args.image_size)
+    dataset = make_dataset(args.dataset, args.data_dir, args.split, args.image_size)
     indices = chunk_indices(len(dataset), args.chunk, args.num_chunks)
     model, diffusion = load_ddpm(args, device)
     question, column = load_question(args, dataset, device)
     oracle = load_judge(args, dataset, device) if args.oracle_path else None
-    perceptual = vgg19_features(args.l_perc_layer, args.perceptual_path).to(device) if args.l_perc else None
+    perceptual = None
+    if args.l_perc:
+        perceptual = vgg19_features(args.l_perc_layer, args.perceptual_path, args.image_size).to(device)
 
-    results = ResultsFolder(args.output_path, args.exp_name, args.chunk, args.num_chunks)
-    earlier = results.begin(vars(args), args.overwrite, FREE_FLAGS)
+    earlier = results.begin(vars(args) | weight_hashes(args), args.overwrite, FREE_FLAGS)
     limit = args.num_batches * args.batch_size or None
     chosen, seen = choose_images(dataset, indices, question, args.target_label, limit, args.batch_size, device)
     print(selection(args, dataset.attributes[column], len(chosen), seen, len(indices)))
@@ -63,7 +67,10 @@ def main():
 
     def explain_batch(images, labels, ids):
         images, labels = images.to(device), labels.to(device)
-        target = choose_target(question(images), args.target_label)
+        target, conditions = args.target_label, None
+        if args.class_cond:  # the network is told where to go
+            target = choose_target(question(images), target)
+            conditions = wanted_labels(labels, column, target) if args.multiclass else target
 
         def on_step(step):
             bar.follow(step)
@@ -77,7 +84,7 @@ def main():
         return explain(
             images, question, diffusion, model_fn,
             target=target, tau=args.start_step, classifier_scales=scales, seed=args.seed, ids=ids,
-            labels=conditions(args, labels, column, target), perceptual=perceptual, callback=on_step,
+            labels=conditions, perceptual=perceptual, callback=on_step,
             guided_steps=guided_steps, inner_stochastic=args.use_sampling_on_x_t, inner_ddim=args.use_ddim,
             **args_to_dict(args, ("use_logits", "l1_loss", "l2_loss", "l_perc", "clip_denoised", "sampling_scale")),
         )  # fmt: skip
@@ -87,9 +94,8 @@ def main():
         dataset, chosen, explain_batch, results, args.batch_size, column, earlier, oracle, args.save_images
     )
     bar.close()
-    print_summary(results.finish(table))
-    took, fresh = time.time() - began, len(chosen) - len(finished)
-    print(f"{took:.1f} s for {fresh} images, {took / max(1, fresh):.2f} s an image: {results.experiment}")
+    fresh, seconds = len(chosen) - len(finished), time.time() - began
+    print(report(results.finish(table), results.experiment, fresh, seconds))
 
 
 def load_ddpm(args, device):
@@ -97,7 +103,8 @@ def load_ddpm(args, device):
     flags = args_to_dict(args, model_and_diffusion_defaults())
     model, diffusion = create_model_and_diffusion(**flags)
     require_depth(diffusion, args.start_step)
-    load_diffusion(model, args.model_path, flags).requires_grad_(False).to(device)
+    load_diffusion(model, args.model_path, flags).requires_grad_(False)
+    model.to(device, memory_format=torch.channels_last)
     if args.use_fp16:
         dtype = half_precision(device)
         print(f"--use_fp16: the UNet computes in {dtype} on {device}")
@@ -108,35 +115,31 @@ def load_ddpm(args, device):
 def load_question(args, dataset, device):
     """The queried attribute as a network, images -> (N,) logits, and its column in the data's labels."""
     classifier = load_classifier(args.classifier_path, args.classifier_architecture).to(device)
-    if classifier.image_size not in (None, args.image_size):
-        raise UserError(
-            f"--image_size is {args.image_size}, but {args.classifier_path} was trained at {classifier.image_size}"
-        )
+    require_size(classifier, args.classifier_path, args.image_size)
     column, output = find_question(args.query_label, dataset.attributes, classifier.attributes, "classifier_path")
     return BinaryQuestion(classifier, output), column
 
 
 def load_judge(args, dataset, device):
     """The oracle as a function, images -> (N, A) decisions 0/1, and its output for the queried attribute."""
-    oracle = load_oracle(args.oracle_path).to(device)
+    oracle = load_oracle(args.oracle_path, args.oracle_architecture).to(device)
+    require_size(oracle, args.oracle_path, args.image_size)
     _, output = find_question(args.query_label, dataset.attributes, oracle.attributes, "oracle_path")
     return lambda images: (oracle(images.to(device)) > 0).long().cpu(), output
 
 
-def conditions(args, labels, column, target):
-    """What a class-conditional network is told: each image's labels with the target in place, or the target."""
-    if not args.class_cond:
-        return None
-    if not args.multiclass:
-        return target
+def require_size(classifier, path, image_size):
+    """UserError where a classifier's file says that it was trained on images of another size."""
+    if classifier.image_size not in (None, image_size):
+        raise UserError(f"--image_size is {image_size}, but {path} was trained at {classifier.image_size}")
+
+
+def wanted_labels(labels, column, target):
+    """The images' labels (N, A), as a class-conditional network is told them, with the target in place."""
     labels = labels.float()
     labels[:, column] = target.float()
     return labels
 
 
-def print_summary(summary):
-    print("; ".join(f"{key}: {value}" for key, value in summary.items()))
-
-
 if __name__ == "__main__":
-    run_script(main, ModelError)
+    run_script(main, ModelError, hint="the same command, without --overwrite True, goes on")

@@ -65,7 +65,7 @@ def explain(
     its last attempt. ids: (N,) integers that, with the seed, name each image's noise; 0 … N-1 where None.
     callback(dict(t, z, x_clean, rows, attempt)) is called before each outer step; rows are the images it is about.
     sampler_options: passed to dime_sample (inner_stochastic, guided_steps, ...).
-    Raises UserError where the network returns NaN.
+    Raises UserError, at the next outer step, where the network returns NaN.
     """
     n = len(images)
     ids = list(range(n) if ids is None else ids)
@@ -87,7 +87,7 @@ def explain(
     )
     rows = torch.arange(n, device=images.device)
     for attempt, scale in enumerate(classifier_scales, start=1):
-        x = images[rows]
+        x, attempt_ids = images[rows], [ids[row] for row in rows.tolist()]
         counterfactual = dime_sample(
             diffusion,
             _conditioned(model_fn, labels, rows),
@@ -97,12 +97,12 @@ def explain(
                 l1_loss=l1_loss, l2_loss=l2_loss, l_perc=l_perc, perceptual=perceptual,
             ),
             tau=tau,
-            noise=ImageNoise(seed, [ids[row] for row in rows.tolist()], [attempt] * len(rows)),
+            noise=ImageNoise(seed, attempt_ids, [attempt] * len(rows)),
             z=start[rows],
-            callback=_told(callback, rows=rows, attempt=attempt),
+            callback=_watched(callback, attempt_ids, rows=rows, attempt=attempt),
             **sampler_options,
         )  # fmt: skip
-        _require_finite(counterfactual, [ids[row] for row in rows.tolist()])
+        _require_finite(counterfactual, attempt_ids)
         counterfactual = from_uint8(to_uint8(counterfactual))
         logits = classifier(counterfactual)
         found.counterfactual[rows] = counterfactual
@@ -141,15 +141,21 @@ def _conditioned(model_fn, labels, rows):
     return lambda z, t: model_fn(z, t, labels[rows])
 
 
-def _told(callback, **about):
-    if callback is None:
-        return None
-    return lambda step: callback(step | about)
+def _watched(callback, ids, **about):
+    """A callback of dime_sample that ends a spoilt chain at once, and tells `callback`, where there is one."""
+
+    def on_step(step):
+        _require_finite(step["z"], ids)
+        if callback is not None:
+            callback(step | about)
+
+    return on_step
 
 
 def _require_finite(images, ids):
-    bad = [str(i) for i, image in zip(ids, images, strict=True) if not image.isfinite().all()]
-    if bad:
+    finite = images.isfinite().flatten(1).all(1).tolist()
+    if not all(finite):
+        bad = [str(i) for i, good in zip(ids, finite, strict=True) if not good]
         raise UserError(
             f"the network returned NaN for image {', '.join(bad)}; "
             "try --use_fp16 False, and check the weights of --model_path and --classifier_path"

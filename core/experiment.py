@@ -57,8 +57,7 @@ def load_images(dataset, indices):
 
 def selection(args, attribute, num_chosen, seen, available):
     """One line that says which images will be explained, of how many, and why these."""
-    split = "train" if args.use_train else args.split
-    line = f"{attribute}: explaining {num_chosen} of {available} images of {args.dataset} {split}"
+    line = f"{attribute}: explaining {num_chosen} of {available} images of {args.dataset} {args.split}"
     if args.num_chunks > 1:
         line += f", chunk {args.chunk} of {args.num_chunks}"
     if args.num_batches:
@@ -78,6 +77,23 @@ def plan(chosen, finished, tau, guided_steps, scales):
         f"{left} images{already}: {each} network evaluations an attempt, 1 to {len(scales)} attempts an image, "
         f"{least:,} to {most:,} evaluations in all"
     )
+
+
+def report(summary, experiment, computed=0, seconds=0.0):
+    """One line: what summarise() found, how long that took for the images computed now, and where it lies."""
+    if not summary["n"]:
+        return f"no images: {experiment}"
+    parts = [
+        f"flip rate {100 * summary['cf acc']:.1f} % ({summary['cf-cor']} of {summary['n']})",
+        f"L1 {summary['l_1']:.3f}",
+        f"bKL {summary['bkl']:.3f}",
+    ]
+    if "mnac" in summary:
+        parts += [f"oracle flip rate {100 * summary['oracle fr']:.1f} %", f"MNAC {summary['mnac']:.2f}"]
+    line = ", ".join(parts)
+    if computed:
+        line += f"; {computed} images in {seconds:.1f} s, {seconds / computed:.2f} s each"
+    return f"{line}: {experiment}"
 
 
 class EvaluationBar:

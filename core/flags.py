@@ -1,5 +1,9 @@
 """The flags of main.py: flag -> (default, help). Those of the network stand in guided_diffusion.script_util."""
 
+import hashlib
+import math
+from pathlib import Path
+
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import parse_numbers
 
@@ -9,7 +13,7 @@ DATA_FLAGS = {
     "dataset": ("CelebA", f"what to explain: {' or '.join(DATASETS)}"),
     "data_dir": (None, "the folder with img_align_celeba/, list_attr_celeba and list_eval_partition"),
     "use_train": (False, "explain the training split instead of --split"),
-    "split": ("val", f"the split to explain: {', '.join(SPLITS)}"),
+    "split": (None, f"the split to explain: {', '.join(SPLITS)} (default: val)"),
     "batch_size": (16, "images at a time"),
     "num_batches": (0, "stop after this many batches; 0: explain every image"),
     "num_chunks": (1, "cut the images in this many chunks, for as many runs"),
@@ -30,6 +34,7 @@ NETWORK_FLAGS = {
     "classifier_path": ("models/classifier.pth", "weights of the classifier to explain"),
     "classifier_architecture": (None, "a module:function that builds the classifier, where the file needs one"),
     "oracle_path": (None, "weights of an oracle, whose decisions are then recorded before and after"),
+    "oracle_architecture": (None, "a module:function that builds the oracle, where the file needs one"),
     "perceptual_path": (None, "weights of VGG19; by default torchvision's, downloaded"),
 }
 SAMPLING_FLAGS = {
@@ -49,6 +54,7 @@ SAMPLING_FLAGS = {
     "clip_denoised": (True, "clip predicted clean images to [-1, 1]"),
     "seed": (4, "seed of the noise"),
 }
+FLAGS = DATA_FLAGS | OUTPUT_FLAGS | NETWORK_FLAGS | SAMPLING_FLAGS
 # What may differ in a run that goes on: where it runs, and how far.
 FREE_FLAGS = ("gpu", "num_batches", "overwrite", "merge_and_eval")
 RANGES = {  # flag -> (lowest, highest)
@@ -59,22 +65,57 @@ RANGES = {  # flag -> (lowest, highest)
     "start_step": (1, None),
     "guided_iterations": (-1, None),
     "sampling_scale": (0, None),
+    "l1_loss": (0, None),
+    "l2_loss": (0, None),
+    "l_perc": (0, None),
     "seed": (0, None),
 }
+WEIGHTS = ("model_path", "classifier_path", "oracle_path", "perceptual_path")
 
 
 def check_flags(args):
     """Returns the classifier scales, a tuple of numbers; UserError names the first flag that cannot be."""
     if not args.data_dir:
         raise UserError("--data_dir must be given: the folder of CelebA, or of data laid out like it")
-    if args.split not in SPLITS:
-        raise UserError(f"--split {args.split} is unknown; choose one of {', '.join(SPLITS)}")
     for flag, (lowest, highest) in RANGES.items():
         value = getattr(args, flag)
-        if value < lowest or (highest is not None and value > highest):
-            limits = f"from {lowest} to {highest}" if highest is not None else f"at least {lowest}"
+        if not (math.isfinite(value) and lowest <= value <= (math.inf if highest is None else highest)):
+            limits = f"from {lowest} to {highest}" if highest is not None else f"a number, at least {lowest}"
             raise UserError(f"--{flag} {value} must be {limits}")
     scales = parse_numbers(args.classifier_scales, "classifier_scales")
     if not scales:
         raise UserError("--classifier_scales must name at least one number, such as 8,10,15")
+    if not all(math.isfinite(scale) and scale >= 0 for scale in scales):
+        raise UserError(f"--classifier_scales {args.classifier_scales} must be numbers, each at least 0")
     return scales
+
+
+def choose_split(args):
+    """The split that --split, --use_train and --dataset ask for; UserError names those that contradict."""
+    if args.split not in (None, *SPLITS):
+        raise UserError(f"--split {args.split} is unknown; choose one of {', '.join(SPLITS)}")
+    asked = {f"--split {args.split}": args.split} if args.split else {}
+    if args.use_train:
+        asked["--use_train True"] = "train"
+    if args.dataset == "CelebAMV":
+        asked["--dataset CelebAMV, which is of the validation split,"] = "val"
+    if len(set(asked.values())) > 1:
+        raise UserError(f"{' and '.join(asked)} contradict each other; leave out one")
+    return next(iter(asked.values()), "val")
+
+
+def weight_hashes(args):
+    """`--model_path sha256` and so on -> 12 hex digits, of each file of weights that is there.
+
+    Kept among the flags of a run, they tell other weights under the same name.
+    """
+    paths = {flag: getattr(args, flag) for flag in WEIGHTS}
+    return {f"{flag} sha256": _sha256(path)[:12] for flag, path in paths.items() if path and Path(path).is_file()}
+
+
+def _sha256(path):
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

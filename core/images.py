@@ -17,14 +17,14 @@ SUFFIXES = (".png", ".jpg", ".jpeg")  # of image files, in lower case
 def read_image(path, size=None):
     """An image file -> uint8 (3, H, W); with `size`, its short side is resized to that and the centre cut out.
 
-    Raises UserError, naming the file, where it is missing or no image.
+    Raises UserError, naming the file, where it is missing, no image, or larger than Pillow deems safe.
     """
     try:
         with Image.open(path) as image:
             image = image.convert("RGB")
     except FileNotFoundError:
         raise UserError(f"{path} is listed but not there; restore it or remove it from the list") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read as an image ({error}); restore it") from None
     if size is not None:
         image = centre_crop(image, size)

@@ -103,6 +103,19 @@ def write_yaml(path, values):
     write_text(path, yaml.safe_dump(values, sort_keys=False))
 
 
+def read_yaml(path):
+    """A file of write_yaml -> its dict; UserError where it is no such file."""
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; restore it, or run again with --overwrite True") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        values = None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} is damaged: it holds no names with values; run again with --overwrite True")
+    return values
+
+
 def write_text(path, text):
     """Writes aside, then renames."""
     aside = Path(f"{path}.part")

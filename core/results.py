@@ -13,29 +13,27 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 import torch
-import yaml
 
 from guided_diffusion.errors import UserError
 
-from .flags import FREE_FLAGS
 from .images import SUFFIXES, from_uint8, read_image, to_uint8, write_png
-from .records import (
-    correct,
-    flipped,
-    read_records,
-    summarise,
-    write_records,
-    write_text,
-    write_yaml,
-)
+from .records import correct, flipped, read_records, read_yaml, summarise, write_records, write_text, write_yaml
 
-CHUNK = re.compile(r"chunk-(\d+)_num-chunks-(\d+)_flags\.yaml")
+CHUNK = re.compile(r"chunk-(\d+)_num-chunks-(\d+)_flags\.yaml")  # the flags of a chunk, as it is called
 
 
 def image_id(i):
     return f"{i:07d}"
+
+
+def experiment_folder(output_path, exp_name):
+    """OUTPUT_PATH/Results/EXP; UserError names the flag where that would lie elsewhere."""
+    if not str(output_path):
+        raise UserError("--output_path is empty; name the folder of the results")
+    if exp_name in ("", "..") or Path(exp_name).name != exp_name:
+        raise UserError(f"--exp_name {exp_name!r} is no name of a folder; give one without slashes, such as smile")
+    return Path(output_path) / "Results" / exp_name
 
 
 class ResultsFolder:
@@ -44,7 +42,7 @@ class ResultsFolder:
     def __init__(self, output_path, exp_name, chunk=0, num_chunks=1):
         self.root = Path(output_path)
         self.exp_name = exp_name
-        self.experiment = self.root / "Results" / exp_name
+        self.experiment = experiment_folder(output_path, exp_name)
         self.chunk, self.num_chunks = chunk, num_chunks
         self.prefix = f"chunk-{chunk}_num-chunks-{num_chunks}_" if num_chunks > 1 else ""
         self.records_path = self.experiment / f"{self.prefix}records.csv"
@@ -59,18 +57,23 @@ class ResultsFolder:
         """Claims the folder for a run with these flags and returns the rows that an earlier one finished.
 
         flags: name -> value, kept in flags.yaml; those named in `free` may differ from the earlier run's.
+        The summary stays where the run was finished with these very flags; with others work may remain.
         """
         try:
             self._refuse_other_chunking()
             if overwrite:
                 self.clear()
             self.experiment.mkdir(parents=True, exist_ok=True)
-            if self.flags_path.exists():
-                self._refuse_other_flags(flags, free)
+            begun_with = read_yaml(self.flags_path) if self.flags_path.exists() else {}
+            if begun_with:
+                self._refuse_other_flags(begun_with, flags, free)
+            earlier = read_records(self.records_path) if self.records_path.exists() else None
+            if flags != begun_with or earlier is None:
+                self.summary_path.unlink(missing_ok=True)
             write_yaml(self.flags_path, flags)
         except OSError as error:
             raise UserError(f"--output_path {self.root} cannot be written ({error.strerror})") from None
-        return read_records(self.records_path) if self.records_path.exists() else None
+        return earlier
 
     def clear(self):
         """Removes what earlier runs of this experiment, or of this chunk, left; the originals, shared, stay."""
@@ -87,13 +90,15 @@ class ResultsFolder:
         for path in sorted(self.experiment.glob("*flags.yaml")):
             match = CHUNK.fullmatch(path.name)
             if (int(match[2]) if match else 1) != self.num_chunks:
+                # Not even --overwrite clears it: a chunk that did would remove what its neighbours just wrote.
+                places = [self.experiment, *(self.root / kind / self.exp_name for kind in ("x_t", "z_t"))]
                 raise UserError(
-                    f"{self.experiment} holds {path.name} of a run with another --num_chunks; "
-                    "name another --exp_name, or remove that folder"
+                    f"{self.experiment} holds {path.name} of a run with another --num_chunks; name another "
+                    "--exp_name, or, before any chunk is started, remove "
+                    f"{' and '.join(str(place) for place in places if place.is_dir())}"
                 )
 
-    def _refuse_other_flags(self, flags, free):
-        earlier = yaml.safe_load(self.flags_path.read_text()) or {}
+    def _refuse_other_flags(self, earlier, flags, free):
         differing = [
             f"--{name} {flags.get(name)} (was {earlier.get(name)})"
             for name in {**earlier, **flags}
@@ -155,53 +160,6 @@ def _info(record):
     )
 
 
-def merge_chunks(output_path, exp_name):
-    """Merges the chunks of an experiment into its summary.yaml and records.csv -> the summary.
-
-    Raises UserError, naming them, where chunks are missing, unfinished, of other flags, or overlap.
-    """
-    experiment = Path(output_path) / "Results" / exp_name
-    found = {tuple(map(int, m.groups())): m.string for m in map(CHUNK.fullmatch, _names(experiment)) if m}
-    totals = sorted({total for _, total in found})
-    if not found:
-        raise UserError(f"{experiment} holds no chunks to merge; run with --num_chunks first")
-    if len(totals) > 1:
-        raise UserError(
-            f"{experiment} holds chunks of several runs, which overlap: {', '.join(sorted(found.values()))}"
-        )
-    chunks = [ResultsFolder(output_path, exp_name, chunk, totals[0]) for chunk in range(totals[0])]
-    missing = [f"{c.prefix}summary.yaml" for c in chunks if not c.summary_path.exists()]
-    if missing:
-        raise UserError(f"{experiment} lacks the finished chunks {', '.join(missing)}; run them first")
-    _refuse_unequal_flags(chunks)
-    parts = [read_records(chunk.records_path) for chunk in chunks if chunk.records_path.exists()]
-    if not parts:
-        raise UserError(f"the chunks of {experiment} explain no image, so there is nothing to merge")
-    table = pd.concat(parts)
-    repeated = sorted(table["id"][table["id"].duplicated()])
-    if repeated:
-        raise UserError(f"the chunks of {experiment} overlap: image {repeated[0]} is in more than one")
-    whole = ResultsFolder(output_path, exp_name)
-    whole.commit(table)
-    return whole.finish(table)
-
-
-def _refuse_unequal_flags(chunks):
-    first, *others = (yaml.safe_load(chunk.flags_path.read_text()) for chunk in chunks)
-    for chunk, flags in zip(chunks[1:], others, strict=True):
-        free = ("chunk", *FREE_FLAGS)
-        differing = [name for name in first if name not in free and flags.get(name) != first[name]]
-        if differing:
-            raise UserError(
-                f"{chunk.flags_path} differs from the first chunk in {', '.join('--' + n for n in differing)}; "
-                "run the chunks with the same flags"
-            )
-
-
-def _names(directory):
-    return [path.name for path in sorted(directory.glob("*"))]
-
-
 # -- reading back ------------------------------------------------------------------------------------------------
 
 
@@ -256,7 +214,7 @@ def read_flags(output_path, exp_name):
 def read_pairs(output_path, exp_name, classified=("CC", "IC"), reached=("CCF",)):
     """The pairs of an experiment, sorted by id; UserError where a partner is missing."""
     root = Path(output_path)
-    experiment = root / "Results" / exp_name
+    experiment = experiment_folder(output_path, exp_name)
     if not experiment.is_dir():
         raise UserError(f"{experiment} is not a folder; give the --output_path and --exp_name of a finished run")
     pairs = []

@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # Explain 32 drawn faces with the exact algorithm, show them, and compare them with the true counterfactuals.
+#
+# It starts afresh each time, as the weights and the images may be newer than the last; --overwrite False goes on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . demo/flags.sh
@@ -10,7 +12,7 @@ python main.py $FACES_FLAGS --timestep_respacing 50 \
   --model_path models/demo/faces_ddpm.pt --classifier_path models/demo/faces_classifier.pt \
   --oracle_path models/demo/faces_oracle.pt --query_label Smiling \
   --start_step 10 --classifier_scales 1,2,4,8 --l1_loss 0.05 \
-  --output_path demo/output/faces --exp_name demo "$@"
+  --output_path demo/output/faces --exp_name demo --overwrite True "$@"
 python -m demo.sheet --output_path demo/output/faces --exp_name demo \
   --no "not smiling" --yes smiling --picture demo/output/faces.png
 # What needs no download; compute_metrics.sh without --metrics says what the others need.

@@ -21,19 +21,24 @@ FLAGS = {
     "no": ("no", "what a prediction of 0 is called"),
     "yes": ("yes", "what a prediction of 1 is called"),
     "columns": (4, "images beside each other"),
+    "rows": (0, "rows of images, from the first; 0: all"),
     "tile": (96, "width of an image in pixels"),
+    "colours": (0, "how many colours the picture may have, at most 256, which makes its file smaller; 0: all"),
 }
 TILES = ("original", "noise", "counterfactual", "difference")
 INK, FAINT, GOOD, BAD, PAPER = (32, 36, 44), (120, 126, 136), (28, 122, 80), (186, 50, 42), (255, 255, 255)
 
 
-def draw_sheet(output_path, exp_name, names, columns=4, tile=96):
-    """The experiment's images, in the order of their ids -> a PIL image. names: what 0 and 1 are called."""
+def draw_sheet(output_path, exp_name, names, columns=4, tile=96, rows=0):
+    """The experiment's images, in the order of their ids -> a PIL image.
+
+    names: what 0 and 1 are called; rows: how many of them are drawn, 0 for all.
+    """
     pairs = read_pairs(output_path, exp_name, reached=("CCF", "ICF"))
     if not pairs:
         raise UserError(f"{output_path}/Results/{exp_name} holds no images; run main.py with --save_images True")
     records = read_records(Path(output_path) / "Results" / exp_name / "records.csv").set_index("id")
-    cells = [(_tiles(pair), _caption(records.loc[int(pair.id)], names)) for pair in pairs]
+    cells = [(_tiles(pair), _caption(records.loc[int(pair.id)], names)) for pair in pairs[: rows * columns or None]]
     return lay_out(cells, TILES, columns, tile)
 
 
@@ -66,9 +71,11 @@ def lay_out(cells, titles, columns=4, tile=96):
     return sheet
 
 
-def save_picture(picture, path):
-    """A PIL image -> a PNG file, whole or not at all."""
+def save_picture(picture, path, colours=0):
+    """A PIL image -> a PNG file, of that many colours or all where 0; whole or not at all."""
     aside = Path(f"{path}.part")
+    if colours:
+        picture = picture.quantize(colours)
     picture.save(aside, format="PNG", optimize=True)
     os.replace(aside, path)
     print(f"the picture: {path}")
@@ -103,8 +110,10 @@ def create_argparser():
 def main():
     args = create_argparser().parse_args()
     require_flags(args, "output_path", "picture")
-    sheet = draw_sheet(args.output_path, args.exp_name, (args.no, args.yes), args.columns, args.tile)
-    save_picture(sheet, args.picture)
+    if not 0 <= args.colours <= 256:
+        raise UserError(f"--colours {args.colours} must be from 0 to 256")
+    sheet = draw_sheet(args.output_path, args.exp_name, (args.no, args.yes), args.columns, args.tile, args.rows)
+    save_picture(sheet, args.picture, args.colours)
 
 
 if __name__ == "__main__":

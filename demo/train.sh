@@ -4,6 +4,14 @@
 #     bash demo/train.sh DIR        DIR: where data, checkpoints and logs go
 #
 # A training that was stopped goes on. On 2 CPU cores: about two and a half hours in all.
+#
+# The README's pictures are of these weights. After demo/faces.sh and demo/fashion.sh:
+#
+#     small="--exp_name demo --rows 4 --tile 72 --colours 256"
+#     python -m demo.sheet --output_path demo/output/faces $small \
+#       --no "not smiling" --yes smiling --picture docs/faces.png
+#     python -m demo.sheet --output_path demo/output/fashion $small \
+#       --no sneaker --yes "ankle boot" --picture docs/fashion.png
 set -euo pipefail
 work="$(realpath -m "${1:?usage: bash demo/train.sh DIR}")"
 cd "$(dirname "$0")/.."

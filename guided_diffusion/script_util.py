@@ -72,8 +72,10 @@ def create_model(**flags):
     if narrow:
         raise UserError(f"--num_channels {f.num_channels} times --channel_mult must be multiples of 32")
     resolutions = parse_numbers(f.attention_resolutions, "attention_resolutions")
-    if any(r < 1 or size % r for r in resolutions):
+    if any(r < 1 or size % r or r != int(r) for r in resolutions):
         raise UserError(f"--attention_resolutions {f.attention_resolutions} must divide --image_size {size}")
+    if not 0 <= f.dropout <= 1:
+        raise UserError(f"--dropout {f.dropout} must be from 0 to 1")
     return UNetModel(
         model_channels=f.num_channels,
         out_channels=6 if f.learn_sigma else 3,
@@ -162,9 +164,9 @@ def args_to_dict(args, keys):
     return {key: getattr(args, key) for key in keys}
 
 
-def run_script(main, *errors):
+def run_script(main, *errors, hint=""):
     """Runs a script's main(). UserError, the `errors` named and what the system refuses (a full disk, a folder
-    that may not be written) become one line on stderr and exit code 2.
+    that may not be written) become one line on stderr and exit code 2; Ctrl-C one with the hint, and 130.
     """
     try:
         main()
@@ -173,7 +175,7 @@ def run_script(main, *errors):
     except OSError as error:
         leave(2, f"{sys.argv[0]}: error: {error.filename or 'a file'}: {error.strerror or error}")
     except KeyboardInterrupt:
-        leave(130, f"{sys.argv[0]}: interrupted")
+        leave(130, f"{sys.argv[0]}: interrupted{'; ' * bool(hint)}{hint}")
     except Exception:
         if not under_mpiexec():
             raise

@@ -43,6 +43,8 @@ def read_weights(path):
         ) from error
     except Exception as error:  # the reader raises nearly anything on damaged bytes
         reason = str(error).strip().split("\n")[0].split(". ")[0] or type(error).__name__
+        if isinstance(error, OSError):  # a seek to before the file's beginning, of which only a number is said
+            reason = "its end is missing"
         raise CheckpointError(
             f"{path} is cut short, damaged or no weight file ({reason}); copy or download it again"
         ) from error
@@ -96,7 +98,13 @@ def load_diffusion(model, path, flags):
         )
     if trained is None:
         trained, verb = infer_flags(state, flags["image_size"]), "holds"
-    if wrong := disagreements(flags, trained):
+    try:
+        wrong = disagreements(flags, trained)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path} carries flags that no diffusion model has ({error}); use another file"
+        ) from error
+    if wrong:
         given = ", ".join(f"--{name} is {_shell(value)}" for name, value, _ in wrong)
         found = ", ".join(f"{name} {_shell(value)}" for name, _, value in wrong)
         remedy = " ".join(f"--{name} {_shell(value)}" for name, _, value in wrong)

@@ -27,7 +27,7 @@ def disagreements(given, trained):
 
     Compares what the flags mean, not how they are written: "8,16" is "16,8", an empty channel_mult is the
     default of its image size. A flag that either side lacks, or that the weights' other flags make
-    meaningless, is not compared.
+    meaningless, is not compared. Raises ValueError where a value is nothing that its flag may be.
     """
     moot = _moot(trained)
     given_meaning, trained_meaning = _meaning(given), _meaning(trained)
@@ -100,6 +100,13 @@ def _moot(flags):
 
 def _meaning(flags):
     """Flags -> the same flags with values that are equal exactly where they mean the same."""
+    try:
+        return _understood(flags)
+    except (TypeError, ArithmeticError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _understood(flags):
     meaning = dict(flags)
     size = flags.get("image_size")
     if "channel_mult" in flags:
@@ -108,7 +115,7 @@ def _meaning(flags):
     if "attention_resolutions" in flags and size:
         # Only the resolutions that a level has get attention.
         reached = {2**level for level in range(len(meaning.get("channel_mult") or ()))}
-        named = {size // int(resolution) for resolution in _split(flags["attention_resolutions"])}
+        named = {size // int(float(resolution)) for resolution in _split(flags["attention_resolutions"])}
         meaning["attention_resolutions"] = reached & named
     if flags.get("num_heads_upsample") == -1:
         meaning["num_heads_upsample"] = flags.get("num_heads")

@@ -26,15 +26,24 @@ class PerceptualFeatures(nn.Module):
         return self.layers(((images.clamp(-1, 1) + 1) / 2 - self.mean) / self.std)
 
 
-def vgg19_features(layer, path=None):
+def vgg19_features(layer, path=None, image_size=None):
     """The first `layer` layers (1 to 37) of torchvision's VGG-19 features, counting ReLU and pooling.
 
-    path: see vgg_file. Raises ModelError for a layer out of range, and CheckpointError where there are no weights.
+    image_size: pixels of the images, None where it is not known; too small ones have no pixel at deep layers.
+    path: see vgg_file. Raises ModelError for a layer out of range or too deep, and CheckpointError where there
+    are no weights.
     """
     if not 1 <= layer <= VGG19_LAYERS:
         raise ModelError(f"--l_perc_layer is {layer}; give 1 to {VGG19_LAYERS}, the layers of VGG19")
     path = vgg_file("VGG19", path, "perceptual_path")
-    return PerceptualFeatures(vgg_layers("VGG19", path, "perceptual_path")[:layer])
+    layers = vgg_layers("VGG19", path, "perceptual_path")[:layer]
+    halvings = sum(isinstance(module, nn.MaxPool2d) for module in layers)
+    if image_size is not None and image_size < 2**halvings:
+        raise ModelError(
+            f"--l_perc_layer {layer} halves the images {halvings} times, which --image_size {image_size} is too "
+            "small for; give a lower layer"
+        )
+    return PerceptualFeatures(layers)
 
 
 def vgg_file(kind, path, flag):

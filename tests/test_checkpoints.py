@@ -83,7 +83,8 @@ def test_a_truncated_file_is_refused(tmp_path, zipped, kept):
     saved(path, linear().state_dict(), _use_new_zipfile_serialization=zipped)
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content)) if kept > 0 else kept])
-    assert f"{path} is cut short" in refusal(CheckpointError, read_weights, path)
+    message = refusal(CheckpointError, read_weights, path)
+    assert f"{path} is cut short" in message and "Errno" not in message
 
 
 @pytest.mark.parametrize(
@@ -204,6 +205,7 @@ def names(given, trained):
     "change",
     [
         {"attention_resolutions": "8,16,32"},
+        {"attention_resolutions": "32.0,16,8"},
         {"attention_resolutions": "32,16,8,4"},  # no level is 4 pixels wide
         {"channel_mult": "1,1,2,3,4"},
         {"num_heads": 7, "num_heads_upsample": 3},  # num_head_channels decides
@@ -280,6 +282,15 @@ def test_inferred_flags_are_those_the_unet_was_built_with(change):
     assert inferred
 
 
+@pytest.mark.parametrize("size", [64, 128, 256, 512])
+def test_the_usual_widths_are_those_that_a_unet_is_built_with(size):
+    with torch.device("meta"):
+        state = create_model(image_size=size, num_channels=64, num_res_blocks=1).state_dict()
+    inferred = infer_flags(state, size)
+    assert inferred["channel_mult"] and names({"image_size": size, "channel_mult": ""}, inferred) == []
+    assert names({"image_size": size, "channel_mult": "1,7"}, inferred) == ["channel_mult"]
+
+
 def test_shapes_of_something_else_betray_nothing():
     unfinished = ddpm_shapes()
     del unfinished["out.2.weight"]
@@ -326,6 +337,18 @@ def test_an_empty_remedy_can_be_typed(tmp_path):
     flags = sized | {"channel_mult": "1,2"}
     message = refusal(CheckpointError, load_diffusion, create_model(**flags), path, flags)
     assert message.endswith('give --channel_mult ""')
+
+
+@pytest.mark.parametrize(
+    "carried",
+    [{"channel_mult": "one,two"}, {"attention_resolutions": "0"}, {"attention_resolutions": "all"},
+     {"image_size": "16 px"}, {"attention_resolutions": "inf"}],
+    ids=str,
+)  # fmt: skip
+def test_carried_flags_that_mean_nothing_are_refused(tmp_path, carried):
+    path, _ = tiny_file(tmp_path / "w.pt", carried=TINY | carried)
+    message = refusal(CheckpointError, load_diffusion, create_model(**TINY), path, TINY)
+    assert message.startswith(f"{path} carries flags that no diffusion model has")
 
 
 def test_a_parallel_half_precision_file_loads(tmp_path):

@@ -234,13 +234,18 @@ def test_an_option_that_does_not_exist_is_refused():
 
 
 def test_a_network_that_returns_nan_is_an_error_that_names_the_images():
+    evaluated = []
+
     def broken(z, t):
+        evaluated.append(t)
         spoilt = network(z, t)
         spoilt[[1, 3]] = float("nan")
         return spoilt
 
-    message = refusal(UserError, lambda: run(rows=slice(2, 7), model_fn=broken))
+    message = refusal(UserError, lambda: run(rows=slice(2, 7), model_fn=broken, tau=9))
     assert "NaN" in message and f"{IDS[3]}, {IDS[5]};" in message and "--use_fp16" in message
+    assert len(evaluated) <= 9  # of 45: it is not carried on to the end of an attempt
+    refusal(UserError, lambda: run(rows=slice(2, 7), model_fn=broken, tau=1))
 
 
 def test_no_gradient_is_left_behind():

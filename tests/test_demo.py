@@ -46,13 +46,19 @@ def test_the_sheet_shows_original_noise_counterfactual_and_difference_of_every_i
             assert (tile == np.array(Image.open(path).convert("RGB"))).all()
 
 
+def test_a_sheet_of_some_rows_is_the_top_of_the_whole(output):
+    whole, top = (np.array(draw_sheet(output, "exp", ("no", "yes"), 3, 16, rows)) for rows in (0, 2))
+    assert 0 < top.shape[0] < whole.shape[0] and (top == whole[: top.shape[0]]).all()
+    assert top.shape[0] - 9 == 2 * (whole.shape[0] - 9) // 3  # below the head
+
+
 def test_the_sheet_is_a_command(output, tmp_path):
     command = [sys.executable, "-m", "demo.sheet", "--output_path", output, "--picture"]
-    done = subprocess.run(
-        [*command, tmp_path / "sheet.png"], capture_output=True, text=True, env=environment(), cwd=ROOT
-    )
+    small = [*command, tmp_path / "sheet.png", "--rows", "1", "--colours", "64"]
+    done = subprocess.run(small, capture_output=True, text=True, env=environment(), cwd=ROOT)
     assert done.returncode == 0 and str(tmp_path / "sheet.png") in done.stdout
-    assert Image.open(tmp_path / "sheet.png").width > 400
+    sheet = Image.open(tmp_path / "sheet.png")
+    assert sheet.width > 400 and 1 < len(sheet.convert("RGB").getcolors()) <= 64
     nowhere = [*command[:4], tmp_path / "none", "--picture", tmp_path / "x.png"]
     failed = subprocess.run(nowhere, capture_output=True, text=True, env=environment(), cwd=ROOT)
     assert failed.returncode == 2 and "is not a folder" in failed.stderr and not (tmp_path / "x.png").exists()

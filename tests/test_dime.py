@@ -1,3 +1,4 @@
+import gc
 import math
 from itertools import combinations
 
@@ -204,6 +205,26 @@ def test_guiding_every_step_is_the_default():
     assert torch.equal(sample(), sample(guided_steps=5))
     assert torch.equal(sample(), sample(guided_steps=9))
     assert not torch.equal(sample(), sample(guided_steps=4))
+
+
+@pytest.mark.parametrize("guided_steps", [None, 2])
+def test_memory_does_not_grow_with_the_depth(guided_steps):
+    deep = create_gaussian_diffusion(diffusion_steps=200, timestep_respacing="30", learn_sigma=True)
+
+    def most_images_alive(tau):
+        """Of X's shape, or of the network's output, at any outer step."""
+        shapes, alive = (X.shape, (2, 6, 8, 8)), []
+
+        def count(step):
+            gc.collect()
+            tensors = [each for each in gc.get_objects() if type(each) is torch.Tensor]
+            alive.append(sum(each.shape in shapes for each in tensors))
+
+        options = {"tau": tau, "guided_steps": guided_steps, "callback": count}
+        dime_sample(deep, stand_in_network, X, pull, noise=torch.randn_like, **options)
+        return max(alive)
+
+    assert most_images_alive(4) == most_images_alive(12) == most_images_alive(24)
 
 
 # -- noise -------------------------------------------------------------------------------------------------

@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import torch
@@ -78,6 +81,15 @@ def test_a_damaged_image_is_an_error_that_names_it(tmp_path, damage, suffix):
     path = tmp_path / f"a.{suffix}"
     photo(64, 64).save(path)
     path.write_bytes(damage(path.read_bytes()))
+    assert str(path) in refusal(UserError, read_image, path)
+
+
+def test_an_image_that_claims_to_be_huge_is_an_error_that_names_it(tmp_path):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    path, header = tmp_path / "a.png", struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
     assert str(path) in refusal(UserError, read_image, path)
 
 

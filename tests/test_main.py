@@ -1,7 +1,9 @@
 """main.py as its users run it."""
 
+import hashlib
 import os
 import re
+import runpy
 import signal
 import sys
 import time
@@ -12,10 +14,21 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from workshop import MODEL_FLAGS, SMILING, as_argv, contents, run_script, start_script, write_data, write_weights
+from workshop import (
+    MODEL_FLAGS,
+    ROOT,
+    SMILING,
+    as_argv,
+    contents,
+    run_script,
+    start_script,
+    write_data,
+    write_weights,
+)
 
 import main as main_script
-from core.results import merge_chunks, read_pairs
+from core.merging import merge_chunks
+from core.results import read_pairs
 from guided_diffusion.script_util import run_script as guarded
 from models.checkpoints import ModelError
 
@@ -93,10 +106,15 @@ def test_a_run_writes_the_published_folder_and_says_what_it_does(flags):
     assert code == 0, err
     assert "Smiling: explaining 8 of 8 images of CelebA val" in out
     assert "10 network evaluations an attempt, 1 to 2 attempts an image, 80 to 160 evaluations" in out
-    assert re.search(r"s for 8 images, [\d.]+ s an image", out)
 
     output, experiment = flags["output_path"], flags["output_path"] / "Results/exp"
     records = pd.read_csv(experiment / "records.csv")
+    reached = (records["cf_pred"] == records["target"]).sum()
+    assert re.fullmatch(
+        rf"flip rate {100 * reached / 8:.1f} % \({reached} of 8\), L1 {records['l_1'].mean():.3f}, "
+        rf"bKL {records['bkl'].mean():.3f}; 8 images in [\d.]+ s, [\d.]+ s each: {experiment}",
+        out.splitlines()[-1],
+    )
     assert list(records["id"]) == list(range(8))
     assert (records["target"] == 1 - records["pred"]).all()
     for record in records.itertuples():
@@ -228,7 +246,7 @@ def test_an_oracle_judges_every_image_before_and_after(flags, explain, shop):
     oracle = build_classifier("shufflenet_v2_x0_5", 40)
     path = flags["output_path"].parent / "oracle.pt"
     torch.save(classifier_checkpoint(oracle, "shufflenet_v2_x0_5", published["attributes"], 16), path)
-    records, _ = explain(flags | {"oracle_path": path})
+    records, out = explain(flags | {"oracle_path": path})
     bits = pd.read_csv(flags["output_path"] / "Results/exp/records.csv", dtype=str)
     for record, row in zip(records.itertuples(), bits.itertuples(), strict=True):
         before, after = row.oracle_pred, row.oracle_cf_pred
@@ -237,6 +255,15 @@ def test_an_oracle_judges_every_image_before_and_after(flags, explain, shop):
         assert record.oracle_flip == int(before[SMILING] != after[SMILING])
     summary = yaml.safe_load((flags["output_path"] / "Results/exp/summary.yaml").read_text())
     assert {"oracle fr", "mnac"} <= set(summary)
+    said = f", oracle flip rate {100 * summary['oracle fr']:.1f} %, MNAC {summary['mnac']:.2f}; 8 images in"
+    assert said in out
+
+
+def test_an_oracle_of_ones_own_is_built_by_the_function_that_is_named(flags, explain, refuse, shop):
+    flags |= {"oracle_path": shop / "classifier.pt", "num_batches": 1}
+    refuse(flags, "classifier.pt", "workshop:Brightness")
+    records, _ = explain(flags | {"oracle_architecture": "workshop:Brightness"})
+    assert (records["oracle_flip"] == (records["pred"] != records["cf_pred"])).all()
 
 
 # -- batches and chunks ------------------------------------------------------------------------------------------
@@ -259,7 +286,7 @@ def test_three_chunks_merge_into_the_run_in_one(flags, explain, monkeypatch, cap
         assert run_here(flags | {"num_chunks": 3, "chunk": chunk}, monkeypatch, capsys)[0] == 0
     merged = {"merge_and_eval": True, "output_path": flags["output_path"]}
     code, out, _ = run_here(merged, monkeypatch, capsys)
-    assert code == 0 and "n: 8" in out
+    assert code == 0 and re.search(r"^flip rate .* of 8\), L1 [\d.]+, bKL [\d.]+: .*Results/exp$", out, re.M)
     pd.testing.assert_frame_equal(
         pd.read_csv(flags["output_path"] / "Results/exp/records.csv"), whole, rtol=1e-2, atol=1e-2
     )
@@ -284,6 +311,13 @@ def test_merging_names_chunks_that_overlap(flags, refuse, monkeypatch, capsys):
     refuse({"merge_and_eval": True, "output_path": flags["output_path"]}, "overlap", "image 1")
     with pytest.raises(ValueError, match="overlap"):
         merge_chunks(flags["output_path"], "exp")
+
+
+def test_merging_names_chunks_that_stopped_after_other_numbers_of_batches(flags, refuse, monkeypatch, capsys):
+    flags |= {"num_chunks": 2, "batch_size": 2}
+    for chunk in (0, 1):
+        assert run_here(flags | {"chunk": chunk, "num_batches": chunk + 1}, monkeypatch, capsys)[0] == 0
+    refuse({"merge_and_eval": True, "output_path": flags["output_path"]}, "chunk-1_num-chunks-2", "--num_batches")
 
 
 def test_another_chunking_in_the_same_experiment_is_refused(flags, refuse, monkeypatch, capsys):
@@ -320,6 +354,27 @@ def test_a_run_killed_again_and_again_ends_like_an_unbroken_one(flags):
     assert [name for name in killed if killed[name] != unbroken[name]] == []
 
 
+def test_a_finished_run_that_is_to_go_further_is_not_finished_until_it_has(flags, explain, refuse, tmp_path):
+    flags |= {"data_dir": write_data(tmp_path / "data")}
+    explain(flags | {"num_batches": 1})
+    (tmp_path / "data/img_align_celeba/000004.png").unlink()
+    refuse(flags | {"num_batches": 2}, "000004.png")
+    assert not (flags["output_path"] / "Results/exp/summary.yaml").exists()
+
+
+def test_an_interruption_says_that_the_same_command_goes_on(flags, monkeypatch, capsys):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("core.experiment.run_experiment", interrupted)
+    monkeypatch.setattr(sys, "argv", ["main.py", *as_argv(flags)])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(str(ROOT / "main.py"), run_name="__main__")
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert caught.value.code == 130
+    assert last.endswith("interrupted; the same command, without --overwrite True, goes on")
+
+
 def test_a_finished_run_started_again_does_nothing(flags, explain):
     explain(flags)
     before = contents(flags["output_path"])
@@ -334,6 +389,22 @@ def test_other_flags_in_the_same_experiment_are_refused_by_name(flags, explain, 
     line = refuse(flags | {"seed": 7, "l1_loss": 0.2, "gpu": "1"}, "--seed 7 (was 4)", "--l1_loss 0.2 (was 0.05)")
     assert "--overwrite" in line and "--gpu" not in line
     assert contents(flags["output_path"]) == before
+
+
+@pytest.mark.parametrize("flag", ["model_path", "classifier_path"])
+def test_other_weights_under_the_same_name_are_refused_by_the_flags_name(flags, explain, refuse, tmp_path, flag):
+    path = tmp_path / "weights.pt"
+    path.write_bytes(flags[flag].read_bytes())
+    flags |= {flag: path, "num_batches": 1}
+    explain(flags)
+    state = torch.load(path)
+    tensor = state["out.2.bias"] if flag == "model_path" else state["state_dict"]["threshold"]
+    tensor += 0.01
+    torch.save(state, path)
+    line = refuse(flags, f"--{flag} sha256")
+    assert line.count("sha256") == 1
+    assert hashlib.sha256(path.read_bytes()).hexdigest()[:12] in line
+    assert len(explain(flags | {"overwrite": True})[0]) == 3
 
 
 def test_overwrite_starts_afresh(flags, explain):
@@ -376,12 +447,48 @@ def test_overwrite_starts_afresh(flags, explain):
         ({"diffusion_steps": 50}, ["--diffusion_steps is 50", "ddpm.pt"]),
         ({"image_size": 32}, ["--image_size", "16"]),
         ({"batch_size": 0}, ["--batch_size 0"]),
+        ({"classifier_scales": "8,nan"}, ["--classifier_scales 8,nan"]),
+        ({"classifier_scales": "inf"}, ["--classifier_scales inf"]),
+        ({"classifier_scales": "-8"}, ["--classifier_scales -8"]),
+        ({"l1_loss": "nan"}, ["--l1_loss nan"]),
+        ({"l1_loss": -0.1}, ["--l1_loss -0.1"]),
+        ({"l2_loss": "inf"}, ["--l2_loss inf"]),
+        ({"l_perc": -1}, ["--l_perc -1"]),
+        ({"sampling_scale": "nan"}, ["--sampling_scale nan"]),
+        ({"dropout": 2}, ["--dropout 2"]),
+        ({"l_perc": 1, "l_perc_layer": 37}, ["--l_perc_layer 37", "--image_size 16"]),
+        ({"exp_name": ""}, ["--exp_name ''"]),
+        ({"exp_name": "../../x"}, ["--exp_name '../../x'"]),
+        ({"use_train": True, "split": "test"}, ["--split test and --use_train True contradict"]),
+        ({"use_train": True, "split": "val"}, ["--split val and --use_train True contradict"]),
+        ({"dataset": "CelebAMV", "split": "test"}, ["--split test", "--dataset CelebAMV"]),
+        ({"dataset": "CelebAMV", "use_train": True}, ["--use_train True", "--dataset CelebAMV"]),
     ],
     ids=lambda value: "-".join(map(str, value)) if isinstance(value, dict) else "",
 )
 def test_bad_flags_are_one_line_and_write_nothing(flags, refuse, change, words):
     refuse(flags | change, *words)
     assert not flags["output_path"].exists()
+
+
+def test_an_empty_output_path_is_refused_by_name(flags, refuse, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    refuse(flags | {"output_path": ""}, "--output_path is empty")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_mini_validation_set_is_said_to_be_of_the_validation_split(flags, explain):
+    for given in ({}, {"split": "val"}):
+        _, out = explain(flags | {"dataset": "CelebAMV", "num_batches": 1} | given)
+        assert "images of CelebAMV val" in out
+
+
+@pytest.mark.parametrize("choice", [{"use_train": True}, {"split": "train"}, {"use_train": True, "split": "train"}])
+def test_the_training_split_is_chosen_in_two_ways(flags, explain, tmp_path, choice):
+    flags |= {"data_dir": write_data(tmp_path / "data", (2, 3, 0)), "num_batches": 1}
+    records, out = explain(flags | choice)
+    assert "explaining 2 of 2 images of CelebA train" in out
+    assert list(records["image"]) == ["000000.png", "000001.png"]
 
 
 def test_bad_weights_are_told_apart(flags, refuse, shop, tmp_path):
@@ -406,6 +513,12 @@ def test_a_malicious_weight_file_is_refused_without_running(flags, refuse, tmp_p
     torch.save({"state_dict": Payload(tmp_path / "pwned")}, tmp_path / "evil.pt")
     refuse(flags | {flag: tmp_path / "evil.pt"}, "evil.pt")
     assert not (tmp_path / "pwned").exists()
+
+
+def test_an_oracle_of_another_image_size_is_named(flags, refuse, shop, tmp_path):
+    torch.save(torch.load(shop / "classifier.pt") | {"image_size": 224}, tmp_path / "oracle.pt")
+    flags |= {"oracle_path": tmp_path / "oracle.pt", "oracle_architecture": "workshop:Brightness"}
+    refuse(flags, "--image_size is 16", "oracle.pt was trained at 224")
 
 
 def test_a_classifier_of_other_questions_is_named(flags, refuse, shop, tmp_path):

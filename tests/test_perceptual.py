@@ -103,6 +103,13 @@ def test_a_layer_out_of_range_names_the_flag(path, layer):
     assert message.startswith(f"--l_perc_layer is {layer}; give 1 to 37")
 
 
+@pytest.mark.parametrize("layer, smallest", [(4, 1), (5, 2), (18, 4), (19, 8), (37, 32)])
+def test_a_layer_too_deep_for_the_images_names_the_flag(path, layer, smallest):
+    assert vgg19_features(layer, path, smallest)(torch.zeros(1, 3, smallest, smallest)).numel() > 0
+    message = refusal(ModelError, vgg19_features, layer, path, smallest - 1)
+    assert f"--l_perc_layer {layer}" in message and f"--image_size {smallest - 1}" in message
+
+
 def test_other_weights_are_refused(tmp_path):
     other = tmp_path / "other.pth"
     torch.save({"weight": torch.ones(1)}, other)

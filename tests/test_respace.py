@@ -29,6 +29,11 @@ def test_kept_steps_are_evenly_spaced(steps, sections, expected):
     assert space_timesteps(steps, sections) == expected
 
 
+def test_the_step_at_a_tie_is_the_one_that_published_samples_kept():
+    kept = space_timesteps(500, "25")
+    assert len(kept) == 25 and kept[11:14] == [229, 249, 270]
+
+
 @pytest.mark.parametrize(
     "sections",
     ["ddim30", "ddim5,5", "ddimx", "ddim", "abc", "1,,2", "", "0", "5,0", "11", "6,5", "-1", [20], "2.5"],

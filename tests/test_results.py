@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 
 import pandas as pd
@@ -9,8 +10,9 @@ from PIL import Image
 from weight_files import refusal
 
 from core.images import from_uint8, read_image
+from core.merging import merge_chunks
 from core.records import summarise
-from core.results import ResultsFolder, difference_map, image_id, merge_chunks, read_pairs
+from core.results import ResultsFolder, difference_map, image_id, read_pairs
 from guided_diffusion.errors import UserError
 
 FLAGS = {"seed": 4, "l1_loss": 1e-5, "scales": "8,10", "oracle_path": None, "use_ddim": False, "gpu": "0"}
@@ -131,6 +133,19 @@ def test_free_flags_may_differ(tmp_path):
     assert len(begin(tmp_path, gpu="1", free=("gpu",))) == 5
 
 
+@pytest.mark.parametrize("flags, stays", [({}, True), ({"num_batches": 2}, False)])
+def test_a_finished_run_is_finished_no_more_when_it_may_have_to_go_on(tmp_path, flags, stays):
+    folder = run(tmp_path, num_batches=1)
+    assert len(begin(tmp_path, free=("num_batches",), **{"num_batches": 1} | flags)) == 5
+    assert folder.summary_path.exists() == stays
+
+
+def test_a_run_whose_records_are_lost_is_finished_no_more(tmp_path):
+    folder = run(tmp_path)
+    folder.records_path.unlink()
+    assert begin(tmp_path) is None and not folder.summary_path.exists()
+
+
 def test_overwriting_starts_afresh_and_leaves_other_experiments_alone(tmp_path):
     run(tmp_path)
     run(tmp_path, exp_name="other")
@@ -170,6 +185,23 @@ def test_another_chunking_is_refused_before_anything_is_lost(tmp_path, earlier, 
     message = refusal(UserError, lambda: begin(tmp_path, overwrite, num_chunks=later))
     assert "--num_chunks" in message and "--exp_name" in message
     assert files(tmp_path) == before
+
+
+def test_what_is_to_be_removed_before_another_chunking_is_named_and_is_enough(tmp_path):
+    run(tmp_path, num_chunks=2).write_step("z_t", [30], 0, from_uint8(PIXELS[:1]))
+    message = refusal(UserError, lambda: begin(tmp_path, num_chunks=3))
+    places = message.split(" remove ")[1].split(" and ")
+    assert places == [f"{tmp_path}/Results/exp", f"{tmp_path}/z_t/exp"]
+    for place in places:
+        shutil.rmtree(place)
+    assert begin(tmp_path, num_chunks=3) is None
+
+
+@pytest.mark.parametrize("exp_name", ["", ".", "..", "../../x", "a/b", "/x"])
+@pytest.mark.parametrize("use", [ResultsFolder, merge_chunks, read_pairs])
+def test_an_experiment_that_would_lie_elsewhere_is_refused_by_name(tmp_path, use, exp_name):
+    assert f"--exp_name {exp_name!r}" in refusal(UserError, use, tmp_path / "out", exp_name)
+    assert "--output_path" in refusal(UserError, use, "", "exp")
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
@@ -213,7 +245,9 @@ def test_missing_and_unfinished_chunks_are_named(tmp_path):
 def test_overlapping_chunks_are_named(tmp_path):
     for chunk in (0, 1):
         run(tmp_path, chunk=chunk, num_chunks=2)
-    ResultsFolder(tmp_path, "exp", 1, 2).commit(records().iloc[:2])  # 30 belongs to chunk 0
+    chunk = ResultsFolder(tmp_path, "exp", 1, 2)
+    chunk.commit(records().iloc[:2])  # 30 belongs to chunk 0
+    chunk.finish(records().iloc[:2])
     assert "image 30" in refusal(UserError, merge_chunks, tmp_path, "exp")
 
 
@@ -230,6 +264,44 @@ def test_chunks_of_other_flags_are_not_merged(tmp_path):
     run(tmp_path, chunk=1, num_chunks=2, seed=5)
     message = refusal(UserError, merge_chunks, tmp_path, "exp")
     assert "chunk-1_num-chunks-2_flags.yaml" in message and "--seed" in message and "--l1_loss" not in message
+
+
+@pytest.mark.parametrize("remove", ["all", "a row"])
+def test_a_chunk_whose_records_are_not_what_it_finished_is_not_merged(tmp_path, remove):
+    chunks = [run(tmp_path, chunk=chunk, num_chunks=2) for chunk in (0, 1)]
+    path = chunks[1].records_path
+    path.unlink() if remove == "all" else path.write_text("\n".join(path.read_text().split("\n")[:-2]) + "\n")
+    message = refusal(UserError, merge_chunks, tmp_path, "exp")
+    assert "chunk-1_num-chunks-2_summary.yaml is of 3 images" in message
+    assert f"chunk-1_num-chunks-2_records.csv has {0 if remove == 'all' else 2}" in message
+
+
+def test_chunks_that_stopped_after_different_numbers_of_batches_are_not_merged(tmp_path):
+    for chunk in (0, 1):
+        run(tmp_path, chunk=chunk, num_chunks=2, num_batches=chunk + 1)
+    assert "--num_batches" in refusal(UserError, merge_chunks, tmp_path, "exp")
+
+
+def test_a_chunk_beyond_the_last_is_named(tmp_path):
+    for chunk in (0, 1, 2):
+        run(tmp_path, chunk=chunk, num_chunks=3)
+    (tmp_path / "Results/exp/chunk-5_num-chunks-3_flags.yaml").write_text("{}")
+    message = refusal(UserError, merge_chunks, tmp_path, "exp")
+    assert "chunk-5_num-chunks-3_flags.yaml" in message and "last chunk of 3 is 2" in message
+
+
+DAMAGES = [b"", b"- a\n- list\n", b"only text", b"a: [1", b"\xff\xfe\x00"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_flags_are_named_when_going_on_and_when_merging(tmp_path, damage):
+    for chunk in (0, 1):
+        path = run(tmp_path, chunk=chunk, num_chunks=2).flags_path
+    path.write_bytes(damage)
+    for refused in (lambda: begin(tmp_path, chunk=1, num_chunks=2), lambda: merge_chunks(tmp_path, "exp")):
+        message = refusal(UserError, refused)
+        assert str(path) in message and "--overwrite True" in message
+    assert begin(tmp_path, overwrite=True, chunk=1, num_chunks=2) is None
 
 
 def test_chunks_may_have_run_on_different_devices(tmp_path):

@@ -101,6 +101,10 @@ def test_other_than_numbers_is_refused_by_the_flags_name(text):
         ({"attention_resolutions": "3"}, "--attention_resolutions"),
         ({"attention_resolutions": "0"}, "--attention_resolutions"),
         ({"attention_resolutions": "all"}, "--attention_resolutions"),
+        ({"image_size": 10, "channel_mult": "1,2", "attention_resolutions": "2.5"}, "--attention_resolutions"),
+        ({"dropout": 2.0}, "--dropout 2.0"),
+        ({"dropout": -1.0}, "--dropout -1.0"),
+        ({"dropout": float("nan")}, "--dropout nan"),
         ({"num_heads": 3}, "--num_heads"),
         ({"num_heads_upsample": 5}, "--num_heads"),
         ({"num_heads": 0}, "--num_heads"),
@@ -182,6 +186,15 @@ def test_an_error_of_the_users_is_one_line_and_exit_code_2(error, shown, capsys,
         run_script(failing(error), KeyError)
     assert caught.value.code == 2
     assert capsys.readouterr().err == f"main.py: error: {shown}\n"
+
+
+@pytest.mark.parametrize("hint, shown", [({}, ""), ({"hint": "it goes on"}, "; it goes on")])
+def test_an_interruption_is_one_line_with_what_to_do_next(capsys, monkeypatch, hint, shown):
+    monkeypatch.setattr(sys, "argv", ["main.py"])
+    with pytest.raises(SystemExit) as caught:
+        run_script(failing(KeyboardInterrupt()), **hint)
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == f"main.py: interrupted{shown}\n"
 
 
 def test_a_fault_of_the_programs_keeps_its_traceback():

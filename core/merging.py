@@ -1,0 +1,78 @@
+"""Merging the chunks of an experiment: a concatenation of their records, once they are known to be all of it."""
+
+import pandas as pd
+
+from guided_diffusion.errors import UserError
+
+from .flags import FREE_FLAGS
+from .records import read_records, read_yaml
+from .results import CHUNK, ResultsFolder, experiment_folder
+
+# What chunks may differ in: as a run that goes on may, but not in how far.
+FREE_AMONG_CHUNKS = {"chunk", *FREE_FLAGS} - {"num_batches"}
+
+
+def merge_chunks(output_path, exp_name):
+    """Merges the chunks of an experiment into its summary.yaml and records.csv -> the summary.
+
+    Raises UserError, naming them, where chunks are missing, unfinished, of other flags, or overlap.
+    """
+    chunks = _find_chunks(output_path, exp_name)
+    experiment = chunks[0].experiment
+    missing = [f"{c.prefix}summary.yaml" for c in chunks if not c.summary_path.exists()]
+    if missing:
+        raise UserError(f"{experiment} lacks the finished chunks {', '.join(missing)}; run them first")
+    _refuse_unequal_flags(chunks)
+    parts = [part for part in map(_read_whole, chunks) if part is not None]
+    if not parts:
+        raise UserError(f"the chunks of {experiment} explain no image, so there is nothing to merge")
+    table = pd.concat(parts)
+    repeated = sorted(table["id"][table["id"].duplicated()])
+    if repeated:
+        raise UserError(f"the chunks of {experiment} overlap: image {repeated[0]} is in more than one")
+    whole = ResultsFolder(output_path, exp_name)
+    whole.commit(table)
+    return whole.finish(table)
+
+
+def _find_chunks(output_path, exp_name):
+    """The chunks 0 … C-1, finished or not, of the one C that the folder holds chunks of."""
+    experiment = experiment_folder(output_path, exp_name)
+    names = sorted(path.name for path in experiment.glob("*"))
+    found = {tuple(map(int, match.groups())): match.string for match in map(CHUNK.fullmatch, names) if match}
+    totals = {total for _, total in found}
+    if not found:
+        raise UserError(f"{experiment} holds no chunks to merge; run with --num_chunks first")
+    if len(totals) > 1:
+        raise UserError(f"{experiment} holds chunks of several runs, which overlap: {', '.join(found.values())}")
+    total = totals.pop()
+    foreign = [name for (chunk, _), name in found.items() if chunk >= total]
+    if foreign:
+        raise UserError(
+            f"{experiment} holds {', '.join(foreign)}, but the last chunk of {total} is {total - 1}; remove it"
+        )
+    return [ResultsFolder(output_path, exp_name, chunk, total) for chunk in range(total)]
+
+
+def _refuse_unequal_flags(chunks):
+    first, *others = (read_yaml(chunk.flags_path) for chunk in chunks)
+    for chunk, flags in zip(chunks[1:], others, strict=True):
+        names = [name for name in {**first, **flags} if name not in FREE_AMONG_CHUNKS]
+        differing = [f"--{name}" for name in names if flags.get(name) != first.get(name)]
+        if differing:
+            raise UserError(
+                f"{chunk.flags_path} differs from the first chunk in {', '.join(differing)}; "
+                "run the chunks with the same flags"
+            )
+
+
+def _read_whole(chunk):
+    """The rows of a chunk, None where it explained no image; UserError where they are not what it finished."""
+    table = read_records(chunk.records_path) if chunk.records_path.exists() else None
+    rows, finished = 0 if table is None else len(table), read_yaml(chunk.summary_path).get("n")
+    if rows != finished:
+        raise UserError(
+            f"{chunk.summary_path} is of {finished} images, but {chunk.records_path.name} has {rows}; "
+            "run that chunk again"
+        )
+    return table
