@@ -14,7 +14,8 @@ from guided_diffusion.dist_util import connect, device_of_rank, find_ranks
 from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
 from guided_diffusion.storage import write_file
 from guided_diffusion.train_data import Batches
-from guided_diffusion.train_util import TRAIN_FLAGS, TrainLoop
+from guided_diffusion.train_flags import TRAIN_FLAGS, check_train_flags
+from guided_diffusion.train_util import TrainLoop
 from models.checkpoints import ModelError
 from models.classifiers import build_classifier, classifier_checkpoint
 
@@ -40,6 +41,7 @@ def create_argparser():
 def main():
     args = create_argparser().parse_args()
     require_flags(args, "data_dir", "output_path")
+    check_train_flags(args)
     ranks = find_ranks()
     device = device_of_rank(args.gpus, ranks)
     connect(ranks, device)

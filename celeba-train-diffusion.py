@@ -23,7 +23,8 @@ from guided_diffusion.script_util import (
     run_script,
 )
 from guided_diffusion.train_data import Batches
-from guided_diffusion.train_util import TRAIN_FLAGS, TrainLoop
+from guided_diffusion.train_flags import TRAIN_FLAGS, check_train_flags
+from guided_diffusion.train_util import TrainLoop
 from models.checkpoints import CheckpointError, attach_flags, load_diffusion
 
 FLAGS = {
@@ -46,6 +47,7 @@ def create_argparser():
 def main():
     args = create_argparser().parse_args()
     require_flags(args, "data_dir", "output_path")
+    check_train_flags(args)
     ranks = find_ranks()
     device = device_of_rank(args.gpus, ranks)
     connect(ranks, device)

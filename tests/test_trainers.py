@@ -245,6 +245,8 @@ def test_a_classifier_of_one_attribute_answers_that_question_alone(classifier_fl
     [
         ("celeba-train-diffusion.py", {"data_dir": "nowhere"}, "--data_dir nowhere"),
         ("celeba-train-diffusion.py", {"schedule_sampler": "clever"}, "--schedule_sampler clever"),
+        ("celeba-train-diffusion.py", {"ema_rate": ""}, "--ema_rate ''"),
+        ("celeba-train-classifier.py", {"log_interval": 0}, "--log_interval 0 must be at least 1"),
         ("celeba-train-classifier.py", {"architecture": "resnet19"}, "resnet19"),
         ("celeba-train-classifier.py", {"query_label": "Smirking"}, "--query_label Smirking"),
     ],
@@ -253,3 +255,4 @@ def test_bad_flags_are_one_line(diffusion_flags, classifier_flags, script, chang
     flags = diffusion_flags if "diffusion" in script else classifier_flags
     code, _, err = run_script(script, flags | change)
     assert code == 2 and words in err.splitlines()[-1] and "Traceback" not in err
+    assert not flags["output_path"].exists()
