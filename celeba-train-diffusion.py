@@ -59,7 +59,7 @@ def main():
     [dataset] = load_training_data(args.data_dir, ["train"], args.image_size, ranks.local_size)
     condition = None
     if args.class_cond:
-        require_labels(dataset, args.data_dir, args.num_classes)
+        require_labels(dataset, args.data_dir, args.num_classes, one_each=not args.multiclass)
         condition = partial(conditions, multiclass=args.multiclass)
 
     def draw_samples(step, ema_model):

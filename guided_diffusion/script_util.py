@@ -75,6 +75,8 @@ def create_model(**flags):
     resolutions = parse_numbers(f.attention_resolutions, "attention_resolutions")
     if any(r < 1 or size % r for r in resolutions):
         raise UserError(f"--attention_resolutions {f.attention_resolutions} must divide --image_size {size}")
+    if f.class_cond and not f.multiclass and f.num_classes < 2:
+        raise UserError(f"--num_classes {f.num_classes} must be at least 2 with --multiclass False")
     return UNetModel(
         model_channels=f.num_channels,
         out_channels=6 if f.learn_sigma else 3,

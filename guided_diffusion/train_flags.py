@@ -43,6 +43,7 @@ RANGES = {  # flag -> (lowest, highest), of those that all trainers have and of 
     "seed": (0, 2**32 - 1),
     "num_workers": (1, None),
     "image_size": (1, None),
+    "num_res_blocks": (1, None),
     "dropout": (0, 1),
     "num_classes": (1, None),
     "sample_steps": (0, None),

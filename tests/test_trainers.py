@@ -226,6 +226,32 @@ def test_a_ddpm_conditioned_on_the_labels_of_a_csv(diffusion_flags, folder):
     assert code == 2 and "--num_classes 40" in err.splitlines()[-1]
 
 
+def test_a_ddpm_of_classes_learns_from_a_folder_of_them_and_serves_main(diffusion_flags, folder, data, tmp_path):
+    classes = {"class_cond": True, "multiclass": False, "num_classes": 2}
+    flags = diffusion_flags | classes | {"data_dir": folder, "lr_anneal_steps": 2}
+    code, _, err = run_script("celeba-train-diffusion.py", flags)
+    assert code == 0 and (flags["output_path"] / "samples000002.png").exists(), err
+    weights = flags["output_path"] / "ema_0.5_000002.pt"
+    assert torch.load(weights)["label_emb.weight"].shape == (2, 128)
+
+    write_weights(tmp_path)
+    explained = {
+        "data_dir": data, "output_path": tmp_path / "out", "model_path": weights, "num_batches": 1, "batch_size": 2,
+        "classifier_path": tmp_path / "classifier.pt", "classifier_architecture": "workshop:Brightness",
+        "start_step": 2, "classifier_scales": 1, "gpu": -1,
+    }  # fmt: skip
+    code, out, err = run_script("main.py", MODEL_FLAGS | classes | explained)
+    assert code == 0 and "n: 2" in out, err
+
+
+def test_a_ddpm_of_classes_refuses_images_of_several_and_a_single_class(diffusion_flags):
+    for num_classes, words in ((40, "--multiclass False needs one class an image, but 0"), (1, "--num_classes 1")):
+        flags = diffusion_flags | {"class_cond": True, "multiclass": False, "num_classes": num_classes}
+        code, _, err = run_script("celeba-train-diffusion.py", flags)
+        assert code == 2 and words in err.splitlines()[-1] and "Traceback" not in err
+        assert not flags["output_path"].exists()
+
+
 def test_a_corrupt_image_ends_a_training_in_one_line_that_names_it(diffusion_flags, folder):
     for path in folder.rglob("*.png"):
         path.write_bytes(path.read_bytes()[:100])
