@@ -33,7 +33,7 @@ FLAGS = {
     "resume_checkpoint": (None, "weights to begin from, of this project, DiME or OpenAI; an output_path that"
                           " already has checkpoints goes on from those"),
     "schedule_sampler": ("uniform", f"which timesteps to train on: {' or '.join(SAMPLERS)}"),
-    "sample_steps": (50, "steps of the samples drawn at each checkpoint; 0: draw none"),
+    "sample_steps": (50, "steps of the samples drawn at each checkpoint, at most --diffusion_steps; 0: draw none"),
 }
 SAMPLES = 16  # of each sheet
 
@@ -63,12 +63,13 @@ def main():
         condition = partial(conditions, multiclass=args.multiclass)
 
     def draw_samples(step, ema_model):
+        sample_steps = min(args.sample_steps, args.diffusion_steps)
         spaced = create_gaussian_diffusion(
-            **args_to_dict(args, DIFFUSION_FLAGS) | {"timestep_respacing": str(args.sample_steps)}
+            **args_to_dict(args, DIFFUSION_FLAGS) | {"timestep_respacing": str(sample_steps)}
         )
         network = ema_model.eval()
         if condition:
-            of_whom = torch.arange(SAMPLES) % len(dataset)  # the first images' labels, again where they are few
+            of_whom = torch.arange(SAMPLES) * len(dataset) // SAMPLES  # from all over, since a folder goes by class
             network = partial(network, y=condition(dataset.labels[of_whom]).to(device))
         path = bf.join(args.output_path, f"samples{step:06d}.png")
         sample_sheet(spaced, network, args.image_size, path, device, SAMPLES)

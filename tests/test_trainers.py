@@ -244,6 +244,19 @@ def test_a_ddpm_of_classes_learns_from_a_folder_of_them_and_serves_main(diffusio
     assert code == 0 and "n: 2" in out, err
 
 
+def test_a_sheet_of_samples_takes_no_more_steps_than_the_diffusion_has(diffusion_flags):
+    sheets = []
+    for sample_steps in (20, 50):
+        flags = diffusion_flags | {
+            "diffusion_steps": 20, "sample_steps": sample_steps, "lr_anneal_steps": 1,
+            "output_path": diffusion_flags["output_path"] / str(sample_steps),
+        }  # fmt: skip
+        code, _, err = run_script("celeba-train-diffusion.py", flags)
+        assert code == 0, err
+        sheets.append((flags["output_path"] / "samples000001.png").read_bytes())
+    assert sheets[0] == sheets[1]
+
+
 def test_a_ddpm_of_classes_refuses_images_of_several_and_a_single_class(diffusion_flags):
     for num_classes, words in ((40, "--multiclass False needs one class an image, but 0"), (1, "--num_classes 1")):
         flags = diffusion_flags | {"class_cond": True, "multiclass": False, "num_classes": num_classes}
