@@ -19,6 +19,9 @@ from .storage import is_remote, lock_folder
 from .train_data import generator
 from .train_flags import FREE_FLAGS, TRAIN_FLAGS, choose_precision, parse_rates
 
+# What opt<step>.pt holds, by name.
+STATE = {"optimizer", "scaler", "objective", "means", "averaged", "step", "flags"}
+
 
 class TrainLoop:
     """Trains `model` by an Objective over endless `batches(start_step)`, with what TRAIN_FLAGS name.
@@ -155,19 +158,26 @@ class TrainLoop:
         path = self.checkpoints.path("model", step)
         print(f"going on from {path}", flush=True)
         state = self.checkpoints.load("opt", step)
+        if not isinstance(state, dict) or not STATE <= state.keys():
+            raise self.checkpoints.unusable(self.checkpoints.path("opt", step), step, "no state of a training")
         self._refuse_other_flags(state["flags"], path)
-        try:
-            self.model.load_state_dict(self.checkpoints.load("model", step))
-        except RuntimeError:
-            raise UserError(f"{path} is of another network; give its flags, or another --output_path") from None
+        self._load_weights(self.model, "model", step)
         for rate, ema in self.emas.items():
-            ema.module.load_state_dict(self.checkpoints.load(f"ema_{rate}_", step))
+            self._load_weights(ema.module, f"ema_{rate}_", step)
             ema.n_averaged.fill_(state["averaged"][str(rate)])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.objective.load_state_dict(state["objective"])
         self.means.load_state_dict(state["means"])
         return step
+
+    def _load_weights(self, network, name, step):
+        state = self.checkpoints.load(name, step)
+        try:
+            network.load_state_dict(state)
+        except (RuntimeError, TypeError):
+            path = self.checkpoints.path(name, step)
+            raise UserError(f"{path} is of another network; give its flags, or another --output_path") from None
 
     def _deciding_flags(self):
         """The flags that a training must keep to; the batch is that of all ranks together."""

@@ -219,6 +219,13 @@ def test_a_checkpoint_of_another_network_is_refused_in_one_line(tmp_path):
     assert "model000001.pt" in refusal(UserError, lambda: train(tmp_path, 0))
 
 
+def test_a_damaged_checkpoint_without_one_before_it_can_be_begun_again(tmp_path):
+    train(tmp_path, 1)
+    (tmp_path / "model000001.pt").write_bytes(b"damaged")
+    message = refusal(UserError, lambda: train(tmp_path, 0))
+    assert "model000001.pt" in message and f"remove {tmp_path}/opt000001.pt to start from the beginning" in message
+
+
 def test_a_checkpoint_of_another_sampler_is_refused_by_the_flags_name(tmp_path):
     train(tmp_path, 1)
     message = refusal(UserError, lambda: train(tmp_path, 0, schedule_sampler="uniform"))

@@ -1,5 +1,6 @@
 """The training scripts as their users run them."""
 
+import io
 import os
 import shlex
 import signal
@@ -146,6 +147,29 @@ def test_a_full_disk_leaves_the_checkpoints_before_it_and_can_be_gone_on_from(di
     assert not list(output.glob("*.part"))
     assert run_script("celeba-train-diffusion.py", flags)[0] == 0
     assert (output / "opt000012.pt").exists()
+
+
+def test_a_damaged_checkpoint_is_named_with_the_way_to_go_on(diffusion_flags, tmp_path):
+    flags = diffusion_flags | {"lr_anneal_steps": 6, "sample_steps": 0}
+    assert run_script("celeba-train-diffusion.py", flags)[0] == 0
+    output, whole = flags["output_path"], weights(flags["output_path"])
+    torch.save({"of": "something else"}, tmp_path / "foreign.pt")
+    damages = {
+        "opt000006.pt": (tmp_path / "foreign.pt").read_bytes(),
+        "model000006.pt": whole["model000006.pt"][:9999],
+        "ema_0.9_000006.pt": b"",
+    }
+    for name, damaged in damages.items():
+        (output / name).write_bytes(damaged)
+        code, _, err = run_script("celeba-train-diffusion.py", flags)
+        line = err.splitlines()[-1]
+        assert code == 2 and f"{output}/{name} cannot be read" in line and "Traceback" not in err
+        assert f"remove {output}/opt000006.pt to go on from step 3" in line
+        (output / name).write_bytes(whole[name])
+    (output / "opt000006.pt").unlink()  # the remedy
+    assert run_script("celeba-train-diffusion.py", flags)[0] == 0
+    for name in damages:
+        assert_identical(torch.load(output / name), torch.load(io.BytesIO(whole[name])))
 
 
 def test_a_folder_in_use_is_left_alone(diffusion_flags):
