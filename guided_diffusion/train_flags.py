@@ -59,6 +59,12 @@ def check_train_flags(args):
     choose_precision(args.precision, False, torch.device("cpu"))
 
 
+def smallest_part(args):
+    """How many images the smallest forward pass of a step sees."""
+    size = args.microbatch if args.microbatch > 0 else args.batch_size
+    return min(size, args.batch_size % size or size)
+
+
 def parse_rates(text):
     """"0.99,0.9999" -> (0.99, 0.9999); UserError, naming --ema_rate, for none and for what averages nothing."""
     rates = parse_numbers(text, "ema_rate")

@@ -6,7 +6,7 @@ from weight_files import refusal
 
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import check_ranges
-from guided_diffusion.train_flags import FREE_FLAGS, RANGES, TRAIN_FLAGS, check_train_flags
+from guided_diffusion.train_flags import FREE_FLAGS, RANGES, TRAIN_FLAGS, check_train_flags, smallest_part
 
 TRAINERS = ["celeba-train-diffusion.py", "celeba-train-classifier.py"]
 
@@ -69,3 +69,8 @@ def test_a_range_without_an_upper_end_has_none():
     check_ranges(argparse.Namespace(seed=10**30), {"seed": (0, None), "absent": (1, 2)})
     message = refusal(UserError, check_ranges, argparse.Namespace(share=1.5), {"share": (0, 1)})
     assert message == "--share 1.5 must be from 0 to 1"
+
+
+@pytest.mark.parametrize("batch_size, microbatch, least", [(4, -1, 4), (8, 4, 4), (5, 4, 1), (7, 4, 3), (3, 8, 3)])
+def test_the_smallest_part_is_what_a_microbatch_leaves(batch_size, microbatch, least):
+    assert smallest_part(argparse.Namespace(batch_size=batch_size, microbatch=microbatch)) == least

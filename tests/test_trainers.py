@@ -311,6 +311,9 @@ def test_a_classifier_of_one_attribute_answers_that_question_alone(classifier_fl
         ("celeba-train-diffusion.py", {"ema_rate": ""}, "--ema_rate ''"),
         ("celeba-train-classifier.py", {"log_interval": 0}, "--log_interval 0 must be at least 1"),
         ("celeba-train-classifier.py", {"architecture": "resnet19"}, "resnet19"),
+        ("celeba-train-classifier.py", {"architecture": "os:getcwd"}, "os:getcwd fails"),
+        ("celeba-train-classifier.py", {"architecture": "densenet121", "image_size": 16}, "--image_size 16"),
+        ("celeba-train-classifier.py", {"microbatch": 3}, "on 1 image(s) at a time"),
         ("celeba-train-classifier.py", {"query_label": "Smirking"}, "--query_label Smirking"),
     ],
 )
