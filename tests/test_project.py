@@ -61,7 +61,9 @@ def test_the_files_that_the_readme_links_to_exist():
         assert (ROOT / target).exists(), target
 
 
-@pytest.mark.parametrize("path", [*sorted(ROOT.glob("demo/*.sh")), ROOT / ".ci/run"], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [*ROOT.glob("*.sh"), *sorted(ROOT.glob("demo/*.sh")), ROOT / ".ci/run"], ids=lambda path: path.name
+)
 def test_shell_scripts_parse(path):
     assert subprocess.run(["bash", "-n", path], capture_output=True).returncode == 0
 
