@@ -14,9 +14,10 @@ from guided_diffusion.dist_util import connect, device_of_rank, find_ranks
 from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
 from guided_diffusion.storage import write_file
 from guided_diffusion.train_data import Batches
-from guided_diffusion.train_util import TRAIN_FLAGS, TrainLoop
+from guided_diffusion.train_flags import TRAIN_FLAGS, check_train_flags, smallest_part
+from guided_diffusion.train_util import TrainLoop
 from models.checkpoints import ModelError
-from models.classifiers import build_classifier, classifier_checkpoint
+from models.classifiers import build_classifier, classifier_checkpoint, require_trainable
 
 FLAGS = {
     "output_path": (None, "where checkpoints, best.pt, last.pt, attributes.csv and progress.csv go"),
@@ -40,6 +41,7 @@ def create_argparser():
 def main():
     args = create_argparser().parse_args()
     require_flags(args, "data_dir", "output_path")
+    check_train_flags(args)
     ranks = find_ranks()
     device = device_of_rank(args.gpus, ranks)
     connect(ranks, device)
@@ -50,7 +52,8 @@ def main():
         for dataset in (train, val):
             dataset.attributes, dataset.labels = (dataset.attributes[query],), dataset.labels[:, [query]]
     torch.manual_seed(args.seed)
-    network = build_classifier(args.architecture, len(train.attributes))
+    network = build_classifier(args.architecture, len(train.attributes), args.image_size)
+    require_trainable(network, args.architecture, args.image_size, smallest_part(args))
 
     def validate(step, ema_network):
         table = attribute_accuracy(decide(ema_network.eval(), val, device), val.labels, val.attributes)

@@ -23,7 +23,8 @@ from guided_diffusion.script_util import (
     run_script,
 )
 from guided_diffusion.train_data import Batches
-from guided_diffusion.train_util import TRAIN_FLAGS, TrainLoop
+from guided_diffusion.train_flags import TRAIN_FLAGS, check_train_flags
+from guided_diffusion.train_util import TrainLoop
 from models.checkpoints import CheckpointError, attach_flags, load_diffusion
 
 FLAGS = {
@@ -32,7 +33,7 @@ FLAGS = {
     "resume_checkpoint": (None, "weights to begin from, of this project, DiME or OpenAI; an output_path that"
                           " already has checkpoints goes on from those"),
     "schedule_sampler": ("uniform", f"which timesteps to train on: {' or '.join(SAMPLERS)}"),
-    "sample_steps": (50, "steps of the samples drawn at each checkpoint; 0: draw none"),
+    "sample_steps": (50, "steps of the samples drawn at each checkpoint, at most --diffusion_steps; 0: draw none"),
 }
 SAMPLES = 16  # of each sheet
 
@@ -46,6 +47,7 @@ def create_argparser():
 def main():
     args = create_argparser().parse_args()
     require_flags(args, "data_dir", "output_path")
+    check_train_flags(args)
     ranks = find_ranks()
     device = device_of_rank(args.gpus, ranks)
     connect(ranks, device)
@@ -57,16 +59,17 @@ def main():
     [dataset] = load_training_data(args.data_dir, ["train"], args.image_size, ranks.local_size)
     condition = None
     if args.class_cond:
-        require_labels(dataset, args.data_dir, args.num_classes)
+        require_labels(dataset, args.data_dir, args.num_classes, one_each=not args.multiclass)
         condition = partial(conditions, multiclass=args.multiclass)
 
     def draw_samples(step, ema_model):
+        sample_steps = min(args.sample_steps, args.diffusion_steps)
         spaced = create_gaussian_diffusion(
-            **args_to_dict(args, DIFFUSION_FLAGS) | {"timestep_respacing": str(args.sample_steps)}
+            **args_to_dict(args, DIFFUSION_FLAGS) | {"timestep_respacing": str(sample_steps)}
         )
         network = ema_model.eval()
         if condition:
-            of_whom = torch.arange(SAMPLES) % len(dataset)  # the first images' labels, again where they are few
+            of_whom = torch.arange(SAMPLES) * len(dataset) // SAMPLES  # from all over, since a folder goes by class
             network = partial(network, y=condition(dataset.labels[of_whom]).to(device))
         path = bf.join(args.output_path, f"samples{step:06d}.png")
         sample_sheet(spaced, network, args.image_size, path, device, SAMPLES)

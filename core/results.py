@@ -202,13 +202,7 @@ def read_flags(output_path, exp_name):
     paths = sorted((Path(output_path) / "Results" / exp_name).glob("*flags.yaml"))
     if not paths:
         return {}
-    try:
-        flags = yaml.safe_load(paths[0].read_text())
-    except (yaml.YAMLError, UnicodeDecodeError):
-        flags = None
-    if not isinstance(flags, dict):
-        raise UserError(f"{paths[0]} does not hold the flags of a run; remove it")
-    return flags
+    return read_yaml(paths[0])
 
 
 def read_pairs(output_path, exp_name, classified=("CC", "IC"), reached=("CCF",)):

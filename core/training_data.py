@@ -40,13 +40,19 @@ def load_training_data(data_dir, splits, image_size, processes=1):
     return datasets
 
 
-def require_labels(dataset, data_dir, num_classes=None):
-    """UserError where the dataset has no labels, or not as many as a network takes."""
+def require_labels(dataset, data_dir, num_classes=None, one_each=False):
+    """UserError where the dataset has no labels, not as many as a network takes, or not `one_each` image."""
     count = len(dataset.attributes)
     if not count:
         raise UserError(f"--data_dir {data_dir} has no labels: give a subfolder for each class, or a csv of labels")
     if num_classes not in (None, count):
         raise UserError(f"--num_classes {num_classes} is not the {count} of --data_dir {data_dir}")
+    if one_each and (several := (dataset.labels.sum(1) != 1).nonzero()).numel():
+        first = int(several[0])
+        raise UserError(
+            f"--multiclass False needs one class an image, but {dataset.names[first]} of --data_dir {data_dir} has "
+            f"{int(dataset.labels[first].sum())}; give --multiclass True, or a subfolder for each class"
+        )
 
 
 def recognise(data_dir):

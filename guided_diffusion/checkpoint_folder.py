@@ -47,11 +47,14 @@ class CheckpointFolder:
             with bf.BlobFile(path, "rb") as file:
                 return torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # the reader raises nearly anything on damaged bytes
-            reason = str(error).strip().split("\n")[0] or type(error).__name__
-            raise UserError(
-                f"{path} cannot be read ({reason}); remove {self.path('opt', step)} "
-                "to go on from the checkpoint before"
-            ) from error
+            reason = str(error).strip().split("\n")[0].split(". ")[0] or type(error).__name__
+            raise self.unusable(path, step, reason) from error
+
+    def unusable(self, path, step, reason):
+        """The UserError of a file of a step that cannot be gone on from, and how to go on all the same."""
+        earlier = [each for each in self.steps() if each < step]
+        remedy = f"to go on from step {earlier[-1]}" if earlier else "to start from the beginning"
+        return UserError(f"{path} cannot be read ({reason}); remove {self.path('opt', step)} {remedy}")
 
     def save(self, step, contents):
         """contents: name -> what to save, "opt" last. Only when all are on the disk do the oldest go."""

@@ -6,7 +6,7 @@ from io import StringIO
 
 import blobfile as bf
 
-from .storage import is_remote
+from .storage import is_remote, write_file
 
 
 class Means:
@@ -39,42 +39,63 @@ class Logger:
     """Appends rows of numbers, each with its step, to `directory`/progress.csv and to TensorBoard.
 
     directory: what blobfile takes; events are for local ones. start_step: rows beyond it, which a killed run had
-    written, are dropped.
+    written, are dropped. Columns that the file lacks are added to it; a file that is no such table is put aside.
     """
 
     def __init__(self, directory, start_step=0):
         self.path = bf.join(str(directory), "progress.csv")
-        rows = [row for row in _read_rows(self.path) if int(row["step"]) <= start_step]
-        self.columns = list(rows[0]) if rows else None
-        self._write(rows, "w")
+        try:
+            rows = [row for row in _read_rows(self.path) if int(row["step"]) <= start_step]
+        except (KeyError, ValueError, csv.Error):
+            bf.copy(self.path, f"{self.path}.bad", overwrite=True)
+            print(f"{self.path} is no log of a training: kept as progress.csv.bad, and begun anew", flush=True)
+            rows = []
+        self.columns = list(rows[0]) if rows else []
+        self._rewrite(rows)
         self.events = None if is_remote(directory) else _event_writer(directory, start_step)
 
     def log(self, step, values):
-        """values: name -> number, NaN for none; the first row decides the columns."""
+        """values: name -> number, NaN for none."""
         known = {name: value for name, value in values.items() if not math.isnan(value)}
-        header = self.columns is None
-        self.columns = self.columns or ["step", *values]
-        self._write([{"step": step, **{name: f"{value:.6g}" for name, value in known.items()}}], "a", header)
+        row = {"step": step, **{name: f"{value:.6g}" for name, value in known.items()}}
+        new = [name for name in ("step", *values) if name not in self.columns]
+        if new:
+            self.columns += new
+            self._rewrite([*_read_rows(self.path), row])
+        else:
+            self._append(row)
         if self.events:
             for name, value in known.items():
                 self.events.add_scalar(name, value, step)
             self.events.flush()
 
-    def _write(self, rows, mode, header=True):
+    def _rewrite(self, rows):
+        text = self._lines(rows, header=bool(self.columns))
+        write_file(self.path, lambda file: file.write(text.encode()))
+
+    def _append(self, row):
+        with bf.BlobFile(self.path, "a", streaming=False) as file:
+            file.write(self._lines([row]))
+
+    def _lines(self, rows, header=False):
         text = StringIO()
-        writer = csv.DictWriter(text, self.columns or [], extrasaction="ignore", lineterminator="\n")
-        if header and self.columns:
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        if header:
             writer.writeheader()
         writer.writerows(rows)
-        with bf.BlobFile(self.path, mode, streaming=False) as file:
-            file.write(text.getvalue())
+        return text.getvalue()
 
 
 def _read_rows(path):
+    """The rows of a csv as dicts; the last one, which a kill may have torn, only where its line ends."""
     if not bf.exists(path):
         return []
     with bf.BlobFile(path, "r") as file:
-        return [row for row in csv.DictReader(file) if None not in row.values()]  # a torn last line is dropped
+        lines = [line for line in file.read().splitlines(keepends=True) if line.endswith("\n")]
+    rows = list(csv.DictReader(lines))
+    if any(None in row or None in row.values() for row in rows):
+        raise csv.Error("a row is longer or shorter than the header")
+    return rows
 
 
 def _event_writer(directory, start_step):

@@ -1,6 +1,7 @@
 """What every script shares: the model and diffusion flags, the factories behind them, and how errors are told."""
 
 import argparse
+import math
 import sys
 import traceback
 
@@ -76,6 +77,8 @@ def create_model(**flags):
         raise UserError(f"--attention_resolutions {f.attention_resolutions} must divide --image_size {size}")
     if not 0 <= f.dropout <= 1:
         raise UserError(f"--dropout {f.dropout} must be from 0 to 1")
+    if f.class_cond and not f.multiclass and f.num_classes < 2:
+        raise UserError(f"--num_classes {f.num_classes} must be at least 2 with --multiclass False")
     return UNetModel(
         model_channels=f.num_channels,
         out_channels=6 if f.learn_sigma else 3,
@@ -157,6 +160,17 @@ def require_flags(args, *names):
     for name in names:
         if not getattr(args, name):
             raise UserError(f"--{name} must be given")
+
+
+def check_ranges(args, ranges):
+    """UserError for the first flag outside its range; flag -> (lowest, highest or None), those in args alone."""
+    for flag, (lowest, highest) in ranges.items():
+        value = getattr(args, flag, lowest)
+        if not math.isfinite(value):
+            raise UserError(f"--{flag} {value} must be a finite number")
+        if value < lowest or (highest is not None and value > highest):
+            limits = f"from {lowest} to {highest}" if highest is not None else f"at least {lowest}"
+            raise UserError(f"--{flag} {value} must be {limits}")
 
 
 def args_to_dict(args, keys):

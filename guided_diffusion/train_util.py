@@ -12,36 +12,15 @@ from tqdm import tqdm
 
 from .checkpoint_folder import CheckpointFolder
 from .compile_util import compiled
-from .dist_util import Ranks, half_precision
+from .dist_util import Ranks
 from .errors import UserError
 from .logger import Logger, Means
-from .script_util import parse_numbers
 from .storage import is_remote, lock_folder
 from .train_data import generator
+from .train_flags import FREE_FLAGS, TRAIN_FLAGS, choose_precision, parse_rates
 
-# flag -> (default, help)
-TRAIN_FLAGS = {
-    "lr": (1e-4, "learning rate"),
-    "weight_decay": (0.0, "weight decay of AdamW"),
-    "lr_warmup_steps": (0, "steps over which the learning rate rises to --lr"),
-    "lr_anneal_steps": (0, "the training ends at this step, the learning rate falling linearly to 0; 0: never"),
-    "batch_size": (32, "images a step on each rank"),
-    "microbatch": (-1, "images a forward pass, where a whole batch does not fit in memory; -1: the batch"),
-    "ema_rate": ("0.9999", "decay of the averaged weights; several separated by commas"),
-    "grad_clip": (0.0, "largest norm of the gradient; 0: no limit"),
-    "precision": ("auto", "fp32, bf16 or fp16; auto: half precision where --use_fp16 says so"),
-    "log_interval": (50, "steps between rows of progress.csv, which are means over them"),
-    "save_interval": (10000, "steps between checkpoints"),
-    "keep_checkpoints": (2, "how many of the newest checkpoints stay"),
-    "seed": (0, "seed of the order, the mirroring, the timesteps and the noise"),
-    "compile": (False, "torch.compile the network: minutes to start, then faster"),
-}
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# What may differ in a training that goes on: where it runs, and what decides no weight beyond rounding.
-FREE_FLAGS = (
-    "gpus", "data_dir", "output_path", "resume_checkpoint", "microbatch", "compile", "use_checkpoint",
-    "log_interval", "save_interval", "keep_checkpoints", "sample_steps", "num_workers",
-)  # fmt: skip
+# What opt<step>.pt holds, by name.
+STATE = {"optimizer", "scaler", "objective", "means", "averaged", "step", "flags"}
 
 
 class TrainLoop:
@@ -71,9 +50,8 @@ class TrainLoop:
             model.parameters(), lr=self.flags["lr"], weight_decay=self.flags["weight_decay"], fused=True
         )
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
-        rates = parse_numbers(self.flags["ema_rate"], "ema_rate")
         self.emas = {rate: AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(rate), use_buffers=True)
-                     for rate in rates}  # fmt: skip
+                     for rate in parse_rates(self.flags["ema_rate"])}  # fmt: skip
         self.means = Means()
         self.checkpoints = CheckpointFolder(output_path, self.flags["keep_checkpoints"])
         if self.ranks.first:
@@ -180,19 +158,26 @@ class TrainLoop:
         path = self.checkpoints.path("model", step)
         print(f"going on from {path}", flush=True)
         state = self.checkpoints.load("opt", step)
+        if not isinstance(state, dict) or not STATE <= state.keys():
+            raise self.checkpoints.unusable(self.checkpoints.path("opt", step), step, "no state of a training")
         self._refuse_other_flags(state["flags"], path)
-        try:
-            self.model.load_state_dict(self.checkpoints.load("model", step))
-        except RuntimeError:
-            raise UserError(f"{path} is of another network; give its flags, or another --output_path") from None
+        self._load_weights(self.model, "model", step)
         for rate, ema in self.emas.items():
-            ema.module.load_state_dict(self.checkpoints.load(f"ema_{rate}_", step))
+            self._load_weights(ema.module, f"ema_{rate}_", step)
             ema.n_averaged.fill_(state["averaged"][str(rate)])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.objective.load_state_dict(state["objective"])
         self.means.load_state_dict(state["means"])
         return step
+
+    def _load_weights(self, network, name, step):
+        state = self.checkpoints.load(name, step)
+        try:
+            network.load_state_dict(state)
+        except (RuntimeError, TypeError):
+            path = self.checkpoints.path(name, step)
+            raise UserError(f"{path} is of another network; give its flags, or another --output_path") from None
 
     def _deciding_flags(self):
         """The flags that a training must keep to; the batch is that of all ranks together."""
@@ -254,12 +239,3 @@ class TrainLoop:
             f"{sum(p.numel() for p in self.model.parameters()):,} parameters, {self.dtype} on {self.device}",
             flush=True,
         )
-
-
-def choose_precision(precision, use_fp16, device):
-    """The type that the network computes in: a name in PRECISIONS, or what use_fp16 means on this device."""
-    if precision == "auto":
-        return half_precision(device) if use_fp16 else torch.float32
-    if precision not in PRECISIONS:
-        raise UserError(f"--precision {precision} is unknown; choose auto, {', '.join(PRECISIONS)}")
-    return PRECISIONS[precision]

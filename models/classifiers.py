@@ -4,6 +4,7 @@ Two kinds of file. The published DenseNet-121 is {"feat_extract": ..., "classifi
 {"architecture", "attributes", "image_size", "state_dict"}, where a densenet121 has the published two keys in
 place of the last, so that the authors' code reads it as well.
 """
+import copy
 import difflib
 import importlib
 
@@ -64,17 +65,39 @@ class BinaryQuestion(nn.Module):
         return self.classifier(images)[:, self.index]
 
 
-def build_classifier(architecture, num_outputs):
+def build_classifier(architecture, num_outputs, image_size=None):
     """An untrained network: images (N, 3, H, W) -> logits (N, num_outputs).
 
-    architecture: small_cnn or tiny_cnn, a torchvision classification network by name (those with a fixed input,
-    such as vit_b_16, take only that size), or `module:function`, called as function(num_outputs). The latter
-    imports code: pass what the user typed, never what a file says. Raises ModelError for an unknown name.
+    architecture: small_cnn or tiny_cnn, a torchvision classification network by name, or `module:function`, called
+    as function(num_outputs). The latter imports code: pass what the user typed, never what a file says.
+    image_size: pixels; those with a fixed input, such as vit_b_16, are built for it, and any is tried at it.
+    Raises ModelError for an unknown name, code that builds no network, and an image_size that does not fit.
     """
     if ":" in architecture:
-        return _import_function(architecture)(num_outputs)
-    if architecture in ARCHITECTURES:
-        return ARCHITECTURES[architecture](num_outputs)
+        network = _call_function(architecture, num_outputs)
+    elif architecture in ARCHITECTURES:
+        network = ARCHITECTURES[architecture](num_outputs)
+    else:
+        network = _build_torchvision(architecture, num_outputs, image_size)
+    if image_size is not None:
+        _try(network.eval(), architecture, num_outputs, image_size)
+    return network.train()
+
+
+def require_trainable(network, architecture, image_size, batch_size):
+    """ModelError where a network cannot be trained on as few images at a time as batch_size; leaves it as it is."""
+    copied = copy.deepcopy(network).train()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            copied(torch.zeros(min(batch_size, 2), 3, image_size, image_size))
+        except Exception as error:
+            raise ModelError(
+                f"{architecture} cannot be trained at --image_size {image_size} on {batch_size} image(s) at a time "
+                f"({_first_line(error)}); raise --batch_size (or --microbatch), or the size"
+            ) from error
+
+
+def _build_torchvision(architecture, num_outputs, image_size):
     known = torchvision.models.list_models(module=torchvision.models)
     if architecture not in known:
         close = difflib.get_close_matches(architecture, [*known, *ARCHITECTURES]) or [DENSENET]
@@ -82,8 +105,36 @@ def build_classifier(architecture, num_outputs):
             f"{architecture} is no torchvision classification network; "
             f"name one (such as {', '.join(close)}), small_cnn, tiny_cnn, or module:function"
         )
-    options = _OPTIONS.get(architecture, {})
-    return torchvision.models.get_model(architecture, weights=None, num_classes=num_outputs, **options)
+    options = dict(_OPTIONS.get(architecture, {}))
+    if image_size is not None and architecture.startswith("vit_"):
+        options["image_size"] = image_size
+    if image_size is not None and architecture.startswith("maxvit_"):
+        options["input_size"] = (image_size, image_size)
+    try:
+        return torchvision.models.get_model(architecture, weights=None, num_classes=num_outputs, **options)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise _misfit(architecture, image_size, error) from error
+
+
+def _try(network, architecture, num_outputs, image_size):
+    """ModelError unless the network, in eval mode, makes logits of images of this size."""
+    try:
+        with torch.no_grad():
+            logits = network(torch.zeros(1, 3, image_size, image_size))
+    except Exception as error:  # it may be anybody's code
+        raise _misfit(architecture, image_size, error) from error
+    if not isinstance(logits, torch.Tensor) or logits.shape != (1, num_outputs):
+        found = f"shape {list(logits.shape)}" if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise ModelError(f"{architecture} makes {found} of an image; it should be logits (1, {num_outputs})")
+
+
+def _misfit(architecture, image_size, error):
+    reason = _first_line(error)
+    return ModelError(f"{architecture} does not take --image_size {image_size} ({reason}); change either")
+
+
+def _first_line(error):
+    return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
 
 
 def classifier_checkpoint(network, architecture, attributes, image_size):
@@ -132,21 +183,32 @@ def classifier_from(contents, path, architecture=None):
         raise CheckpointError(
             f"{path} names {len(attributes)} attributes for {num_outputs} outputs; save it with all names"
         )
+    image_size = contents.get("image_size")
+    if image_size is not None and not (isinstance(image_size, int) and image_size > 0):
+        raise CheckpointError(f"{path} was trained at {image_size!r} pixels, it says; save it with a whole number")
     try:
-        network = build_classifier(trained, num_outputs)
+        network = build_classifier(trained, num_outputs, image_size)
     except ModelError as error:
         raise CheckpointError(f"{path} cannot be built: {error}") from error
     load_state(network, state, path, kind=f"{trained} classifier")
-    return Classifier(network, trained, attributes, contents.get("image_size"))
+    return Classifier(network, trained, attributes, image_size)
 
 
-def _import_function(location):
-    """`module:function` -> the function."""
+def _call_function(location, num_outputs):
+    """`module:function` -> the network that function(num_outputs) builds."""
     module, _, function = location.partition(":")
     try:
-        return getattr(importlib.import_module(module), function)
+        build = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise ModelError(f"{location} cannot be imported ({error}); give module:function") from error
+    try:
+        network = build(num_outputs)
+    except Exception as error:  # it is anybody's code
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+        raise ModelError(f"{location} fails when called with {num_outputs} outputs ({reason})") from error
+    if not isinstance(network, nn.Module):
+        raise ModelError(f"{location} builds a {type(network).__name__}, not a torch.nn.Module")
+    return network
 
 
 def _from_published(contents):

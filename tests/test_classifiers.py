@@ -7,7 +7,13 @@ from reference_weights import deterministic_array, deterministic_state
 from weight_files import published, refusal, to_half
 
 from models.checkpoints import CheckpointError, ModelError
-from models.classifiers import BinaryQuestion, build_classifier, classifier_checkpoint, load_classifier
+from models.classifiers import (
+    BinaryQuestion,
+    build_classifier,
+    classifier_checkpoint,
+    load_classifier,
+    require_trainable,
+)
 
 ATTRIBUTES = ["Smiling", "Young", "Male"]
 IMAGES = deterministic_array("images", (8, 3, 32, 32), 0.4).clamp(-1, 1)
@@ -191,6 +197,88 @@ def test_networks_return_plain_logits_when_training_too(architecture, recwarn):
     network = build_classifier(architecture, 2).train()
     assert network(torch.zeros(2, 3, 96, 96)).shape == (2, 2)
     assert not recwarn
+
+
+# One of each family; the others differ from it in depth and width.
+FAMILIES = [
+    "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "inception_v3", "mnasnet0_5",
+    "mobilenet_v2", "mobilenet_v3_small", "regnet_x_400mf", "regnet_y_400mf", "resnet18", "resnext50_32x4d",
+    "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "swin_v2_t", "vit_b_16", "wide_resnet50_2",
+]  # fmt: skip
+ALL = torchvision.models.list_models(module=torchvision.models)
+
+
+def require_training(architecture, image_size):
+    network = build_classifier(architecture, 2, image_size)
+    assert network.training
+    images = deterministic_array("pictures", (2, 3, image_size, image_size), 0.4)
+    network(images).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_a_network_of_every_family_trains_at_another_size_than_its_own(architecture):
+    require_training(architecture, 96)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", [name for name in ALL if name not in FAMILIES])
+def test_every_classification_network_of_torchvision_trains(architecture):
+    # These sizes are the smallest that all heads, patches and windows divide, 128 where that is one.
+    sizes = {"vit_h_14": 126, "maxvit_t": 224}
+    require_training(architecture, sizes.get(architecture, 128))
+
+
+@pytest.mark.parametrize(
+    "architecture", ["squeezenet1_1", "alexnet", "inception_v3", "maxvit_t", "convnext_tiny", "densenet121"]
+)
+def test_a_network_too_deep_for_the_size_is_refused_by_its_name_and_the_flags(architecture):
+    message = refusal(ModelError, build_classifier, architecture, 2, 16)
+    assert message.startswith(f"{architecture} does not take --image_size 16 (")
+
+
+def test_a_transformer_of_another_size_comes_back_and_at_no_multiple_of_its_patch_is_refused(tmp_path):
+    assert "vit_b_16 does not take --image_size 40" in refusal(ModelError, build_classifier, "vit_b_16", 2, 40)
+    network = build_classifier("vit_b_16", 3, 32)
+    contents = classifier_checkpoint(network, "vit_b_16", ATTRIBUTES, 32)
+    assert torch.equal(load_classifier(saved(tmp_path / "c.pt", contents))(IMAGES), network.eval()(IMAGES))
+    message = refusal(CheckpointError, load_classifier, saved(tmp_path / "d.pt", contents | {"image_size": 40}))
+    assert "d.pt cannot be built: vit_b_16 does not take --image_size 40" in message
+    message = refusal(CheckpointError, load_classifier, saved(tmp_path / "e.pt", contents | {"image_size": "big"}))
+    assert "e.pt was trained at 'big' pixels" in message
+
+
+def test_trying_a_network_changes_nothing():
+    torch.manual_seed(0)
+    plain = build_classifier("resnet18", 2)
+    after = torch.rand(1)
+    torch.manual_seed(0)
+    tried = build_classifier("resnet18", 2, 32)
+    require_trainable(tried, "resnet18", 32, 4)
+    assert torch.rand(1) == after
+    for name, tensor in plain.state_dict().items():
+        assert torch.equal(tensor, tried.state_dict()[name])
+
+
+def test_batch_norms_that_see_one_value_are_refused():
+    network = build_classifier("resnet18", 2, 32)
+    assert "on 1 image(s) at a time" in refusal(ModelError, require_trainable, network, "resnet18", 32, 1)
+    require_trainable(network, "resnet18", 64, 1)  # 2 x 2 values in the last layers
+    require_trainable(network, "resnet18", 32, 2)
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("os:getcwd", "fails when called with 2 outputs (TypeError"),
+        ("math:sqrt", "builds a float, not a torch.nn.Module"),
+        ("torch.nn:PixelShuffle", "does not take --image_size 16"),  # its 3 channels, in fact
+        ("torch.nn:Identity", "makes shape [1, 3, 16, 16] of an image"),
+    ],
+)
+def test_a_function_that_builds_no_classifier_is_refused(name, words):
+    message = refusal(ModelError, build_classifier, name, 2, 16)
+    assert message.startswith(name) and words in message
 
 
 def test_features_need_a_linear_layer(tmp_path):

@@ -1,8 +1,10 @@
 """Trainings of several ranks, started as their users start them."""
 
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -111,3 +113,31 @@ def test_a_process_started_alone_is_the_only_rank(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "PMI_SIZE", "PMI_RANK", "OMPI_COMM_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     assert find_ranks() == Ranks() and find_ranks().first
+
+
+@pytest.mark.parametrize("launcher", ["python", "mpiexec", "torchrun"])
+def test_the_one_liner_starts_a_rank_for_each_gpu(flags, tmp_path, launcher):
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    if launcher == "mpiexec" and not shutil.which("mpiexec", path=path):
+        pytest.skip("no mpiexec on this machine")
+    if launcher == "torchrun":  # a machine without mpiexec
+        for name in ("bash", "dirname", "torchrun"):
+            (tmp_path / name).symlink_to(shutil.which(name, path=path))
+        path = str(tmp_path)
+    output = tmp_path / "run"
+    command = ["bash", str(ROOT / "celeba-train.sh"), str(flags["data_dir"]), str(output), "--sample_steps", "0"]
+    env = environment(
+        GPUS="0" if launcher == "python" else "0,1",
+        MODEL_FLAGS=" ".join(as_argv(MODEL_FLAGS)),
+        TRAIN_FLAGS="--batch_size 2 --lr_anneal_steps 2 --save_interval 1",
+        PATH=path,
+    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
+    assert done.returncode == 0, done.stderr
+    assert ("(2 on each of 2 ranks)" in done.stdout) == (launcher != "python")
+    assert (output / "ema_0.9999_000002.pt").exists()
+
+
+def test_the_one_liner_says_how_it_is_used():
+    done = subprocess.run(["bash", str(ROOT / "celeba-train.sh"), "data"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("usage: ") and done.stderr.count("\n") == 1

@@ -108,6 +108,7 @@ def test_other_than_numbers_is_refused_by_the_flags_name(text):
         ({"num_heads": 3}, "--num_heads"),
         ({"num_heads_upsample": 5}, "--num_heads"),
         ({"num_heads": 0}, "--num_heads"),
+        ({"class_cond": True, "multiclass": False, "num_classes": 1}, "--num_classes"),
         ({"num_head_channels": 48}, "--num_head_channels"),
         ({"num_head_channels": 128}, "--num_head_channels"),  # more than there are
     ],

@@ -21,6 +21,7 @@ from guided_diffusion.train_data import Batch, Batches, generator
 from guided_diffusion.train_util import TrainLoop
 
 CPU = torch.device("cpu")
+EVENT_WRITER = logger._event_writer
 
 
 @pytest.fixture(autouse=True)
@@ -216,6 +217,13 @@ def test_a_checkpoint_of_another_network_is_refused_in_one_line(tmp_path):
     state["out.2.bias"] = state["out.2.bias"][:3]
     torch.save(state, tmp_path / "model000001.pt")
     assert "model000001.pt" in refusal(UserError, lambda: train(tmp_path, 0))
+
+
+def test_a_damaged_checkpoint_without_one_before_it_can_be_begun_again(tmp_path):
+    train(tmp_path, 1)
+    (tmp_path / "model000001.pt").write_bytes(b"damaged")
+    message = refusal(UserError, lambda: train(tmp_path, 0))
+    assert "model000001.pt" in message and f"remove {tmp_path}/opt000001.pt to start from the beginning" in message
 
 
 def test_a_checkpoint_of_another_sampler_is_refused_by_the_flags_name(tmp_path):
@@ -439,3 +447,37 @@ def test_a_log_can_begin_anew(tmp_path):
     log(tmp_path, [10])
     log(tmp_path, [5], start_step=0)
     assert rows(tmp_path) == [(5, 0.5)]
+
+
+def test_columns_that_an_older_log_lacks_are_added_and_those_it_has_stay(tmp_path):
+    (tmp_path / "progress.csv").write_text("step,loss,speed\n10,1,7\n20,,8\n")
+    log(tmp_path, [30, 40], start_step=20)
+    expected = "step,loss,speed,lr\n10,1,7,\n20,,8,\n30,3,,0.5\n40,4,,0.5\n"
+    assert (tmp_path / "progress.csv").read_text() == expected
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"loss,lr\n1,2\n", b"step,loss\nten,1\n", b"step,loss\n10,1,2\n", b"step,loss\n10\n", b"\xff\x00\n1\n"],
+)
+def test_a_file_that_is_no_log_is_put_aside(tmp_path, garbage, capsys):
+    (tmp_path / "progress.csv").write_bytes(garbage)
+    log(tmp_path, [30], start_step=20)
+    assert rows(tmp_path) == [(30, 3.0)]
+    assert (tmp_path / "progress.csv.bad").read_bytes() == garbage
+    assert str(tmp_path / "progress.csv") in capsys.readouterr().out
+
+
+def test_events_hold_what_the_csv_holds(tmp_path, monkeypatch):
+    monkeypatch.setattr(logger, "_event_writer", EVENT_WRITER)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(tmp_path, 3)
+    train(tmp_path, 5)
+    events = EventAccumulator(str(tmp_path)).Reload()
+    with open(tmp_path / "progress.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert len(table) == 5 and {"step", *events.Tags()["scalars"]} == set(table[0])
+    for name in events.Tags()["scalars"]:
+        seen = {event.step: event.value for event in events.Scalars(name)}
+        assert seen == pytest.approx({int(row["step"]): float(row[name]) for row in table if row[name]}, rel=1e-4)

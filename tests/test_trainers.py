@@ -1,5 +1,6 @@
 """The training scripts as their users run them."""
 
+import io
 import os
 import shlex
 import signal
@@ -148,6 +149,29 @@ def test_a_full_disk_leaves_the_checkpoints_before_it_and_can_be_gone_on_from(di
     assert (output / "opt000012.pt").exists()
 
 
+def test_a_damaged_checkpoint_is_named_with_the_way_to_go_on(diffusion_flags, tmp_path):
+    flags = diffusion_flags | {"lr_anneal_steps": 6, "sample_steps": 0}
+    assert run_script("celeba-train-diffusion.py", flags)[0] == 0
+    output, whole = flags["output_path"], weights(flags["output_path"])
+    torch.save({"of": "something else"}, tmp_path / "foreign.pt")
+    damages = {
+        "opt000006.pt": (tmp_path / "foreign.pt").read_bytes(),
+        "model000006.pt": whole["model000006.pt"][:9999],
+        "ema_0.9_000006.pt": b"",
+    }
+    for name, damaged in damages.items():
+        (output / name).write_bytes(damaged)
+        code, _, err = run_script("celeba-train-diffusion.py", flags)
+        line = err.splitlines()[-1]
+        assert code == 2 and f"{output}/{name} cannot be read" in line and "Traceback" not in err
+        assert f"remove {output}/opt000006.pt to go on from step 3" in line
+        (output / name).write_bytes(whole[name])
+    (output / "opt000006.pt").unlink()  # the remedy
+    assert run_script("celeba-train-diffusion.py", flags)[0] == 0
+    for name in damages:
+        assert_identical(torch.load(output / name), torch.load(io.BytesIO(whole[name])))
+
+
 def test_a_folder_in_use_is_left_alone(diffusion_flags):
     output = diffusion_flags["output_path"]
     output.mkdir()
@@ -226,6 +250,45 @@ def test_a_ddpm_conditioned_on_the_labels_of_a_csv(diffusion_flags, folder):
     assert code == 2 and "--num_classes 40" in err.splitlines()[-1]
 
 
+def test_a_ddpm_of_classes_learns_from_a_folder_of_them_and_serves_main(diffusion_flags, folder, data, tmp_path):
+    classes = {"class_cond": True, "multiclass": False, "num_classes": 2}
+    flags = diffusion_flags | classes | {"data_dir": folder, "lr_anneal_steps": 2}
+    code, _, err = run_script("celeba-train-diffusion.py", flags)
+    assert code == 0 and (flags["output_path"] / "samples000002.png").exists(), err
+    weights = flags["output_path"] / "ema_0.5_000002.pt"
+    assert torch.load(weights)["label_emb.weight"].shape == (2, 128)
+
+    write_weights(tmp_path)
+    explained = {
+        "data_dir": data, "output_path": tmp_path / "out", "model_path": weights, "num_batches": 1, "batch_size": 2,
+        "classifier_path": tmp_path / "classifier.pt", "classifier_architecture": "workshop:Brightness",
+        "start_step": 2, "classifier_scales": 1, "gpu": -1,
+    }  # fmt: skip
+    code, out, err = run_script("main.py", MODEL_FLAGS | classes | explained)
+    assert code == 0 and "n: 2" in out, err
+
+
+def test_a_sheet_of_samples_takes_no_more_steps_than_the_diffusion_has(diffusion_flags):
+    sheets = []
+    for sample_steps in (20, 50):
+        flags = diffusion_flags | {
+            "diffusion_steps": 20, "sample_steps": sample_steps, "lr_anneal_steps": 1,
+            "output_path": diffusion_flags["output_path"] / str(sample_steps),
+        }  # fmt: skip
+        code, _, err = run_script("celeba-train-diffusion.py", flags)
+        assert code == 0, err
+        sheets.append((flags["output_path"] / "samples000001.png").read_bytes())
+    assert sheets[0] == sheets[1]
+
+
+def test_a_ddpm_of_classes_refuses_images_of_several_and_a_single_class(diffusion_flags):
+    for num_classes, words in ((40, "--multiclass False needs one class an image, but 0"), (1, "--num_classes 1")):
+        flags = diffusion_flags | {"class_cond": True, "multiclass": False, "num_classes": num_classes}
+        code, _, err = run_script("celeba-train-diffusion.py", flags)
+        assert code == 2 and words in err.splitlines()[-1] and "Traceback" not in err
+        assert not flags["output_path"].exists()
+
+
 def test_a_corrupt_image_ends_a_training_in_one_line_that_names_it(diffusion_flags, folder):
     for path in folder.rglob("*.png"):
         path.write_bytes(path.read_bytes()[:100])
@@ -245,7 +308,12 @@ def test_a_classifier_of_one_attribute_answers_that_question_alone(classifier_fl
     [
         ("celeba-train-diffusion.py", {"data_dir": "nowhere"}, "--data_dir nowhere"),
         ("celeba-train-diffusion.py", {"schedule_sampler": "clever"}, "--schedule_sampler clever"),
+        ("celeba-train-diffusion.py", {"ema_rate": ""}, "--ema_rate ''"),
+        ("celeba-train-classifier.py", {"log_interval": 0}, "--log_interval 0 must be at least 1"),
         ("celeba-train-classifier.py", {"architecture": "resnet19"}, "resnet19"),
+        ("celeba-train-classifier.py", {"architecture": "os:getcwd"}, "os:getcwd fails"),
+        ("celeba-train-classifier.py", {"architecture": "densenet121", "image_size": 16}, "--image_size 16"),
+        ("celeba-train-classifier.py", {"microbatch": 3}, "on 1 image(s) at a time"),
         ("celeba-train-classifier.py", {"query_label": "Smirking"}, "--query_label Smirking"),
     ],
 )
@@ -253,3 +321,4 @@ def test_bad_flags_are_one_line(diffusion_flags, classifier_flags, script, chang
     flags = diffusion_flags if "diffusion" in script else classifier_flags
     code, _, err = run_script(script, flags | change)
     assert code == 2 and words in err.splitlines()[-1] and "Traceback" not in err
+    assert not flags["output_path"].exists()

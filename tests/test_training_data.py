@@ -223,6 +223,16 @@ def test_the_number_of_classes_is_that_of_the_labels(tmp_path):
     assert "--num_classes 40" in message and str(tmp_path) in message
 
 
+def test_one_class_an_image_is_what_a_folder_of_classes_has_and_a_csv_may_not(tmp_path):
+    folder = draw(tmp_path / "folder", "a/1.png", "a/2.png", "b/1.png")
+    require_labels(load(folder), folder, 2, one_each=True)
+    draw(tmp_path, "1.png", "2.png", "3.png")
+    for labels, count in (("1,1", 2), ("0,0", 0)):
+        path = write_csv(tmp_path, "path,A,B,partition", "1.png,1,0,0", f"2.png,{labels},0", "3.png,0,1,0")
+        message = refusal(UserError, require_labels, load(path), path, 2, True)
+        assert "--multiclass False" in message and f"2.png of --data_dir {path} has {count}" in message
+
+
 def test_the_help_says_what_a_csv_holds():
     text = TRAINING_DATA_FLAGS["data_dir"][1]
     assert all(word in text for word in ("csv", "0/1", "-1/1", "partition", "class", "train/"))

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Train the DDPM on the GPUs named, one rank on each: by mpiexec, without it by torchrun, a single one by neither.
+# Killed and started again with the same arguments, it goes on.
+#
+#     bash celeba-train.sh DATA_DIR OUTPUT_PATH [FLAG ...]
+#
+# GPUS (0), MODEL_FLAGS and TRAIN_FLAGS may be set in the environment; the defaults are the paper's network for
+# CelebA at 128 pixels. Further flags are passed on. Without a GPU there are as many ranks on the CPU.
+set -euo pipefail
+if [ $# -lt 2 ]; then
+  echo "usage: bash celeba-train.sh DATA_DIR OUTPUT_PATH [FLAG ...]; GPUS=0,1 starts two ranks" >&2
+  exit 2
+fi
+data_dir="$1" output_path="$2"
+shift 2
+
+GPUS="${GPUS:-0}"
+MODEL_FLAGS="${MODEL_FLAGS:---image_size 128 --attention_resolutions 32,16,8 --class_cond False --diffusion_steps 500
+  --learn_sigma True --noise_schedule linear --num_channels 128 --num_heads 4 --num_res_blocks 2
+  --resblock_updown True --use_fp16 True --use_scale_shift_norm True}"
+TRAIN_FLAGS="${TRAIN_FLAGS:---batch_size 75 --lr 1e-4 --ema_rate 0.9999 --lr_anneal_steps 300000}"
+
+IFS=, read -ra gpus <<< "$GPUS"
+ranks=${#gpus[@]}
+if [ "$ranks" -eq 1 ]; then
+  launch=(python)
+elif command -v mpiexec > /dev/null; then
+  launch=(mpiexec -n "$ranks" python)
+else
+  launch=(torchrun --nproc-per-node "$ranks")
+fi
+
+# The flags are words, so they are left unquoted.
+exec "${launch[@]}" "$(dirname "$0")/celeba-train-diffusion.py" $TRAIN_FLAGS $MODEL_FLAGS \
+  --data_dir "$data_dir" --output_path "$output_path" --gpus "$GPUS" "$@"
