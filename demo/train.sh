@@ -18,7 +18,7 @@ cd "$(dirname "$0")/.."
 . demo/flags.sh
 
 diffusion="--lr 4e-4 --lr_warmup_steps 200 --batch_size 32 --ema_rate 0.999 --grad_clip 1
-  --save_interval 500 --compile True"
+  --save_interval 500"
 classifier="--batch_size 64 --lr 2e-3 --lr_warmup_steps 100 --save_interval 500"
 
 python -m demo.faces --data_dir "$work/faces" --train 12000 --val 1000 --test 1000

@@ -1,6 +1,23 @@
-"""torch.compile where it works."""
+"""torch.compile where it works and pays back."""
+
+import argparse
 
 import torch
+
+from .errors import UserError
+from .script_util import str2bool
+
+WORTH_COMPILING = 1000  # steps: on 2 cores the minute or two of compiling is won back within some hundreds
+
+
+def wants_compiling(choice, steps):
+    """--compile True, False or auto -> whether to, with so many steps to come (None: no end)."""
+    if choice == "auto":
+        return steps is None or steps >= WORTH_COMPILING
+    try:
+        return str2bool(choice)
+    except argparse.ArgumentTypeError:
+        raise UserError(f"--compile {choice} is unknown; choose True, False or auto") from None
 
 
 def compiled(module, device):

@@ -2,6 +2,7 @@
 
 import torch
 
+from .compile_util import wants_compiling
 from .dist_util import half_precision
 from .errors import UserError
 from .script_util import check_ranges, parse_numbers
@@ -21,7 +22,8 @@ TRAIN_FLAGS = {
     "save_interval": (10000, "steps between checkpoints"),
     "keep_checkpoints": (2, "how many of the newest checkpoints stay"),
     "seed": (0, "seed of the order, the mirroring, the timesteps and the noise"),
-    "compile": (False, "torch.compile the network: minutes to start, then faster"),
+    "compile": ("auto", "torch.compile the network, minutes to start, then faster: True, False, or auto, where "
+                        "1,000 steps and more are to come"),
 }
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # What may differ in a training that goes on: where it runs, and what decides no weight beyond rounding.
@@ -56,6 +58,7 @@ def check_train_flags(args):
     if args.microbatch == 0:
         raise UserError("--microbatch 0 must be at least 1, or -1 for the whole batch")
     parse_rates(args.ema_rate)
+    wants_compiling(args.compile, 0)
     choose_precision(args.precision, False, torch.device("cpu"))
 
 

@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from .checkpoint_folder import CheckpointFolder
-from .compile_util import compiled
+from .compile_util import compiled, wants_compiling
 from .dist_util import Ranks
 from .errors import UserError
 from .logger import Logger, Means
@@ -60,7 +60,8 @@ class TrainLoop:
         self.ranks.wait()
         self.step = self._resume()
         self.logger = Logger(output_path, self.step) if self.ranks.first else None
-        self.network = compiled(model, device) if self.flags["compile"] else model
+        to_come = self.flags["lr_anneal_steps"] - self.step if self.flags["lr_anneal_steps"] else None
+        self.network = compiled(model, device) if wants_compiling(self.flags["compile"], to_come) else model
         if self.ranks.world_size > 1:
             self.network = DistributedDataParallel(self.network, [device] if device.type == "cuda" else None)
 

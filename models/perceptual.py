@@ -35,15 +35,15 @@ def vgg19_features(layer, path=None, image_size=None):
     """
     if not 1 <= layer <= VGG19_LAYERS:
         raise ModelError(f"--l_perc_layer is {layer}; give 1 to {VGG19_LAYERS}, the layers of VGG19")
-    path = vgg_file("VGG19", path, "perceptual_path")
-    layers = vgg_layers("VGG19", path, "perceptual_path")[:layer]
-    halvings = sum(isinstance(module, nn.MaxPool2d) for module in layers)
+    with torch.device("meta"):
+        halvings = sum(isinstance(module, nn.MaxPool2d) for module in vgg.make_layers(vgg.cfgs["E"])[:layer])
     if image_size is not None and image_size < 2**halvings:
         raise ModelError(
             f"--l_perc_layer {layer} halves the images {halvings} times, which --image_size {image_size} is too "
             "small for; give a lower layer"
         )
-    return PerceptualFeatures(layers)
+    path = vgg_file("VGG19", path, "perceptual_path")
+    return PerceptualFeatures(vgg_layers("VGG19", path, "perceptual_path")[:layer])
 
 
 def vgg_file(kind, path, flag):

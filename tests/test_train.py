@@ -12,6 +12,7 @@ from workshop import logged
 
 from guided_diffusion import logger
 from guided_diffusion.checkpoint_folder import CheckpointFolder, save_aside
+from guided_diffusion.compile_util import compiled, wants_compiling
 from guided_diffusion.errors import UserError
 from guided_diffusion.logger import Logger
 from guided_diffusion.objectives import DenoisingObjective
@@ -64,7 +65,9 @@ class Spoiled(DenoisingObjective):
 
 def train(output_path, until, spoil=lambda terms, step: None, schedule_sampler="loss-second-moment", **flags):
     """A TrainLoop of a tiny DDPM, run and killed after `until` steps; 0: not run."""
-    flags = {"lr": 1e-3, "batch_size": 4, "ema_rate": "0.5", "log_interval": 1, "save_interval": 1} | flags
+    flags = {
+        "lr": 1e-3, "batch_size": 4, "ema_rate": "0.5", "log_interval": 1, "save_interval": 1, "compile": "False",
+    } | flags  # fmt: skip
     model_flags = TINY_FLAGS | {"dropout": 0.1, "learn_sigma": True, "diffusion_steps": 50}
     model, diffusion = create_model_and_diffusion(**model_flags)
     filled(model).train()
@@ -481,3 +484,22 @@ def test_events_hold_what_the_csv_holds(tmp_path, monkeypatch):
     for name in events.Tags()["scalars"]:
         seen = {event.step: event.value for event in events.Scalars(name)}
         assert seen == pytest.approx({int(row["step"]): float(row[name]) for row in table if row[name]}, rel=1e-4)
+
+
+# -- compiling ---------------------------------------------------------------------------------------------
+
+
+def test_compiling_is_for_those_who_ask_and_for_long_trainings():
+    assert wants_compiling("auto", None) and wants_compiling("auto", 1000) and not wants_compiling("auto", 999)
+    assert wants_compiling("True", 1) and not wants_compiling("False", None)
+    assert "--compile maybe" in refusal(UserError, lambda: wants_compiling("maybe", 1))
+
+
+def test_a_machine_that_cannot_compile_says_so_and_goes_on(monkeypatch, capsys):
+    def no_compiler(function):
+        raise RuntimeError("no C++ compiler\nand more of that")
+
+    module = torch.nn.Linear(2, 2)
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    assert compiled(module, CPU) is module
+    assert "cannot compile (no C++ compiler)" in capsys.readouterr().out

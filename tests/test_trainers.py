@@ -307,6 +307,7 @@ def test_a_classifier_of_one_attribute_answers_that_question_alone(classifier_fl
     "script, change, words",
     [
         ("celeba-train-diffusion.py", {"data_dir": "nowhere"}, "--data_dir nowhere"),
+        ("celeba-train-diffusion.py", {"compile": "perhaps"}, "--compile perhaps"),
         ("celeba-train-diffusion.py", {"schedule_sampler": "clever"}, "--schedule_sampler clever"),
         ("celeba-train-diffusion.py", {"ema_rate": ""}, "--ema_rate ''"),
         ("celeba-train-classifier.py", {"log_interval": 0}, "--log_interval 0 must be at least 1"),
