@@ -1,6 +1,7 @@
 """What the compute_ scripts share: their flags, and networks run over a results folder in batches."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import torch
 from tqdm import tqdm
@@ -40,9 +41,7 @@ def require_pairs(output_path, exp_name, **which):
     pairs = read_pairs(output_path, exp_name, **which)
     if not pairs:
         kind = "images" if "ICF" in which.get("reached", ()) else FLIPPED
-        raise UserError(
-            f"{output_path}/Results/{exp_name} holds no {kind}; run main.py with --save_images True first"
-        )
+        raise UserError(f"{output_path}/Results/{exp_name} holds no {kind}, or main.py ran with --save_images False")
     return pairs
 
 
@@ -67,6 +66,17 @@ def _stacked(rows):
         raise UserError(f"the images are of several sizes ({', '.join(sizes)}); explain them at one size") from None
 
 
+@contextmanager
+def progress(**options):
+    """A tqdm bar, which an error takes away, so that its message stands alone."""
+    with tqdm(**options) as bar:
+        try:
+            yield bar
+        except BaseException:
+            bar.leave = False
+            raise
+
+
 @torch.no_grad()
 def in_batches(function, load, items, batch_size, device, desc):
     """function(*stacked load(item)) of every item, whatever the batches -> its rows, joined, on the CPU.
@@ -74,7 +84,7 @@ def in_batches(function, load, items, batch_size, device, desc):
     function takes batches on the device and gives a tuple of tensors with a row for each item.
     """
     found = []
-    with tqdm(total=len(items), desc=desc, unit="image") as bar:
+    with progress(total=len(items), desc=desc, unit="image") as bar:
         for batch in read_batches(load, items, batch_size):
             found.append([part.cpu() for part in function(*(part.to(device) for part in batch))])
             bar.update(len(batch[0]))
