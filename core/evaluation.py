@@ -41,7 +41,7 @@ def require_pairs(output_path, exp_name, **which):
     pairs = read_pairs(output_path, exp_name, **which)
     if not pairs:
         kind = "images" if "ICF" in which.get("reached", ()) else FLIPPED
-        raise UserError(f"{output_path}/Results/{exp_name} holds no {kind}, or main.py ran with --save_images False")
+        raise UserError(f"{output_path}/Results/{exp_name} holds no {kind}, or --save_images was False")
     return pairs
 
 
