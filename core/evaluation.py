@@ -9,6 +9,7 @@ from tqdm import tqdm
 from guided_diffusion.errors import UserError
 
 from .flags import NETWORK_FLAGS, SAMPLING_FLAGS
+from .images import from_uint8
 from .results import read_flags, read_pairs
 
 RESULTS_FLAGS = {
@@ -81,7 +82,8 @@ def progress(**options):
 def in_batches(function, load, items, batch_size, device, desc):
     """function(*stacked load(item)) of every item, whatever the batches -> its rows, joined, on the CPU.
 
-    function takes batches on the device and gives a tuple of tensors with a row for each item.
+    function takes batches on the device and gives a tuple of tensors with a row for each item. Load images as
+    bytes, and make numbers of them there: that leaves the device waiting the least.
     """
     found = []
     with progress(total=len(items), desc=desc, unit="image") as bar:
@@ -104,7 +106,7 @@ def judge(oracle, pairs, batch_size, device):
     """An oracle's decisions, 0 or 1, on originals and on counterfactuals: (N, A) each."""
     require_size(oracle, pairs, "oracle_path")
 
-    def decide_both(x, counterfactual):
-        return [(oracle(images) > 0).long() for images in (x, counterfactual)]
+    def decide_both(*both):
+        return [(oracle(from_uint8(pixels)) > 0).long() for pixels in both]
 
-    return in_batches(decide_both, lambda pair: pair.images(), pairs, batch_size, device, "oracle")
+    return in_batches(decide_both, lambda pair: pair.pixels(), pairs, batch_size, device, "oracle")
