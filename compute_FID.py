@@ -45,6 +45,8 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
+    if args.seed < 0:
+        raise UserError(f"--seed {args.seed} must be at least 0")
     pairs = require_pairs(args.output_path, args.exp_name, reached=("CCF", "ICF"))
     folder = ResultsFolder(args.output_path, args.exp_name)
     rows = [row for row, pair in enumerate(pairs) if pair.reached == "CCF"]

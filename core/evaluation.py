@@ -49,8 +49,10 @@ def require_pairs(output_path, exp_name, **which):
 def read_batches(load, items, batch_size):
     """Yields load(item), a tuple of tensors, of each item in order, stacked; the next batch is read ahead.
 
-    Raises UserError where images of different sizes meet in a batch.
+    Raises UserError where images of different sizes meet in a batch, or a batch would hold none.
     """
+    if batch_size < 1:
+        raise UserError(f"--batch_size {batch_size} must be at least 1")
     with ThreadPoolExecutor() as pool:
         ahead = []
         for start in range(0, len(items) + batch_size, batch_size):
