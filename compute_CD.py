@@ -8,9 +8,8 @@ from core.charts import correlation_chart
 from core.correlations import train_correlations
 from core.datasets import CELEBA_ATTRIBUTES, attribute_index
 from core.evaluation import DEVICE_FLAGS, FLIPPED, ORACLE_FLAGS, RESULTS_FLAGS, judge, require_pairs, take_from_run
-from core.intervals import normal_interval, standard_error
 from core.metrics import change_correlations, correlation_difference
-from core.report import Metric, report
+from core.report import report, statistic_of
 from core.results import ResultsFolder
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.errors import UserError
@@ -45,9 +44,7 @@ def main():
     def cd(rows):
         return correlation_difference(expected, change_correlations(before[rows], after[rows], query))
 
-    everything = np.arange(len(pairs))
-    value, error = cd(everything), standard_error(cd, len(pairs))
-    metric = Metric("CD", value, len(pairs), FLIPPED, normal_interval(value, error, lowest=0))
+    metric = statistic_of("CD", cd, len(pairs), FLIPPED, lowest=0)
     options = {"query_label": attributes[query], "attributes": len(attributes)}
     report(args.output_path, args.exp_name, [metric], {"oracle_path": args.oracle_path}, options)
 
@@ -56,7 +53,7 @@ def main():
     for a in np.argsort(-np.abs(expected - found), kind="stable")[:SHOWN]:
         print(f"  {attributes[a]:20} {expected[a]:+.2f} in the data, {found[a]:+.2f} in the counterfactuals")
     chart = ResultsFolder(args.output_path, args.exp_name).chart_path
-    correlation_chart(chart, attributes, expected, found, attributes[query], value)
+    correlation_chart(chart, attributes, expected, found, attributes[query], metric.value)
     print(f"the chart: {chart}")
 
 

@@ -14,6 +14,7 @@ from core.evaluation import (
     require_size,
     take_from_run,
 )
+from core.images import from_uint8
 from core.metrics import cout
 from core.report import mean_of, report
 from guided_diffusion.dist_util import pick_device
@@ -47,10 +48,10 @@ def main():
 
     def load(pair):
         info = pair.info()
-        return *pair.images(), torch.tensor(int(info["label"])), torch.tensor(int(info["target"]))
+        return *pair.pixels(), torch.tensor(int(info["label"])), torch.tensor(int(info["target"]))
 
-    def evaluate(x, counterfactual, original, target):
-        return (cout(question, x, counterfactual, original, target),)
+    def evaluate(pixels, cf_pixels, original, target):
+        return (cout(question, from_uint8(pixels), from_uint8(cf_pixels), original, target),)
 
     (values,) = in_batches(evaluate, load, pairs, args.batch_size, device, "insertions")
     metrics = [mean_of("COUT", values, "correctly classified images, flipped or not")]

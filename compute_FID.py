@@ -6,9 +6,21 @@ from unittest import mock
 
 import numpy as np
 from pytorch_fid import inception
+from pytorch_fid.fid_score import calculate_frechet_distance
 
 from core.activations import kept_activations
-from core.distributions import HALVES, KID_SIZE, KID_SUBSETS, Activations, error_by_halves, fid, kid, sfid
+from core.distributions import (
+    HALVES,
+    KID_SIZE,
+    KID_SUBSETS,
+    Activations,
+    error_by_halves,
+    fid,
+    frechet_distance,
+    kid,
+    sfid,
+    statistics,
+)
 from core.evaluation import DEVICE_FLAGS, RESULTS_FLAGS, require_pairs
 from core.intervals import normal_interval
 from core.report import Metric, file_hash, report
@@ -33,6 +45,8 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
+    if args.seed < 0:
+        raise UserError(f"--seed {args.seed} must be at least 0")
     pairs = require_pairs(args.output_path, args.exp_name, reached=("CCF", "ICF"))
     folder = ResultsFolder(args.output_path, args.exp_name)
     rows = [row for row, pair in enumerate(pairs) if pair.reached == "CCF"]
@@ -62,11 +76,23 @@ def measure(activations, seed):
     biased = f"; biased upwards by fewer than {ENOUGH:,} images" if min(n, originals) < ENOUGH else ""
     metrics = []
     for name, distance in (("FID", fid), ("sFID", partial(sfid, seed=seed))):
-        value, error = distance(activations), error_by_halves(distance, activations, seed)
+        value = distance(activations, distance=reported_distance)
+        error = error_by_halves(distance, activations, seed)
         metrics.append(Metric(name, value, n, of + biased, normal_interval(value, error, lowest=0)))
     value, deviation, error = kid(activations, seed)
     of += f"; unbiased, deviation of a subset {deviation:.2g}"
     return [*metrics, Metric("KID", value, n, of, normal_interval(value, error))]
+
+
+def reported_distance(a, b):
+    """Activations (N, D) and (M, D) -> the Fréchet distance that is reported; NaN of fewer than two rows.
+
+    It is pytorch-fid's own, because others will compare it to the digit; only where images are fewer than
+    dimensions is it ours, for the library would take the root of a singular matrix, which SciPy warns of.
+    """
+    if min(len(a), len(b)) <= a.shape[1]:
+        return frechet_distance(a, b)
+    return float(calculate_frechet_distance(*statistics(a), *statistics(b)))
 
 
 def load_inception(path, device):

@@ -44,12 +44,12 @@ def main():
     vgg_path = vgg_file("VGG16", args.vgg_path, "vgg_path")
     distance = load_lpips(vgg_path).to(device)
 
-    def spread(counterfactuals):  # (N, runs, 3, H, W)
-        runs = counterfactuals.unbind(1)
+    def spread(pixels):  # (N, runs, 3, H, W)
+        runs = from_uint8(pixels).unbind(1)
         return (torch.stack([distance(a, b).flatten() for a, b in combinations(runs, 2)]).mean(0),)
 
     def load(paths):
-        return (torch.stack([from_uint8(read_image(path)) for path in paths]),)
+        return (torch.stack([read_image(path) for path in paths]),)
 
     (values,) = in_batches(spread, load, images, args.batch_size, device, "LPIPS")
     metric = mean_of("sigma_L", values, f"images of {len(runs)} runs, alike in all")

@@ -23,9 +23,12 @@ def kept_activations(path, files, network, weights, batch_size, device, desc):
     if missing:
 
         def load(file):
-            return (read_image(file) / 255,)
+            return (read_image(file),)
 
-        (found,) = in_batches(lambda x: (network(x),), load, list(missing.values()), batch_size, device, desc)
+        def activations(pixels):
+            return (network(pixels / 255),)
+
+        (found,) = in_batches(activations, load, list(missing.values()), batch_size, device, desc)
         known |= dict(zip(missing, found.float().numpy(), strict=True))
         _write(path, weights, known)
     return np.stack([known[digest] for digest in hashes])

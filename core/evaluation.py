@@ -1,6 +1,7 @@
 """What the compute_ scripts share: their flags, and networks run over a results folder in batches."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import torch
 from tqdm import tqdm
@@ -8,6 +9,7 @@ from tqdm import tqdm
 from guided_diffusion.errors import UserError
 
 from .flags import NETWORK_FLAGS, SAMPLING_FLAGS
+from .images import from_uint8
 from .results import read_flags, read_pairs
 
 RESULTS_FLAGS = {
@@ -40,17 +42,17 @@ def require_pairs(output_path, exp_name, **which):
     pairs = read_pairs(output_path, exp_name, **which)
     if not pairs:
         kind = "images" if "ICF" in which.get("reached", ()) else FLIPPED
-        raise UserError(
-            f"{output_path}/Results/{exp_name} holds no {kind}; run main.py with --save_images True first"
-        )
+        raise UserError(f"{output_path}/Results/{exp_name} holds no {kind}, or --save_images was False")
     return pairs
 
 
 def read_batches(load, items, batch_size):
     """Yields load(item), a tuple of tensors, of each item in order, stacked; the next batch is read ahead.
 
-    Raises UserError where images of different sizes meet in a batch.
+    Raises UserError where images of different sizes meet in a batch, or a batch would hold none.
     """
+    if batch_size < 1:
+        raise UserError(f"--batch_size {batch_size} must be at least 1")
     with ThreadPoolExecutor() as pool:
         ahead = []
         for start in range(0, len(items) + batch_size, batch_size):
@@ -67,14 +69,26 @@ def _stacked(rows):
         raise UserError(f"the images are of several sizes ({', '.join(sizes)}); explain them at one size") from None
 
 
+@contextmanager
+def progress(**options):
+    """A tqdm bar, which an error takes away, so that its message stands alone."""
+    with tqdm(**options) as bar:
+        try:
+            yield bar
+        except BaseException:
+            bar.leave = False
+            raise
+
+
 @torch.no_grad()
 def in_batches(function, load, items, batch_size, device, desc):
     """function(*stacked load(item)) of every item, whatever the batches -> its rows, joined, on the CPU.
 
-    function takes batches on the device and gives a tuple of tensors with a row for each item.
+    function takes batches on the device and gives a tuple of tensors with a row for each item. Load images as
+    bytes, and make numbers of them there: that leaves the device waiting the least.
     """
     found = []
-    with tqdm(total=len(items), desc=desc, unit="image") as bar:
+    with progress(total=len(items), desc=desc, unit="image") as bar:
         for batch in read_batches(load, items, batch_size):
             found.append([part.cpu() for part in function(*(part.to(device) for part in batch))])
             bar.update(len(batch[0]))
@@ -94,7 +108,7 @@ def judge(oracle, pairs, batch_size, device):
     """An oracle's decisions, 0 or 1, on originals and on counterfactuals: (N, A) each."""
     require_size(oracle, pairs, "oracle_path")
 
-    def decide_both(x, counterfactual):
-        return [(oracle(images) > 0).long() for images in (x, counterfactual)]
+    def decide_both(*both):
+        return [(oracle(from_uint8(pixels)) > 0).long() for pixels in both]
 
-    return in_batches(decide_both, lambda pair: pair.images(), pairs, batch_size, device, "oracle")
+    return in_batches(decide_both, lambda pair: pair.pixels(), pairs, batch_size, device, "oracle")

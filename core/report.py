@@ -11,7 +11,7 @@ import yaml
 
 from guided_diffusion.errors import UserError
 
-from .intervals import mean_interval
+from .intervals import mean_interval, normal_interval, standard_error
 from .records import write_yaml
 from .results import ResultsFolder
 
@@ -37,11 +37,22 @@ class Metric:
         within = f"; 95 % in {_digits(self.interval[0])} … {_digits(self.interval[1])}" if self.interval else ""
         return f"{self.name}: {_digits(self.value)} (n = {self.n:,} {self.of}{within})"
 
+    def entry(self):
+        """What a YAML file says of it under its name."""
+        interval = None if self.interval is None else [float(end) for end in self.interval]
+        return {"value": float(self.value), "interval": interval, "n": int(self.n), "of": self.of}
+
 
 def mean_of(name, values, of):
     """The Metric that is the mean of (N,) numbers."""
     values = np.asarray(values, float)
     return Metric(name, float(values.mean()), len(values), of, mean_interval(values))
+
+
+def statistic_of(name, statistic, n, of, lowest=-np.inf):
+    """The Metric that is statistic(rows) of all n rows, rows (N,) indices; for what is not a mean, as CD is not."""
+    value = statistic(np.arange(n))
+    return Metric(name, value, n, of, normal_interval(value, standard_error(statistic, n), lowest))
 
 
 def report(output_path, exp_name, metrics, weights=None, options=None, packages=()):
@@ -65,9 +76,7 @@ def merge_metrics(output_path, exp_name, metrics, weights=None, options=None, pa
     }
     found = read_metrics(path)
     for metric in metrics:
-        interval = None if metric.interval is None else [float(end) for end in metric.interval]
-        of = {"value": float(metric.value), "interval": interval, "n": int(metric.n), "of": metric.of}
-        found[metric.name] = of | deepcopy(made_with)  # a copy: YAML writes what is shared as references
+        found[metric.name] = metric.entry() | deepcopy(made_with)  # a copy: YAML writes shared parts as references
     write_yaml(path, found)
 
 

@@ -46,6 +46,8 @@ def find_faces(output_path, exp_name, query, seed):
     Raises UserError where there are none, or where the images are not those of demo.faces with this seed, or
     the labels not those of the query.
     """
+    if seed < 0:
+        raise UserError(f"--seed {seed} must be at least 0")
     pairs = read_pairs(output_path, exp_name, reached=("CCF", "ICF"))
     if not pairs:
         raise UserError(f"{output_path}/Results/{exp_name} holds no images; run main.py with --save_images True")
@@ -69,7 +71,17 @@ def find_faces(output_path, exp_name, query, seed):
         if oracle and not all(len(bits) == len(CELEBA_ATTRIBUTES) for bits in oracle):
             raise UserError(f"{path} is of an oracle of other than CelebA's 40 attributes; give main.py another")
         faces.append(Face(pair, record["image"], attributes, nuisance, bool(record["target"]), oracle))
+    require_drawn(faces[0])  # one tells that the seed is another; the others are looked at where they are compared
     return faces
+
+
+def require_drawn(face):
+    """A Face -> (its original, its counterfactual, its Portraits); UserError where the original is not drawn so."""
+    original, counterfactual = face.images()
+    portraits = Portraits(face.nuisance, original.shape[-1])
+    if _distance(original, portraits(face.attributes)) > SAME:
+        raise UserError(f"{face.pair.original} is not {face.image} as demo.faces draws it; give the --seed of that")
+    return original, counterfactual, portraits
 
 
 def compare(face, query):
@@ -80,16 +92,18 @@ def compare(face, query):
     pixels that were to change. Both are missing where nothing was to change, as the original shows the target
     already, or where it would not be seen.
     query_share, told: see Reading. changed: the attributes, but for the query, that are not as they were, and
-    mnac and oracle_mnac how many they are for the renderer and for the oracle.
+    others how many they are. mnac and oracle_mnac: how many attributes changed for the renderer and for the
+    oracle, the query included, as MNAC counts.
     """
-    original, counterfactual = face.images()
-    portraits = Portraits(face.nuisance, original.shape[-1])
-    if _distance(original, portraits(face.attributes)) > SAME:
-        raise UserError(f"{face.pair.original} is not {face.image} as demo.faces draws it; give the --seed of that")
+    original, counterfactual, portraits = require_drawn(face)
     wanted = face.attributes | {query: face.target}
     truth = portraits(wanted)
     reading = read_attributes(counterfactual, wanted, query, portraits)
-    changed = [name for name in CELEBA_ATTRIBUTES if name != query and reading.attributes[name] != wanted[name]]
+    shown = reading.attributes
+    if np.isnan(reading.query_share):  # a query that would not be seen has not changed
+        shown = shown | {query: face.attributes[query]}
+    changed = [name for name in CELEBA_ATTRIBUTES if shown[name] != face.attributes[name]]
+    others = [name for name in changed if name != query]
     seen = portraits.tells(wanted, query) and not np.isnan(reading.query_share)
     asked = wanted != face.attributes and seen
     there = np.abs(portraits.change(wanted, query)).max(0) >= VISIBLE_CHANGE
@@ -103,14 +117,14 @@ def compare(face, query):
         "local_ratio": _ratio(*(each[:, there] for each in (counterfactual, original, truth))) if asked else np.nan,
         "query_share": reading.query_share,
         "told": len(reading.told),
-        "changed": " ".join(changed),
+        "changed": " ".join(others),
+        "others": len(others),
         "mnac": len(changed),
     }
-    row |= dict(zip(TRUTH, map(_bits, (face.attributes, reading.attributes)), strict=True))
+    row |= dict(zip(TRUTH, map(_bits, (face.attributes, shown)), strict=True))
     if face.oracle:
-        flips = [a != b for a, b in zip(*face.oracle, strict=True)]
         row |= dict(zip(BITS, face.oracle, strict=True))
-        row["oracle_mnac"] = sum(flips) - flips[CELEBA_ATTRIBUTES.index(query)]
+        row["oracle_mnac"] = sum(a != b for a, b in zip(*face.oracle, strict=True))
     return row
 
 

@@ -21,6 +21,11 @@ FLAGS = {
 }
 
 
+def training_labels(seed, count):
+    """(count, 40) of 0/1: the labels of the first training faces of a data set."""
+    return np.array([list(face_of(seed, "train", k)[0].values()) for k in range(count)], int)
+
+
 def create_argparser():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     add_dict_to_argparser(parser, FLAGS)
@@ -30,7 +35,7 @@ def create_argparser():
 def main():
     args = create_argparser().parse_args()
     require_flags(args, "data_dir", "train")
-    labels = np.array([list(face_of(args.seed, "train", k)[0].values()) for k in range(args.train)])
+    labels = training_labels(args.seed, args.train)
     keep_correlations(args.data_dir, correlation_table(labels, CELEBA_ATTRIBUTES))
 
 

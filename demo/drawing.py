@@ -6,6 +6,7 @@ Points are float arrays (n, 2) of x, y; colours are RGB triples in 0..255; lengt
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
@@ -107,18 +108,28 @@ class Canvas:
         return mask
 
     def _coverage(self, points, alpha, soft):
-        """The share of each pixel that lies inside, times alpha, within the outline's bounding box."""
         points = np.asarray(points, float) @ self.matrix.T + self.offset
-        margin = 1 + 2.5 * soft
-        left, top = (max(0, math.floor(v - margin)) for v in points.min(0))
-        right, bottom = np.minimum(np.ceil(points.max(0) + margin).astype(int), self.image.size).tolist()
-        if right <= left or bottom <= top:
-            return None, None
-        scale = 1 if soft > 1.5 else SUPERSAMPLING
-        big = Image.new("L", ((right - left) * scale, (bottom - top) * scale))
-        local = (points - (left, top)) * scale - 0.5
-        ImageDraw.Draw(big).polygon(local.ravel().tolist(), fill=round(255 * alpha))
-        coverage = big.reduce(scale) if scale > 1 else big
-        if soft:
-            coverage = coverage.filter(ImageFilter.GaussianBlur(soft))
-        return coverage, (left, top, right, bottom)
+        return _coverage(points.tobytes(), alpha, soft, self.image.size)
+
+
+# The renderings of one face have most of their outlines in common.
+@lru_cache(maxsize=1024)
+def _coverage(points: bytes, alpha: float, soft: float, size):
+    """The share of each pixel that lies inside, times alpha, within the outline's bounding box, and that box.
+
+    points: the bytes of an outline in pixels, float (n, 2). None twice where it lies outside the image.
+    """
+    points = np.frombuffer(points).reshape(-1, 2)
+    margin = 1 + 2.5 * soft
+    left, top = (max(0, math.floor(v - margin)) for v in points.min(0))
+    right, bottom = np.minimum(np.ceil(points.max(0) + margin).astype(int), size).tolist()
+    if right <= left or bottom <= top:
+        return None, None
+    scale = 1 if soft > 1.5 else SUPERSAMPLING
+    big = Image.new("L", ((right - left) * scale, (bottom - top) * scale))
+    local = (points - (left, top)) * scale - 0.5
+    ImageDraw.Draw(big).polygon(local.ravel().tolist(), fill=round(255 * alpha))
+    coverage = big.reduce(scale) if scale > 1 else big
+    if soft:
+        coverage = coverage.filter(ImageFilter.GaussianBlur(soft))
+    return coverage, (left, top, right, bottom)

@@ -12,13 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from core.datasets import CELEBA_ATTRIBUTES, attribute_index
+from core.evaluation import FLIPPED, progress
+from core.metrics import change_correlations, correlation_difference, pearson
 from core.records import BITS, write_text, write_yaml
+from core.report import mean_of, statistic_of
 from demo.compare import TRUTH, compare, find_faces, tiles
-from demo.faces import face_of
+from demo.correlations import training_labels
 from demo.sheet import BAD, GOOD, INK, lay_out, save_picture
+from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
 
 FLAGS = {
@@ -36,58 +39,52 @@ TITLES = ("original", "counterfactual", "truth", "difference")
 
 
 def summarise(table, labels, query):
-    """Rows of compare() -> name -> {value, n, of: what these are}; all but CD are means.
+    """Rows of compare() -> Metrics. MNAC and CD are as compute_MNAC.py and compute_CD.py define them.
 
     labels (N, 40) of 0/1, the train split's, and query, the index among them of what was to change, are for CD.
     """
     reached = table[table["reached"]]
     asked = reached[reached["ratio"].notna()]
-    metrics = {}
     if reached.empty:
-        return metrics
-
-    def add(name, value, counted, of):
-        if len(counted):
-            metrics[name] = {"value": round(float(value), 6), "n": len(counted), "of": of}
-
-    of = "pairs that reached their target and had a visible change to make"
-    add("distance to the truth", asked["distance"].mean(), asked, of)
-    add("distance of the original", asked["original_distance"].mean(), asked, of)
-    add("ratio of the two", asked["ratio"].mean(), asked, of)
-    add("ratio where the truth changes", asked["local_ratio"].mean(), asked, of)
-    add("share of the change made", asked["query_share"].mean(), asked, of)
-    add("true FR", (asked["query_share"] > 0.5).mean(), asked, of)
-    of = "pairs that reached their target"
-    add("attributes told", reached["told"].mean(), reached, of)
-    add("true MNAC", reached["mnac"].mean(), reached, f"{of}; the query not counted")
-    if "oracle_mnac" in table:
+        return []
+    metrics = []
+    if not asked.empty:
+        of = f"{FLIPPED} and had a visible change to make"
+        metrics += [
+            mean_of("distance to the truth", asked["distance"], of),
+            mean_of("distance of the original", asked["original_distance"], of),
+            mean_of("ratio of the two", asked["ratio"], of),
+            mean_of("ratio where the truth changes", asked["local_ratio"], of),
+            mean_of("share of the change made", asked["query_share"], of),
+            mean_of("true FR", asked["query_share"] > 0.5, of),
+        ]
+    metrics += [
+        mean_of("attributes told", reached["told"], FLIPPED),
+        mean_of("other attributes changed", reached["others"], FLIPPED),
+        mean_of("true MNAC", reached["mnac"], FLIPPED),
+    ]
+    true_cd = _cd_of_rows(reached, TRUTH, labels, query)
+    cds = [statistic_of("true CD", true_cd, len(reached), FLIPPED, lowest=0)]
+    if "oracle_mnac" in reached:
         error = reached["oracle_mnac"] - reached["mnac"]
-        add("oracle MNAC", reached["oracle_mnac"].mean(), reached, f"{of}; the query not counted")
-        add("oracle MNAC, absolute error", error.abs().mean(), reached, f"{of}; the query not counted")
-    add("true CD", correlation_difference(*_decisions(reached, TRUTH), labels, query), reached, of)
-    if "oracle_mnac" in table:
-        add("oracle CD", correlation_difference(*_decisions(reached, BITS), labels, query), reached, of)
-    return metrics
+        metrics += [
+            mean_of("oracle MNAC", reached["oracle_mnac"], FLIPPED),
+            mean_of("oracle MNAC - true MNAC", error, FLIPPED),
+            mean_of("|oracle MNAC - true MNAC| of an image", error.abs(), FLIPPED),
+        ]
+        oracle_cd = _cd_of_rows(reached, BITS, labels, query)
+        cds += [
+            statistic_of("oracle CD", oracle_cd, len(reached), FLIPPED, lowest=0),
+            statistic_of("oracle CD - true CD", lambda r: oracle_cd(r) - true_cd(r), len(reached), FLIPPED),
+        ]
+    return metrics + cds
 
 
-def _decisions(table, columns):
-    """The (N, 40) decisions of 0/1 in each of these columns of bits."""
-    return [np.array([list(map(int, bits)) for bits in table[column]]).reshape(-1, 40) for column in columns]
-
-
-def correlation_difference(decisions_before, decisions_after, labels, query):
-    """CD = Σ_a |c_a - r_a|: correlations with attribute `query` of the labels, and of the changes of decisions.
-
-    All are (N, A) of 0/1, decisions and labels of different images. Without variance a correlation is 0.
-    """
-    return np.abs(_correlations(labels, query) - _correlations(decisions_after - decisions_before, query)).sum()
-
-
-def _correlations(values, query):
-    centred = values - values.mean(0)
-    spread = np.sqrt((centred**2).sum(0))
-    scale = spread * spread[query]
-    return np.divide(centred.T @ centred[:, query], scale, out=np.zeros(len(scale)), where=scale > 0)
+def _cd_of_rows(table, columns, labels, query):
+    """cd(rows): CD of some rows of the table, whose two columns of bits hold the decisions before and after."""
+    expected = pearson(labels[:, query], labels)
+    before, after = (np.array([list(map(int, bits)) for bits in table[column]]) for column in columns)
+    return lambda rows: correlation_difference(expected, change_correlations(before[rows], after[rows], query))
 
 
 def draw_truth(faces, table, query, columns, tile):
@@ -111,21 +108,27 @@ def create_argparser():
 def main():
     args = create_argparser().parse_args()
     require_flags(args, "output_path")
+    for flag in ("train", "workers", "columns", "tile"):
+        if getattr(args, flag) < 1:
+            raise UserError(f"--{flag} {getattr(args, flag)} must be at least 1")
     query = CELEBA_ATTRIBUTES[attribute_index(CELEBA_ATTRIBUTES, args.query_label)]
     faces = find_faces(args.output_path, args.exp_name, query, args.seed)
     print(f"{query}: comparing {len(faces)} counterfactuals with some 80 renderings each", flush=True)
     with Pool(args.workers) as pool:
-        rows = pool.imap(partial(compare, query=query), faces)
-        table = pd.DataFrame(tqdm(rows, total=len(faces), desc="comparing", unit="face"))
-    labels = np.array([list(face_of(args.seed, "train", k)[0].values()) for k in range(args.train)], int)
-    metrics = summarise(table, labels, CELEBA_ATTRIBUTES.index(query))
+        rows = []
+        with progress(total=len(faces), desc="comparing", unit="face") as bar:
+            for row in pool.imap(partial(compare, query=query), faces):
+                rows.append(row)
+                bar.update()
+    table = pd.DataFrame(rows)
+    metrics = summarise(table, training_labels(args.seed, args.train), CELEBA_ATTRIBUTES.index(query))
 
     experiment = Path(args.output_path) / "Results" / args.exp_name
     write_text(experiment / "truth.csv", table.round(6).to_csv(index=False))
-    write_yaml(experiment / "truth.yaml", metrics)
+    write_yaml(experiment / "truth.yaml", {metric.name: metric.entry() for metric in metrics})
     print(f"{table['reached'].sum()} of {len(table)} counterfactuals reached their target")
-    for name, metric in metrics.items():
-        print(f"{name}: {metric['value']:.4f} (n = {metric['n']}, {metric['of']})")
+    for metric in metrics:
+        print(metric.line())
     if args.picture:
         save_picture(draw_truth(faces, table, query, args.columns, args.tile), args.picture)
 

@@ -21,7 +21,7 @@ ARRAY_PARTS = {
 
 
 class FaceFeatures(nn.Module):
-    """resnet50_ft up to its average pool: RGB in 0 … 255, (N, 3, 224, 224) float -> (N, 2048)."""
+    """resnet50_ft up to its average pool: RGB in 0 … 255, (N, 3, 224, 224) uint8 or float -> (N, 2048)."""
 
     MEAN = (91.4953, 103.8827, 131.0912)  # of blue, green and red
 
@@ -48,7 +48,7 @@ def caffe_resnet50():
 def face_pixels(pixels):
     """uint8 (3, H, W) -> the input of FaceFeatures, its short side resized to 224 as PIL resizes."""
     image = transforms.resize(transforms.to_pil_image(pixels), 224)
-    return transforms.pil_to_tensor(image).float()
+    return transforms.pil_to_tensor(image)
 
 
 def load_vggface2(path):

@@ -10,6 +10,7 @@ from core.datasets import CELEBA_ATTRIBUTES, SPLITS
 from guided_diffusion.script_util import create_model_and_diffusion
 
 torch.set_num_threads(1)
+pytest_plugins = ["measuring"]
 
 
 @pytest.fixture(scope="session")

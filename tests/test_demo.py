@@ -64,6 +64,15 @@ def test_the_sheet_is_a_command(output, tmp_path):
     assert failed.returncode == 2 and "is not a folder" in failed.stderr and not (tmp_path / "x.png").exists()
 
 
+@pytest.mark.parametrize("script", ["faces", "fashion"])
+@pytest.mark.parametrize("flags", [("--exp-name", "x"), ("--seed", "1", "--output_path=x"), ("--query_label", "3")])
+def test_a_demo_refuses_flags_that_would_reach_one_of_its_steps(script, flags):
+    done = subprocess.run(["bash", ROOT / f"demo/{script}.sh", *flags], capture_output=True, text=True)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2 and f"error: {flags[-1 if '=' in flags[-1] else 0]} would reach" in line
+    assert "OUTPUT" in line and done.stdout == ""
+
+
 def test_the_correlations_of_the_training_faces_need_no_face_drawn(tmp_path):
     labels = np.array([list(face_of(0, "train", k)[0].values()) for k in range(50)])
     command = [sys.executable, "-m", "demo.correlations", "--data_dir", tmp_path, "--train", "50"]

@@ -2,17 +2,23 @@ import numpy as np
 import pytest
 from pytorch_fid.fid_score import calculate_frechet_distance
 
+from compute_FID import reported_distance
 from core import distributions
-from core.distributions import Activations, error_by_halves, fid, frechet_distance, kernel_distance, kid, sfid
+from core.distributions import (
+    Activations,
+    error_by_halves,
+    fid,
+    frechet_distance,
+    kernel_distance,
+    kid,
+    sfid,
+    statistics,
+)
 from core.intervals import mean_interval, normal_interval, standard_error
 
 RNG = np.random.default_rng(0)
 A = RNG.normal(size=(60, 8)) @ RNG.normal(size=(8, 8)) + 1
 B = RNG.normal(size=(50, 8)) @ RNG.normal(size=(8, 8))
-
-
-def statistics(x):
-    return x.mean(0), np.cov(x, rowvar=False)
 
 
 def test_the_distance_is_that_of_pytorch_fid():
@@ -38,8 +44,20 @@ def test_fewer_images_than_dimensions_are_no_difficulty():
     assert frechet_distance(moved, moved[::-1]) == pytest.approx(0, abs=1e-6)
 
 
+def test_what_is_reported_is_pytorch_fids_to_the_digit():
+    assert reported_distance(A, B) == calculate_frechet_distance(*statistics(A), *statistics(B))
+
+
+@pytest.mark.filterwarnings("ignore:Matrix is singular")
+def test_of_fewer_images_than_dimensions_it_is_ours_which_is_near():
+    few = [np.concatenate([x, np.zeros((len(x), 200))], axis=1) for x in (A, B)]
+    assert reported_distance(*few) == frechet_distance(*few)
+    expected = calculate_frechet_distance(*statistics(few[0]), *statistics(few[1]))
+    assert reported_distance(*few) == pytest.approx(expected, rel=1e-5)
+
+
 def test_one_image_has_no_distance():
-    assert np.isnan(frechet_distance(A[:1], B)) and np.isnan(kernel_distance(A, B[:1]))
+    assert all(np.isnan(distance(A, B[:1])) for distance in (frechet_distance, reported_distance, kernel_distance))
 
 
 def test_single_precision_activations_are_computed_with_in_double():

@@ -17,7 +17,7 @@ from core.records import write_records
 from demo.compare import compare, find_faces
 from demo.faces import JPEG_QUALITY, VISIBLE_ATTRIBUTES, face_of, render
 from demo.nearest import Portraits, read_attributes, toggled
-from demo.truth import correlation_difference, summarise
+from demo.truth import summarise
 from guided_diffusion.errors import UserError
 
 SIZE, QUERY = 64, "Smiling"
@@ -99,13 +99,13 @@ def test_true_counterfactuals_are_at_distance_zero_but_for_the_encoding(table):
     assert 0 < plain["distance"] < 0.005 and plain["ratio"] < 1 and plain["local_ratio"] < 0.1
     assert plain["query_share"] == pytest.approx(1, abs=0.05)
     for row in (encoded, plain):
-        assert row["mnac"] == 0 and row["changed"] == "" and row["told"] >= 30
+        assert row["mnac"] == 1 and row["others"] == 0 and row["changed"] == "" and row["told"] >= 30
 
 
 def test_attributes_that_were_toggled_too_are_counted_and_named(table):
     assert table.loc[2, "changed"].split() == TOGGLES[:1]
     assert sorted(table.loc[3, "changed"].split()) == sorted(TOGGLES)
-    assert list(table.loc[[2, 3], "mnac"]) == [1, 4]
+    assert list(table.loc[[2, 3], "others"]) == [1, 4] and list(table.loc[[2, 3], "mnac"]) == [2, 5]
     assert (table.loc[[2, 3], "query_share"] == 1).all() and (table.loc[[2, 3], "distance"] > 0.003).all()
     before, after = (np.array(list(table.loc[3, name])) for name in ("truth_pred", "truth_cf_pred"))
     assert {CELEBA_ATTRIBUTES[a] for a in np.flatnonzero(before != after)} == {QUERY, *TOGGLES}
@@ -114,7 +114,7 @@ def test_attributes_that_were_toggled_too_are_counted_and_named(table):
 def test_originals_are_where_the_scale_says(table):
     row = table.loc[4]
     assert row["distance"] == row["original_distance"] > 0
-    assert row["ratio"] == row["local_ratio"] == 1 and row["mnac"] == 0
+    assert row["ratio"] == row["local_ratio"] == 1 and row["mnac"] == row["others"] == 0
     assert row["query_share"] == pytest.approx(0) and row["truth_pred"] == row["truth_cf_pred"]
 
 
@@ -124,18 +124,42 @@ def test_where_the_original_shows_the_target_already_nothing_is_to_change(table)
     assert row["mnac"] == 0 and row["truth_pred"] == row["truth_cf_pred"]
 
 
+def summary(table, labels):
+    return {metric.name: metric for metric in summarise(table, labels, SMILING)}
+
+
 def test_the_summary_is_of_what_it_says(table):
     table = table.assign(reached=[True] * 5 + [False])
     labels = np.random.default_rng(0).integers(0, 2, (50, 40))
-    metrics = summarise(table, labels, SMILING)
-    assert metrics["true MNAC"]["value"] == 1 and metrics["true MNAC"]["n"] == 5
-    assert metrics["oracle MNAC"]["value"] == 39
-    assert metrics["oracle MNAC, absolute error"]["value"] == 38
-    assert metrics["true FR"]["value"] == pytest.approx(4 / 5)
-    assert metrics["distance to the truth"]["value"] == pytest.approx(table["distance"][:5].mean(), abs=1e-6)
-    sixth = summarise(table.assign(reached=True), labels, SMILING)
-    assert sixth["ratio of the two"] == metrics["ratio of the two"] and sixth["true MNAC"]["n"] == 6
-    assert summarise(table.assign(reached=False), labels, SMILING) == {}
+    metrics = summary(table, labels)
+    others, smiles = [0, 0, 1, 4, 0], [1, 1, 1, 1, 0]
+    assert metrics["other attributes changed"].value == np.mean(others)
+    assert metrics["true MNAC"].value == np.mean(others) + np.mean(smiles) and metrics["true MNAC"].n == 5
+    assert metrics["oracle MNAC"].value == 40
+    assert metrics["oracle MNAC - true MNAC"].value == pytest.approx(40 - metrics["true MNAC"].value)
+    low, high = metrics["true MNAC"].interval
+    assert 0 <= low < metrics["true MNAC"].value < high <= 5
+    assert metrics["true FR"].value == pytest.approx(4 / 5)
+    assert metrics["distance to the truth"].value == pytest.approx(table["distance"][:5].mean())
+    sixth = summary(table.assign(reached=True), labels)
+    assert sixth["ratio of the two"] == metrics["ratio of the two"] and sixth["true MNAC"].n == 6
+    assert summary(table.assign(reached=False), labels) == {}
+
+
+def test_the_oracles_cd_is_held_against_the_true_one(table):
+    labels = np.random.default_rng(0).integers(0, 2, (50, 40))
+    metrics = summary(table, labels)
+
+    def naive(columns):
+        before, after = (np.array([list(map(int, bits)) for bits in table[column]]) for column in columns)
+        with np.errstate(invalid="ignore"):
+            found = np.nan_to_num(np.corrcoef((after - before).T)[SMILING])
+        return np.abs(np.corrcoef(labels.T)[SMILING] - found).sum()
+
+    true, oracle = naive(("truth_pred", "truth_cf_pred")), naive(("oracle_pred", "oracle_cf_pred"))
+    assert metrics["true CD"].value == pytest.approx(true) and metrics["oracle CD"].value == pytest.approx(oracle)
+    assert metrics["oracle CD - true CD"].value == pytest.approx(oracle - true) and true != oracle
+    assert metrics["oracle CD - true CD"].interval[0] < oracle - true < metrics["oracle CD - true CD"].interval[1]
 
 
 def blurred(image):
@@ -191,18 +215,6 @@ def test_a_query_that_does_not_show_has_no_share():
     assert np.isnan(reading.query_share) and reading.attributes == bald
 
 
-def test_correlation_difference_in_closed_form():
-    labels = np.array([[1, 1, 0, 1], [0, 0, 1, 1], [1, 1, 0, 1], [0, 0, 1, 1]])  # c = 1, 1, -1, 0
-    before = np.array([[0, 0, 0, 1], [1, 0, 0, 1]])
-    after = np.array([[1, 1, 1, 1], [0, 0, 0, 1]])  # changes (1, 1, 1, 0), (-1, 0, 0, 0): r = 1, 1, 1, 0
-    assert correlation_difference(before, after, labels, 0) == pytest.approx(2)
-    assert correlation_difference(before, before, labels, 0) == pytest.approx(3)  # every r is 0, c is not
-    rng = np.random.default_rng(1)
-    labels, before, after = (rng.integers(0, 2, (30, 5)) for _ in range(3))
-    c, r = np.corrcoef(labels.T)[2], np.corrcoef((after - before).T)[2]
-    assert correlation_difference(before, after, labels, 2) == pytest.approx(np.abs(c - r).sum())
-
-
 def command(root, *more):
     words = [sys.executable, "-m", "demo.truth", "--output_path", str(root), "--train", "100", *map(str, more)]
     done = subprocess.run(words, capture_output=True, text=True, env=environment(), cwd=ROOT)
@@ -219,8 +231,8 @@ def test_the_command_writes_and_prints_what_it_measured_and_draws_it(two):
     assert code == 0, err
     written = pd.read_csv(two / "Results/exp/truth.csv")
     metrics = yaml.safe_load((two / "Results/exp/truth.yaml").read_text())
-    assert list(written["mnac"]) == [0, 2] and metrics["true MNAC"]["value"] == 1
-    assert "true MNAC: 1.0000 (n = 2, pairs that reached" in out and "oracle" not in out
+    assert list(written["mnac"]) == [1, 3] and metrics["true MNAC"]["value"] == 2
+    assert "true MNAC: 2 (n = 2 pairs that reached their target; 95 % in 1 … 3)" in out and "oracle" not in out
 
     picture = np.asarray(Image.open(two / "truth.png"))
     gap, margin, head = SIZE // 24, SIZE // 4, SIZE // 3
@@ -249,9 +261,28 @@ def test_images_that_nobody_drew_are_one_line(tmp_path):
     assert not list(root.rglob("truth.*"))
 
 
+@pytest.mark.parametrize("flags, words", [
+    (("--seed", 9), "--seed"),
+    (("--seed", -1), "--seed -1 must be at least 0"),
+    (("--workers", 0), "--workers 0 must be at least 1"),
+])  # fmt: skip
+def test_wrong_flags_are_one_line_before_the_work(two, flags, words):
+    code, out, err = command(two, *flags)
+    assert code == 2 and words in err and len(err.splitlines()) == 1 and out == ""
+
+
+def test_another_seed_is_found_out_though_the_labels_agree(two):
+    def smiles(seed):
+        return [face_of(seed, "test", k)[0][QUERY] for k in (0, 1)]
+
+    seed = next(seed for seed in range(1, 100) if smiles(seed) == smiles(0))
+    with pytest.raises(UserError, match="give the --seed of that"):
+        find_faces(two, "exp", QUERY, seed)
+
+
 def test_images_that_were_drawn_otherwise_are_refused(tmp_path):
     root = write_run(tmp_path, [seen])
     original = root / "Original/Correct/0000000.png"
     Image.open(original).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(original)
     with pytest.raises(UserError, match="is not test_00000.jpg as demo.faces draws it"):
-        compare(*find_faces(root, "exp", QUERY, seed=0), QUERY)
+        find_faces(root, "exp", QUERY, seed=0)

@@ -60,6 +60,11 @@ def test_features_do_not_depend_on_the_batch(network):
     torch.testing.assert_close(network(FACES), alone, rtol=1e-4, atol=1e-4)
 
 
+def test_bytes_are_taken_like_floats(network):
+    pixels = FACES.round().to(torch.uint8)
+    assert torch.equal(network(pixels), network(pixels.float()))
+
+
 def test_nothing_is_trained(network):
     assert not any(parameter.requires_grad for parameter in network.parameters())
     assert not any(module.training for module in network.modules())
@@ -70,8 +75,8 @@ def test_faces_are_resized_as_pil_resizes(size, expected):
     pixels = torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     image = Image.fromarray(pixels.permute(1, 2, 0).numpy()).resize(expected[::-1], Image.Resampling.BILINEAR)
     found = face_pixels(pixels)
-    assert found.dtype == torch.float32 and found.shape == (3, *expected)
-    assert torch.equal(found, torch.from_numpy(np.array(image)).permute(2, 0, 1).float())
+    assert found.dtype == torch.uint8 and found.shape == (3, *expected)
+    assert torch.equal(found, torch.from_numpy(np.array(image)).permute(2, 0, 1))
 
 
 # -- the pickle ----------------------------------------------------------------------------------------------

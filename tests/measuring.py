@@ -1,0 +1,103 @@
+"""Fixtures of the tests of the compute_ scripts."""
+
+import os
+import pickle
+import subprocess
+import sys
+from unittest import mock
+
+import pytest
+import torch
+import yaml
+from pair_folders import Colours
+from pytorch_fid import inception
+from reference_weights import deterministic_array, deterministic_state
+from torchvision.models import vgg
+from weight_files import published
+from workshop import ROOT, as_argv, environment
+
+import compute_CD
+import compute_MNAC
+from core.datasets import CELEBA_ATTRIBUTES
+from guided_diffusion.script_util import run_script as guarded
+from models.checkpoints import ModelError
+from models.classifiers import build_classifier, classifier_checkpoint
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    """Random weights of every network, where the scripts and the libraries look for them."""
+    root = tmp_path_factory.mktemp("weights")
+    hub = root / "hub/checkpoints"
+    hub.mkdir(parents=True)
+    state = published("vggface2_resnet50_ft")
+    (root / "resnet50_ft.pkl").write_bytes(pickle.dumps({name: t.numpy() for name, t in state.items()}, protocol=2))
+    vgg16 = vgg.make_layers(vgg.cfgs["D"]).state_dict(prefix="features.")
+    torch.manual_seed(0)
+    torch.save({name: 0.1 * torch.randn_like(tensor) for name, tensor in vgg16.items()}, hub / "vgg16-397923af.pth")
+    torch.save(inception_state(), hub / "pt_inception-2015-12-05-6726825d.pth")
+    network = build_classifier("small_cnn", 40).eval()
+    with torch.no_grad():  # answers that differ from picture to picture
+        network.classifier.bias -= network(deterministic_array("pictures", (64, 3, 16, 16), 0.4)).mean(0)
+    torch.save(classifier_checkpoint(network, "small_cnn", CELEBA_ATTRIBUTES, 16), root / "small.pt")
+    return root
+
+
+def inception_state():
+    with mock.patch.object(inception, "load_state_dict_from_url", lambda *_, **__: {}):
+        with mock.patch.object(torch.nn.Module, "load_state_dict", lambda *_: None):
+            return deterministic_state(inception.fid_inception_v3())
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """run(module, flags) -> (what metrics.yaml says, stdout) of a script in this process, which must succeed."""
+
+    def run(module, exp_name="exp", **flags):
+        code, out, err = here(module, flags | {"output_path": tmp_path, "exp_name": exp_name}, monkeypatch, capsys)
+        assert code == 0, err
+        return yaml.safe_load((tmp_path / "Results" / exp_name / "metrics.yaml").read_text()), out
+
+    return run
+
+
+@pytest.fixture
+def refuse(tmp_path, monkeypatch, capsys):
+    """refuse(module, flags) -> the one line of a script that must end with exit code 2 and write nothing."""
+
+    def run(module, **flags):
+        code, _, err = here(module, flags | {"output_path": tmp_path, "exp_name": "exp"}, monkeypatch, capsys)
+        lines = [line for line in err.splitlines() if "error:" in line]
+        assert code == 2 and len(lines) == 1 and not list(tmp_path.rglob("metrics.yaml")), err
+        return lines[0]
+
+    return run
+
+
+def here(module, flags, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [module.__name__, *as_argv(flags)])
+    code = 0
+    try:
+        guarded(module.main, ModelError)
+    except SystemExit as exit:
+        code = exit.code
+    return code, *capsys.readouterr()
+
+
+@pytest.fixture
+def colours(tmp_path, monkeypatch):
+    """Flags for an oracle of three attributes, Smiling, Young and Male: the brightness of the three channels."""
+    path = tmp_path / "oracle.pt"
+    path.write_bytes(b"any")
+    for module in (compute_MNAC, compute_CD):
+        monkeypatch.setattr(module, "load_oracle", lambda path: Colours())
+    return {"oracle_path": path, "query_label": "Smiling"}
+
+
+def shell(script, *words, **extra):
+    """Runs a shell script of the root -> (exit code, stdout, stderr); extra: of its environment."""
+    done = subprocess.run(
+        ["bash", ROOT / script, *map(str, words)], capture_output=True, text=True, cwd="/",
+        env=environment(PATH=f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}", **extra),
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr

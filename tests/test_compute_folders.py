@@ -1,0 +1,132 @@
+"""Folders and files that are not as they should be, before the compute_ scripts."""
+
+import shutil
+
+import pytest
+from measuring import here
+from pair_folders import flat, write_pair, write_random_pairs
+from PIL import Image
+from workshop import run_script
+
+import compute_CD
+import compute_COUT
+import compute_FID
+import compute_FVA
+import compute_LPIPS
+import compute_MNAC
+
+
+def test_one_pair_has_a_value_and_no_interval(tmp_path, run, colours):
+    write_pair(tmp_path, 0, flat(0, 0, 0), flat(1, 1, 0))
+    found, out = run(compute_MNAC, **colours)
+    assert found["MNAC"]["value"] == 2 and found["MNAC"]["interval"] is None
+    assert "MNAC: 2 (n = 1 pairs that reached their target)" in out
+
+
+def test_jpg_and_png_are_read_alike(tmp_path, run, colours):
+    for i, suffixes in enumerate([("jpg", "png"), ("png", "jpeg"), ("jpg", "jpg")]):
+        write_pair(tmp_path, i, flat(0, 0, 0), flat(1, 1, 0), suffixes=suffixes)
+    assert run(compute_MNAC, **colours)[0]["MNAC"]["value"] == 2
+
+
+@pytest.mark.parametrize("module", [compute_MNAC, compute_CD, compute_FVA, compute_COUT, compute_FID])
+def test_folders_without_pairs_or_with_broken_ones_are_refused(tmp_path, refuse, module):
+    flags = {"celeba_path": tmp_path} if module is compute_CD else {}
+    assert "is not a folder" in refuse(module, **flags)
+    (tmp_path / "Results/exp").mkdir(parents=True)
+    assert "holds no" in refuse(module, **flags)
+    write_pair(tmp_path, 0, flat(0, 0, 0), flat(1, 1, 1))
+    (tmp_path / "Original/Correct/0000000.png").unlink()
+    assert "CC/CCF/CF/0000000.png has no original" in refuse(module, **flags)
+
+
+def test_a_corrupt_image_is_named(tmp_path, refuse, colours):
+    write_random_pairs(tmp_path)
+    broken = tmp_path / "Results/exp/CC/CCF/CF/0000003.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    assert f"{broken} cannot be read" in refuse(compute_MNAC, **colours)
+    broken.write_text("not an image")
+    assert f"{broken} cannot be read" in refuse(compute_MNAC, **colours)
+    Image.new("RGB", (32, 32)).save(broken)
+    assert f"{broken} is not of the size of" in refuse(compute_MNAC, **colours)
+
+
+def test_batches_of_nothing_are_refused(tmp_path, refuse, colours):
+    write_random_pairs(tmp_path)
+    assert "--batch_size 0 must be at least 1" in refuse(compute_MNAC, **colours, batch_size=0)
+
+
+# -- as a user's shell sees it -------------------------------------------------------------------------------
+
+
+def measured(root, weights):
+    flags = {"output_path": root, "oracle_path": weights / "small.pt", "gpu": -1, "batch_size": 2}
+    return run_script("compute_MNAC.py", flags)
+
+
+def test_a_script_measures_one_pair_and_mixed_formats(tmp_path, weights):
+    write_random_pairs(tmp_path / "one", places=["CC/CCF"])
+    code, out, err = measured(tmp_path / "one", weights)
+    assert code == 0 and "(n = 1 pairs that reached their target)" in out, err
+    write_random_pairs(tmp_path / "mixed", suffixes=("jpg", "png"), places=["CC/CCF"] * 3)
+    original = tmp_path / "mixed/Original/Correct/0000002.jpg"
+    Image.open(original).save(original.with_suffix(".png"))
+    original.unlink()
+    code, out, err = measured(tmp_path / "mixed", weights)
+    assert code == 0 and "(n = 3 pairs that reached their target; 95 % in" in out, err
+
+
+def empty(root):
+    shutil.rmtree(root / "Results/exp/CC")
+    shutil.rmtree(root / "Results/exp/IC")
+
+
+def lose(root):
+    (root / "Original/Incorrect/0000001.png").unlink()
+
+
+def corrupt(root):
+    path = root / "Original/Correct/0000003.png"
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+@pytest.mark.parametrize("spoil, words", [
+    (empty, "Results/exp holds no pairs that reached their target"),
+    (lose, "IC/CCF/CF/0000001.png has no original"),
+    (corrupt, "Original/Correct/0000003.png cannot be read as an image"),
+])  # fmt: skip
+def test_a_script_says_in_its_last_line_what_is_wrong(tmp_path, weights, spoil, words):
+    write_random_pairs(tmp_path)
+    spoil(tmp_path)
+    code, out, err = measured(tmp_path, weights)
+    assert code == 2 and words in err.splitlines()[-1] and err.count("error:") == 1, err
+    assert out.count("MNAC") == 0 and not list(tmp_path.rglob("metrics.yaml"))
+
+
+# -- weights -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "module, flag",
+    [(compute_FVA, "weights_path"), (compute_MNAC, "oracle_path"), (compute_COUT, "classifier_path")],
+)
+def test_missing_weights_are_named(tmp_path, refuse, module, flag):
+    write_random_pairs(tmp_path)
+    assert f"{tmp_path}/none does not exist" in refuse(module, **{flag: tmp_path / "none"})
+
+
+@pytest.mark.parametrize("module, file, flag", [
+    (compute_FID, "pt_inception-2015-12-05-6726825d.pth", "inception_path"),
+    (compute_LPIPS, "vgg16-397923af.pth", "vgg_path"),
+])  # fmt: skip
+def test_offline_it_is_said_what_is_missing_and_where(tmp_path, monkeypatch, capsys, module, file, flag):
+    for exp_name in ("exp", "exp-2"):
+        write_random_pairs(tmp_path, exp_name)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    for name in ("https_proxy", "HTTPS_PROXY"):  # a download must fail at once, here and anywhere
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    which = {"exp_pattern": "exp*"} if module is compute_LPIPS else {"exp_name": "exp"}
+    code, _, err = here(module, {"output_path": tmp_path} | which, monkeypatch, capsys)
+    path = tmp_path / "cache/hub/checkpoints" / file
+    assert code == 2 and f"{path} and cannot be downloaded" in err and f"give --{flag}" in err
+    assert not path.exists()

@@ -1,0 +1,71 @@
+"""sigma_L as its users run it."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from measuring import here
+from pair_folders import write_random_pairs
+from workshop import ROOT, environment
+
+import compute_LPIPS
+from core.results import read_pairs
+
+
+def lpips_vgg(weights, a, b):
+    """LPIPS (Zhang et al., 2018) written out: (3, H, W) in [-1, 1], twice -> a number."""
+    import lpips
+
+    trunk = torch.load(weights / "hub/checkpoints/vgg16-397923af.pth")
+    linear = torch.load(os.path.join(os.path.dirname(lpips.__file__), "weights/v0.1/vgg.pth"), map_location="cpu")
+    mean, std = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
+    x = (torch.stack([a, b]) - mean[:, None, None]) / std[:, None, None]
+    index, distance = 0, 0.0
+    for group, convolutions in enumerate((2, 2, 3, 3, 3)):
+        if group:
+            x, index = torch.nn.functional.max_pool2d(x, 2), index + 1
+        for _ in range(convolutions):
+            name = f"features.{index}"
+            x = torch.nn.functional.conv2d(x, trunk[f"{name}.weight"], trunk[f"{name}.bias"], padding=1).relu()
+            index += 2
+        unit = x / x.square().sum(1, keepdim=True).sqrt()
+        distance += ((unit[0] - unit[1]) ** 2 * linear[f"lin{group}.model.1.weight"][0]).sum(0).mean().item()
+    return distance
+
+
+def test_sigma_l_is_the_mean_lpips_between_runs_of_images_that_lie_alike(tmp_path, weights):
+    for seed in range(3):
+        write_random_pairs(tmp_path, exp_name=f"run-{seed}", seed=seed)
+    for kind in ("CF/0000003.png", "Info/0000003.txt"):  # of the last run, image 3 did not flip
+        path = tmp_path / "Results/run-2/CC/ICF" / kind
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "Results/run-2/CC/CCF" / kind).rename(path)
+    expected = []
+    with torch.no_grad():
+        for i in (0, 1, 2, 4, 5):
+            runs = [next(pair for pair in read_pairs(tmp_path, f"run-{seed}", reached=("CCF", "ICF"))
+                         if pair.id == f"{i:07d}").images()[1] for seed in range(3)]  # fmt: skip
+            pairs = [(runs[0], runs[1]), (runs[0], runs[2]), (runs[1], runs[2])]
+            expected.append(np.mean([lpips_vgg(weights, *pair) for pair in pairs]))
+    command = [sys.executable, ROOT / "compute_LPIPS.py", "--output-path", tmp_path, "--gpu", "-1",
+               "--exp-pattern", "run-{}", "--exp-values", "0", "1", "2", "--batch-size", "2"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(TORCH_HOME=str(weights)))
+    assert done.returncode == 0, done.stderr
+    assert "5 images lie in the same folder of all of run-0, run-1, run-2" in done.stdout
+    assert done.stdout.count("sigma_L: ") == 1 and "(n = 5 images of 3 runs" in done.stdout
+    for seed in range(3):
+        found = yaml.safe_load((tmp_path / f"Results/run-{seed}/metrics.yaml").read_text())["sigma_L"]
+        assert found["value"] == pytest.approx(np.mean(expected), rel=1e-4)
+        assert found["options"]["runs"] == ["run-0", "run-1", "run-2"] and "lpips" in found["versions"]
+
+
+def test_sigma_l_needs_two_runs_with_an_image_in_common(tmp_path, monkeypatch, capsys):
+    write_random_pairs(tmp_path, exp_name="a", places=["CC/CCF"])
+    write_random_pairs(tmp_path, exp_name="b", places=["CC/ICF"])
+    for pattern, words in [("c*", "names 0 runs"), ("a", "names 1 runs"), ("*", "no image lies in the same")]:
+        code, _, err = here(compute_LPIPS, {"output_path": tmp_path, "exp_pattern": pattern}, monkeypatch, capsys)
+        assert code == 2 and words in err

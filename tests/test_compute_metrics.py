@@ -1,0 +1,110 @@
+"""All metrics by one command."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from measuring import here, shell
+from pair_folders import write_random_pairs
+from reference_weights import deterministic_array
+from test_project import parser_of
+
+import compute_metrics
+from core.datasets import CELEBA_ATTRIBUTES
+from core.results import read_pairs
+from models.classifiers import load_classifier
+
+
+def write_experiment(root, weights, exp_name="exp", seed=0):
+    """A folder as main.py leaves it: pairs, records.csv, flags.yaml."""
+    write_random_pairs(root, exp_name, seed)
+    flags = {"query_label": "Smiling", "oracle_path": str(weights / "small.pt"), "data_dir": str(root / "celeba"),
+             "classifier_path": str(weights / "small.pt"), "classifier_architecture": None}  # fmt: skip
+    (root / "Results" / exp_name / "flags.yaml").write_text(yaml.safe_dump(flags))
+    rows = {"id": range(6), "label": 1, "pred": [1, 0] * 3, "target": [0, 1] * 3, "cf_pred": [0, 1, 0, 1, 1, 0],
+            "bkl": 0.5, "l_1": 0.1}  # fmt: skip
+    pd.DataFrame(rows).to_csv(root / "Results" / exp_name / "records.csv", index=False)
+
+
+def write_train_split(root):
+    (root / "img_align_celeba").mkdir(parents=True)
+    labels = np.where(deterministic_array("train.labels", (30, 40)).numpy() > 0, 1, -1)
+    names = pd.Index([f"{i}.jpg" for i in range(30)], name="image_id")
+    pd.DataFrame(labels, names, CELEBA_ATTRIBUTES).to_csv(root / "list_attr_celeba.csv")
+    pd.DataFrame({"partition": 0}, names).to_csv(root / "list_eval_partition.csv")
+
+
+def test_everything_is_measured_by_one_command_and_laid_out(tmp_path, weights):
+    write_experiment(tmp_path, weights)
+    write_experiment(tmp_path, weights, "exp-2", seed=1)
+    write_train_split(tmp_path / "celeba")
+    code, out, err = shell(
+        "compute_metrics.sh", tmp_path, "exp", "--weights-path", weights / "resnet50_ft.pkl", "--gpu", "-1",
+        "--exp-pattern", "exp*", "--markdown", tmp_path / "table.md", TORCH_HOME=str(weights),
+    )  # fmt: skip
+    assert code == 0, err
+    found = yaml.safe_load((tmp_path / "Results/exp/metrics.yaml").read_text())
+    assert set(found) == {"FR", "bKL", "L1", "FVA", "FS", "MNAC", "Oracle FR", "CD", "COUT", "FID", "sFID", "KID",
+                          "sigma_L"}  # fmt: skip
+    assert "not computed" not in out and (tmp_path / "table.md").read_text() in out
+    assert all(f"\n| {name} " in out for name in found)
+
+    # The oracle's numbers, from its decisions on the folder.
+    oracle = load_classifier(weights / "small.pt")
+    before, after = [], []
+    for pair in read_pairs(tmp_path, "exp"):
+        for decisions, image in zip((before, after), pair.images(), strict=True):
+            decisions.append((oracle(image[None]) > 0)[0].tolist())
+    changed = np.array(before) != np.array(after)
+    assert found["MNAC"]["value"] == changed.sum(1).mean() > 0
+    assert found["Oracle FR"]["value"] == changed[:, CELEBA_ATTRIBUTES.index("Smiling")].mean()
+
+
+def test_what_cannot_be_measured_is_said_and_the_rest_is(tmp_path, weights):
+    write_experiment(tmp_path, weights)
+    write_experiment(tmp_path, weights, "other")
+    (tmp_path / "Results/other/records.csv").unlink()
+    code, out, err = shell("compute_metrics.sh", tmp_path, "exp", "other", "--metrics", "FR,sigma_L")
+    assert code == 0, err
+    assert "| metric | exp" in out and re.search(r"\| FR ↑ +\| 0\.6667 \[.*\], n = 6 \| – +\|", out)
+    reasons = [line for line in out.splitlines() if line.startswith("not computed: ")]
+    assert len(reasons) == 2
+    assert "FR, bKL, L1 of other: " in reasons[0] and "records.csv does not exist" in reasons[0]
+    assert "sigma_L: give --exp_pattern" in reasons[1]
+
+
+def test_nothing_to_measure_is_an_error(tmp_path, monkeypatch, capsys):
+    flags = {"output_path": tmp_path, "exp_names": "none", "metrics": "FR"}
+    code, out, err = here(compute_metrics, flags, monkeypatch, capsys)
+    assert code == 2 and "not computed: FR, bKL, L1 of none" in out and "no metric of none" in err
+    code, _, err = here(compute_metrics, flags | {"metrics": "FRR"}, monkeypatch, capsys)
+    assert code == 2 and "--metrics FRR is unknown" in err
+
+
+@pytest.mark.parametrize("words", [(), ("out",), ("out", "--gpu", "0"), ("--gpu", "0")])
+def test_compute_metrics_says_how_it_is_used(words):
+    code, _, err = shell("compute_metrics.sh", *words)
+    assert code == 2 and "usage: compute_metrics.sh OUTPUT_PATH EXPNAME..." in err
+
+
+def test_every_flag_of_a_script_can_be_given_to_the_command_of_all():
+    own = {"help", "output_path", "exp_name", "seed"}
+    for script, (_, handed_on) in compute_metrics.SCRIPTS.items():
+        assert {action.dest for action in parser_of(script)._actions} - own == set(handed_on), script
+
+
+PUBLISHED = {
+    "compute_FVA.py": "--output-path --exp-name --gpu --weights-path",
+    "compute_MNAC.py": "--output-path --exp-name --gpu --oracle-path",
+    "compute_CD.py": "--output-path --exp-name --gpu --oracle-path --celeba-path",
+    "compute_LPIPS.py": "--output-path --exp-pattern --exp-values --gpu",
+}
+
+
+@pytest.mark.parametrize("script", PUBLISHED)
+def test_the_published_flags_are_taken_with_hyphens_and_underscores(script):
+    known = {option for action in parser_of(script)._actions for option in action.option_strings}
+    for flag in PUBLISHED[script].split():
+        assert {flag, "--" + flag[2:].replace("-", "_")} <= known

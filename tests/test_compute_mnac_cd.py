@@ -1,0 +1,73 @@
+"""MNAC, Oracle FR and CD as their users run them."""
+
+import re
+
+import pytest
+from pair_folders import flat, write_pair
+from PIL import Image
+
+import compute_CD
+import compute_MNAC
+
+
+def test_mnac_and_oracle_fr_by_hand(tmp_path, run, colours):
+    write_pair(tmp_path, 0, flat(0, 0, 0), flat(1, 1, 1))
+    write_pair(tmp_path, 1, flat(0, 1, 0), flat(1, 1, 0), place="IC/CCF")
+    write_pair(tmp_path, 2, flat(0, 1, 0), flat(0, 1, 1))
+    write_pair(tmp_path, 3, flat(0, 1, 0), flat(0, 1, 0))
+    write_pair(tmp_path, 4, flat(0, 0, 0), flat(1, 1, 1), place="CC/ICF")  # did not flip: not counted
+    found, out = run(compute_MNAC, **colours)
+    assert found["MNAC"]["value"] == 5 / 4 and found["MNAC"]["n"] == 4
+    assert found["Oracle FR"]["value"] == 2 / 4
+    assert 0 <= found["MNAC"]["interval"][0] < 5 / 4 < found["MNAC"]["interval"][1] <= 3
+    assert "MNAC: 1.25 (n = 4 pairs that reached their target; 95 % in" in out and "Oracle FR: 0.5 (n = 4" in out
+    assert run(compute_MNAC, **colours | {"query_label": 2})[0]["Oracle FR"]["value"] == 2 / 4
+    assert run(compute_MNAC, **colours | {"query_label": "Young"})[0]["Oracle FR"]["value"] == 1 / 4
+
+
+def test_identical_pairs_change_nothing(tmp_path, run, colours):
+    for i in range(3):
+        write_pair(tmp_path, i, flat(0, 1, i % 2), flat(0, 1, i % 2))
+    found, _ = run(compute_MNAC, **colours)
+    assert found["MNAC"]["value"] == found["Oracle FR"]["value"] == 0 and found["MNAC"]["interval"] == [0, 0]
+
+
+def test_an_oracle_that_does_not_answer_is_refused(tmp_path, refuse, colours):
+    write_pair(tmp_path, 0, flat(0, 0, 0), flat(1, 1, 1))
+    assert "--query_label Bald" in refuse(compute_MNAC, **colours | {"query_label": "Bald"})
+
+
+def write_celeba(root, attributes=("Smiling", "Young", "Male")):
+    """Labels of four training images: Young goes with Smiling, Male does not."""
+    (root / "img_align_celeba").mkdir(parents=True)
+    rows = [(1, 1, 1), (1, 1, -1), (-1, -1, 1), (-1, -1, -1)]
+    lines = [f"{i}.jpg,{','.join(map(str, row))}\n" for i, row in enumerate(rows)]
+    (root / "list_attr_celeba.csv").write_text(f"image_id,{','.join(attributes)}\n" + "".join(lines))
+    (root / "list_eval_partition.csv").write_text("image_id,partition\n0.jpg,0\n1.jpg,0\n2.jpg,0\n3.jpg,0\n")
+    return root
+
+
+def test_cd_by_hand(tmp_path, run, colours):
+    # Changes of Smiling (1, 1, -1, -1), of Young (1, 0, -1, 0), of Male none: correlations 1, √½ and 0.
+    for i, (x, counterfactual) in enumerate([("001", "111"), ("010", "110"), ("111", "001"), ("100", "000")]):
+        write_pair(tmp_path, i, flat(*map(int, x)), flat(*map(int, counterfactual)))
+    data = write_celeba(tmp_path / "celeba")
+    found, out = run(compute_CD, celeba_path=data, **colours)
+    assert found["CD"]["value"] == pytest.approx(1 - 0.5**0.5)
+    assert re.search(r"Young +\+1\.00 in the data, \+0\.71 in the counterfactuals", out.split("expectation")[1])
+    with Image.open(tmp_path / "Results/exp/CD.png") as chart:
+        assert chart.format == "PNG" and chart.width > 500
+    assert (data / "train_correlations.csv").exists()
+    # Asked about Young: c = (1, 1, 0), r = (√½, 1, 0).
+    assert run(compute_CD, celeba_path=data, **colours | {"query_label": 1})[0]["CD"]["value"] == pytest.approx(
+        1 - 0.5**0.5
+    )
+    # Asked about Male, which never changes: every r counts as 0, and c = (0, 0, 1).
+    assert run(compute_CD, celeba_path=data, **colours | {"query_label": "Male"})[0]["CD"]["value"] == 1
+
+
+def test_cd_needs_data_with_the_oracles_attributes(tmp_path, refuse, colours):
+    write_pair(tmp_path, 0, flat(0, 0, 0), flat(1, 1, 1))
+    assert "--celeba_path must be given" in refuse(compute_CD, **colours)
+    data = write_celeba(tmp_path / "celeba", ("Smiling", "Old", "Male"))
+    assert "no labels of Young" in refuse(compute_CD, celeba_path=data, **colours)
