@@ -90,10 +90,10 @@ def main():
         )  # fmt: skip
 
     began = time.time()
-    table = run_experiment(
-        dataset, chosen, explain_batch, results, args.batch_size, column, earlier, oracle, args.save_images
-    )
-    bar.close()
+    with bar:
+        table = run_experiment(
+            dataset, chosen, explain_batch, results, args.batch_size, column, earlier, oracle, args.save_images
+        )
     fresh, seconds = len(chosen) - len(finished), time.time() - began
     print(report(results.finish(table), results.experiment, fresh, seconds))
 

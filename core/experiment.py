@@ -36,17 +36,16 @@ def choose_images(dataset, indices, classifier, target, limit, batch_size, devic
         chosen = indices[:limit]
         return chosen, len(chosen)
     chosen, seen = [], 0
-    bar = tqdm(total=len(indices), desc="predicting", unit="image")
-    while seen < len(indices) and (limit is None or len(chosen) < limit):
-        batch = indices[seen : seen + batch_size]
-        predictions = predicted_class(classifier(load_images(dataset, batch).to(device))).tolist()
-        for i, prediction in zip(batch, predictions, strict=True):
-            if limit is None or len(chosen) < limit:
-                seen += 1
-                bar.update()
-                if prediction != target:
-                    chosen.append(i)
-    bar.close()
+    with tqdm(total=len(indices), desc="predicting", unit="image") as bar:
+        while seen < len(indices) and (limit is None or len(chosen) < limit):
+            batch = indices[seen : seen + batch_size]
+            predictions = predicted_class(classifier(load_images(dataset, batch).to(device))).tolist()
+            for i, prediction in zip(batch, predictions, strict=True):
+                if limit is None or len(chosen) < limit:
+                    seen += 1
+                    bar.update()
+                    if prediction != target:
+                        chosen.append(i)
     return chosen, seen
 
 
@@ -99,7 +98,7 @@ def report(summary, experiment, computed=0, seconds=0.0):
 class EvaluationBar:
     """A bar of network evaluations, counted an image at a time. Its total grows with each further attempt.
 
-    Call `wrap(model_fn)` for the network to count, and `follow` as explain()'s callback.
+    Call `wrap(model_fn)` for the network to count, and `follow` as explain()'s callback; leaving `with` closes it.
     """
 
     def __init__(self, num_images, tau, guided_steps=None):
@@ -113,7 +112,10 @@ class EvaluationBar:
 
         return counted
 
-    def close(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
         self.bar.close()
 
     def follow(self, step):

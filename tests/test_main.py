@@ -85,7 +85,7 @@ def refuse(monkeypatch, capsys):
     def run(flags, *words):
         code, _, err = run_here(flags, monkeypatch, capsys)
         lines = [line for line in err.splitlines() if "error:" in line]
-        assert code == 2 and len(lines) == 1, err
+        assert code == 2 and len(lines) == 1 and lines[0].startswith("main.py: error:"), err
         for word in words:
             assert str(word) in lines[0]
         return lines[0]
