@@ -144,7 +144,7 @@ def test_the_loop_is_the_papers_algorithm(use_logits, stochastic):
 def test_a_depth_of_tau_takes_tau_chains_down_to_the_clean_image():
     network = Network()
     sample(model_fn=network, tau=4)
-    assert network.steps == [3, 2, 1, 0, 2, 1, 0, 1, 0, 0]
+    assert network.steps == [3, 2, 1, 0, 1, 0, 0]  # each chain begins with the evaluation of its outer step
 
 
 @pytest.mark.parametrize("tau", [1, 2, 5, 11])
@@ -154,7 +154,7 @@ def test_the_cost_is_known_beforehand(tau, guided_steps):
     sample(model_fn=network, tau=tau, guided_steps=guided_steps)
     assert len(network.steps) == evaluations(tau, guided_steps)
     if guided_steps is None:
-        assert evaluations(tau) == tau * (tau + 1) / 2
+        assert evaluations(tau) == tau + (tau - 1) * (tau - 2) / 2
 
 
 def test_the_callback_sees_the_chain_before_each_step_and_the_guidance_sees_the_same():
@@ -196,7 +196,7 @@ def test_after_the_guided_steps_nothing_looks_at_the_clean_estimate_any_more():
 
     sample(guidance, network, guided_steps=2, callback=told.append)
     assert len(asked) == 2
-    assert network.steps == [4, 3, 2, 1, 0, 3, 2, 1, 0]  # one inner chain, then the bare outer one
+    assert network.steps == [4, 3, 2, 1, 0, 2, 1, 0]  # one inner chain, then the bare outer one
     assert all(torch.equal(step["x_clean"], asked[1]) for step in told[1:])
 
 
@@ -221,8 +221,8 @@ def test_noise_is_drawn_in_the_order_in_which_it_is_used_and_never_at_the_end():
         return torch.zeros_like(like)
 
     sample(model_fn=network, noise=noise, tau=3)
-    start, outer_2, inner_1, outer_1 = ["noise"], [2, "noise"], [1, "noise", 0], [1, "noise"]
-    assert order == [*start, *outer_2, *inner_1, *outer_1, 0, 0]
+    start, outer_2, inner_1, outer_1 = ["noise"], [2, "noise"], [1, "noise", 0], ["noise"]
+    assert order == [*start, *outer_2, *inner_1, *outer_1, 0]
 
 
 def test_a_chain_that_starts_from_a_given_z_draws_nothing_for_it():
