@@ -22,11 +22,12 @@ def dime_sample(
     clip_denoised=True,
     inner_stochastic=True,
     inner_ddim=False,
+    inner_steps=None,
     sampling_scale=1.0,
     guided_steps=None,
     callback=None,
 ):
-    """x (N, C, H, W) in [-1, 1] -> its counterfactual, same shape, by evaluations(tau, guided_steps) of the network.
+    """x (N, C, H, W) in [-1, 1] -> its counterfactual, same shape, by evaluations(tau, ...) of the network.
 
     diffusion: a (Spaced)Diffusion of more than tau steps; model_fn(z, t): the network.
     guidance(z, x_clean, sqrt_abar) -> dLoss/dz_t, x's shape.
@@ -34,19 +35,23 @@ def dime_sample(
     given), then once a stochastic step, each inner chain before the outer step that it guides, never at t = 0.
     z: where the chain starts, q_sample(x, tau) where None.
     inner_stochastic: draw the inner chain, instead of following its means. inner_ddim: make it DDIM with eta 0.
+    inner_steps: make it DDIM with eta 0 in this many steps; 1: the one-step estimate x0(z, t). None: every step.
     sampling_scale: multiplies sigma of the outer chain's noise.
     guided_steps: how many outer steps are guided, all where None.
     callback(dict(t, z, x_clean)) is called before each outer step's update.
     """
     require_depth(diffusion, tau)
+    require_inner_steps(inner_steps, tau)
     guided_steps = tau if guided_steps is None else guided_steps
+    inner_ddim = inner_ddim or inner_steps is not None
     inner_noise = noise if inner_stochastic else None
 
     def inner_chain(z, t, p):
         """An unguided chain from z_t to a clean image. Its first evaluation, p, is the one that z's mean needs."""
-        for s in range(t, -1, -1):
+        steps = inner_chain_steps(t, inner_steps)
+        for s, below in zip(steps, [*steps[1:], -1], strict=True):
             p = p if s == t else predict(diffusion, model_fn, z, s, clip_denoised)
-            z = ddim_step(diffusion, z, s, p["pred_xstart"], s - 1) if inner_ddim else step(p, s, inner_noise)
+            z = ddim_step(diffusion, z, s, p["pred_xstart"], below) if inner_ddim else step(p, s, inner_noise)
         return z
 
     if z is None:
@@ -80,10 +85,11 @@ def step(p, t, noise=None, gradient=0.0, sampling_scale=1.0):
 
 
 def ddim_step(diffusion, z, t, x0, below):
-    """z_t and its clean estimate x0 -> z at any step `below` t, x0 itself at -1 (Song et al. 2021, eq. 12, eta 0)."""
+    """z_t and its clean estimate x0 -> z at any step below t; -1: x0 itself (Song et al. 2021, eq. 12, eta 0)."""
     if below < 0:
         return x0
-    return diffusion.q_sample(x0, diffusion.batch_t(below, z), diffusion.eps_from_x0(z, diffusion.batch_t(t, z), x0))
+    eps = diffusion.eps_from_x0(z, diffusion.batch_t(t, z), x0)
+    return diffusion.q_sample(x0, diffusion.batch_t(below, z), eps)
 
 
 def require_depth(diffusion, tau):
@@ -96,13 +102,29 @@ def require_depth(diffusion, tau):
         )
 
 
+def require_inner_steps(inner_steps, tau):
+    """UserError where the longest inner chain, of tau - 1 steps, has not as many."""
+    longest = max(tau - 1, 1)
+    if inner_steps is not None and not 1 <= inner_steps <= longest:
+        raise UserError(
+            f"--inner_steps {inner_steps} must be from 1 to {longest}: "
+            f"with --start_step {tau} the longest inner chain has {longest}"
+        )
+
+
 def start_of_chain(diffusion, x, tau, noise):
     """z_tau of x. The loop's first step undoes index tau - 1: one noise level less, kept from the release."""
     return diffusion.q_sample(x, diffusion.batch_t(tau, x), noise(x))
 
 
-def evaluations(tau, guided_steps=None):
+def inner_chain_steps(t, inner_steps=None):
+    """The steps of a chain from z_t: t … 0, or the upper ends of `inner_steps` equal parts of them."""
+    count = t + 1 if inner_steps is None else min(inner_steps, t + 1)
+    return [(t + 1) * (count - part) // count - 1 for part in range(count)]
+
+
+def evaluations(tau, guided_steps=None, inner_steps=None):
     """Network evaluations of one dime_sample: tau outer ones, and the rest of each inner chain that a gradient
     uses, which begins with an outer one: without options tau + (tau - 1) (tau - 2) / 2."""
     guided = tau if guided_steps is None else min(guided_steps, tau)
-    return tau + sum(tau - 1 - number for number in range(1, guided))
+    return tau + sum(len(inner_chain_steps(tau - 1 - number, inner_steps)) - 1 for number in range(1, guided))
