@@ -2,11 +2,11 @@
 
 FastDiME (Weng et al., ECCV 2024) and MaskDiME (Guo et al. 2026, arXiv 2602.18792) keep x outside of a mask; what
 they return equals it there. The symbols are those of core.dime; masks (N, 1, H, W) are true where the image may
-change. Of dime_sample's arguments they have no inner_*, and differ in these:
+change. Of dime_sample's arguments they have no inner_*, and MaskDiME no sampling_scale; they differ in these:
 
 callback(dict(t, z, x_clean, mask)): `mask` is what the step's update goes by, or None; the last is the result's.
-noise(like) is called for z (where z is not given), then for each step, and after it for what lies outside of
-the mask where there is one, never at t = 0.
+noise(like) is called for z (where z is not given), then for each step that adds noise, and after it for what lies
+outside of the mask where there is one, never at t = 0.
 rescale_gradient: divide the class and perceptual gradients by sqrt_abar.
 background_lag: by how many steps the background is noisier than the chain: 0 as in the papers, 1 as in their code.
 """
@@ -124,18 +124,18 @@ def _fastdime_pass(
 
 @torch.no_grad()
 def maskdime(
-    diffusion, model_fn, x, guidance, *, tau, noise, z=None, clip_denoised=True, sampling_scale=1.0,
-    guided_steps=None, callback=None, mask_share=0.05, mask_clean_share=0.5, mask_dilation=DILATION,
+    diffusion, model_fn, x, guidance, *, tau, noise, z=None, clip_denoised=True, guided_steps=None,
+    callback=None, mask_share=0.05, mask_clean_share=0.5, mask_dilation=DILATION, mask_noise=0.0,
     distance_scale=1.0, rescale_gradient=True, background_lag=0,
 ):  # fmt: skip
     """MaskDiME: masks are where the class gradient is largest, one for z, and a smaller one, of the step before,
     for x_clean, which is x outside of it. tau evaluations.
 
     guidance: as make_guidance gives it; its parts tell the class gradient.
-    sampling_scale: multiplies sigma of the noise inside the mask: 1 as in the paper, 0 as in its code.
     mask_share: k, the share of the pixels that z changes at (published for CelebA: 0.05 Smiling, 0.1 Young).
     mask_clean_share: rho, the share of these that x_clean changes at.
     mask_dilation: width of the square that both are then dilated by.
+    mask_noise: multiplies sigma of the noise inside the mask: 1 as in the paper, 0, without any, as in its code.
     distance_scale: multiplies the gradients of the distances; published is the classifier scale itself, 8.
     """
     require_depth(diffusion, tau)
@@ -159,6 +159,6 @@ def maskdime(
             clean_mask = strongest(parts.of_class, mask_clean_share * mask_share, mask_dilation)
         if callback is not None:
             callback({"t": t, "z": z, "x_clean": x_clean, "mask": mask})
-        z = step(p, t, noise, gradient, sampling_scale)
+        z = step(p, t, noise if mask_noise else None, gradient, mask_noise)
         z = torch.where(mask, z, background(diffusion, x, t, background_lag, noise))
     return z

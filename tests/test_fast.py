@@ -162,12 +162,12 @@ def test_maskdime_is_its_papers_algorithm(rescale, lag, inside, distance_scale):
         moved = mean - variance * (of_class + distance_scale * 0.05 * np.sign(z - x))
         outside = x
         if t > 0:
-            moved = moved + inside * np.sqrt(variance) * noise(z)
+            moved = moved + (inside * np.sqrt(variance) * noise(z) if inside else 0)
             level = ABAR[t - 1 + lag]
             outside = math.sqrt(level) * x + math.sqrt(1 - level) * noise(x)
         z = mask * moved + (1 - mask) * outside
     assert 0.1 < mask.mean() < 0.9
-    options = {"rescale_gradient": rescale, "background_lag": lag, "sampling_scale": inside}
+    options = {"rescale_gradient": rescale, "background_lag": lag, "mask_noise": inside}
     assert_near(sample(maskdime, distance_scale=distance_scale, **options), z)
 
 
@@ -311,15 +311,15 @@ def test_only_the_guided_steps_are_guided(method):
 
 
 WHOLE = [
-    (fastdime, {"mask_threshold": 1e-9, "mask_warm_up": 0}),
+    (fastdime, {"mask_threshold": 1e-9, "mask_warm_up": 0, "sampling_scale": 0.0}),
     (maskdime, {"mask_share": 0.98, "mask_dilation": 9}),
 ]
 
 
 @pytest.mark.parametrize("method, whole", WHOLE)
-def test_a_sampling_scale_of_zero_leaves_no_noise_but_that_of_the_background(method, whole):
+def test_noise_can_be_that_of_the_background_alone(method, whole):
     told, z = Told(), SeededNoise()(X)
-    found = [sample(method, z=z, noise=SeededNoise(s), sampling_scale=0.0, callback=told, **whole) for s in (1, 2)]
+    found = [sample(method, z=z, noise=SeededNoise(s), callback=told, **whole) for s in (1, 2)]
     assert all(step["mask"].all() for step in told)
     assert torch.equal(*found)
 
