@@ -22,57 +22,74 @@ def dime_sample(
     clip_denoised=True,
     inner_stochastic=True,
     inner_ddim=False,
+    inner_steps=None,
     sampling_scale=1.0,
     guided_steps=None,
     callback=None,
 ):
-    """x (N, C, H, W) in [-1, 1] -> its counterfactual, same shape. Costs tau (tau + 1) / 2 network evaluations.
+    """x (N, C, H, W) in [-1, 1] -> its counterfactual, same shape, by evaluations(tau, ...) of the network.
 
     diffusion: a (Spaced)Diffusion of more than tau steps; model_fn(z, t): the network.
     guidance(z, x_clean, sqrt_abar) -> dLoss/dz_t, x's shape.
     noise(like) -> a standard normal of like's shape, called in chronological order: for z first (where z is not
-    given), then once a stochastic step, each outer step before its inner chain, never at t = 0.
+    given), then once a stochastic step, each inner chain before the outer step that it guides, never at t = 0.
     z: where the chain starts, q_sample(x, tau) where None.
     inner_stochastic: draw the inner chain, instead of following its means. inner_ddim: make it DDIM with eta 0.
+    inner_steps: make it DDIM with eta 0 in this many steps; 1: the one-step estimate x0(z, t). None: every step.
     sampling_scale: multiplies sigma of the outer chain's noise.
     guided_steps: how many outer steps are guided, all where None.
-    callback(dict(t, z, x_clean)) is called before each outer step.
+    callback(dict(t, z, x_clean)) is called before each outer step's update.
     """
     require_depth(diffusion, tau)
+    require_inner_steps(inner_steps, tau)
     guided_steps = tau if guided_steps is None else guided_steps
+    inner_ddim = inner_ddim or inner_steps is not None
+    inner_noise = noise if inner_stochastic else None
 
-    def inner_chain(z, t):
-        """An unguided chain from z_t down to a clean image: t evaluations at t-1 … 0."""
-        for s in reversed(range(t)):
-            s = diffusion.batch_t(s, z)
-            if inner_ddim:
-                z, _ = diffusion.ddim_sample(model_fn, z, s, clip_denoised=clip_denoised)
-            elif inner_stochastic:
-                z, _ = diffusion.p_sample(model_fn, z, s, noise, clip_denoised)
-            else:
-                z = diffusion.p_mean_variance(model_fn, z, s, clip_denoised)["mean"]
+    def inner_chain(z, t, p):
+        """An unguided chain from z_t to a clean image. Its first evaluation, p, is the one that z's mean needs."""
+        steps = inner_chain_steps(t, inner_steps)
+        for s, below in zip(steps, [*steps[1:], -1], strict=True):
+            p = p if s == t else predict(diffusion, model_fn, z, s, clip_denoised)
+            z = ddim_step(diffusion, z, s, p["pred_xstart"], below) if inner_ddim else step(p, s, inner_noise)
         return z
 
     if z is None:
         z = start_of_chain(diffusion, x, tau, noise)
     x_clean = x
 
-    for step, t in enumerate(reversed(range(tau))):
+    for number, t in enumerate(reversed(range(tau))):
+        guided = number < guided_steps
+        p = predict(diffusion, model_fn, z, t, clip_denoised)
+        if guided and number > 0:
+            x_clean = inner_chain(z, t, p)
         if callback is not None:
             callback({"t": t, "z": z, "x_clean": x_clean})
-        guided = step < guided_steps
-        batch_t = diffusion.batch_t(t, z)
-        p = diffusion.p_mean_variance(model_fn, z, batch_t, clip_denoised)
-        mean = p["mean"]
-        if guided:
-            # Dhariwal & Nichol 2021, Algorithm 1: the mean moves against the gradient, in units of the variance.
-            mean = mean - p["variance"] * guidance(z, x_clean, float(diffusion.sqrt_alphas_cumprod[t]))
-        z = mean
-        if t > 0:
-            z = mean + sampling_scale * torch.exp(0.5 * p["log_variance"]) * noise(z)
-            if step + 1 < guided_steps:
-                x_clean = inner_chain(z, t)
+        gradient = guidance(z, x_clean, float(diffusion.sqrt_alphas_cumprod[t])) if guided else 0.0
+        z = step(p, t, noise, gradient, sampling_scale)
     return z
+
+
+def predict(diffusion, model_fn, z, t, clip_denoised=True):
+    """One evaluation at step t, the same for every image -> mean, (log_)variance of z_t-1, and pred_xstart."""
+    return diffusion.p_mean_variance(model_fn, z, diffusion.batch_t(t, z), clip_denoised)
+
+
+def step(p, t, noise=None, gradient=0.0, sampling_scale=1.0):
+    """predict()'s p -> z_t-1. The mean moves against the gradient in units of the variance (Dhariwal & Nichol
+    2021, Algorithm 1); noise(like) is added where it is given, and not at t = 0."""
+    z = p["mean"] - p["variance"] * gradient
+    if t > 0 and noise is not None:
+        z = z + sampling_scale * torch.exp(0.5 * p["log_variance"]) * noise(z)
+    return z
+
+
+def ddim_step(diffusion, z, t, x0, below):
+    """z_t and its clean estimate x0 -> z at any step below t; -1: x0 itself (Song et al. 2021, eq. 12, eta 0)."""
+    if below < 0:
+        return x0
+    eps = diffusion.eps_from_x0(z, diffusion.batch_t(t, z), x0)
+    return diffusion.q_sample(x0, diffusion.batch_t(below, z), eps)
 
 
 def require_depth(diffusion, tau):
@@ -85,12 +102,29 @@ def require_depth(diffusion, tau):
         )
 
 
+def require_inner_steps(inner_steps, tau):
+    """UserError where the longest inner chain, of tau - 1 steps, has not as many."""
+    longest = max(tau - 1, 1)
+    if inner_steps is not None and not 1 <= inner_steps <= longest:
+        raise UserError(
+            f"--inner_steps {inner_steps} must be from 1 to {longest}: "
+            f"with --start_step {tau} the longest inner chain has {longest}"
+        )
+
+
 def start_of_chain(diffusion, x, tau, noise):
     """z_tau of x. The loop's first step undoes index tau - 1: one noise level less, kept from the release."""
     return diffusion.q_sample(x, diffusion.batch_t(tau, x), noise(x))
 
 
-def evaluations(tau, guided_steps=None):
-    """Network evaluations of one dime_sample: tau outer ones, and t for each x_clean that a gradient uses."""
+def inner_chain_steps(t, inner_steps=None):
+    """The steps of a chain from z_t: t … 0, or the upper ends of `inner_steps` equal parts of them."""
+    count = t + 1 if inner_steps is None else min(inner_steps, t + 1)
+    return [(t + 1) * (count - part) // count - 1 for part in range(count)]
+
+
+def evaluations(tau, guided_steps=None, inner_steps=None):
+    """Network evaluations of one dime_sample: tau outer ones, and the rest of each inner chain that a gradient
+    uses, which begins with an outer one: without options tau + (tau - 1) (tau - 2) / 2."""
     guided = tau if guided_steps is None else min(guided_steps, tau)
-    return tau + sum(tau - 1 - step for step in range(guided - 1))
+    return tau + sum(len(inner_chain_steps(tau - 1 - number, inner_steps)) - 1 for number in range(1, guided))

@@ -4,6 +4,9 @@ The UNet is never differentiated: x_clean depends on z_t through dx_clean/dz_t =
 (Jeanneret et al. 2022, eq. 9).
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 
@@ -20,7 +23,7 @@ def make_guidance(
     l_perc=0.0,
     perceptual=None,
 ):
-    """Returns guidance(z, x_clean, sqrt_abar) -> (g_class + g_perc) / sqrt_abar + g_L1 + g_L2.
+    """Returns a Guidance: guidance(z, x_clean, sqrt_abar) -> (g_class + g_perc) / sqrt_abar + g_L1 + g_L2.
 
     x: (N, C, H, W) in [-1, 1]; target: (N,) classes; classifier: images in [-1, 1] -> (N,) logits of a binary
     question, or (N, K); classifier_scale: a number or (N,), one an image;
@@ -34,18 +37,45 @@ def make_guidance(
         with torch.no_grad():
             features = perceptual(x)  # φ(x) is the same at every step
 
-    def guidance(z, x_clean, sqrt_abar):
-        gradient = class_gradient(x_clean, target, classifier, scale, use_logits)
-        if l_perc:
-            gradient = gradient + perceptual_gradient(x_clean, features, perceptual, l_perc)
-        gradient = gradient / sqrt_abar
-        if l1_loss:
-            gradient = gradient + l1_gradient(z, x, l1_loss)
-        if l2_loss:
-            gradient = gradient + l2_gradient(z, x, l2_loss)
-        return gradient
+    def parts(z, x_clean, sqrt_abar):
+        logits = []
 
-    return guidance
+        def remembered(images):
+            logits.append(classifier(images))
+            return logits[0]
+
+        of_class = class_gradient(x_clean, target, remembered, scale, use_logits) / sqrt_abar
+        of_distance = torch.zeros_like(x_clean)
+        if l_perc:
+            of_distance = perceptual_gradient(x_clean, features, perceptual, l_perc) / sqrt_abar
+        if l1_loss:
+            of_distance = of_distance + l1_gradient(z, x, l1_loss)
+        if l2_loss:
+            of_distance = of_distance + l2_gradient(z, x, l2_loss)
+        return Parts(of_class, of_distance, logit_margin(logits[0].detach(), target))
+
+    return Guidance(parts)
+
+
+class Parts(NamedTuple):
+    """What guides one step, by where it comes from; for the methods that look at more than the sum."""
+
+    of_class: torch.Tensor  # (N, C, H, W): g_class / sqrt_abar
+    of_distance: torch.Tensor  # (N, C, H, W): g_perc / sqrt_abar + g_L1 + g_L2
+    margin: torch.Tensor  # (N,): by how much x_clean has its target
+
+    @property
+    def total(self):
+        return self.of_class + self.of_distance
+
+
+class Guidance(NamedTuple):
+    """guidance(z, x_clean, sqrt_abar) -> dLoss/dz_t; guidance.parts(...) -> the same as Parts."""
+
+    parts: Callable
+
+    def __call__(self, z, x_clean, sqrt_abar):
+        return self.parts(z, x_clean, sqrt_abar).total
 
 
 def class_gradient(x_clean, target, classifier, scale, use_logits=True):
@@ -67,6 +97,17 @@ def selected_score(logits, target, use_logits=True):
         return logit if use_logits else F.logsigmoid(logit)
     scores = logits if use_logits else F.log_softmax(logits, dim=1)
     return scores.gather(1, target[:, None])[:, 0]
+
+
+def logit_margin(logits, target):
+    """(N,) or (N, K) logits, (N,) targets -> (N,): the target's logit above the highest other one.
+
+    Of a binary question, whose logit is that of one class above the other, it is the target's logit.
+    """
+    if logits.dim() == 1:
+        return selected_score(logits, target)
+    others = logits.scatter(1, target[:, None], -torch.inf)
+    return selected_score(logits, target) - others.amax(1)
 
 
 def perceptual_gradient(x_clean, features, perceptual, weight):

@@ -146,17 +146,22 @@ def test_the_loop_is_the_papers_algorithm(use_logits, stochastic):
 def test_a_depth_of_tau_takes_tau_chains_down_to_the_clean_image():
     network = Network()
     sample(model_fn=network, tau=4)
-    assert network.steps == [3, 2, 1, 0, 2, 1, 0, 1, 0, 0]
+    assert network.steps == [3, 2, 1, 0, 1, 0, 0]  # each chain begins with the evaluation of its outer step
 
 
-@pytest.mark.parametrize("tau", [1, 2, 5, 11])
+@pytest.mark.parametrize("tau", [2, 5, 11])
 @pytest.mark.parametrize("guided_steps", [None, 0, 1, 2, 5, 20])
-def test_the_cost_is_known_beforehand(tau, guided_steps):
-    network = Network()
-    sample(model_fn=network, tau=tau, guided_steps=guided_steps)
-    assert len(network.steps) == evaluations(tau, guided_steps)
-    if guided_steps is None:
-        assert evaluations(tau) == tau * (tau + 1) / 2
+@pytest.mark.parametrize("inner_steps", [None, 1, 3])
+def test_the_cost_is_known_beforehand(tau, guided_steps, inner_steps):
+    network, options = Network(), {"guided_steps": guided_steps, "inner_steps": min(inner_steps or tau, tau - 1)}
+    options["inner_steps"] = inner_steps and options["inner_steps"]
+    sample(model_fn=network, tau=tau, **options)
+    assert len(network.steps) == evaluations(tau, **options)
+
+
+def test_the_cost_grows_with_the_square_of_the_depth_or_with_the_depth():
+    assert [evaluations(tau) for tau in (1, 2, 3, 10, 60)] == [1, 2, 4, 46, 1771]
+    assert [evaluations(60, inner_steps=k) for k in (1, 2, 59)] == [60, 118, 1771]
 
 
 def test_the_callback_sees_the_chain_before_each_step_and_the_guidance_sees_the_same():
@@ -198,7 +203,7 @@ def test_after_the_guided_steps_nothing_looks_at_the_clean_estimate_any_more():
 
     sample(guidance, network, guided_steps=2, callback=told.append)
     assert len(asked) == 2
-    assert network.steps == [4, 3, 2, 1, 0, 3, 2, 1, 0]  # one inner chain, then the bare outer one
+    assert network.steps == [4, 3, 2, 1, 0, 2, 1, 0]  # one inner chain, then the bare outer one
     assert all(torch.equal(step["x_clean"], asked[1]) for step in told[1:])
 
 
@@ -255,8 +260,8 @@ def test_noise_is_drawn_in_the_order_in_which_it_is_used_and_never_at_the_end():
         return torch.zeros_like(like)
 
     sample(model_fn=network, noise=noise, tau=3)
-    start, outer_2, inner_1, outer_1 = ["noise"], [2, "noise"], [1, "noise", 0], [1, "noise"]
-    assert order == [*start, *outer_2, *inner_1, *outer_1, 0, 0]
+    start, outer_2, inner_1, outer_1 = ["noise"], [2, "noise"], [1, "noise", 0], ["noise"]
+    assert order == [*start, *outer_2, *inner_1, *outer_1, 0]
 
 
 def test_a_chain_that_starts_from_a_given_z_draws_nothing_for_it():
@@ -303,6 +308,40 @@ def test_the_inner_chains_differ():
     found = [sample(), sample(inner_stochastic=False), sample(inner_ddim=True)]
     for one, other in combinations(found, 2):
         assert (one - other).abs().max() > 1e-3
+
+
+def test_an_inner_chain_of_one_step_is_the_estimate_of_the_outer_step():
+    told, network = [], Network()
+    sample(model_fn=network, inner_steps=1, callback=told.append)
+    assert network.steps == [4, 3, 2, 1, 0]
+    assert torch.equal(told[0]["x_clean"], X)
+    for step in told[1:]:
+        t = DIFFUSION.batch_t(step["t"], X)
+        assert_near(step["x_clean"], DIFFUSION.p_mean_variance(stand_in_network, step["z"], t)["pred_xstart"])
+
+
+def test_an_inner_chain_of_two_steps_jumps_to_the_middle():
+    told, network = [], Network()
+    sample(model_fn=network, tau=9, inner_steps=2, callback=told.append)
+    assert network.steps[:6] == [8, 7, 3, 6, 2, 5]  # of 7 … 0 the upper ends of 7 … 4 and 3 … 0
+    abar, z = DIFFUSION.alphas_cumprod, told[1]["z"].double()
+    for t, below in ((7, abar[3]), (3, 1.0)):
+        output = stand_in_network(z, t)[:, :3]
+        x0 = ((z - math.sqrt(1 - abar[t]) * output) / math.sqrt(abar[t])).clamp(-1, 1)
+        eps = (z - math.sqrt(abar[t]) * x0) / math.sqrt(1 - abar[t])
+        z = math.sqrt(below) * x0 + math.sqrt(1 - below) * eps
+    assert_near(told[1]["x_clean"], z)
+
+
+def test_as_many_inner_steps_as_there_are_make_the_whole_ddim_chain():
+    assert torch.equal(sample(inner_steps=4), sample(inner_ddim=True))
+    assert torch.equal(sample(inner_steps=1, tau=1), sample(tau=1))
+
+
+@pytest.mark.parametrize("inner_steps", [-1, 0, 5, 60])
+def test_more_inner_steps_than_the_longest_chain_has_are_refused(inner_steps):
+    message = refusal(UserError, lambda: sample(tau=5, inner_steps=inner_steps))
+    assert f"--inner_steps {inner_steps}" in message and "1 to 4" in message and "--start_step 5" in message
 
 
 def test_a_sampling_scale_of_zero_removes_the_noise_of_the_outer_chain():

@@ -8,6 +8,7 @@ from core.guidance import (
     class_gradient,
     l1_gradient,
     l2_gradient,
+    logit_margin,
     make_guidance,
     perceptual_gradient,
     selected_score,
@@ -202,3 +203,38 @@ def test_gradients_are_found_where_grad_is_off_and_leave_no_trace():
     assert gradient.any() and not gradient.requires_grad
     assert not any(each.requires_grad for each in SIX) and x_clean.grad is None
     assert (weights.grad == 7).all() and not torch.is_grad_enabled()
+
+
+# -- the parts ---------------------------------------------------------------------------------------------
+
+
+def test_the_parts_are_the_class_and_the_distances_and_sum_to_the_whole():
+    x, x_clean, z = SIX
+    options = {"l1_loss": 0.05, "l2_loss": 0.02, "l_perc": 30.0, "perceptual": features}
+    guidance = make_guidance(x, SIX_TARGETS, stand_in_classifier(8), classifier_scale=8.0, **options)
+    no_class = make_guidance(x, SIX_TARGETS, stand_in_classifier(8), classifier_scale=0.0, **options)
+    parts = guidance.parts(z, x_clean, 0.8)
+    assert_near(parts.of_class, class_gradient(x_clean, SIX_TARGETS, stand_in_classifier(8), 8.0) / 0.8)
+    assert_near(parts.of_distance, no_class(z, x_clean, 0.8))
+    assert_near(parts.total, guidance(z, x_clean, 0.8))
+    assert not parts.margin.requires_grad
+
+
+def test_the_margin_is_how_far_the_targets_logit_is_above_every_other():
+    logits = torch.tensor([[5.0, 1.0, 3.0], [5.0, 1.0, 3.0], [0.0, 2.0, 2.0]])
+    assert logit_margin(logits, torch.tensor([0, 1, 2])).tolist() == [2.0, -4.0, 0.0]
+    assert logit_margin(torch.tensor([2.0, 2.0]), torch.tensor([1, 0])).tolist() == [2.0, -2.0]
+
+
+@pytest.mark.parametrize("classifier", [stand_in_classifier(8), three_classes])
+def test_the_parts_tell_the_margin_of_the_clean_estimate_in_one_look_at_it(classifier):
+    x, x_clean, z = SIX
+    looks = []
+
+    def watched(images):
+        looks.append(images)
+        return classifier(images)
+
+    parts = make_guidance(x, SIX_TARGETS, watched, classifier_scale=8.0, use_logits=False).parts(z, x_clean, 0.8)
+    assert_near(parts.margin, logit_margin(classifier(x_clean), SIX_TARGETS))
+    assert len(looks) == 1

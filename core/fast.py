@@ -1,0 +1,164 @@
+"""Faster methods with dime_sample's arguments: x_clean comes from the evaluation that the mean needs anyway.
+
+FastDiME (Weng et al., ECCV 2024) and MaskDiME (Guo et al. 2026, arXiv 2602.18792) keep x outside of a mask; what
+they return equals it there. The symbols are those of core.dime; masks (N, 1, H, W) are true where the image may
+change. Of dime_sample's arguments they have no inner_*, and MaskDiME no sampling_scale; they differ in these:
+
+callback(dict(t, z, x_clean, mask)): `mask` is what the step's update goes by, or None; the last is the result's.
+noise(like) is called for z (where z is not given), then for each step that adds noise, and after it for what lies
+outside of the mask where there is one, never at t = 0.
+rescale_gradient: divide the class and perceptual gradients by sqrt_abar.
+background_lag: by how many steps the background is noisier than the chain: 0 as in the papers, 1 as in their code.
+"""
+
+import torch
+
+from .dime import predict, require_depth, start_of_chain, step
+from .masks import (
+    background,
+    changed,
+    require_dilation,
+    require_lag,
+    require_shares,
+    require_threshold,
+    require_warm_up,
+    strongest,
+)
+
+THRESHOLD, DILATION = 0.15, 5  # as published for CelebA
+
+
+def fastdime(
+    diffusion, model_fn, x, guidance, *, tau, noise, mask_threshold=THRESHOLD, mask_dilation=DILATION,
+    mask_warm_up=None, **options,
+):  # fmt: skip
+    """FastDiME: x_clean is the step before's estimate, and the mask where that has changed. tau evaluations.
+
+    mask_threshold: the change, as a share of the image's largest, from which on the mask holds; 0: no mask.
+    mask_dilation: width of the square that the change is dilated by.
+    mask_warm_up: how many steps at the beginning have no mask; None: half of them, as published (30 of 60).
+    options: dime_sample's z, clip_denoised, sampling_scale, guided_steps and callback; rescale_gradient (False as
+    published) and background_lag.
+    """
+    require_depth(diffusion, tau)
+    warm_up = tau // 2 if mask_warm_up is None else mask_warm_up
+    require_threshold(mask_threshold)
+    require_dilation(mask_dilation)
+    require_warm_up(warm_up, tau)
+
+    def where_changed(number, clean):
+        return changed(x, clean, mask_threshold, mask_dilation) if number >= warm_up else None
+
+    find_mask = where_changed if mask_threshold else _no_mask
+    return _fastdime_pass(diffusion, model_fn, x, guidance, find_mask, tau=tau, noise=noise, **options)
+
+
+def fastdime2(
+    diffusion, model_fn, x, guidance, *, tau, noise, mask_threshold=THRESHOLD, mask_dilation=DILATION,
+    **options,
+):  # fmt: skip
+    """FastDiME-2: a pass without a mask, and from the same z a second one with the mask of its result at every
+    step. 2 tau evaluations. Arguments are fastdime's; callback is told of the second pass alone."""
+    first = {"mask_threshold": 0.0}
+    return _fastdime_twice(
+        diffusion, model_fn, x, guidance, first, mask_threshold, mask_dilation, tau=tau, noise=noise, **options
+    )
+
+
+def fastdime2plus(
+    diffusion, model_fn, x, guidance, *, tau, noise, mask_threshold=THRESHOLD, mask_dilation=DILATION,
+    mask_warm_up=None, **options,
+):  # fmt: skip
+    """FastDiME-2+: as fastdime2, but the first pass is fastdime's, mask and all. 2 tau evaluations."""
+    first = {"mask_threshold": mask_threshold, "mask_dilation": mask_dilation, "mask_warm_up": mask_warm_up}
+    return _fastdime_twice(
+        diffusion, model_fn, x, guidance, first, mask_threshold, mask_dilation, tau=tau, noise=noise, **options
+    )
+
+
+def _fastdime_twice(
+    diffusion, model_fn, x, guidance, first, threshold, dilation, *, tau, noise, z=None, callback=None, **options
+):
+    require_threshold(threshold)
+    require_dilation(dilation)
+    require_depth(diffusion, tau)
+    if z is None:
+        z = start_of_chain(diffusion, x, tau, noise)
+    options |= {"tau": tau, "noise": noise, "z": z}
+    mask = changed(x, fastdime(diffusion, model_fn, x, guidance, **first, **options), threshold, dilation)
+    return _fastdime_pass(diffusion, model_fn, x, guidance, lambda *_: mask, callback=callback, **options)
+
+
+def _no_mask(number, clean):
+    return None
+
+
+@torch.no_grad()
+def _fastdime_pass(
+    diffusion, model_fn, x, guidance, find_mask, *, tau, noise, z=None, clip_denoised=True, sampling_scale=1.0,
+    guided_steps=None, callback=None, rescale_gradient=False, background_lag=0,
+):  # fmt: skip
+    """One chain. find_mask(number of the step, its estimate) -> the mask that the step goes by, or None."""
+    require_lag(background_lag)
+    guided_steps = tau if guided_steps is None else guided_steps
+    if z is None:
+        z = start_of_chain(diffusion, x, tau, noise)
+    x_clean, mask = x, None
+
+    for number, t in enumerate(reversed(range(tau))):
+        guided = number < guided_steps
+        p = predict(diffusion, model_fn, z, t, clip_denoised)
+        if guided:
+            mask = find_mask(number, p["pred_xstart"])
+        if callback is not None:
+            callback({"t": t, "z": z, "x_clean": x_clean, "mask": mask})
+        sqrt_abar = float(diffusion.sqrt_alphas_cumprod[t]) if rescale_gradient else 1.0
+        z = step(p, t, noise, guidance(z, x_clean, sqrt_abar) if guided else 0.0, sampling_scale)
+        if guided:
+            x_clean = p["pred_xstart"]
+        if mask is not None:
+            x_clean = torch.where(mask, x_clean, x)
+            z = torch.where(mask, z, background(diffusion, x, t, background_lag, noise))
+    return z
+
+
+@torch.no_grad()
+def maskdime(
+    diffusion, model_fn, x, guidance, *, tau, noise, z=None, clip_denoised=True, guided_steps=None,
+    callback=None, mask_share=0.05, mask_clean_share=0.5, mask_dilation=DILATION, mask_noise=0.0,
+    distance_scale=1.0, rescale_gradient=True, background_lag=0,
+):  # fmt: skip
+    """MaskDiME: masks are where the class gradient is largest, one for z, and a smaller one, of the step before,
+    for x_clean, which is x outside of it. tau evaluations.
+
+    guidance: as make_guidance gives it; its parts tell the class gradient.
+    mask_share: k, the share of the pixels that z changes at (published for CelebA: 0.05 Smiling, 0.1 Young).
+    mask_clean_share: rho, the share of these that x_clean changes at.
+    mask_dilation: width of the square that both are then dilated by.
+    mask_noise: multiplies sigma of the noise inside the mask: 1 as in the paper, 0, without any, as in its code.
+    distance_scale: multiplies the gradients of the distances; published is the classifier scale itself, 8.
+    """
+    require_depth(diffusion, tau)
+    require_shares(mask_share, mask_clean_share, x.shape)
+    require_dilation(mask_dilation)
+    require_lag(background_lag)
+    guided_steps = tau if guided_steps is None else guided_steps
+    if z is None:
+        z = start_of_chain(diffusion, x, tau, noise)
+    mask = clean_mask = torch.zeros_like(x[:, :1], dtype=torch.bool)
+    x_clean = x
+
+    for number, t in enumerate(reversed(range(tau))):
+        p, gradient = predict(diffusion, model_fn, z, t, clip_denoised), 0.0
+        if number < guided_steps:
+            x_clean = torch.where(clean_mask, p["pred_xstart"], x)
+            sqrt_abar = float(diffusion.sqrt_alphas_cumprod[t]) if rescale_gradient else 1.0
+            parts = guidance.parts(z, x_clean, sqrt_abar)
+            gradient = parts.of_class + distance_scale * parts.of_distance
+            mask = strongest(parts.of_class, mask_share, mask_dilation)
+            clean_mask = strongest(parts.of_class, mask_clean_share * mask_share, mask_dilation)
+        if callback is not None:
+            callback({"t": t, "z": z, "x_clean": x_clean, "mask": mask})
+        z = step(p, t, noise if mask_noise else None, gradient, mask_noise)
+        z = torch.where(mask, z, background(diffusion, x, t, background_lag, noise))
+    return z

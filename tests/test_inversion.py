@@ -1,0 +1,205 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from helpers import assert_near, stand_in_classifier, stand_in_network
+from reference_weights import deterministic_array
+from weight_files import refusal
+
+from core.guidance import Guidance, make_guidance
+from core.inversion import end_of_path, inversion, inversion_evaluations, invert
+from guided_diffusion.errors import UserError
+from guided_diffusion.script_util import create_gaussian_diffusion
+
+DIFFUSION = create_gaussian_diffusion(diffusion_steps=200, timestep_respacing="12", learn_sigma=True)
+KEPT = [round(i * 199 / 11) for i in range(12)]
+ABAR = np.cumprod(1 - np.linspace(0.1 / 200, 20 / 200, 200))[KEPT]
+X = deterministic_array("test_fast.x", (2, 3, 8, 8), 0.4).clamp(-1, 1)
+WEIGHTS = deterministic_array("gradients.W", (192,), 0.05).double().numpy()
+TARGET = torch.tensor([1, 0])
+SIGN = np.array([1.0, -1.0]).reshape(2, 1, 1, 1)
+TAU = 6
+NEVER = 1e9  # a margin that nothing reaches
+
+
+def guide(x=X, target=TARGET, scale=3.0, l1=0.05, **options):
+    return make_guidance(x, target, stand_in_classifier(8), classifier_scale=scale, l1_loss=l1, **options)
+
+
+def sample(guidance=None, x=X, model_fn=stand_in_network, tau=TAU, margin=NEVER, **options):
+    return inversion(DIFFUSION, model_fn, x, guidance or guide(x), tau=tau, margin=margin, **options)
+
+
+def network_of(steps):
+    def network(z, t):
+        steps.append(KEPT.index(int(t[0])))
+        return stand_in_network(z, t)
+
+    return network
+
+
+def margins(images):
+    return torch.where(TARGET == 1, 1.0, -1.0) * stand_in_classifier(8)(images)
+
+
+# -- the equations, written out ----------------------------------------------------------------------------
+
+
+def naive_noise(z, t):
+    x0 = np.clip((z - math.sqrt(1 - ABAR[t]) * 0.9 * np.tanh(z)) / math.sqrt(ABAR[t]), -1, 1)
+    return (z - math.sqrt(ABAR[t]) * x0) / math.sqrt(1 - ABAR[t])
+
+
+def naive_step(z, level, to, eps):
+    return math.sqrt(to) * (z - math.sqrt(1 - level) * eps) / math.sqrt(level) + math.sqrt(1 - to) * eps
+
+
+def naive_inversion(margin, guided_steps=TAU):
+    """The chain down beside the path: each step is that of the network, corrected by its fault on the path."""
+    x = X.double().numpy()
+    levels = [1.0, *ABAR]  # of x, z_0, z_1, …
+    path = [x]
+    for t in range(TAU):
+        path.append(naive_step(path[-1], levels[t], levels[t + 1], naive_noise(path[-1], max(t - 1, 0))))
+    z = path[-1]
+    for number, t in enumerate(range(TAU - 1, -1, -1)):
+        level, to = levels[t + 1], levels[t]
+        down = naive_step(z, level, to, naive_noise(z, t))
+        down = down + path[t] - naive_step(path[t + 1], level, to, naive_noise(path[t + 1], t))
+        # What noise, and so what clean image, such a step goes by.
+        slope = math.sqrt(1 - to) - math.sqrt(to * (1 - level) / level)
+        eps = (down - math.sqrt(to / level) * z) / slope
+        clean = (z - math.sqrt(1 - level) * eps) / math.sqrt(level)
+        logit = (clean * WEIGHTS.reshape(3, 8, 8)).sum((1, 2, 3)) + 0.1 * (clean**2).sum((1, 2, 3))
+        gradient = -3 * SIGN * (WEIGHTS.reshape(3, 8, 8) + 0.2 * clean) / math.sqrt(level) + 0.05 * np.sign(z - x)
+        stopped = (SIGN[:, 0, 0, 0] * logit >= margin) | (number >= guided_steps)
+        moved = clean - (1 - level) / math.sqrt(level) * gradient * ~stopped.reshape(2, 1, 1, 1)
+        eps = (z - math.sqrt(level) * moved) / math.sqrt(1 - level)
+        z = math.sqrt(to) * moved + math.sqrt(1 - to) * eps
+    return z
+
+
+@pytest.mark.parametrize("margin", [0.0, 2.0, NEVER])
+@pytest.mark.parametrize("guided_steps", [3, TAU])
+def test_the_chain_is_the_pseudo_code(margin, guided_steps):
+    assert_near(sample(margin=margin, guided_steps=guided_steps), naive_inversion(margin, guided_steps), 1e-4)
+
+
+# -- the way back ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tau", [1, 2, 6, 11])
+def test_without_guidance_the_chain_comes_back_to_the_image(tau):
+    assert_near(sample(tau=tau, guided_steps=0), X, 2e-5)
+
+
+def test_the_path_is_ddims_of_the_library():
+    """Its steps but for the first, which the library takes for one from z_0."""
+    noises = invert(DIFFUSION, stand_in_network, X, tau=3)
+    z = end_of_path(DIFFUSION, X, noises[:, :1])
+    for t in (0, 1):
+        z, _ = DIFFUSION.ddim_reverse_sample(stand_in_network, z, DIFFUSION.batch_t(t, z))
+    assert_near(end_of_path(DIFFUSION, X, noises), z)
+
+
+def test_an_uncorrected_chain_would_not_come_back():
+    z = end_of_path(DIFFUSION, X, invert(DIFFUSION, stand_in_network, X, tau=TAU))
+    for t in reversed(range(TAU)):
+        z, _ = DIFFUSION.ddim_sample(stand_in_network, z, DIFFUSION.batch_t(t, z))
+    assert (z - X).abs().max() > 0.01
+
+
+# -- the margin --------------------------------------------------------------------------------------------
+
+
+def test_an_image_that_has_its_target_by_the_margin_is_left_alone_and_its_neighbour_is_not():
+    has = margins(X)
+    low, high = has.argmin(), has.argmax()
+    between = max(float(has.sum()) / 2, 0.0)
+    assert has[low] < between < has[high]
+    found = sample(margin=between)
+    assert_near(found[high], X[high], 2e-5)
+    assert (found[low] - X[low]).abs().max() > 0.05
+
+
+def test_the_gradient_stops_at_the_margin_and_not_before():
+    free, stopped = margins(sample()), margins(sample(margin=1.0))
+    assert (free > stopped).any() and (stopped > margins(X)).any()
+    assert torch.equal(sample(margin=1e6), sample())
+
+
+# -- evaluations, noise, callback --------------------------------------------------------------------------
+
+
+def test_the_path_is_evaluated_once_and_shared_by_attempts():
+    up, down, whole = [], [], []
+    noises = invert(DIFFUSION, network_of(up), X, tau=TAU)
+    found = sample(z=noises, model_fn=network_of(down))
+    assert torch.equal(sample(model_fn=network_of(whole)), found)
+    assert up == [0, 0, 1, 2, 3, 4] and down == [4, 3, 2, 1, 0] and whole == up + down
+    assert inversion_evaluations(TAU) == (len(up), len(down))
+
+
+def test_nothing_is_drawn():
+    assert torch.equal(sample(noise=lambda like: pytest.fail("noise was asked for")), sample())
+
+
+def test_an_image_has_the_answer_that_it_has_alone():
+    x, target = torch.cat([X, X.flip(3), 0.1 * X]), torch.tensor([1, 0, 0, 1, 1, 0])
+
+    def answer(rows):
+        return sample(guide(x[rows], target[rows]), x[rows], margin=1.0)
+
+    together = answer([0, 1, 2, 3, 4, 5])
+    assert_near(torch.cat([answer([row]) for row in range(6)]), together)
+    assert_near(answer([5, 2]), together[[5, 2]])
+
+
+def test_the_callback_sees_each_step_as_the_guidance_does():
+    told, asked, guidance = [], [], guide()
+
+    def parts(z, x_clean, sqrt_abar):
+        asked.append((z, x_clean, sqrt_abar))
+        return guidance.parts(z, x_clean, sqrt_abar)
+
+    sample(Guidance(parts), callback=told.append)
+    assert [step["t"] for step in told] == [5, 4, 3, 2, 1, 0]
+    for step, (z, x_clean, sqrt_abar) in zip(told, asked, strict=True):
+        assert torch.equal(step["z"], z) and torch.equal(step["x_clean"], x_clean)
+        assert sqrt_abar == pytest.approx(math.sqrt(ABAR[step["t"]]))
+    asked.clear()
+    sample(Guidance(parts), guided_steps=2)
+    assert len(asked) == 2
+
+
+def test_the_caller_keeps_images_paths_and_gradients():
+    x = X.clone().requires_grad_()
+    noises = invert(DIFFUSION, stand_in_network, x, tau=TAU)
+    before = noises.clone()
+    found = sample(x=x, z=noises)
+    assert not found.requires_grad and not noises.requires_grad and x.grad is None
+    assert torch.equal(noises, before) and torch.equal(x.detach(), X)
+
+
+def test_a_binary_question_as_two_classes_has_the_same_answer():
+    def classes(images):
+        logits = stand_in_classifier(8)(images)
+        return torch.stack([-logits / 2, logits / 2], dim=1)
+
+    as_classes = make_guidance(X, TARGET, classes, classifier_scale=6.0, l1_loss=0.05)
+    assert_near(sample(as_classes, margin=1.0), sample(margin=1.0))
+
+
+# -- what cannot be ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("margin", [-1.0, math.nan])
+def test_a_margin_below_zero_is_refused(margin):
+    assert f"--margin {margin}" in refusal(UserError, lambda: sample(margin=margin))
+
+
+@pytest.mark.parametrize("tau", [0, 12])
+def test_a_depth_that_the_diffusion_has_not_is_refused_by_the_flags_name(tau):
+    for call in (lambda: sample(tau=tau), lambda: invert(DIFFUSION, stand_in_network, X, tau=tau)):
+        assert f"--start_step {tau}" in refusal(UserError, call)
