@@ -5,12 +5,14 @@ import time
 
 import torch
 
+from core.conditions import conditions, require_conditions
 from core.counterfactual import choose_target, explain
 from core.datasets import chunk_indices, make_dataset
 from core.dime import require_depth
 from core.experiment import EvaluationBar, choose_images, find_question, plan, report, run_experiment, selection
 from core.flags import FLAGS, FREE_FLAGS, check_flags, choose_split, weight_hashes
 from core.merging import merge_chunks
+from core.method_flags import choose_method
 from core.results import ResultsFolder
 from guided_diffusion.dist_util import half_precision, pick_device
 from guided_diffusion.errors import UserError
@@ -42,9 +44,12 @@ def main():
         print(report(merge_chunks(args.output_path, args.exp_name), results.experiment))
         return
     scales, args.split = check_flags(args), choose_split(args)
-    guided_steps = None if args.guided_iterations == -1 else args.guided_iterations
+    method, options = choose_method(args, FLAGS)
+    options["guided_steps"] = None if args.guided_iterations == -1 else args.guided_iterations
+    cost = method.cost(args.start_step, **options)
     device = pick_device(args.gpu)
     dataset = make_dataset(args.dataset, args.data_dir, args.split, args.image_size)
+    require_conditions(args, dataset)
     indices = chunk_indices(len(dataset), args.chunk, args.num_chunks)
     model, diffusion = load_ddpm(args, device)
     question, column = load_question(args, dataset, device)
@@ -61,19 +66,18 @@ def main():
         results.finish(None)
         return
     finished = set() if earlier is None else set(earlier["id"]) & set(chosen)
-    print(plan(chosen, finished, args.start_step, guided_steps, scales), flush=True)
-    bar = EvaluationBar(len(chosen) - len(finished), args.start_step, guided_steps)
+    print(plan(chosen, finished, cost, scales), flush=True)
+    bar = EvaluationBar(len(chosen) - len(finished), cost)
     model_fn = bar.wrap(model)
 
     def explain_batch(images, labels, ids):
         images, labels = images.to(device), labels.to(device)
-        target, conditions = args.target_label, None
+        target, told = args.target_label, None
         if args.class_cond:  # the network is told where to go
             target = choose_target(question(images), target)
-            conditions = wanted_labels(labels, column, target) if args.multiclass else target
+            told = conditions(labels, column, target, args.multiclass)
 
         def on_step(step):
-            bar.follow(step)
             step_ids = [ids[row] for row in step["rows"].tolist()]
             number = args.start_step - 1 - step["t"]
             if args.save_x_t:
@@ -84,16 +88,16 @@ def main():
         return explain(
             images, question, diffusion, model_fn,
             target=target, tau=args.start_step, classifier_scales=scales, seed=args.seed, ids=ids,
-            labels=conditions, perceptual=perceptual, callback=on_step,
-            guided_steps=guided_steps, inner_stochastic=args.use_sampling_on_x_t, inner_ddim=args.use_ddim,
-            **args_to_dict(args, ("use_logits", "l1_loss", "l2_loss", "l_perc", "clip_denoised", "sampling_scale")),
+            labels=told, perceptual=perceptual, on_attempt=bar.follow, callback=on_step, method=method.sample,
+            **args_to_dict(args, ("use_logits", "l1_loss", "l2_loss", "l_perc", "clip_denoised")), **options,
         )  # fmt: skip
 
     began = time.time()
     with bar:
         table = run_experiment(
-            dataset, chosen, explain_batch, results, args.batch_size, column, earlier, oracle, args.save_images
-        )
+            dataset, chosen, explain_batch, results, args.batch_size, column, earlier, oracle,
+            args.save_images, args.save_masks,
+        )  # fmt: skip
     fresh, seconds = len(chosen) - len(finished), time.time() - began
     print(report(results.finish(table), results.experiment, fresh, seconds))
 
@@ -132,13 +136,6 @@ def require_size(classifier, path, image_size):
     """UserError where a classifier's file says that it was trained on images of another size."""
     if classifier.image_size not in (None, image_size):
         raise UserError(f"--image_size is {image_size}, but {path} was trained at {classifier.image_size}")
-
-
-def wanted_labels(labels, column, target):
-    """The images' labels (N, A), as a class-conditional network is told them, with the target in place."""
-    labels = labels.float()
-    labels[:, column] = target.float()
-    return labels
 
 
 if __name__ == "__main__":

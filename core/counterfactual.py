@@ -6,9 +6,9 @@ import torch
 
 from guided_diffusion.errors import UserError
 
-from .dime import dime_sample, start_of_chain
 from .guidance import make_guidance
 from .images import from_uint8, to_uint8
+from .methods import find_method
 from .noise import START, ImageNoise
 
 
@@ -20,7 +20,7 @@ class Explanation:
     """
 
     counterfactual: torch.Tensor  # (N, 3, H, W) in [-1, 1]
-    start: torch.Tensor  # (N, 3, H, W): z_tau, the noise each chain began with
+    start: torch.Tensor  # (N, 3, H, W): where each chain began, z_tau or the end of its inversion
     prediction: torch.Tensor  # (N,) classes of the images
     target: torch.Tensor  # (N,) classes asked for
     cf_prediction: torch.Tensor  # (N,) classes of the counterfactuals
@@ -28,6 +28,7 @@ class Explanation:
     p_target: torch.Tensor  # (N,)
     attempts: torch.Tensor  # (N,) how many classifier scales were tried
     scale: torch.Tensor  # (N,) the classifier scale of the counterfactual
+    mask: torch.Tensor | None = None  # (N, 1, H, W) booleans: where it was allowed to change, all without a mask
 
     @property
     def flipped(self):
@@ -42,6 +43,7 @@ def explain(
     diffusion,
     model_fn,
     *,
+    method="dime",
     target=-1,
     tau=60,
     classifier_scales=(8.0, 10.0, 15.0),
@@ -53,6 +55,8 @@ def explain(
     l_perc=0.0,
     perceptual=None,
     labels=None,
+    clip_denoised=True,
+    on_attempt=None,
     callback=None,
     **sampler_options,
 ):
@@ -60,11 +64,13 @@ def explain(
 
     classifier: images -> (N,) logits of a binary question, or (N, K); model_fn(z, t) or, with `labels` (N, ...)
     of a class-conditional network, model_fn(z, t, labels): the denoising network.
+    method: a name of core.methods, or a sampler with dime_sample's arguments.
     target: a class, (N,) classes, or -1: the opposite of each prediction (of K classes, the runner-up).
     classifier_scales: tried in turn; an image that has flipped is not sampled again, one that never flips keeps
     its last attempt. ids: (N,) integers that, with the seed, name each image's noise; 0 … N-1 where None.
-    callback(dict(t, z, x_clean, rows, attempt)) is called before each outer step; rows are the images it is about.
-    sampler_options: passed to dime_sample (inner_stochastic, guided_steps, ...).
+    on_attempt(rows, attempt) is called before each attempt; rows are the images that it is about.
+    callback(dict(t, z, x_clean, rows, attempt)) is called before each outer step.
+    sampler_options: passed to the sampler (inner_stochastic, guided_steps, ...).
     Raises UserError, at the next outer step, where the network returns NaN.
     """
     n = len(images)
@@ -73,7 +79,11 @@ def explain(
     prediction = predicted_class(logits)
     target = choose_target(logits, target)
 
-    start = start_of_chain(diffusion, images, tau, ImageNoise(seed, ids, [START] * n))
+    method = find_method(method)
+    z, start = method.start(
+        diffusion, _conditioned(model_fn, labels, slice(None)), images,
+        tau=tau, noise=ImageNoise(seed, ids, [START] * n), clip_denoised=clip_denoised,
+    )  # fmt: skip
     found = Explanation(
         counterfactual=images.clone(),
         start=start,
@@ -84,11 +94,15 @@ def explain(
         p_target=probability(logits, target),
         attempts=torch.zeros(n, dtype=torch.int64),
         scale=torch.zeros(n),
+        mask=torch.ones_like(images[:, :1], dtype=torch.bool),
     )
     rows = torch.arange(n, device=images.device)
     for attempt, scale in enumerate(classifier_scales, start=1):
         x, attempt_ids = images[rows], [ids[row] for row in rows.tolist()]
-        counterfactual = dime_sample(
+        watch = _Watch(callback, attempt_ids, rows=rows, attempt=attempt)
+        if on_attempt is not None:
+            on_attempt(rows, attempt)
+        counterfactual = method.sample(
             diffusion,
             _conditioned(model_fn, labels, rows),
             x,
@@ -98,8 +112,9 @@ def explain(
             ),
             tau=tau,
             noise=ImageNoise(seed, attempt_ids, [attempt] * len(rows)),
-            z=start[rows],
-            callback=_watched(callback, attempt_ids, rows=rows, attempt=attempt),
+            z=z[rows],
+            clip_denoised=clip_denoised,
+            callback=watch,
             **sampler_options,
         )  # fmt: skip
         _require_finite(counterfactual, attempt_ids)
@@ -110,6 +125,7 @@ def explain(
         found.p_target[rows] = probability(logits, target[rows])
         found.attempts[rows.cpu()] = attempt
         found.scale[rows.cpu()] = scale
+        found.mask[rows] = True if watch.mask is None else watch.mask
         rows = rows[~found.flipped[rows]]
         if not len(rows):
             break
@@ -141,15 +157,17 @@ def _conditioned(model_fn, labels, rows):
     return lambda z, t: model_fn(z, t, labels[rows])
 
 
-def _watched(callback, ids, **about):
-    """A callback of dime_sample that ends a spoilt chain at once, and tells `callback`, where there is one."""
+class _Watch:
+    """A sampler's callback: ends a spoilt chain at once, keeps the last mask, and tells `callback`, if any."""
 
-    def on_step(step):
-        _require_finite(step["z"], ids)
-        if callback is not None:
-            callback(step | about)
+    def __init__(self, callback, ids, **about):
+        self.callback, self.ids, self.about, self.mask = callback, ids, about, None
 
-    return on_step
+    def __call__(self, step):
+        _require_finite(step["z"], self.ids)
+        self.mask = step.get("mask")
+        if self.callback is not None:
+            self.callback(step | self.about)
 
 
 def _require_finite(images, ids):

@@ -8,7 +8,6 @@ from guided_diffusion.errors import UserError
 
 from .counterfactual import predicted_class
 from .datasets import CELEBA_ATTRIBUTES, attribute_index
-from .dime import evaluations
 from .records import make_records
 
 
@@ -66,15 +65,15 @@ def selection(args, attribute, num_chosen, seen, available):
     return line
 
 
-def plan(chosen, finished, tau, guided_steps, scales):
-    """One line: how many images are left, and how many network evaluations at least and at most."""
+def plan(chosen, finished, cost, scales):
+    """One line: how many images are left, and how many network evaluations, of this Cost, at least and at most."""
     left = len(chosen) - len(finished)
-    each = evaluations(tau, guided_steps)
-    least, most = left * each, left * each * len(scales)
+    least, most = (left * (cost.once + cost.each * attempts) for attempts in (1, len(scales)))
+    shared = f"{cost.once} an image and " if cost.once else ""
     already = f" ({len(finished)} of {len(chosen)} are done already)" if finished else ""
     return (
-        f"{left} images{already}: {each} network evaluations an attempt, 1 to {len(scales)} attempts an image, "
-        f"{least:,} to {most:,} evaluations in all"
+        f"{left} images{already}: {shared}{cost.each} network evaluations an attempt, "
+        f"1 to {len(scales)} attempts an image, {least:,} to {most:,} evaluations in all"
     )
 
 
@@ -98,12 +97,12 @@ def report(summary, experiment, computed=0, seconds=0.0):
 class EvaluationBar:
     """A bar of network evaluations, counted an image at a time. Its total grows with each further attempt.
 
-    Call `wrap(model_fn)` for the network to count, and `follow` as explain()'s callback; leaving `with` closes it.
+    Call `wrap(model_fn)` for the network to count, `follow` as explain()'s on_attempt; leaving `with` closes it.
     """
 
-    def __init__(self, num_images, tau, guided_steps=None):
-        self.each, self.first = evaluations(tau, guided_steps), tau - 1
-        self.bar = tqdm(total=num_images * self.each, desc="explaining", unit="eval", smoothing=0.02)
+    def __init__(self, num_images, cost):
+        self.each = cost.each
+        self.bar = tqdm(total=num_images * (cost.once + cost.each), desc="explaining", unit="eval", smoothing=0.02)
 
     def wrap(self, model_fn):
         def counted(z, t, *labels):
@@ -118,15 +117,16 @@ class EvaluationBar:
     def __exit__(self, *error):
         self.bar.close()
 
-    def follow(self, step):
-        if step["attempt"] > 1 and step["t"] == self.first:
-            self.bar.total += len(step["rows"]) * self.each
+    def follow(self, rows, attempt):
+        if attempt > 1:
+            self.bar.total += len(rows) * self.each
             self.bar.refresh()
 
 
 def run_experiment(
-    dataset, chosen, explain_batch, results, batch_size, column, earlier=None, oracle=None, save_images=True
-):
+    dataset, chosen, explain_batch, results, batch_size, column, earlier=None, oracle=None, save_images=True,
+    save_masks=False,
+):  # fmt: skip
     """Explains the `chosen` indices in batches and returns the table of all their records.
 
     explain_batch(images, labels, ids) -> Explanation, labels (N, A) the data's; column: the queried attribute.
@@ -149,7 +149,7 @@ def run_experiment(
         names = [dataset.names[i] for i in ids]
         rows = make_records(ids, names, images, labels[:, column], explanation, decisions, query)
         if save_images:
-            results.write_images(rows, images, explanation)
+            results.write_images(rows, images, explanation, save_masks)
         table = rows if table is None else pd.concat([table, rows])
         results.commit(table)
     return table

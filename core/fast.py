@@ -25,7 +25,7 @@ from .masks import (
     strongest,
 )
 
-THRESHOLD, DILATION = 0.15, 5  # as published for CelebA
+THRESHOLD, DILATION, SHARE, CLEAN_SHARE = 0.15, 5, 0.05, 0.5  # as published for CelebA
 
 
 def fastdime(
@@ -125,7 +125,7 @@ def _fastdime_pass(
 @torch.no_grad()
 def maskdime(
     diffusion, model_fn, x, guidance, *, tau, noise, z=None, clip_denoised=True, guided_steps=None,
-    callback=None, mask_share=0.05, mask_clean_share=0.5, mask_dilation=DILATION, mask_noise=0.0,
+    callback=None, mask_share=SHARE, mask_clean_share=CLEAN_SHARE, mask_dilation=DILATION, mask_noise=0.0,
     distance_scale=1.0, rescale_gradient=True, background_lag=0,
 ):  # fmt: skip
     """MaskDiME: masks are where the class gradient is largest, one for z, and a smaller one, of the step before,

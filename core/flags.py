@@ -8,6 +8,7 @@ from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import parse_numbers
 
 from .datasets import DATASETS, SPLITS
+from .method_flags import METHOD_FLAGS
 
 DATA_FLAGS = {
     "dataset": ("CelebA", f"what to explain: {' or '.join(DATASETS)}"),
@@ -25,6 +26,7 @@ OUTPUT_FLAGS = {
     "exp_name": ("exp", "name of the experiment, a subfolder of OUTPUT_PATH/Results"),
     "overwrite": (False, "start afresh where the experiment was begun before, instead of going on"),
     "save_images": (True, "write the images; otherwise records and summary alone"),
+    "save_masks": (False, "write the mask of each image, white where it was allowed to change"),
     "save_x_t": (False, "write x_t, the clean estimate, at every step"),
     "save_z_t": (False, "write z_t, the noisy chain, at every step"),
 }
@@ -54,7 +56,7 @@ SAMPLING_FLAGS = {
     "clip_denoised": (True, "clip predicted clean images to [-1, 1]"),
     "seed": (4, "seed of the noise"),
 }
-FLAGS = DATA_FLAGS | OUTPUT_FLAGS | NETWORK_FLAGS | SAMPLING_FLAGS
+FLAGS = DATA_FLAGS | OUTPUT_FLAGS | NETWORK_FLAGS | SAMPLING_FLAGS | METHOD_FLAGS
 # What may differ in a run that goes on: where it runs, and how far.
 FREE_FLAGS = ("gpu", "num_batches", "overwrite", "merge_and_eval")
 RANGES = {  # flag -> (lowest, highest)

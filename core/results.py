@@ -1,7 +1,7 @@
 """The results folder: the only code that knows its layout.
 
 OUTPUT_PATH/Original/{Correct,Incorrect}/<id>.png
-OUTPUT_PATH/Results/EXP/{CC,IC}/{CCF,ICF}/{CF,Noise,Info,SM}/<id>.png|.txt
+OUTPUT_PATH/Results/EXP/{CC,IC}/{CCF,ICF}/{CF,Noise,Info,SM}/<id>.png|.txt   (Mask: --save_masks)
 OUTPUT_PATH/Results/EXP/summary.yaml, records.csv, flags.yaml   (chunked: chunk-<c>_num-chunks-<C>_…)
 OUTPUT_PATH/Results/EXP/metrics.yaml, CD.png                    (of the compute_ scripts)
 OUTPUT_PATH/Original/activations.npz, Results/EXP/activations.npz   (Inception's, kept for FID)
@@ -112,21 +112,24 @@ class ResultsFolder:
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def write_images(self, table, images, explanation):
-        """The files of a batch: its originals, counterfactuals, starts, difference maps and Info."""
+    def write_images(self, table, images, explanation, masks=False):
+        """The files of a batch: its originals, counterfactuals, starts, difference maps and Info, and its masks."""
         pixels, cf_pixels = to_uint8(images).cpu(), to_uint8(explanation.counterfactual).cpu()
         start = to_uint8(explanation.start).cpu()
         right, reached = correct(table), flipped(table)
+        parts = ("CF", "Noise", "Info", "SM") + (("Mask",) if masks else ())
         for row, record in enumerate(table.to_dict("records")):
             name = image_id(record["id"])
             original = self.root / "Original" / ("Correct" if right[row] else "Incorrect")
             folder = self.experiment / ("CC" if right[row] else "IC") / ("CCF" if reached[row] else "ICF")
-            for directory in (original, *(folder / part for part in ("CF", "Noise", "Info", "SM"))):
+            for directory in (original, *(folder / part for part in parts)):
                 directory.mkdir(parents=True, exist_ok=True)
             write_png(original / f"{name}.png", pixels[row])
             write_png(folder / "CF" / f"{name}.png", cf_pixels[row])
             write_png(folder / "Noise" / f"{name}.png", start[row])
             write_png(folder / "SM" / f"{name}.png", difference_map(pixels[row], cf_pixels[row]))
+            if masks:
+                write_png(folder / "Mask" / f"{name}.png", 255 * explanation.mask[row, 0].to(torch.uint8).cpu())
             write_text(folder / "Info" / f"{name}.txt", _info(record))
 
     def write_step(self, kind, ids, step, images):

@@ -28,6 +28,7 @@ def explained():
         p_target=torch.tensor(P_TARGET),
         attempts=torch.tensor([1, 2, 3, 1, 3]),
         scale=torch.tensor([8.0, 10.0, 15.0, 8.0, 15.0]),
+        mask=PIXELS[:, :1] > 100,
     )
 
 

@@ -1,0 +1,88 @@
+"""The methods that explain images, by the names that --method has for them."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from guided_diffusion.errors import UserError
+
+from .dime import dime_sample, evaluations, start_of_chain
+from .fast import fastdime, fastdime2, fastdime2plus, maskdime
+from .inversion import end_of_path, inversion, inversion_evaluations, invert
+
+
+class Cost(NamedTuple):
+    """Network evaluations that a method takes of an image."""
+
+    each: int  # an attempt
+    once: int = 0  # before the first attempt, for all of them
+
+
+def from_noise(diffusion, model_fn, x, *, tau, noise, clip_denoised=True):
+    """x (N, C, H, W) in [-1, 1] -> (what every attempt is given as z, where its chain starts): here one, z_tau."""
+    z = start_of_chain(diffusion, x, tau, noise)
+    return z, z
+
+
+def from_inversion(diffusion, model_fn, x, *, tau, noise, clip_denoised=True):
+    """As from_noise; z are the noises (N, tau, C, H, W) up the path of x, and the chain starts at its end."""
+    noises = invert(diffusion, model_fn, x, tau=tau, clip_denoised=clip_denoised)
+    return noises, end_of_path(diffusion, x, noises)
+
+
+def _once_a_step(tau, **options):
+    return Cost(tau)
+
+
+def _twice_a_step(tau, **options):
+    return Cost(2 * tau)
+
+
+def _of_dime(tau, guided_steps=None, inner_steps=None, **options):
+    return Cost(evaluations(tau, guided_steps, inner_steps))
+
+
+def _of_inversion(tau, **options):
+    once, each = inversion_evaluations(tau)
+    return Cost(each, once)
+
+
+class Method(NamedTuple):
+    """A way to explain images: a sampler with dime_sample's arguments, and what goes with it."""
+
+    sample: Callable
+    cost: Callable = _of_dime  # (tau, **the sampler's options) -> Cost
+    options: tuple = ()  # the flags that not every method has
+    masks: bool = False  # whether its callback tells a mask
+    start: Callable = from_noise
+
+
+_MASK = ("mask_threshold", "mask_dilation")
+_CHAIN = ("rescale_gradient", "background_lag")
+METHODS = {
+    "dime": Method(dime_sample, _of_dime, ("inner_steps", "use_sampling_on_x_t", "use_ddim", "sampling_scale")),
+    "fastdime": Method(fastdime, _once_a_step, (*_MASK, "mask_warm_up", *_CHAIN, "sampling_scale"), True),
+    "fastdime2": Method(fastdime2, _twice_a_step, (*_MASK, *_CHAIN, "sampling_scale"), True),
+    "fastdime2plus": Method(
+        fastdime2plus, _twice_a_step, (*_MASK, "mask_warm_up", *_CHAIN, "sampling_scale"), True
+    ),
+    "maskdime": Method(
+        maskdime,
+        _once_a_step,
+        ("mask_share", "mask_clean_share", "mask_dilation", "mask_noise", "distance_scale", *_CHAIN),
+        True,
+    ),
+    "inversion": Method(inversion, _of_inversion, ("margin",), start=from_inversion),
+}
+
+
+def find_method(method):
+    """A name of METHODS, or a sampler -> its Method. Samplers of one's own begin from noise, as DiME does.
+
+    UserError where there is no method of that name.
+    """
+    if callable(method):
+        known = {each.sample: each for each in METHODS.values()}
+        return known.get(method, Method(method))
+    if method not in METHODS:
+        raise UserError(f"--method {method} is unknown; choose one of {', '.join(METHODS)}")
+    return METHODS[method]
