@@ -1,0 +1,141 @@
+"""The methods as explain() and main.py run them: starts, costs, options, masks."""
+
+import math
+import sys
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from reference_weights import deterministic_array
+from weight_files import refusal
+from workshop import MODEL_FLAGS, as_argv, contents, run_script, write_data, write_weights
+
+import main
+from core.conditions import conditions
+from core.counterfactual import explain
+from core.experiment import EvaluationBar, plan
+from core.images import read_image
+from core.inversion import end_of_path, invert
+from core.methods import METHODS, find_method
+from guided_diffusion.errors import UserError
+from guided_diffusion.script_util import create_gaussian_diffusion
+from guided_diffusion.script_util import run_script as guarded
+
+DIFFUSION = create_gaussian_diffusion(diffusion_steps=200, timestep_respacing="12", predict_xstart=True)
+TAU, SCALES = 5, (0.001, 0.002)
+IMAGES = deterministic_array("faces", (4, 3, 8, 8), 0.3).clamp(-1, 1)
+COSTS = [("dime", {}), ("dime", {"inner_steps": 1}), ("dime", {"inner_steps": 2}), ("dime", {"guided_steps": 2})]
+COSTS += [(name, {}) for name in METHODS if name != "dime"]
+
+
+def network(z, t):
+    return 0.95 * torch.tanh(z)
+
+
+def far(images):
+    """A binary question that nothing flips."""
+    return images.mean((1, 2, 3)) - 50
+
+
+def run(method, model_fn=network, **options):
+    return explain(
+        IMAGES, far, DIFFUSION, model_fn, method=method, tau=TAU, classifier_scales=SCALES, seed=4, **options
+    )
+
+
+@pytest.mark.parametrize("name, options", COSTS)
+def test_the_evaluations_that_are_announced_are_those_that_are_made(name, options):
+    cost = find_method(name).cost(TAU, **options)
+    bar = EvaluationBar(len(IMAGES), cost)
+    with bar:
+        found = run(name, bar.wrap(network), on_attempt=bar.follow, **options)
+        made = bar.bar.n
+        assert bar.bar.total == made
+    assert (found.attempts == 2).all()
+    assert f" to {made:,} evaluations" in plan(range(4), (), cost, SCALES)
+
+
+def test_a_sampler_is_the_method_of_its_name():
+    for name in ("dime", "maskdime", "inversion"):
+        one, other = run(name), run(METHODS[name].sample)
+        assert torch.equal(one.counterfactual, other.counterfactual) and torch.equal(one.start, other.start)
+    assert "--method magic" in refusal(UserError, lambda: run("magic"))
+
+
+def test_the_noise_picture_of_inversion_is_the_end_of_its_path():
+    noises = invert(DIFFUSION, network, IMAGES, tau=TAU)
+    assert torch.equal(run("inversion").start, end_of_path(DIFFUSION, IMAGES, noises))
+
+
+def test_outside_of_the_mask_is_the_image():
+    found = run("maskdime")
+    assert found.mask.any() and not found.mask.all()
+    kept = ~found.mask.expand_as(IMAGES)
+    assert (found.counterfactual - IMAGES)[kept].abs().max() <= 1 / 255 + 1e-6  # 8 bits
+    assert run("dime").mask.all()
+
+
+def test_one_class_an_image_is_the_column_or_of_two_the_other():
+    labels, target = torch.tensor([[1, 0], [0, 1]]), torch.tensor([1, 0])
+    for column in (0, 1):
+        assert conditions(labels, column, target, False).tolist() == [column, 1 - column]
+    assert conditions(labels, 0, target, True).tolist() == [[1, 0], [0, 1]]
+
+
+@pytest.fixture
+def flags(tmp_path):
+    write_data(tmp_path / "data")
+    write_weights(tmp_path)
+    return MODEL_FLAGS | {
+        "data_dir": tmp_path / "data", "model_path": tmp_path / "ddpm.pt",
+        "classifier_path": tmp_path / "classifier.pt", "classifier_architecture": "workshop:Brightness",
+        "output_path": tmp_path / "out", "classifier_scales": "0.001,100", "start_step": 4, "batch_size": 3,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ({"method": "maskdime", "mask_share": 0.2, "save_masks": True}, "4 network evaluations an attempt"),
+        ({"method": "inversion", "margin": 3}, "4 an image and 3 network evaluations an attempt"),
+    ],
+)
+def test_a_method_fills_the_folder(flags, given, said):
+    code, out, err = run_script("main.py", flags | given)
+    assert code == 0 and said in out, err
+    experiment = flags["output_path"] / "Results/exp"
+    assert len(pd.read_csv(experiment / "records.csv")) == 8
+    assert yaml.safe_load((experiment / "summary.yaml").read_text())["n"] == 8
+    masks = list(experiment.glob("?C/*CF/Mask/*.png"))
+    assert len(masks) == (8 if "save_masks" in given else 0)
+    assert all(set(read_image(path).unique().tolist()) <= {0, 255} for path in masks)
+    before = contents(flags["output_path"])
+    assert run_script("main.py", flags | given)[0] == 0 and contents(flags["output_path"]) == before
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"method": "magic"}, ["--method magic", "maskdime"]),
+        ({"margin": 4}, ["--margin", "--method dime", "inversion"]),
+        ({"method": "maskdime", "inner_steps": 1}, ["--inner_steps", "maskdime"]),
+        ({"method": "inversion", "sampling_scale": 0.5}, ["--sampling_scale", "inversion"]),
+        ({"inner_steps": 9}, ["--inner_steps 9", "from 1 to 3"]),
+        ({"method": "maskdime", "mask_share": 0}, ["--mask_share 0"]),
+        ({"method": "fastdime", "mask_dilation": 4}, ["--mask_dilation 4", "odd"]),
+        ({"method": "fastdime", "mask_warm_up": 4}, ["--mask_warm_up 4"]),
+        ({"method": "inversion", "margin": math.nan}, ["--margin nan"]),
+        ({"method": "inversion", "margin": "wide"}, ["--margin wide"]),
+        ({"save_masks": True}, ["--save_masks", "dime"]),
+        ({"class_cond": True, "num_classes": 40, "multiclass": False}, ["--multiclass False"]),
+    ],
+    ids=str,
+)
+def test_bad_choices_are_one_line_and_write_nothing(flags, change, words, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["main.py", *as_argv(flags | change)])
+    with pytest.raises(SystemExit) as caught:
+        guarded(main.main)
+    err = capsys.readouterr().err
+    assert caught.value.code == 2 and err.count("\n") == 1 and all(word in err for word in words), err
+    assert not flags["output_path"].exists()
