@@ -250,7 +250,7 @@ def test_a_ddpm_conditioned_on_the_labels_of_a_csv(diffusion_flags, folder):
     assert code == 2 and "--num_classes 40" in err.splitlines()[-1]
 
 
-def test_a_ddpm_of_classes_learns_from_a_folder_of_them_and_serves_main(diffusion_flags, folder, data, tmp_path):
+def test_a_ddpm_of_classes_learns_from_a_folder_of_them_and_serves_main(diffusion_flags, folder, tmp_path):
     classes = {"class_cond": True, "multiclass": False, "num_classes": 2}
     flags = diffusion_flags | classes | {"data_dir": folder, "lr_anneal_steps": 2}
     code, _, err = run_script("celeba-train-diffusion.py", flags)
@@ -259,13 +259,16 @@ def test_a_ddpm_of_classes_learns_from_a_folder_of_them_and_serves_main(diffusio
     assert torch.load(weights)["label_emb.weight"].shape == (2, 128)
 
     write_weights(tmp_path)
+    data = write_data(tmp_path / "two_classes", (0, 4, 0))
+    table = pd.read_csv(data / "list_attr_celeba.csv")[["image_id", "Smiling"]]
+    table.assign(Serious=-table["Smiling"]).to_csv(data / "list_attr_celeba.csv", index=False)
     explained = {
-        "data_dir": data, "output_path": tmp_path / "out", "model_path": weights, "num_batches": 1, "batch_size": 2,
+        "data_dir": data, "query_label": "Smiling", "output_path": tmp_path / "out", "model_path": weights, "num_batches": 1, "batch_size": 2,
         "classifier_path": tmp_path / "classifier.pt", "classifier_architecture": "workshop:Brightness",
         "start_step": 2, "classifier_scales": 1, "gpu": -1,
     }  # fmt: skip
     code, out, err = run_script("main.py", MODEL_FLAGS | classes | explained)
-    assert code == 0 and "n: 2" in out, err
+    assert code == 0 and "2 images in" in out, err
 
 
 def test_a_sheet_of_samples_takes_no_more_steps_than_the_diffusion_has(diffusion_flags):
