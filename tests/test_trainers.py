@@ -263,7 +263,8 @@ def test_a_ddpm_of_classes_learns_from_a_folder_of_them_and_serves_main(diffusio
     table = pd.read_csv(data / "list_attr_celeba.csv")[["image_id", "Smiling"]]
     table.assign(Serious=-table["Smiling"]).to_csv(data / "list_attr_celeba.csv", index=False)
     explained = {
-        "data_dir": data, "query_label": "Smiling", "output_path": tmp_path / "out", "model_path": weights, "num_batches": 1, "batch_size": 2,
+        "data_dir": data, "query_label": "Smiling", "output_path": tmp_path / "out", "model_path": weights,
+        "num_batches": 1, "batch_size": 2,
         "classifier_path": tmp_path / "classifier.pt", "classifier_architecture": "workshop:Brightness",
         "start_step": 2, "classifier_scales": 1, "gpu": -1,
     }  # fmt: skip
