@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from workshop import MODEL_FLAGS, ROOT, environment, run_script, write_data, write_weights
 
@@ -85,3 +86,16 @@ def test_the_correlations_of_the_training_faces_need_no_face_drawn(tmp_path):
     assert tuple(table.columns) == CELEBA_ATTRIBUTES and [path.name for path in tmp_path.iterdir()] == [
         "train_correlations.csv"
     ]
+
+
+def test_samples_of_shipped_weights_are_a_command_that_needs_no_flags(tmp_path):
+    command = [sys.executable, "-m", "demo.samples", "--picture", tmp_path / "samples.png", "--count", "3"]
+    few = [*command, "--timestep_respacing", "3", "--weights"]
+    done = subprocess.run([*few, ROOT / "models/demo/fashion_ddpm.pt"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert Image.open(tmp_path / "samples.png").size == (3 * 34 + 2, 36)
+
+    bare = torch.load(ROOT / "models/demo/fashion_ddpm.pt")
+    torch.save(dict(bare), tmp_path / "bare.pt")
+    done = subprocess.run([*few, tmp_path / "bare.pt"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2 and "carries no flags" in done.stderr
