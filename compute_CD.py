@@ -6,8 +6,16 @@ import numpy as np
 
 from core.charts import correlation_chart
 from core.correlations import train_correlations
-from core.datasets import CELEBA_ATTRIBUTES, attribute_index
-from core.evaluation import DEVICE_FLAGS, FLIPPED, ORACLE_FLAGS, RESULTS_FLAGS, judge, require_pairs, take_from_run
+from core.evaluation import (
+    DEVICE_FLAGS,
+    FLIPPED,
+    ORACLE_FLAGS,
+    RESULTS_FLAGS,
+    find_query,
+    judge,
+    require_pairs,
+    take_from_run,
+)
 from core.metrics import change_correlations, correlation_difference
 from core.report import report, statistic_of
 from core.results import ResultsFolder
@@ -35,8 +43,7 @@ def main():
     pairs = require_pairs(args.output_path, args.exp_name)
     device = pick_device(args.gpu)
     oracle = load_oracle(args.oracle_path).to(device)
-    attributes = tuple(oracle.attributes or CELEBA_ATTRIBUTES)
-    query = attribute_index(attributes, args.query_label)
+    attributes, query = find_query(args, oracle)
     expected = expected_correlations(args.celeba_path, attributes, query)
 
     before, after = judge(oracle, pairs, args.batch_size, device)

@@ -4,11 +4,11 @@ import argparse
 
 import torch
 
-from core.datasets import CELEBA_ATTRIBUTES, attribute_index
 from core.evaluation import (
     DEVICE_FLAGS,
     QUERY_FLAGS,
     RESULTS_FLAGS,
+    find_query,
     in_batches,
     require_pairs,
     require_size,
@@ -41,9 +41,8 @@ def main():
     pairs = require_pairs(args.output_path, args.exp_name, classified=("CC",), reached=("CCF", "ICF"))
     device = pick_device(args.gpu)
     classifier = load_classifier(args.classifier_path, args.classifier_architecture).to(device)
-    attributes = tuple(classifier.attributes or CELEBA_ATTRIBUTES)
     require_size(classifier, pairs, "classifier_path")
-    query = attribute_index(attributes, args.query_label)
+    attributes, query = find_query(args, classifier)
     question = BinaryQuestion(classifier, query)
 
     def load(pair):

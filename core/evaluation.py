@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from guided_diffusion.errors import UserError
 
+from .datasets import CELEBA_ATTRIBUTES, attribute_index, data_attributes
 from .flags import NETWORK_FLAGS, SAMPLING_FLAGS
 from .images import from_uint8
 from .results import read_flags, read_pairs
@@ -35,6 +36,20 @@ def take_from_run(args, *flags):
     for flag in flags:
         if getattr(args, flag) is None:
             setattr(args, flag, of_run["data_dir" if flag == "celeba_path" else flag])
+
+
+def find_query(args, network):
+    """(names of the network's outputs, the index among them of --query_label), after take_from_run.
+
+    A number in --query_label counts the attributes of the data, as in main.py; those of the network may be others.
+    UserError where the network does not answer the question.
+    """
+    names, query = tuple(network.attributes or CELEBA_ATTRIBUTES), str(args.query_label)
+    if query.isdigit():
+        data_dir = getattr(args, "celeba_path", None) or read_flags(args.output_path, args.exp_name).get("data_dir")
+        of_data = data_attributes(data_dir)
+        query = of_data[attribute_index(of_data, query)]
+    return names, attribute_index(names, query)
 
 
 def require_pairs(output_path, exp_name, **which):
