@@ -3,6 +3,8 @@
 import argparse
 import hashlib
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -236,6 +238,21 @@ def test_metrics_are_merged_with_what_made_them(tmp_path, capsys):
     sha256 = hashlib.sha256(b"weights").hexdigest()
     assert mnac["weights"] == {"oracle_path": {"file": str(weights), "sha256": sha256}}
     assert {"torch", "numpy", "scipy", "lpips"} <= mnac["versions"].keys()
+
+
+def test_scripts_that_end_together_lose_no_metric(tmp_path, monkeypatch):
+    (tmp_path / "Results/exp").mkdir(parents=True)
+
+    def slowly(path):  # so that each would overwrite the others'
+        found = read_metrics(path)
+        time.sleep(0.02)
+        return found
+
+    monkeypatch.setattr("core.report.read_metrics", slowly)
+    names = [f"metric {i}" for i in range(8)]
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(lambda name: merge_metrics(tmp_path, "exp", [Metric(name, 1, 1, "images")]), names))
+    assert set(read_metrics(tmp_path / "Results/exp/metrics.yaml")) == set(names)
 
 
 @pytest.mark.parametrize("text", ["a list\n- of", "- 1\n", "MNAC: 2\n", "\0"])
