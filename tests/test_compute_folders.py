@@ -51,6 +51,23 @@ def test_a_corrupt_image_is_named(tmp_path, refuse, colours):
     assert f"{broken} is not of the size of" in refuse(compute_MNAC, **colours)
 
 
+@pytest.mark.parametrize("place", ["Original/Correct", "Results/exp/CC/CCF/CF"])
+def test_an_image_in_two_formats_is_refused_and_both_are_named(tmp_path, refuse, colours, place):
+    write_random_pairs(tmp_path)
+    first = tmp_path / place / "0000003.png"
+    second = first.with_suffix(".jpg")
+    Image.open(first).save(second)
+    message = refuse(compute_MNAC, **colours)
+    assert str(first) in message and str(second) in message
+
+
+def test_an_image_in_two_folders_is_refused_and_both_are_named(tmp_path, refuse):
+    write_random_pairs(tmp_path)
+    write_pair(tmp_path, 3, flat(0, 0, 0), flat(1, 1, 1), place="CC/ICF")
+    message = refuse(compute_COUT)
+    assert "CC/CCF/CF/0000003.png" in message and "CC/ICF/CF/0000003.png" in message
+
+
 def test_batches_of_nothing_are_refused(tmp_path, refuse, colours):
     write_random_pairs(tmp_path)
     assert "--batch_size 0 must be at least 1" in refuse(compute_MNAC, **colours, batch_size=0)
