@@ -10,7 +10,7 @@ from unittest import mock
 import lpips
 import torch
 
-from core.evaluation import DEVICE_FLAGS, in_batches
+from core.evaluation import DEVICE_FLAGS, in_batches, tell_unfinished
 from core.images import from_uint8, read_image
 from core.report import mean_of, merge_metrics
 from core.results import read_pairs
@@ -83,6 +83,7 @@ def alike_in_all(output_path, runs):
     """The counterfactuals of each image that lies in the same CC/IC and CCF/ICF of every run: a path a run."""
     found = []
     for run in runs:
+        tell_unfinished(output_path, run)
         pairs = read_pairs(output_path, run, reached=("CCF", "ICF"))
         found.append({(pair.id, pair.classified, pair.reached): pair.counterfactual for pair in pairs})
     common = sorted(set.intersection(*map(set, found)))

@@ -1,5 +1,6 @@
 """What the compute_ scripts share: their flags, and networks run over a results folder in batches."""
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -11,7 +12,7 @@ from guided_diffusion.errors import UserError
 from .datasets import CELEBA_ATTRIBUTES, attribute_index, data_attributes
 from .flags import NETWORK_FLAGS, SAMPLING_FLAGS
 from .images import from_uint8
-from .results import read_flags, read_pairs
+from .results import ResultsFolder, read_flags, read_pairs
 
 RESULTS_FLAGS = {
     "output_path": ("output", "the --output_path of main.py"),
@@ -52,8 +53,20 @@ def find_query(args, network):
     return names, attribute_index(names, query)
 
 
+def tell_unfinished(output_path, exp_name):
+    """Says so, on stderr, where main.py has not finished an experiment: what is there will be measured."""
+    folder = ResultsFolder(output_path, exp_name)
+    if not folder.summary_path.exists() and read_flags(output_path, exp_name):
+        print(
+            f"{folder.experiment} has no summary.yaml: the run is not finished, or its chunks are not merged; "
+            "only what is there is measured",
+            file=sys.stderr,
+        )
+
+
 def require_pairs(output_path, exp_name, **which):
     """read_pairs, at least one; UserError where there is none."""
+    tell_unfinished(output_path, exp_name)
     pairs = read_pairs(output_path, exp_name, **which)
     if not pairs:
         kind = "images" if "ICF" in which.get("reached", ()) else FLIPPED

@@ -101,6 +101,22 @@ def test_a_pair_of_two_sizes_is_refused(tmp_path):
     assert str(pair.counterfactual) in refusal(UserError, pair.images)
 
 
+def test_an_unfinished_run_is_measured_but_not_in_silence(tmp_path, capsys):
+    write_pair(tmp_path, 0, flat(1, 1, 1), flat(0, 0, 0))
+    experiment = tmp_path / "Results/exp"
+
+    def said():
+        assert len(require_pairs(tmp_path, "exp")) == 1
+        return capsys.readouterr().err
+
+    assert said() == ""  # not a folder of main.py's, which alone is known to be unfinished
+    (experiment / "chunk-0_num-chunks-2_flags.yaml").write_text("seed: 4\n")
+    (experiment / "chunk-0_num-chunks-2_summary.yaml").write_text("n: 1\n")
+    assert f"{experiment} has no summary.yaml" in said()
+    (experiment / "summary.yaml").write_text("n: 1\n")
+    assert said() == ""
+
+
 def test_info_is_read_back(tmp_path):
     write_pair(tmp_path, 0, flat(1, 1, 1), flat(0, 0, 0), target=1)
     (pair,) = read_pairs(tmp_path, "exp")
