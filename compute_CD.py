@@ -42,7 +42,7 @@ def main():
     require_flags(args, "celeba_path")
     pairs = require_pairs(args.output_path, args.exp_name)
     device = pick_device(args.gpu)
-    oracle = load_oracle(args.oracle_path).to(device)
+    oracle = load_oracle(args.oracle_path, args.oracle_architecture).to(device)
     attributes, query = find_query(args, oracle)
     expected = expected_correlations(args.celeba_path, attributes, query)
 

@@ -14,6 +14,7 @@ from core.evaluation import (
     require_size,
     take_from_run,
 )
+from core.flags import NETWORK_FLAGS
 from core.images import from_uint8
 from core.metrics import cout
 from core.report import mean_of, report
@@ -24,7 +25,7 @@ from models.classifiers import BinaryQuestion, load_classifier
 
 CLASSIFIER_FLAGS = {
     "classifier_path": (None, "weights of the explained classifier; by default the run's"),
-    "classifier_architecture": (None, "a module:function that builds it, where the file needs one"),
+    "classifier_architecture": NETWORK_FLAGS["classifier_architecture"],
 }
 FLAGS = RESULTS_FLAGS | CLASSIFIER_FLAGS | QUERY_FLAGS | DEVICE_FLAGS
 
@@ -37,7 +38,7 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
-    take_from_run(args, "classifier_path", "classifier_architecture", "query_label")
+    take_from_run(args, "classifier_path", "query_label")
     pairs = require_pairs(args.output_path, args.exp_name, classified=("CC",), reached=("CCF", "ICF"))
     device = pick_device(args.gpu)
     classifier = load_classifier(args.classifier_path, args.classifier_architecture).to(device)

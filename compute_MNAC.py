@@ -33,7 +33,7 @@ def main():
     take_from_run(args, "oracle_path", "query_label")
     pairs = require_pairs(args.output_path, args.exp_name)
     device = pick_device(args.gpu)
-    oracle = load_oracle(args.oracle_path).to(device)
+    oracle = load_oracle(args.oracle_path, args.oracle_architecture).to(device)
     attributes, query = find_query(args, oracle)
 
     before, after = judge(oracle, pairs, args.batch_size, device)

@@ -11,7 +11,7 @@ from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
 
 ROOT = Path(__file__).parent
-DEVICE, ORACLE = ("gpu", "batch_size"), ("oracle_path", "query_label")
+DEVICE, ORACLE = ("gpu", "batch_size"), ("oracle_path", "oracle_architecture", "query_label")
 SCRIPTS = {  # script -> (its metrics, the flags that it is handed where they are given)
     "compute_FR.py": (("FR", "bKL", "L1"), ()),
     "compute_FVA.py": (("FVA", "FS"), ("weights_path", *DEVICE)),
@@ -26,6 +26,7 @@ FLAGS = {
     "metrics": (None, "compute these alone, such as FR,MNAC,COUT"),
     "markdown": (None, "write the table, which is Markdown, to this file as well"),
     "oracle_path": (None, "weights of the oracle; by default each run's"),
+    "oracle_architecture": (None, "a module:function that builds it, where the file needs one"),
     "weights_path": (None, "VGGFace2's resnet50_ft; by default models/resnet50_ft_weight.pkl"),
     "celeba_path": (None, "the data, for CD; by default each run's"),
     "classifier_path": (None, "weights of the explained classifier, for COUT; by default each run's"),

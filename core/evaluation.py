@@ -24,7 +24,10 @@ DEVICE_FLAGS = {
 }
 # By default those of the run (take_from_run).
 QUERY_FLAGS = {"query_label": (None, "the attribute that was to change, by name or index; by default the run's")}
-ORACLE_FLAGS = QUERY_FLAGS | {"oracle_path": (None, "weights of the oracle; by default the run's")}
+ORACLE_FLAGS = QUERY_FLAGS | {
+    "oracle_path": (None, "weights of the oracle; by default the run's"),
+    "oracle_architecture": NETWORK_FLAGS["oracle_architecture"],
+}
 FLIPPED = "pairs that reached their target"
 
 
