@@ -69,6 +69,7 @@ def test_cd_by_hand(tmp_path, run, colours):
     data = write_celeba(tmp_path / "celeba")
     found, out = run(compute_CD, celeba_path=data, **colours)
     assert found["CD"]["value"] == pytest.approx(1 - 0.5**0.5)
+    assert found["CD"]["options"]["celeba_path"] == str(data)
     assert re.search(r"Young +\+1\.00 in the data, \+0\.71 in the counterfactuals", out.split("expectation")[1])
     with Image.open(tmp_path / "Results/exp/CD.png") as chart:
         assert chart.format == "PNG" and chart.width > 500
