@@ -196,6 +196,11 @@ def test_activations_are_computed_once_until_an_image_changes(tmp_path, pictures
     assert network.seen == 19 and not list(tmp_path.glob("*.part"))
 
 
+def test_activations_are_found_where_none_can_be_kept(tmp_path, pictures):
+    found = kept_activations(tmp_path / "absent/kept.npz", pictures, CountingNetwork(), "a", 4, CPU, "")
+    assert found.shape == (6, 3)
+
+
 # -- correlations of the data --------------------------------------------------------------------------------
 
 
