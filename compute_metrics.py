@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from core.records import write_text
-from core.report import BETTER, metrics_table
+from core.report import BETTER, metrics_table, read_metrics
+from core.results import ResultsFolder
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
 
@@ -65,7 +66,9 @@ def main():
             code, said = run([sys.executable, ROOT / script, "--output_path", args.output_path, *which,
                               *handed_on(args, flags)])  # fmt: skip
             computed += code == 0
-            reasons += [f"{title} of {of}: {said}"] if code else []
+            if code:
+                old = " (the table has an earlier value)" if measured(args, of, metrics) else ""
+                reasons.append(f"{title} of {of}: {said}{old}")
     table = metrics_table(args.output_path, args.exp_names)
     print(f"\n{table}")
     for reason in reasons:
@@ -89,6 +92,13 @@ def targets(script, args):
     if script == "compute_LPIPS.py":
         return [(args.exp_pattern, [])]
     return [(name, ["--exp_name", name]) for name in args.exp_names]
+
+
+def measured(args, exp_name, metrics):
+    """Whether the experiment's metrics.yaml, and so the table, holds one of the metrics."""
+    return exp_name in args.exp_names and bool(
+        read_metrics(ResultsFolder(args.output_path, exp_name).metrics_path).keys() & set(metrics)
+    )
 
 
 def handed_on(args, flags):
