@@ -52,7 +52,8 @@ def main():
         return correlation_difference(expected, change_correlations(before[rows], after[rows], query))
 
     metric = statistic_of("CD", cd, len(pairs), FLIPPED, lowest=0)
-    options = {"query_label": attributes[query], "attributes": len(attributes), "celeba_path": str(args.celeba_path)}
+    asked = {"query_label": attributes[query], "attributes": len(attributes)}
+    options = asked | {"celeba_path": args.celeba_path}
     report(args.output_path, args.exp_name, [metric], {"oracle_path": args.oracle_path}, options)
 
     found = change_correlations(before, after, query)

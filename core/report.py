@@ -80,7 +80,8 @@ def merge_metrics(output_path, exp_name, metrics, weights=None, options=None, pa
     with alone(path.parent):
         found = read_metrics(path)
         for metric in metrics:
-            found[metric.name] = metric.entry() | deepcopy(made_with)  # a copy: YAML writes shared parts as references
+            # A copy: YAML writes shared parts as references.
+            found[metric.name] = metric.entry() | deepcopy(made_with)
         write_yaml(path, found)
 
 
