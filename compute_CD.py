@@ -6,8 +6,16 @@ import numpy as np
 
 from core.charts import correlation_chart
 from core.correlations import train_correlations
-from core.datasets import CELEBA_ATTRIBUTES, attribute_index
-from core.evaluation import DEVICE_FLAGS, FLIPPED, ORACLE_FLAGS, RESULTS_FLAGS, judge, require_pairs, take_from_run
+from core.evaluation import (
+    DEVICE_FLAGS,
+    FLIPPED,
+    ORACLE_FLAGS,
+    RESULTS_FLAGS,
+    find_query,
+    judge,
+    require_pairs,
+    take_from_run,
+)
 from core.metrics import change_correlations, correlation_difference
 from core.report import report, statistic_of
 from core.results import ResultsFolder
@@ -34,9 +42,8 @@ def main():
     require_flags(args, "celeba_path")
     pairs = require_pairs(args.output_path, args.exp_name)
     device = pick_device(args.gpu)
-    oracle = load_oracle(args.oracle_path).to(device)
-    attributes = tuple(oracle.attributes or CELEBA_ATTRIBUTES)
-    query = attribute_index(attributes, args.query_label)
+    oracle = load_oracle(args.oracle_path, args.oracle_architecture).to(device)
+    attributes, query = find_query(args, oracle)
     expected = expected_correlations(args.celeba_path, attributes, query)
 
     before, after = judge(oracle, pairs, args.batch_size, device)
@@ -45,7 +52,8 @@ def main():
         return correlation_difference(expected, change_correlations(before[rows], after[rows], query))
 
     metric = statistic_of("CD", cd, len(pairs), FLIPPED, lowest=0)
-    options = {"query_label": attributes[query], "attributes": len(attributes)}
+    asked = {"query_label": attributes[query], "attributes": len(attributes)}
+    options = asked | {"celeba_path": args.celeba_path}
     report(args.output_path, args.exp_name, [metric], {"oracle_path": args.oracle_path}, options)
 
     found = change_correlations(before, after, query)

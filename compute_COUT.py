@@ -4,16 +4,17 @@ import argparse
 
 import torch
 
-from core.datasets import CELEBA_ATTRIBUTES, attribute_index
 from core.evaluation import (
     DEVICE_FLAGS,
     QUERY_FLAGS,
     RESULTS_FLAGS,
+    find_query,
     in_batches,
     require_pairs,
     require_size,
     take_from_run,
 )
+from core.flags import NETWORK_FLAGS
 from core.images import from_uint8
 from core.metrics import cout
 from core.report import mean_of, report
@@ -24,7 +25,7 @@ from models.classifiers import BinaryQuestion, load_classifier
 
 CLASSIFIER_FLAGS = {
     "classifier_path": (None, "weights of the explained classifier; by default the run's"),
-    "classifier_architecture": (None, "a module:function that builds it, where the file needs one"),
+    "classifier_architecture": NETWORK_FLAGS["classifier_architecture"],
 }
 FLAGS = RESULTS_FLAGS | CLASSIFIER_FLAGS | QUERY_FLAGS | DEVICE_FLAGS
 
@@ -37,13 +38,12 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
-    take_from_run(args, "classifier_path", "classifier_architecture", "query_label")
+    take_from_run(args, "classifier_path", "query_label")
     pairs = require_pairs(args.output_path, args.exp_name, classified=("CC",), reached=("CCF", "ICF"))
     device = pick_device(args.gpu)
     classifier = load_classifier(args.classifier_path, args.classifier_architecture).to(device)
-    attributes = tuple(classifier.attributes or CELEBA_ATTRIBUTES)
     require_size(classifier, pairs, "classifier_path")
-    query = attribute_index(attributes, args.query_label)
+    attributes, query = find_query(args, classifier)
     question = BinaryQuestion(classifier, query)
 
     def load(pair):

@@ -2,7 +2,7 @@
 
 import argparse
 
-from core.evaluation import FLIPPED, RESULTS_FLAGS
+from core.evaluation import FLIPPED, RESULTS_FLAGS, tell_unfinished
 from core.records import flipped, read_records
 from core.report import mean_of, report
 from core.results import ResultsFolder
@@ -21,6 +21,7 @@ def main():
     path = ResultsFolder(args.output_path, args.exp_name).records_path
     if not path.exists():
         raise UserError(f"{path} does not exist; run main.py, and merge its chunks with --merge_and_eval True")
+    tell_unfinished(args.output_path, args.exp_name)
     records = read_records(path)
     reached = flipped(records)
     metrics = [mean_of("FR", reached, "explained images")]

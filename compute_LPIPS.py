@@ -1,6 +1,7 @@
 """sigma_L: how much the counterfactuals of one image differ between runs (mean LPIPS-VGG over pairs of runs)"""
 
 import argparse
+from fnmatch import fnmatchcase
 from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ from unittest import mock
 import lpips
 import torch
 
-from core.evaluation import DEVICE_FLAGS, in_batches
+from core.evaluation import DEVICE_FLAGS, in_batches, tell_unfinished
 from core.images import from_uint8, read_image
 from core.report import mean_of, merge_metrics
 from core.results import read_pairs
@@ -49,7 +50,11 @@ def main():
         return (torch.stack([distance(a, b).flatten() for a, b in combinations(runs, 2)]).mean(0),)
 
     def load(paths):
-        return (torch.stack([read_image(path) for path in paths]),)
+        pictures = [read_image(path) for path in paths]
+        for path, picture in zip(paths, pictures, strict=True):
+            if picture.shape != pictures[0].shape:
+                raise UserError(f"{path} is not of the size of {paths[0]}; compare runs of one --image_size")
+        return (torch.stack(pictures),)
 
     (values,) = in_batches(spread, load, images, args.batch_size, device, "LPIPS")
     metric = mean_of("sigma_L", values, f"images of {len(runs)} runs, alike in all")
@@ -60,10 +65,13 @@ def main():
 
 def runs_of(output_path, pattern, values):
     """The names of the experiments; UserError where they are fewer than two."""
+    if values and "{}" not in pattern:
+        raise UserError(f"--exp_values fill the {{}} of --exp_pattern, but there is none in {pattern}")
     if "{}" in pattern:
         runs = [pattern.replace("{}", value) for value in dict.fromkeys(" ".join(values).replace(",", " ").split())]
     else:
-        runs = sorted(path.name for path in (Path(output_path) / "Results").glob(pattern) if path.is_dir())
+        there = (path.name for path in (Path(output_path) / "Results").glob("*") if path.is_dir())
+        runs = sorted(name for name in there if fnmatchcase(name, pattern))
     if len(runs) < 2:
         raise UserError(
             f"--exp_pattern {pattern} names {len(runs)} runs; give at least two: smile-{{}} with --exp_values 1,2"
@@ -75,6 +83,7 @@ def alike_in_all(output_path, runs):
     """The counterfactuals of each image that lies in the same CC/IC and CCF/ICF of every run: a path a run."""
     found = []
     for run in runs:
+        tell_unfinished(output_path, run)
         pairs = read_pairs(output_path, run, reached=("CCF", "ICF"))
         found.append({(pair.id, pair.classified, pair.reached): pair.counterfactual for pair in pairs})
     common = sorted(set.intersection(*map(set, found)))

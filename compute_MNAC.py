@@ -2,8 +2,16 @@
 
 import argparse
 
-from core.datasets import CELEBA_ATTRIBUTES, attribute_index
-from core.evaluation import DEVICE_FLAGS, FLIPPED, ORACLE_FLAGS, RESULTS_FLAGS, judge, require_pairs, take_from_run
+from core.evaluation import (
+    DEVICE_FLAGS,
+    FLIPPED,
+    ORACLE_FLAGS,
+    RESULTS_FLAGS,
+    find_query,
+    judge,
+    require_pairs,
+    take_from_run,
+)
 from core.metrics import changed_attributes
 from core.report import mean_of, report
 from guided_diffusion.dist_util import pick_device
@@ -25,9 +33,8 @@ def main():
     take_from_run(args, "oracle_path", "query_label")
     pairs = require_pairs(args.output_path, args.exp_name)
     device = pick_device(args.gpu)
-    oracle = load_oracle(args.oracle_path).to(device)
-    attributes = tuple(oracle.attributes or CELEBA_ATTRIBUTES)
-    query = attribute_index(attributes, args.query_label)
+    oracle = load_oracle(args.oracle_path, args.oracle_architecture).to(device)
+    attributes, query = find_query(args, oracle)
 
     before, after = judge(oracle, pairs, args.batch_size, device)
     metrics = [

@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 from core.records import write_text
-from core.report import BETTER, metrics_table
+from core.report import BETTER, metrics_table, read_metrics
+from core.results import ResultsFolder
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
 
 ROOT = Path(__file__).parent
-DEVICE, ORACLE = ("gpu", "batch_size"), ("oracle_path", "query_label")
+DEVICE, ORACLE = ("gpu", "batch_size"), ("oracle_path", "oracle_architecture", "query_label")
 SCRIPTS = {  # script -> (its metrics, the flags that it is handed where they are given)
     "compute_FR.py": (("FR", "bKL", "L1"), ()),
     "compute_FVA.py": (("FVA", "FS"), ("weights_path", *DEVICE)),
@@ -26,6 +27,7 @@ FLAGS = {
     "metrics": (None, "compute these alone, such as FR,MNAC,COUT"),
     "markdown": (None, "write the table, which is Markdown, to this file as well"),
     "oracle_path": (None, "weights of the oracle; by default each run's"),
+    "oracle_architecture": (None, "a module:function that builds it, where the file needs one"),
     "weights_path": (None, "VGGFace2's resnet50_ft; by default models/resnet50_ft_weight.pkl"),
     "celeba_path": (None, "the data, for CD; by default each run's"),
     "classifier_path": (None, "weights of the explained classifier, for COUT; by default each run's"),
@@ -64,7 +66,9 @@ def main():
             code, said = run([sys.executable, ROOT / script, "--output_path", args.output_path, *which,
                               *handed_on(args, flags)])  # fmt: skip
             computed += code == 0
-            reasons += [f"{title} of {of}: {said}"] if code else []
+            if code:
+                old = " (the table has an earlier value)" if measured(args, of, metrics) else ""
+                reasons.append(f"{title} of {of}: {said}{old}")
     table = metrics_table(args.output_path, args.exp_names)
     print(f"\n{table}")
     for reason in reasons:
@@ -88,6 +92,13 @@ def targets(script, args):
     if script == "compute_LPIPS.py":
         return [(args.exp_pattern, [])]
     return [(name, ["--exp_name", name]) for name in args.exp_names]
+
+
+def measured(args, exp_name, metrics):
+    """Whether the experiment's metrics.yaml, and so the table, holds one of the metrics."""
+    return exp_name in args.exp_names and bool(
+        read_metrics(ResultsFolder(args.output_path, exp_name).metrics_path).keys() & set(metrics)
+    )
 
 
 def handed_on(args, flags):

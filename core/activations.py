@@ -1,6 +1,7 @@
 """Activations of image files, computed once and kept."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -15,7 +16,8 @@ def kept_activations(path, files, network, weights, batch_size, device, desc):
     """The network's features of image files, (N, D) float32; those found in `path` are not computed again.
 
     network: images (N, 3, H, W) in [0, 1] -> (N, D). path: a .npz of this function; what it holds is known by the
-    contents of the image files and by `weights`, the hash of the network's, so that it cannot be out of date.
+    contents of the image files and by `weights`, the hash of the network's, so that it cannot be out of date. Where
+    it cannot be written nothing is kept.
     """
     hashes = [file_hash(file) for file in files]
     known = _read(path, weights)
@@ -46,7 +48,11 @@ def _read(path, weights):
 
 
 def _write(path, weights, known):
-    aside = Path(f"{path}.part")
-    with open(aside, "wb") as file:
-        np.savez(file, weights=weights, hashes=list(known), activations=np.stack(list(known.values())))
-    os.replace(aside, path)
+    aside = Path(f"{path}.{os.getpid()}.part")  # originals are shared: another experiment may be measured now
+    with suppress(OSError):  # a folder may be read alone
+        try:
+            with open(aside, "wb") as file:
+                np.savez(file, weights=weights, hashes=list(known), activations=np.stack(list(known.values())))
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)

@@ -108,6 +108,14 @@ def attribute_index(attributes, query, flag="query_label"):
     return index
 
 
+def data_attributes(data_dir):
+    """The names of the attributes of a data folder, in its order; CelebA's 40 where it is None or not there."""
+    root = Path(data_dir or "")
+    if not data_dir or not any((root / f"list_attr_celeba.{suffix}").is_file() for suffix in ("csv", "txt")):
+        return CELEBA_ATTRIBUTES
+    return tuple(_read_list(root, "list_attr_celeba", nrows=1).columns)
+
+
 def chunk_indices(n, chunk, num_chunks):
     """The indices i of 0 … n-1 with i mod num_chunks = chunk; UserError names the flags."""
     if num_chunks < 1:
@@ -144,7 +152,7 @@ def read_table(path, **options):
     return table.apply(pd.to_numeric, errors="coerce")
 
 
-def _read_list(root, stem):
+def _read_list(root, stem, **limits):
     """list_*.csv, or the .txt that CelebA ships -> a DataFrame indexed by the image's file name."""
     csv, txt = root / f"{stem}.csv", root / f"{stem}.txt"
     if csv.is_file():
@@ -155,7 +163,7 @@ def _read_list(root, stem):
         path, options = txt, {"sep": r"\s+", "skiprows": 1}
     else:
         path, options = txt, {"sep": r"\s+", "header": None, "index_col": 0}
-    table = read_table(path, **options)
+    table = read_table(path, **options, **limits)
     if table.shape[1] == 0:
         raise UserError(f"{path} holds no columns beside the images")
     return table

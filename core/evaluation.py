@@ -1,5 +1,6 @@
 """What the compute_ scripts share: their flags, and networks run over a results folder in batches."""
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -8,9 +9,10 @@ from tqdm import tqdm
 
 from guided_diffusion.errors import UserError
 
+from .datasets import CELEBA_ATTRIBUTES, attribute_index, data_attributes
 from .flags import NETWORK_FLAGS, SAMPLING_FLAGS
 from .images import from_uint8
-from .results import read_flags, read_pairs
+from .results import ResultsFolder, read_flags, read_pairs
 
 RESULTS_FLAGS = {
     "output_path": ("output", "the --output_path of main.py"),
@@ -22,7 +24,10 @@ DEVICE_FLAGS = {
 }
 # By default those of the run (take_from_run).
 QUERY_FLAGS = {"query_label": (None, "the attribute that was to change, by name or index; by default the run's")}
-ORACLE_FLAGS = QUERY_FLAGS | {"oracle_path": (None, "weights of the oracle; by default the run's")}
+ORACLE_FLAGS = QUERY_FLAGS | {
+    "oracle_path": (None, "weights of the oracle; by default the run's"),
+    "oracle_architecture": NETWORK_FLAGS["oracle_architecture"],
+}
 FLIPPED = "pairs that reached their target"
 
 
@@ -37,8 +42,34 @@ def take_from_run(args, *flags):
             setattr(args, flag, of_run["data_dir" if flag == "celeba_path" else flag])
 
 
+def find_query(args, network):
+    """(names of the network's outputs, the index among them of --query_label), after take_from_run.
+
+    A number in --query_label counts the attributes of the data, as in main.py; those of the network may be others.
+    UserError where the network does not answer the question.
+    """
+    names, query = tuple(network.attributes or CELEBA_ATTRIBUTES), str(args.query_label)
+    if query.isdigit():
+        data_dir = getattr(args, "celeba_path", None) or read_flags(args.output_path, args.exp_name).get("data_dir")
+        of_data = data_attributes(data_dir)
+        query = of_data[attribute_index(of_data, query)]
+    return names, attribute_index(names, query)
+
+
+def tell_unfinished(output_path, exp_name):
+    """Says so, on stderr, where main.py has not finished an experiment: what is there will be measured."""
+    folder = ResultsFolder(output_path, exp_name)
+    if not folder.summary_path.exists() and read_flags(output_path, exp_name):
+        print(
+            f"{folder.experiment} has no summary.yaml: the run is not finished, or its chunks are not merged; "
+            "only what is there is measured",
+            file=sys.stderr,
+        )
+
+
 def require_pairs(output_path, exp_name, **which):
     """read_pairs, at least one; UserError where there is none."""
+    tell_unfinished(output_path, exp_name)
     pairs = read_pairs(output_path, exp_name, **which)
     if not pairs:
         kind = "images" if "ICF" in which.get("reached", ()) else FLIPPED

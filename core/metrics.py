@@ -65,7 +65,9 @@ def insertions(x, counterfactual, steps):
     From none to all in equal steps, the pixels that differ most first.
     """
     difference = (x - counterfactual).abs().sum(1).flatten(1)  # (N, H·W)
-    # Stable, so that pixels of equal difference come in one order on every device.
+    # In hundredths of a grey level, or else rounding would order pixels of equal difference; and stable, so that
+    # they come in one order on every device.
+    difference = (difference * 12750).round()
     rank = difference.sort(dim=1, descending=True, stable=True).indices.argsort(1).view(len(x), 1, *x.shape[2:])
     pixels = difference.shape[1]
     for step in range(steps + 1):

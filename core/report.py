@@ -1,6 +1,9 @@
 """What was measured: printed, merged into metrics.yaml, and laid out as a table."""
 
+import fcntl
 import hashlib
+import os
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -74,10 +77,23 @@ def merge_metrics(output_path, exp_name, metrics, weights=None, options=None, pa
         "options": options or {},
         "versions": {package: version(package) for package in (*PACKAGES, *packages)},
     }
-    found = read_metrics(path)
-    for metric in metrics:
-        found[metric.name] = metric.entry() | deepcopy(made_with)  # a copy: YAML writes shared parts as references
-    write_yaml(path, found)
+    with alone(path.parent):
+        found = read_metrics(path)
+        for metric in metrics:
+            # A copy: YAML writes shared parts as references.
+            found[metric.name] = metric.entry() | deepcopy(made_with)
+        write_yaml(path, found)
+
+
+@contextmanager
+def alone(folder):
+    """Waits until no other process is in here with this folder: two that add to one file would lose a half."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)  # and with it the lock
 
 
 def read_metrics(path):

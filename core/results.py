@@ -209,17 +209,19 @@ def read_flags(output_path, exp_name):
 
 
 def read_pairs(output_path, exp_name, classified=("CC", "IC"), reached=("CCF",)):
-    """The pairs of an experiment, sorted by id; UserError where a partner is missing."""
+    """The pairs of an experiment, sorted by id; UserError where a partner is missing or an image lies twice."""
     root = Path(output_path)
     experiment = experiment_folder(output_path, exp_name)
     if not experiment.is_dir():
         raise UserError(f"{experiment} is not a folder; give the --output_path and --exp_name of a finished run")
-    pairs = []
+    pairs, counterfactuals = [], {}
     for right in classified:
         folder = root / "Original" / ("Correct" if right == "CC" else "Incorrect")
         originals = _images(folder)
         for outcome in reached:
             for name, path in _images(experiment / right / outcome / "CF").items():
+                _refuse_second(counterfactuals.get(name), path)
+                counterfactuals[name] = path
                 if name not in originals:
                     raise UserError(f"{path} has no original in {folder}; restore it or remove the counterfactual")
                 pairs.append(Pair(name, originals[name], path, right, outcome))
@@ -227,5 +229,15 @@ def read_pairs(output_path, exp_name, classified=("CC", "IC"), reached=("CCF",))
 
 
 def _images(directory):
-    """Stem -> path of the images in a folder; none where there is no folder."""
-    return {path.stem: path for path in sorted(directory.glob("*")) if path.suffix.lower() in SUFFIXES}
+    """Stem -> path of the images in a folder; none where there is no folder; UserError where two share a stem."""
+    found = {}
+    for path in sorted(directory.glob("*")):
+        if path.suffix.lower() in SUFFIXES:
+            _refuse_second(found.get(path.stem), path)
+            found[path.stem] = path
+    return found
+
+
+def _refuse_second(first, path):
+    if first is not None:
+        raise UserError(f"{first} and {path} are of one image; remove either")

@@ -16,6 +16,7 @@ from .checkpoints import CheckpointError, ModelError, describe, load_state, read
 from .small import ARCHITECTURES
 
 DENSENET = "densenet121"
+CELEBA_OUTPUTS = 40
 
 # Without their auxiliary heads, these two return plain logits like every other network.
 _OPTIONS = {name: {"aux_logits": False, "init_weights": True} for name in ("googlenet", "inception_v3")}
@@ -179,10 +180,7 @@ def classifier_from(contents, path, architecture=None):
         raise CheckpointError(
             f"{path} holds a {trained}, not a {architecture}; name {trained}, or give another file"
         )
-    if attributes is not None and len(attributes) != num_outputs:
-        raise CheckpointError(
-            f"{path} names {len(attributes)} attributes for {num_outputs} outputs; save it with all names"
-        )
+    require_names(attributes, num_outputs, path)
     image_size = contents.get("image_size")
     if image_size is not None and not (isinstance(image_size, int) and image_size > 0):
         raise CheckpointError(f"{path} was trained at {image_size!r} pixels, it says; save it with a whole number")
@@ -192,6 +190,14 @@ def classifier_from(contents, path, architecture=None):
         raise CheckpointError(f"{path} cannot be built: {error}") from error
     load_state(network, state, path, kind=f"{trained} classifier")
     return Classifier(network, trained, attributes, image_size)
+
+
+def require_names(attributes, num_outputs, path):
+    """CheckpointError unless there is a name for each output; None are CelebA's 40."""
+    named = CELEBA_OUTPUTS if attributes is None else len(attributes)
+    if named != num_outputs:
+        told = "none" if attributes is None else f"{named} attributes"
+        raise CheckpointError(f"{path} names {told} for {num_outputs} outputs; save it with all names")
 
 
 def _call_function(location, num_outputs):

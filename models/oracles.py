@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .checkpoints import load_state, read_weights
-from .classifiers import Classifier, classifier_from
+from .classifiers import Classifier, classifier_from, require_names
 
 STAGES = {2: (64, 3), 3: (128, 4), 4: (256, 6), 5: (512, 3)}  # stage: (width, number of bottlenecks)
 
@@ -86,6 +86,7 @@ def load_oracle(path, architecture=None):
             "feat_extract": {"conv1_7x7_s2.weight": _} as trunk,
             "classifier": {"bias": torch.Tensor(shape=[num_outputs])} as head,
         }:
+            require_names(None, num_outputs, path)
             oracle = Oracle(num_outputs)
             load_state(oracle.feat_extract, trunk, path, kind="40-attribute oracle")
             load_state(oracle.classifier, head, path, kind="40-attribute oracle")

@@ -90,7 +90,7 @@ def colours(tmp_path, monkeypatch):
     path = tmp_path / "oracle.pt"
     path.write_bytes(b"any")
     for module in (compute_MNAC, compute_CD):
-        monkeypatch.setattr(module, "load_oracle", lambda path: Colours())
+        monkeypatch.setattr(module, "load_oracle", lambda *_: Colours())
     return {"oracle_path": path, "query_label": "Smiling"}
 
 

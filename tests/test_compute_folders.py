@@ -6,7 +6,7 @@ import pytest
 from measuring import here
 from pair_folders import flat, write_pair, write_random_pairs
 from PIL import Image
-from workshop import run_script
+from workshop import run_script, write_weights
 
 import compute_CD
 import compute_COUT
@@ -49,6 +49,23 @@ def test_a_corrupt_image_is_named(tmp_path, refuse, colours):
     assert f"{broken} cannot be read" in refuse(compute_MNAC, **colours)
     Image.new("RGB", (32, 32)).save(broken)
     assert f"{broken} is not of the size of" in refuse(compute_MNAC, **colours)
+
+
+@pytest.mark.parametrize("place", ["Original/Correct", "Results/exp/CC/CCF/CF"])
+def test_an_image_in_two_formats_is_refused_and_both_are_named(tmp_path, refuse, colours, place):
+    write_random_pairs(tmp_path)
+    first = tmp_path / place / "0000003.png"
+    second = first.with_suffix(".jpg")
+    Image.open(first).save(second)
+    message = refuse(compute_MNAC, **colours)
+    assert str(first) in message and str(second) in message
+
+
+def test_an_image_in_two_folders_is_refused_and_both_are_named(tmp_path, refuse):
+    write_random_pairs(tmp_path)
+    write_pair(tmp_path, 3, flat(0, 0, 0), flat(1, 1, 1), place="CC/ICF")
+    message = refuse(compute_COUT)
+    assert "CC/CCF/CF/0000003.png" in message and "CC/ICF/CF/0000003.png" in message
 
 
 def test_batches_of_nothing_are_refused(tmp_path, refuse, colours):
@@ -113,6 +130,19 @@ def test_a_script_says_in_its_last_line_what_is_wrong(tmp_path, weights, spoil, 
 def test_missing_weights_are_named(tmp_path, refuse, module, flag):
     write_random_pairs(tmp_path)
     assert f"{tmp_path}/none does not exist" in refuse(module, **{flag: tmp_path / "none"})
+
+
+@pytest.mark.parametrize("module, kind", [(compute_MNAC, "oracle"), (compute_COUT, "classifier")])
+def test_code_is_imported_where_the_command_names_it_and_not_where_a_folder_does(
+    tmp_path, refuse, run, monkeypatch, module, kind
+):
+    write_random_pairs(tmp_path)
+    write_weights(tmp_path)
+    name = "workshop:Brightness"
+    (tmp_path / "Results/exp/flags.yaml").write_text(f"{kind}_architecture: {name}\nquery_label: Smiling\n")
+    flags = {f"{kind}_path": tmp_path / "classifier.pt"}
+    assert f"needs the code of {name}" in refuse(module, **flags)
+    assert run(module, **flags, **{f"{kind}_architecture": name})[0]
 
 
 @pytest.mark.parametrize("module, file, flag", [

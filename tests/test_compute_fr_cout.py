@@ -44,7 +44,7 @@ def test_cout_is_of_correct_images_that_flipped_or_not(tmp_path, run, monkeypatc
     write_pair(tmp_path, 0, x, flipped, target=1)
     write_pair(tmp_path, 1, x, other, target=1, place="CC/ICF")
     write_pair(tmp_path, 2, x, other, target=1, place="IC/CCF")  # was wrong about the original: not counted
-    found, _ = run(compute_COUT, classifier_path=path, query_label=0)
+    found, _ = run(compute_COUT, classifier_path=path, query_label="Smiling")
     # The first pixel goes in at step 2 of 50 (round(1/50 · 16) = 0), in a trapezoid of width 1/16.
     first = (-1 + 1) / 2 / 16 + 15 / 16
     assert found["COUT"]["n"] == 2 and found["COUT"]["value"] == pytest.approx((first - 1) / 2, abs=1e-6)

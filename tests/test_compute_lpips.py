@@ -66,6 +66,21 @@ def test_sigma_l_is_the_mean_lpips_between_runs_of_images_that_lie_alike(tmp_pat
 def test_sigma_l_needs_two_runs_with_an_image_in_common(tmp_path, monkeypatch, capsys):
     write_random_pairs(tmp_path, exp_name="a", places=["CC/CCF"])
     write_random_pairs(tmp_path, exp_name="b", places=["CC/ICF"])
-    for pattern, words in [("c*", "names 0 runs"), ("a", "names 1 runs"), ("*", "no image lies in the same")]:
+    for pattern, words in [("c*", "names 0 runs"), ("a", "names 1 runs"), ("*", "no image lies in the same"),
+                           (tmp_path / "Results/*", "names 0 runs"), ("**/*", "names 0 runs")]:  # fmt: skip
         code, _, err = here(compute_LPIPS, {"output_path": tmp_path, "exp_pattern": pattern}, monkeypatch, capsys)
         assert code == 2 and words in err
+
+
+def test_values_without_a_place_for_them_are_refused(tmp_path, monkeypatch, capsys):
+    flags = {"output_path": tmp_path, "exp_pattern": "run-*", "exp_values": 1}
+    code, _, err = here(compute_LPIPS, flags, monkeypatch, capsys)
+    assert code == 2 and "--exp_values fill the {} of --exp_pattern, but there is none in run-*" in err
+
+
+def test_runs_of_different_sizes_are_refused(tmp_path, weights, monkeypatch, capsys):
+    for exp_name, size in (("a", 16), ("b", 32)):
+        write_random_pairs(tmp_path, exp_name, size=size)
+    monkeypatch.setenv("TORCH_HOME", str(weights))
+    code, _, err = here(compute_LPIPS, {"output_path": tmp_path, "exp_pattern": "*"}, monkeypatch, capsys)
+    assert code == 2 and "b/CC/CCF/CF/0000000.png is not of the size of" in err and "--image_size" in err

@@ -75,6 +75,19 @@ def test_what_cannot_be_measured_is_said_and_the_rest_is(tmp_path, weights):
     assert "sigma_L: give --exp_pattern" in reasons[1]
 
 
+def test_a_value_of_before_is_told_from_one_of_now(tmp_path, weights, monkeypatch, capsys):
+    write_experiment(tmp_path, weights)
+    flags = {"output_path": tmp_path, "exp_names": "exp", "metrics": "FR,MNAC", "oracle_path": tmp_path / "none"}
+    _, out, _ = here(compute_metrics, flags, monkeypatch, capsys)
+    reasons = [line for line in out.splitlines() if line.startswith("not computed: ")]
+    assert len(reasons) == 1 and "earlier value" not in reasons[0]
+    (tmp_path / "Results/exp/records.csv").unlink()
+    _, out, _ = here(compute_metrics, flags | {"oracle_path": weights / "small.pt"}, monkeypatch, capsys)
+    assert "FR ↑" in out
+    reasons = [line for line in out.splitlines() if line.startswith("not computed: ")]
+    assert len(reasons) == 1 and reasons[0].endswith("(the table has an earlier value)")
+
+
 def test_nothing_to_measure_is_an_error(tmp_path, monkeypatch, capsys):
     flags = {"output_path": tmp_path, "exp_names": "none", "metrics": "FR"}
     code, out, err = here(compute_metrics, flags, monkeypatch, capsys)

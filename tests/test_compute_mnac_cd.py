@@ -8,6 +8,7 @@ from PIL import Image
 
 import compute_CD
 import compute_MNAC
+from core.datasets import data_attributes
 
 
 def test_mnac_and_oracle_fr_by_hand(tmp_path, run, colours):
@@ -21,7 +22,7 @@ def test_mnac_and_oracle_fr_by_hand(tmp_path, run, colours):
     assert found["Oracle FR"]["value"] == 2 / 4
     assert 0 <= found["MNAC"]["interval"][0] < 5 / 4 < found["MNAC"]["interval"][1] <= 3
     assert "MNAC: 1.25 (n = 4 pairs that reached their target; 95 % in" in out and "Oracle FR: 0.5 (n = 4" in out
-    assert run(compute_MNAC, **colours | {"query_label": 2})[0]["Oracle FR"]["value"] == 2 / 4
+    assert run(compute_MNAC, **colours | {"query_label": "Male"})[0]["Oracle FR"]["value"] == 2 / 4
     assert run(compute_MNAC, **colours | {"query_label": "Young"})[0]["Oracle FR"]["value"] == 1 / 4
 
 
@@ -30,6 +31,20 @@ def test_identical_pairs_change_nothing(tmp_path, run, colours):
         write_pair(tmp_path, i, flat(0, 1, i % 2), flat(0, 1, i % 2))
     found, _ = run(compute_MNAC, **colours)
     assert found["MNAC"]["value"] == found["Oracle FR"]["value"] == 0 and found["MNAC"]["interval"] == [0, 0]
+
+
+def test_a_number_counts_the_attributes_of_the_data_whatever_the_oracles_order(tmp_path, run, colours):
+    write_pair(tmp_path, 0, flat(0, 0, 0), flat(1, 0, 0))
+    of_celeba = colours | {"query_label": 31}  # Smiling, the oracle's first
+    assert run(compute_MNAC, **of_celeba)[0]["Oracle FR"]["options"]["query_label"] == "Smiling"
+    data = write_celeba(tmp_path / "celeba", ("Male", "Smiling", "Young"))
+    (tmp_path / "Results/exp/flags.yaml").write_text(f"data_dir: {data}\nquery_label: '1'\n")
+    found, _ = run(compute_MNAC, oracle_path=colours["oracle_path"])
+    assert found["Oracle FR"]["value"] == 1 and found["Oracle FR"]["options"]["query_label"] == "Smiling"
+    for csv in data.glob("*.csv"):  # as CelebA ships its lists
+        csv.unlink()
+    (data / "list_attr_celeba.txt").write_text("1\nYoung Smiling\n0.jpg 1 -1\n")
+    assert data_attributes(data) == ("Young", "Smiling")
 
 
 def test_an_oracle_that_does_not_answer_is_refused(tmp_path, refuse, colours):
@@ -54,6 +69,7 @@ def test_cd_by_hand(tmp_path, run, colours):
     data = write_celeba(tmp_path / "celeba")
     found, out = run(compute_CD, celeba_path=data, **colours)
     assert found["CD"]["value"] == pytest.approx(1 - 0.5**0.5)
+    assert found["CD"]["options"]["celeba_path"] == str(data)
     assert re.search(r"Young +\+1\.00 in the data, \+0\.71 in the counterfactuals", out.split("expectation")[1])
     with Image.open(tmp_path / "Results/exp/CD.png") as chart:
         assert chart.format == "PNG" and chart.width > 500

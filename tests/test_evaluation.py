@@ -3,6 +3,8 @@
 import argparse
 import hashlib
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -99,6 +101,22 @@ def test_a_pair_of_two_sizes_is_refused(tmp_path):
     assert str(pair.counterfactual) in refusal(UserError, pair.images)
 
 
+def test_an_unfinished_run_is_measured_but_not_in_silence(tmp_path, capsys):
+    write_pair(tmp_path, 0, flat(1, 1, 1), flat(0, 0, 0))
+    experiment = tmp_path / "Results/exp"
+
+    def said():
+        assert len(require_pairs(tmp_path, "exp")) == 1
+        return capsys.readouterr().err
+
+    assert said() == ""  # not a folder of main.py's, which alone is known to be unfinished
+    (experiment / "chunk-0_num-chunks-2_flags.yaml").write_text("seed: 4\n")
+    (experiment / "chunk-0_num-chunks-2_summary.yaml").write_text("n: 1\n")
+    assert f"{experiment} has no summary.yaml" in said()
+    (experiment / "summary.yaml").write_text("n: 1\n")
+    assert said() == ""
+
+
 def test_info_is_read_back(tmp_path):
     write_pair(tmp_path, 0, flat(1, 1, 1), flat(0, 0, 0), target=1)
     (pair,) = read_pairs(tmp_path, "exp")
@@ -178,6 +196,11 @@ def test_activations_are_computed_once_until_an_image_changes(tmp_path, pictures
     assert network.seen == 19 and not list(tmp_path.glob("*.part"))
 
 
+def test_activations_are_found_where_none_can_be_kept(tmp_path, pictures):
+    found = kept_activations(tmp_path / "absent/kept.npz", pictures, CountingNetwork(), "a", 4, CPU, "")
+    assert found.shape == (6, 3)
+
+
 # -- correlations of the data --------------------------------------------------------------------------------
 
 
@@ -236,6 +259,21 @@ def test_metrics_are_merged_with_what_made_them(tmp_path, capsys):
     sha256 = hashlib.sha256(b"weights").hexdigest()
     assert mnac["weights"] == {"oracle_path": {"file": str(weights), "sha256": sha256}}
     assert {"torch", "numpy", "scipy", "lpips"} <= mnac["versions"].keys()
+
+
+def test_scripts_that_end_together_lose_no_metric(tmp_path, monkeypatch):
+    (tmp_path / "Results/exp").mkdir(parents=True)
+
+    def slowly(path):  # so that each would overwrite the others'
+        found = read_metrics(path)
+        time.sleep(0.02)
+        return found
+
+    monkeypatch.setattr("core.report.read_metrics", slowly)
+    names = [f"metric {i}" for i in range(8)]
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(lambda name: merge_metrics(tmp_path, "exp", [Metric(name, 1, 1, "images")]), names))
+    assert set(read_metrics(tmp_path / "Results/exp/metrics.yaml")) == set(names)
 
 
 @pytest.mark.parametrize("text", ["a list\n- of", "- 1\n", "MNAC: 2\n", "\0"])

@@ -5,6 +5,7 @@ import pytest
 import torch
 from reference_weights import deterministic_array
 
+from core.images import from_uint8
 from core.metrics import (
     change_correlations,
     changed_attributes,
@@ -126,6 +127,16 @@ def test_cout_is_that_of_a_naive_implementation_in_any_batch():
         alone = cout(classifier, x[n : n + 1], counterfactual[n : n + 1], original[n : n + 1], target[n : n + 1])
         assert together[n].item() == pytest.approx(expected, abs=1e-5)
         assert alone.item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_pixels_of_equal_difference_are_inserted_in_the_order_of_rows():
+    pixels = torch.randint(0, 200, (2, 3, 8, 8), generator=torch.Generator().manual_seed(0))
+    changes = torch.tensor([[1, 5, 9], [9, 1, 5], [5, 5, 5]])  # 15 grey levels, however they lie in the channels
+    rows = torch.randint(0, 3, (2, 8, 8), generator=torch.Generator().manual_seed(1))
+    x, counterfactual = from_uint8(pixels), from_uint8(pixels + changes[rows].permute(0, 3, 1, 2))
+    for step, (_, mixed) in enumerate(insertions(x, counterfactual, steps=64)):
+        inserted = (mixed != x).any(1).flatten(1)
+        assert inserted[:, :step].all() and not inserted[:, step:].any()
 
 
 def test_cout_of_an_unchanged_image_is_the_margin_of_the_classifier():

@@ -128,6 +128,13 @@ def test_any_classifier_can_be_an_oracle(tmp_path):
     assert "not a densenet121" in refusal(CheckpointError, load_oracle, path, "densenet121")
 
 
+def test_an_oracle_of_other_outputs_than_celebas_must_name_them(tmp_path):
+    contents = published("oracle_resnet50_128")
+    contents["classifier"] = {name: tensor[:5] for name, tensor in contents["classifier"].items()}
+    path = saved(tmp_path / "five.pth", contents)
+    assert f"{path} names none for 5 outputs" in refusal(CheckpointError, load_oracle, path)
+
+
 def test_what_is_no_oracle_is_refused(tmp_path):
     contents = published("oracle_resnet50_128")
     del contents["feat_extract"]["conv3_1_3x3.weight"]
