@@ -101,10 +101,11 @@ def test_in_the_oracles_features_an_image_is_like_itself(tmp_path):
         reached = "ICF" if k == 5 else "CCF"
         pairs.append(Pair(str(k), tmp_path / f"x{k}.png", tmp_path / f"cf{k}.png", "CC", reached))
     same = [Pair(pair.id, pair.original, pair.original, "CC", "CCF") for pair in pairs]
-    similarity, distance = seen_by_the_oracle(tmp_path / "oracle.pt", same)
-    assert similarity.value == pytest.approx(1) and distance.value == pytest.approx(0, abs=1e-4)
+    similarity, none = seen_by_the_oracle(tmp_path / "oracle.pt", same)
+    assert similarity.value == pytest.approx(1)
     similarity, distance = seen_by_the_oracle(tmp_path / "oracle.pt", pairs)
-    assert similarity.n == distance.n == 5 and similarity.value < 0.999 and distance.value > 1e-3
+    assert similarity.n == distance.n == 5 and similarity.value < 0.5
+    assert abs(none.value) < 1e-4 * distance.value  # whatever the scale of the features
     features = [load_oracle(tmp_path / "oracle.pt").features(torch.stack(images)) for images in
                 zip(*(pair.images() for pair in pairs[:5]), strict=True)]  # fmt: skip
     cosines = (features[0] * features[1]).sum(1) / (features[0].norm(dim=1) * features[1].norm(dim=1))
