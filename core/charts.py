@@ -1,4 +1,4 @@
-"""The chart of CD: the correlations of the data beside those of the counterfactuals."""
+"""Charts: that of CD, the correlations of the data beside those of the counterfactuals, and how one is saved."""
 
 import os
 from pathlib import Path
@@ -28,6 +28,11 @@ def correlation_chart(path, attributes, expected, found, query, cd):
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, labelsize=8, labelcolor=INK)
     axes.legend(loc="lower right", fontsize=8, frameon=False)
+    save_figure(figure, path)
+
+
+def save_figure(figure, path):
+    """A matplotlib Figure as a PNG; whole or not at all."""
     aside = Path(f"{path}.part")
     figure.savefig(aside, format="png", dpi=130)
     os.replace(aside, path)

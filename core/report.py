@@ -115,12 +115,20 @@ def file_hash(path):
 
 
 def metrics_table(output_path, exp_names):
-    """The metrics of some experiments as Markdown, a column each, as wide as its widest cell."""
-    columns = [read_metrics(ResultsFolder(output_path, name).metrics_path) for name in exp_names]
-    rows = [["metric", *exp_names]]
-    for name in BETTER:
-        if any(name in column for column in columns):
-            rows.append([f"{name} {BETTER[name]}", *(_cell(column.get(name)) for column in columns)])
+    """The metrics of some experiments as Markdown, a column each."""
+    columns = {name: read_metrics(ResultsFolder(output_path, name).metrics_path) for name in exp_names}
+    return table_of(columns, BETTER)
+
+
+def table_of(columns, better):
+    """title -> (metric -> its entry()) as Markdown, each column as wide as its widest cell.
+
+    better: metric -> where it is better, for the metrics to show, in order; those that no column has are left out.
+    """
+    rows = [["metric", *columns]]
+    for name, arrow in better.items():
+        if any(name in column for column in columns.values()):
+            rows.append([f"{name} {arrow}", *(_cell(column.get(name)) for column in columns.values())])
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in rows]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")

@@ -14,10 +14,7 @@ name=$(tr 'A-Z_' 'a-z ' <<<"$query")
 for_every_step "OUTPUT, EXP or QUERY" "$@"
 
 python -m demo.faces --data_dir $data --train 0 --val 0 --test 32
-python main.py $FACES_FLAGS --timestep_respacing 50 --data_dir $data --split test --batch_size 16 \
-  --model_path models/demo/faces_ddpm.pt --classifier_path models/demo/faces_classifier.pt \
-  --oracle_path models/demo/faces_oracle.pt --query_label "$query" \
-  --start_step 10 --classifier_scales 1,2,4,8 --l1_loss 0.05 \
+python main.py $FACES_RUN $FACES_DIME --data_dir $data --query_label "$query" \
   --output_path "$output" --exp_name "$exp" --overwrite True "$@"
 python -m demo.sheet --output_path "$output" --exp_name "$exp" --no "not $name" --yes "$name" \
   --picture "$output/$exp.png"

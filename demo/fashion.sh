@@ -12,9 +12,7 @@ output=${OUTPUT:-demo/output/fashion} exp=${EXP:-demo} data=demo/data/fashion
 for_every_step "OUTPUT or EXP" "$@"
 
 python -m demo.fashion --data_dir $data --classes Sneaker,Ankle_boot --train 0 --val 0 --test 32
-python main.py $FASHION_FLAGS --timestep_respacing 50 --data_dir $data --split test --batch_size 16 \
-  --model_path models/demo/fashion_ddpm.pt --classifier_path models/demo/fashion_classifier.pt \
-  --query_label Ankle_boot --start_step 20 --classifier_scales 2,4,8,16 --l1_loss 0.05 \
+python main.py $FASHION_RUN $FASHION_DIME --data_dir $data --query_label Ankle_boot \
   --output_path "$output" --exp_name "$exp" --overwrite True "$@"
 python -m demo.sheet --output_path "$output" --exp_name "$exp" --no sneaker --yes "ankle boot" \
   --picture "$output/$exp.png"

@@ -328,8 +328,9 @@ def test_another_chunking_in_the_same_experiment_is_refused(flags, refuse, monke
 # -- going on ----------------------------------------------------------------------------------------------------
 
 
-def test_a_run_killed_again_and_again_ends_like_an_unbroken_one(flags):
-    flags |= {"batch_size": 2, "save_z_t": True}
+@pytest.mark.parametrize("method", [{}, {"method": "maskdime", "mask_share": 0.2, "save_masks": True}], ids=str)
+def test_a_run_killed_again_and_again_ends_like_an_unbroken_one(flags, method):
+    flags |= {"batch_size": 2, "save_z_t": True} | method
     assert run_script("main.py", flags)[0] == 0
     unbroken = contents(flags["output_path"])
 

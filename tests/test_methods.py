@@ -2,6 +2,7 @@
 
 import math
 import sys
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -12,7 +13,7 @@ from weight_files import refusal
 from workshop import MODEL_FLAGS, as_argv, contents, run_script, write_data, write_weights
 
 import main
-from core.conditions import conditions
+from core.conditions import conditions, require_conditions
 from core.counterfactual import explain
 from core.experiment import EvaluationBar, plan
 from core.images import read_image
@@ -83,6 +84,19 @@ def test_one_class_an_image_is_the_column_or_of_two_the_other():
     assert conditions(labels, 0, target, True).tolist() == [[1, 0], [0, 1]]
 
 
+@pytest.mark.parametrize("count, target, possible", [(2, -1, True), (3, 1, True), (3, -1, False), (3, 0, False)])
+def test_a_network_of_classes_can_be_told_where_to_go_only_where_that_is_one_class(count, target, possible):
+    args = SimpleNamespace(
+        class_cond=True, multiclass=False, num_classes=count, data_dir="data", target_label=target
+    )
+    dataset = SimpleNamespace(attributes=[*"abc"[:count]], labels=torch.eye(count).long(), names=[*"123"])
+    if possible:
+        require_conditions(args, dataset)
+    else:
+        message = refusal(UserError, lambda: require_conditions(args, dataset))
+        assert f"--target_label {target}" in message and "2 to go to; give --target_label 1" in message
+
+
 @pytest.fixture
 def flags(tmp_path):
     write_data(tmp_path / "data")
@@ -123,6 +137,11 @@ def test_a_method_fills_the_folder(flags, given, said):
         ({"method": "inversion", "sampling_scale": 0.5}, ["--sampling_scale", "inversion"]),
         ({"inner_steps": 9}, ["--inner_steps 9", "from 1 to 3"]),
         ({"method": "maskdime", "mask_share": 0}, ["--mask_share 0"]),
+        ({"method": "maskdime", "mask_share": 1}, ["--mask_share 1"]),
+        ({"method": "maskdime", "mask_clean_share": 0}, ["--mask_clean_share 0"]),
+        ({"method": "fastdime", "mask_threshold": 1.5}, ["--mask_threshold 1.5"]),
+        ({"method": "fastdime", "mask_share": 0.1}, ["--mask_share", "fastdime", "maskdime"]),
+        ({"method": "fastdime2", "mask_warm_up": 1}, ["--mask_warm_up", "fastdime2", "fastdime2plus"]),
         ({"method": "fastdime", "mask_dilation": 4}, ["--mask_dilation 4", "odd"]),
         ({"method": "fastdime", "mask_warm_up": 4}, ["--mask_warm_up 4"]),
         ({"method": "inversion", "margin": math.nan}, ["--margin nan"]),

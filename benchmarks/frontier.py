@@ -1,0 +1,139 @@
+"""What benchmarks.methods found, as columns of a table, and as a plot of quality over evaluations."""
+
+import argparse
+
+import numpy as np
+
+from benchmarks.runs import timing
+from core.charts import FAINT, INK, save_figure
+from core.distributions import Activations, error_by_halves, fid
+from core.evaluation import FLIPPED, in_batches
+from core.flags import FLAGS
+from core.images import from_uint8
+from core.intervals import normal_interval
+from core.method_flags import choose_method
+from core.metrics import face_similarity
+from core.records import read_records
+from core.report import Metric, mean_of, read_metrics, statistic_of
+from core.results import experiment_folder, read_flags, read_pairs
+from guided_diffusion.dist_util import pick_device
+from models.oracles import load_oracle
+
+BETTER = {  # in the order of the table
+    "evaluations an image": "↓",
+    "seconds an image": "↓",
+    "speed-up in evaluations": "↑",
+    "FR": "↑",
+    "Oracle FR": "↑",
+    "L1": "↓",
+    "bKL": "↓",
+    "similarity in oracle features": "↑",
+    "MNAC": "↓",
+    "CD": "↓",
+    "FID in oracle features": "↓",
+    "distance to the truth": "↓",
+    "ratio of the two": "↓",
+    "true FR": "↑",
+    "true MNAC": "↓",
+    "true CD": "↓",
+}
+MARKERS = "osD^vPX*<>hd"
+PANELS = ("FR", "Oracle FR", "L1", "MNAC", "FID in oracle features", "distance to the truth")
+
+
+def column_of(root, name, baseline):
+    """What is known of an experiment: metric -> its entry(). baseline: the experiment that it is to be faster than,
+    and about which nothing is said where it is not there."""
+    own = [mean_of("evaluations an image", evaluations(root, name), "explained images")]
+    if (experiment_folder(root, baseline) / "records.csv").exists():
+        own.append(speed_up(evaluations(root, baseline), evaluations(root, name)))
+    images, seconds = timing(root, name)
+    if images:
+        own.append(Metric("seconds an image", seconds / images, images, "images in sittings that ended"))
+    oracle_path = read_flags(root, name)["oracle_path"]
+    if oracle_path:
+        own += seen_by_the_oracle(oracle_path, read_pairs(root, name, reached=("CCF", "ICF")))
+    files = [experiment_folder(root, name) / file for file in ("metrics.yaml", "truth.yaml")]
+    return {metric.name: metric.entry() for metric in own} | read_metrics(files[0]) | read_metrics(files[1])
+
+
+def evaluations(root, name):
+    """(N,) network evaluations of each image, in the order of their ids, all attempts included."""
+    args = argparse.Namespace(**read_flags(root, name))
+    method, options = choose_method(args, FLAGS)
+    cost = method.cost(args.start_step, **options)
+    attempts = read_records(experiment_folder(root, name) / "records.csv")["attempts"].to_numpy()
+    return cost.once + cost.each * attempts
+
+
+def speed_up(of_baseline, own):
+    """(N,) evaluations of the same images by two methods -> the Metric of how many times fewer the second makes."""
+
+    def ratio(rows):
+        return of_baseline[rows].mean() / own[rows].mean()
+
+    return statistic_of("speed-up in evaluations", ratio, len(own), "explained images", lowest=0)
+
+
+def seen_by_the_oracle(path, pairs):
+    """Metrics in the features that the oracle's last layer reads: mean cosine of the flipped pairs, and FID.
+
+    The cosine is what FS is in those of VGGFace2; the FID is that of all originals and the flipped counterfactuals.
+    """
+    device = pick_device("0")
+    oracle = load_oracle(path).to(device)
+
+    def features_of_both(*both):
+        return [oracle.features(from_uint8(pixels)) for pixels in both]
+
+    before, after = in_batches(features_of_both, lambda pair: pair.pixels(), pairs, 32, device, "oracle's features")
+    rows = np.flatnonzero([pair.reached == "CCF" for pair in pairs])
+    if len(rows) < 2:
+        return []
+    activations = Activations(before.numpy(), after[rows].numpy(), rows)
+    distance, error = fid(activations), error_by_halves(fid, activations)
+    return [
+        mean_of("similarity in oracle features", face_similarity(before[rows], after[rows]), FLIPPED),
+        Metric("FID in oracle features", distance, len(rows), f"flipped, against {len(pairs)} originals",
+               normal_interval(distance, error, lowest=0)),
+    ]  # fmt: skip
+
+
+def draw_frontier(path, columns):
+    """A PNG of quality over evaluations, with intervals: columns name -> (metric -> its entry()), a point each."""
+    # Figure alone, without pyplot: no display and no state of the process is touched.
+    from matplotlib.figure import Figure
+
+    shown = [name for name in PANELS if any(name in column for column in columns.values())]
+    across = min(len(shown), 3)
+    down = -(-len(shown) // across)
+    figure = Figure(figsize=(3.4 * across, 2.8 * down + 0.7), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False).flatten()
+    for axes, name in zip(panels, shown, strict=False):
+        for number, (title, column) in enumerate(columns.items()):
+            if name in column:
+                _point(axes, title, column["evaluations an image"], column[name], number)
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:.0f}")
+        axes.set_title(f"{name} {BETTER[name]}", fontsize=10, color=INK)
+        axes.set_xlabel("network evaluations an image", fontsize=8, color=FAINT)
+        axes.grid(color="#e6e8ec")
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0, labelsize=8, labelcolor=INK)
+    for axes in panels[len(shown) :]:
+        axes.set_visible(False)
+    legend = panels[0].get_legend_handles_labels()
+    figure.legend(*legend, loc="outside lower center", ncols=7, fontsize=8, frameon=False)
+    save_figure(figure, path)
+
+
+def _point(axes, title, x, y, number):
+    """Draws the entries x and y as a point with its intervals, in the look of the number-th experiment."""
+    look = {"fmt": MARKERS[number % len(MARKERS)], "color": f"C{number % 10}", "markersize": 5, "elinewidth": 1}
+    axes.errorbar(x["value"], y["value"], _reach(y), _reach(x), label=title, **look)
+
+
+def _reach(entry):
+    """How far an entry's interval reaches, below and above, as matplotlib takes it."""
+    low, high = entry["interval"] or (entry["value"], entry["value"])
+    return [[entry["value"] - low], [high - entry["value"]]]

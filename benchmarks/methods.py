@@ -1,0 +1,140 @@
+"""Every method on the same images: how good, after how many network evaluations. A table and a plot.
+
+    python -m benchmarks.methods --output_path DIR
+    python -m benchmarks.methods --output_path DIR --set ablation --images 64
+    python -m benchmarks.methods --output_path DIR --dataset fashion
+
+The images are the first of the demo's test split, the networks the demo's; further flags are main.py's, such as
+--gpu 1, and reach every experiment. The same command goes on where one was stopped.
+"""
+
+import argparse
+import platform
+import shlex
+import sys
+from pathlib import Path
+
+import torch
+
+from benchmarks.frontier import BETTER, column_of, draw_frontier
+from benchmarks.runs import demo_flags, evaluate, explain, write_data
+from benchmarks.variants import VARIANTS
+from core.methods import METHODS
+from core.records import write_text
+from core.report import table_of
+from guided_diffusion.errors import UserError
+from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
+
+# What stands for DIME and OURS in the sets: the flags of main.py by dataset. DiME's are the demo's (demo/flags.sh).
+OURS = {
+    "faces": "--method inversion --start_step 12 --classifier_scales 3,6 --l1_loss 0.1",
+    "fashion": "--method inversion --start_step 12 --classifier_scales 3,6 --l1_loss 0.1",
+}
+SETS = {  # set -> experiment -> its flags; the others are compared to the first
+    "methods": {
+        "dime": "DIME",
+        "dime-inner-1": "DIME --inner_steps 1",
+        "fastdime": "DIME --method fastdime",
+        "fastdime2": "DIME --method fastdime2",
+        "fastdime2plus": "DIME --method fastdime2plus",
+        "maskdime": "DIME --method maskdime",
+        "inversion": "OURS",
+    },
+    "ablation": {
+        "inversion": "OURS",
+        "uncorrected": "OURS --method uncorrected",
+        "growing-1.5": "OURS --method growing --classifier_scales 1.5,3",
+        "masked": "OURS --method masked",
+        "margin-4": "OURS --margin 4",
+        "margin-20": "OURS --margin 20",
+        "never-rests": "OURS --margin 1e9",
+        "l1-0": "OURS --l1_loss 0",
+        "l1-0.05": "OURS --l1_loss 0.05",
+        "l1-0.2": "OURS --l1_loss 0.2",
+        "tau-6": "OURS --start_step 6",
+        "tau-18": "OURS --start_step 18",
+        "scales-1.5-3-6": "OURS --classifier_scales 1.5,3,6",
+        "scale-6": "OURS --classifier_scales 6",
+    },
+}
+FLAGS = {
+    "output_path": (None, "folder of the data, the results, the table and the plot"),
+    "dataset": ("faces", f"whose data and networks: {' or '.join(OURS)}"),
+    "set": ("methods", f"what is compared: {' or '.join(SETS)}"),
+    "methods": (None, "these experiments of the set alone, separated by commas"),
+    "images": (256, "how many images are explained"),
+    "table": (None, "the Markdown file to write; by default OUTPUT_PATH/SET.md"),
+    "plot": (None, "the PNG to write; by default OUTPUT_PATH/SET.png"),
+    "workers": (2, "processes that compare faces with the true counterfactuals"),
+}
+OURSELVES = ("--data_dir", "--exp_name", "--query_label", "--method", "--overwrite")  # not for main.py
+
+
+def create_argparser():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    add_dict_to_argparser(parser, FLAGS)
+    return parser
+
+
+def main():
+    args, further = create_argparser().parse_known_args()
+    require_flags(args, "output_path")
+    chosen = choose(args, further)
+    root = Path(args.output_path)
+    data = write_data(root, args.dataset, args.images)
+    print(f"{len(chosen)} experiments of {args.images} images: {', '.join(chosen)}", flush=True)
+    for name, flags in chosen.items():
+        print(f"-- {name}: {' '.join(flags)}", flush=True)
+        explain(root, name, args.dataset, data, [*flags, *further])
+    evaluate(root, chosen, args.dataset, args.workers)
+
+    METHODS.update(VARIANTS)  # for their costs
+    columns = {name: column_of(root, name, next(iter(SETS[args.set]))) for name in chosen}
+    table = f"{about(args)}\n\n{table_of(columns, BETTER)}"
+    print(f"\n{table}")
+    write_text(args.table or root / f"{args.set}.md", table)
+    draw_frontier(args.plot or root / f"{args.set}.png", columns)
+
+
+def choose(args, further):
+    """The experiments that the flags ask for, name -> words of main.py; UserError names what cannot be."""
+    for flag, known in (("dataset", OURS), ("set", SETS)):
+        if getattr(args, flag) not in known:
+            raise UserError(f"--{flag} {getattr(args, flag)} is unknown; choose one of {', '.join(known)}")
+    for flag in ("images", "workers"):
+        if getattr(args, flag) < 1:
+            raise UserError(f"--{flag} {getattr(args, flag)} must be at least 1")
+    for word in further:
+        if word.replace("-", "_").replace("__", "--", 1).split("=")[0] in OURSELVES:
+            raise UserError(f"{word} is what this script tells main.py itself; leave it out")
+    experiments = SETS[args.set]
+    names = args.methods.split(",") if args.methods else list(experiments)
+    if unknown := [name for name in names if name not in experiments]:
+        raise UserError(f"--methods {', '.join(unknown)} is unknown; choose of {', '.join(experiments)}")
+    stands_for = {"DIME": demo_flags(args.dataset, "DIME"), "OURS": OURS[args.dataset].split()}
+    return {name: [word for each in experiments[name].split() for word in stands_for.get(each, [each])]
+            for name in names}  # fmt: skip
+
+
+def about(args):
+    """A line on what was measured, where, and by which command."""
+    command = shlex.join(["python", "-m", "benchmarks.methods", *sys.argv[1:]])
+    return (
+        f"The first {args.images} images of the {args.dataset} demo's test split, on {processor()} with "
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}; brackets are 95 % intervals: `{command}`"
+    )
+
+
+def processor():
+    """The GPU's name, or else the CPU's."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    run_script(main)

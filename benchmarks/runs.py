@@ -1,0 +1,83 @@
+"""The processes behind benchmarks.methods: the demo's data, main.py, and the scripts that measure what it left."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.variants import VARIANTS
+from core.records import read_yaml, write_yaml
+from core.results import experiment_folder
+from guided_diffusion.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+DATA = {  # dataset -> (the module that writes its images, with flags; the attribute that is to change)
+    "faces": ("demo.faces", "Smiling"),
+    "fashion": ("demo.fashion --classes Sneaker,Ankle_boot", "Ankle_boot"),
+}
+TIMED = re.compile(r"; (\d+) images in ([\d.]+) s, ")  # of main.py's last line
+
+
+def run(*words):
+    """Runs Python on the words, from the root, showing what it says -> the lines; UserError where it fails."""
+    command = [sys.executable, *map(str, words)]
+    lines = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line)
+    if process.returncode:
+        raise UserError(f"{words[0] if words[0] != '-m' else words[1]} failed; the lines above say why")
+    return lines
+
+
+def demo_flags(dataset, which):
+    """The words of a variable of demo/flags.sh, such as FACES_DIME."""
+    script = f'. demo/flags.sh; printf %s "${dataset.upper()}_{which}"'
+    return subprocess.check_output(["bash", "-ec", script], cwd=ROOT, text=True).split()
+
+
+def write_data(root, dataset, images):
+    """The first images of the demo's test split, as a data set of its own -> its folder."""
+    writer, _ = DATA[dataset]
+    data = (root / "data").resolve()
+    run("-m", *writer.split(), "--data_dir", data, "--train", 0, "--val", 0, "--test", images)
+    if dataset == "faces":
+        run("-m", "demo.correlations", "--data_dir", data)
+    return data
+
+
+def explain(root, name, dataset, data, flags):
+    """Runs main.py, or goes on with it, and adds the seconds that it tells to those of earlier sittings."""
+    variant = any(name in flags for name in VARIANTS)
+    lines = run(
+        *(("-m", "benchmarks.variants") if variant else ("main.py",)), *demo_flags(dataset, "RUN"), *flags,
+        "--data_dir", data, "--query_label", DATA[dataset][1], "--output_path", root.resolve(), "--exp_name", name,
+    )  # fmt: skip
+    if timed := TIMED.search(lines[-1]):
+        earlier = timing(root, name)
+        total = {"images": earlier[0] + int(timed[1]), "seconds": earlier[1] + float(timed[2])}
+        write_yaml(_timing_path(root, name), total)
+
+
+def timing(root, name):
+    """(images, seconds that they took): those of sittings that were not cut short, which tell nothing."""
+    path = _timing_path(root, name)
+    found = read_yaml(path) if path.exists() else {"images": 0, "seconds": 0.0}
+    return found["images"], found["seconds"]
+
+
+def _timing_path(root, name):
+    return experiment_folder(root, name) / "timing.yaml"
+
+
+def evaluate(root, names, dataset, workers):
+    """Measures the experiments by the scripts of this project, into their metrics.yaml and truth.yaml."""
+    root, faces = root.resolve(), dataset == "faces"
+    run("compute_metrics.py", "--output_path", root, "--exp_names", *names,
+        "--metrics", "FR,bKL,L1,MNAC,CD" if faces else "FR,bKL,L1")  # fmt: skip
+    for name in names if faces else ():
+        records, truth = (experiment_folder(root, name) / file for file in ("records.csv", "truth.yaml"))
+        if not truth.exists() or truth.stat().st_mtime < records.stat().st_mtime:  # a second a face
+            run("-m", "demo.truth", "--output_path", root, "--exp_name", name, "--query_label", DATA[dataset][1],
+                "--workers", workers)  # fmt: skip

@@ -1,0 +1,62 @@
+"""main.py with methods that users do not need: `inversion` without a part of it, and with more that was tried.
+
+    python -m benchmarks.variants --method uncorrected, and the other flags of main.py
+"""
+
+from functools import partial
+
+import torch
+
+import main
+from core.dime import ddim_step
+from core.inversion import end_of_path, seen_noise
+from core.masks import strongest
+from core.methods import METHODS
+from guided_diffusion.script_util import run_script
+from models.checkpoints import ModelError
+
+
+@torch.no_grad()
+def varied(
+    diffusion, model_fn, x, guidance, *, tau, noise, z, clip_denoised=True, guided_steps=None, callback=None,
+    margin=10.0, corrected=True, growth=1.0, share=None,
+):  # fmt: skip
+    """core.inversion.inversion, whose loop is repeated here, with three things to vary.
+
+    corrected: False: on the way back, what the network sees is taken as it is, as in plain DDIM.
+    growth: multiplies the class gradient once more at each step at which the margin is not reached.
+    share: of the pixels, those of the strongest class gradient alone may change, and what is near them.
+    """
+    path_noise, z = z, end_of_path(diffusion, x, z)
+    factor = torch.ones(len(x), 1, 1, 1, device=x.device)
+    for t in reversed(range(tau)):
+        eps = path_noise[:, t]
+        if t < tau - 1:
+            seen = seen_noise(diffusion, model_fn, z, t, clip_denoised)
+            eps = seen + eps - path_noise[:, t + 1] if corrected else seen
+        x_clean = diffusion.x0_from_eps(z, diffusion.batch_t(t, z), eps)
+        callback({"t": t, "z": z, "x_clean": x_clean})
+        abar = float(diffusion.alphas_cumprod[t])
+        parts = guidance.parts(z, x_clean, abar**0.5)
+        moving = (parts.margin < margin)[:, None, None, None]
+        gradient = factor * parts.of_class + parts.of_distance
+        if share is not None:
+            gradient = strongest(parts.of_class, share, 5) * gradient
+        factor = torch.where(moving, growth * factor, factor)
+        z = ddim_step(diffusion, z, t, x_clean - (1 - abar) / abar**0.5 * torch.where(moving, gradient, 0.0), t - 1)
+    return z
+
+
+VARIANTS = {
+    name: METHODS["inversion"]._replace(sample=partial(varied, **options))
+    for name, options in {
+        "uncorrected": {"corrected": False},
+        "growing": {"growth": 1.2},
+        "masked": {"share": 0.05},
+    }.items()
+}
+
+
+if __name__ == "__main__":
+    METHODS.update(VARIANTS)
+    run_script(main.main, ModelError)

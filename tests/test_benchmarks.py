@@ -1,0 +1,146 @@
+"""The benchmark of the methods: what it reads back, its table and its plot, and what it refuses."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from weight_files import refusal
+from workshop import MODEL_FLAGS, ROOT, environment, write_data, write_weights
+
+from benchmarks import methods, runs
+from benchmarks.frontier import BETTER, column_of, draw_frontier, evaluations, seen_by_the_oracle, speed_up
+from core.datasets import CELEBA_ATTRIBUTES
+from core.report import table_of
+from core.results import Pair
+from guided_diffusion.errors import UserError
+from models.classifiers import build_classifier, classifier_checkpoint
+from models.oracles import load_oracle
+
+
+def entry(value, interval=None, n=9):
+    return {"value": value, "interval": interval, "n": n, "of": "images"}
+
+
+COLUMNS = {
+    "dime": {"evaluations an image": entry(46.0, (40.0, 52.0)), "FR": entry(0.5, (0.25, 0.75)), "L1": entry(0.04)},
+    "inversion": {"evaluations an image": entry(23.0), "FR": entry(1.0, (1.0, 1.0)), "true CD": entry(2.0)},
+}
+
+
+def test_the_table_has_a_row_for_each_metric_that_any_method_has():
+    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")]
+                      for line in table_of(COLUMNS, BETTER).splitlines()]  # fmt: skip
+    assert head == ["metric", "dime", "inversion"]
+    assert rows == [
+        ["evaluations an image ↓", "46 [40, 52], n = 9", "23, n = 9"],
+        ["FR ↑", "0.5 [0.25, 0.75], n = 9", "1 [1, 1], n = 9"],
+        ["L1 ↓", "0.04, n = 9", "–"],
+        ["true CD ↓", "–", "2, n = 9"],
+    ]
+
+
+def test_the_plot_shows_the_metrics_that_there_are(tmp_path):
+    draw_frontier(tmp_path / "two.png", COLUMNS)
+    without_l1 = {name: found for name, found in COLUMNS["dime"].items() if name != "L1"}
+    draw_frontier(tmp_path / "one.png", {"dime": without_l1})
+    two, one = (Image.open(tmp_path / name) for name in ("two.png", "one.png"))
+    assert two.width > 1.5 * one.width and one.getextrema() != ((255, 255),) * 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.png", "two.png"]
+
+
+def test_the_speed_up_is_that_of_the_means_and_its_interval_holds_it():
+    first, own = np.array([100, 100, 200]), np.array([10, 20, 10])
+    metric = speed_up(first, own)
+    assert metric.value == pytest.approx(10) and metric.interval[0] < 10 < metric.interval[1]
+    assert speed_up(own, own).interval == (1.0, 1.0)
+
+
+def test_the_demo_says_the_flags_and_every_experiment_has_flags_that_main_py_knows():
+    assert runs.demo_flags("faces", "DIME")[:2] == ["--start_step", "10"]
+    for dataset in methods.OURS:
+        for name in methods.SETS:
+            args = methods.create_argparser().parse_args(["--set", name, "--dataset", dataset])
+            for flags in methods.choose(args, []).values():
+                words = [word for word in [*runs.demo_flags(dataset, "RUN"), *flags] if word.startswith("--")]
+                assert set(words) <= {f"--{flag}" for flag in known_flags()}
+
+
+def known_flags():
+    import main
+
+    return vars(main.create_argparser().parse_args([]))
+
+
+@pytest.mark.parametrize(
+    "given, further, words",
+    [
+        (["--set", "magic"], [], "--set magic"),
+        (["--dataset", "birds"], [], "--dataset birds"),
+        (["--methods", "dime,magic"], [], "--methods magic"),
+        (["--images", "0"], [], "--images 0"),
+        ([], ["--exp-name=x"], "--exp-name=x"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_refused_by_name(given, further, words):
+    args = methods.create_argparser().parse_args(given)
+    assert words in refusal(UserError, lambda: methods.choose(args, further))
+
+
+def test_in_the_oracles_features_an_image_is_like_itself(tmp_path):
+    torch.manual_seed(0)
+    oracle = classifier_checkpoint(build_classifier("tiny_cnn", 40), "tiny_cnn", CELEBA_ATTRIBUTES, 32)
+    torch.save(oracle, tmp_path / "oracle.pt")
+    rng, pairs = np.random.default_rng(0), []
+    for k in range(6):
+        for kind in ("x", "cf"):
+            Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(tmp_path / f"{kind}{k}.png")
+        reached = "ICF" if k == 5 else "CCF"
+        pairs.append(Pair(str(k), tmp_path / f"x{k}.png", tmp_path / f"cf{k}.png", "CC", reached))
+    same = [Pair(pair.id, pair.original, pair.original, "CC", "CCF") for pair in pairs]
+    similarity, none = seen_by_the_oracle(tmp_path / "oracle.pt", same)
+    assert similarity.value == pytest.approx(1)
+    similarity, distance = seen_by_the_oracle(tmp_path / "oracle.pt", pairs)
+    assert similarity.n == distance.n == 5 and similarity.value < 0.5
+    assert abs(none.value) < 1e-4 * distance.value  # whatever the scale of the features
+    features = [load_oracle(tmp_path / "oracle.pt").features(torch.stack(images)) for images in
+                zip(*(pair.images() for pair in pairs[:5]), strict=True)]  # fmt: skip
+    cosines = (features[0] * features[1]).sum(1) / (features[0].norm(dim=1) * features[1].norm(dim=1))
+    assert similarity.value == pytest.approx(float(cosines.mean()), abs=1e-5)
+
+
+def test_an_experiment_is_timed_over_its_sittings_and_read_back(tmp_path, monkeypatch):
+    write_data(tmp_path / "data")
+    write_weights(tmp_path)
+    words = [f"--{name}={value}" for name, value in (MODEL_FLAGS | {
+        "model_path": tmp_path / "ddpm.pt", "classifier_path": tmp_path / "classifier.pt", "split": "val",
+        "classifier_architecture": "workshop:Brightness", "batch_size": 4,
+        "classifier_scales": "0.001,100", "start_step": 4,
+    }).items()]  # fmt: skip
+    monkeypatch.setattr(runs, "demo_flags", lambda *_: words)
+    monkeypatch.setattr(runs, "DATA", {"faces": ("", "31")})
+    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+    for batches, images in ((1, 4), (0, 8), (0, 8)):
+        runs.explain(tmp_path, "exp", "faces", tmp_path / "data", ["--num_batches", str(batches)])
+        timed, seconds = runs.timing(tmp_path, "exp")
+        assert timed == images and seconds > 0
+    for name, each, once in (("exp", 7, 0), ("ours", 3, 4)):
+        if name == "ours":
+            runs.explain(tmp_path, name, "faces", tmp_path / "data", ["--method", "inversion"])
+        found = evaluations(tmp_path, name)
+        assert len(found) == 8 and set(found) <= {once + each, once + 2 * each}
+    column = column_of(tmp_path, "ours", "exp")
+    assert column["evaluations an image"]["value"] == found.mean() and column["seconds an image"]["n"] == 8
+    assert column["speed-up in evaluations"]["value"] > 1
+    runs.evaluate(tmp_path, ["ours"], "fashion", 1)
+    assert {"FR", "speed-up in evaluations"} <= column_of(tmp_path, "ours", "exp").keys()
+    assert "speed-up in evaluations" not in column_of(tmp_path, "ours", "elsewhere")
+
+
+def test_the_command_says_in_one_line_what_is_missing():
+    command = [sys.executable, "-m", "benchmarks.methods"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=ROOT)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "--output_path" in done.stderr
