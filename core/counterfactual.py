@@ -51,9 +51,9 @@ class Explainer:
     """
 
     def __init__(
-        self, classifier, diffusion, model_fn, *, method="dime", tau=60, classifier_scales=(8.0, 10.0, 15.0), seed=0,
-        use_logits=True, l1_loss=0.0, l2_loss=0.0, l_perc=0.0, perceptual=None, clip_denoised=True, on_attempt=None,
-        callback=None, **sampler_options,
+        self, classifier, diffusion, model_fn, *, method="dime", tau=60, classifier_scales=(8.0, 10.0, 15.0),
+        seed=0, use_logits=True, l1_loss=0.0, l2_loss=0.0, l_perc=0.0, perceptual=None, clip_denoised=True,
+        on_attempt=None, callback=None, **sampler_options,
     ):  # fmt: skip
         if not len(classifier_scales):
             raise UserError("--classifier_scales must name at least one number, such as 8,10,15")

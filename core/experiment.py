@@ -71,9 +71,10 @@ def plan(chosen, finished, cost, scales):
     least, most = (left * (cost.once + cost.each * attempts) for attempts in (1, len(scales)))
     shared = f"{cost.once} an image and " if cost.once else ""
     already = f" ({len(finished)} of {len(chosen)} are done already)" if finished else ""
+    repeated = ", and again those of finished images in the same batches" if finished and left else ""
     return (
         f"{left} images{already}: {shared}{cost.each} network evaluations an attempt, "
-        f"1 to {len(scales)} attempts an image, {least:,} to {most:,} evaluations in all"
+        f"1 to {len(scales)} attempts an image, {least:,} to {most:,} evaluations in all{repeated}"
     )
 
 
@@ -106,6 +107,8 @@ class EvaluationBar:
 
     def wrap(self, model_fn):
         def counted(z, t, *labels):
+            # What a run that goes on repeats of finished images was not foreseen.
+            self.bar.total = max(self.bar.total, self.bar.n + len(z))
             self.bar.update(len(z))
             return model_fn(z, t, *labels)
 
@@ -118,7 +121,7 @@ class EvaluationBar:
         self.bar.close()
 
     def follow(self, jobs):
-        self.bar.total += self.each * sum(job.attempt > 1 or job.again for job in jobs)
+        self.bar.total += self.each * sum(job.attempt > 1 for job in jobs if not job.again)
         self.bar.refresh()
 
 

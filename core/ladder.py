@@ -37,15 +37,15 @@ def make_groups(groups, finished_at=None):
 
 
 def climb(groups, begin, attempt, *, batch_size, num_attempts):
-    """Makes attempts in batches until each job has flipped or has made num_attempts; yields those that have, by batch.
+    """Makes attempts in batches until each job has flipped or made num_attempts; yields those that have, by batch.
 
     groups: lists of jobs, taken one at a time where fewer than batch_size jobs are left, so that each batch is full
     until nothing is left to take. Those that were begun earliest come first, so that they finish nearly in order.
     begin(jobs): prepares a group, just before the first of it is attempted. attempt(jobs) -> whether each flipped.
 
-    The batches follow from the ids and outcomes alone, and outcomes of jobs finished earlier are known. So a run that
-    goes on forms the batches of an unbroken one: it passes over those that hold nothing else, and makes the others
-    as they were, finished jobs included, since rounding depends on how many images a batch has.
+    The batches follow from ids and outcomes alone, and the outcomes of jobs finished earlier are known. So a run
+    that goes on forms the batches of an unbroken one: it passes over those that hold nothing else, and makes the
+    others as they were, finished jobs included: rounding depends on how many images a batch has.
 
     A UserError of begin() is raised once the jobs that had begun are finished.
     """
