@@ -70,7 +70,7 @@ def climb(groups, begin, attempt, *, batch_size, num_attempts):
         if computed:
             flipped = attempt(batch)
         done = [
-            job.attempt == job.finished_at if job.again else bool(success) or job.attempt == num_attempts
+            job.attempt >= job.finished_at if job.again else bool(success) or job.attempt == num_attempts
             for job, success in zip(batch, flipped, strict=True)
         ]
         yield [job for job, finished in zip(batch, done, strict=True) if finished and not job.again]
