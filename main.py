@@ -6,10 +6,19 @@ import time
 import torch
 
 from core.conditions import conditions, require_conditions
-from core.counterfactual import choose_target, explain
+from core.counterfactual import Explainer, choose_target
 from core.datasets import chunk_indices, make_dataset
 from core.dime import require_depth
-from core.experiment import EvaluationBar, choose_images, find_question, plan, report, run_experiment, selection
+from core.experiment import (
+    EvaluationBar,
+    choose_images,
+    find_question,
+    load_images,
+    plan,
+    report,
+    run_experiment,
+    selection,
+)
 from core.flags import FLAGS, FREE_FLAGS, check_flags, choose_split, weight_hashes
 from core.merging import merge_chunks
 from core.method_flags import choose_method
@@ -68,34 +77,31 @@ def main():
     finished = set() if earlier is None else set(earlier["id"]) & set(chosen)
     print(plan(chosen, finished, cost, scales), flush=True)
     bar = EvaluationBar(len(chosen) - len(finished), cost)
-    model_fn = bar.wrap(model)
 
-    def explain_batch(images, labels, ids):
-        images, labels = images.to(device), labels.to(device)
-        target, told = args.target_label, None
-        if args.class_cond:  # the network is told where to go
-            target = choose_target(question(images), target)
-            told = conditions(labels, column, target, args.multiclass)
+    def load(ids):
+        images, labels = load_images(dataset, ids).to(device), dataset.labels[ids].to(device)
+        if not args.class_cond:
+            return images, args.target_label, None
+        target = choose_target(question(images), args.target_label)
+        return images, target, conditions(labels, column, target, args.multiclass)  # told where to go
 
-        def on_step(step):
-            step_ids = [ids[row] for row in step["rows"].tolist()]
-            number = args.start_step - 1 - step["t"]
-            if args.save_x_t:
-                results.write_step("x_t", step_ids, number, step["x_clean"])
-            if args.save_z_t:
-                results.write_step("z_t", step_ids, number, step["z"])
+    def on_step(step, jobs):
+        rows = [row for row, job in enumerate(jobs) if not job.again]
+        ids, number = [jobs[row].id for row in rows], args.start_step - 1 - step["t"]
+        if args.save_x_t:
+            results.write_step("x_t", ids, number, step["x_clean"][rows])
+        if args.save_z_t:
+            results.write_step("z_t", ids, number, step["z"][rows])
 
-        return explain(
-            images, question, diffusion, model_fn,
-            target=target, tau=args.start_step, classifier_scales=scales, seed=args.seed, ids=ids,
-            labels=told, perceptual=perceptual, on_attempt=bar.follow, callback=on_step, method=method.sample,
-            **args_to_dict(args, ("use_logits", "l1_loss", "l2_loss", "l_perc", "clip_denoised")), **options,
-        )  # fmt: skip
-
+    explainer = Explainer(
+        question, diffusion, bar.wrap(model), method=method.sample, tau=args.start_step, classifier_scales=scales,
+        seed=args.seed, perceptual=perceptual, on_attempt=bar.follow, callback=on_step,
+        **args_to_dict(args, ("use_logits", "l1_loss", "l2_loss", "l_perc", "clip_denoised")), **options,
+    )  # fmt: skip
     began = time.time()
     with bar:
         table = run_experiment(
-            dataset, chosen, explain_batch, results, args.batch_size, column, earlier, oracle,
+            dataset, chosen, explainer, load, results, args.batch_size, column, earlier, oracle,
             args.save_images, args.save_masks,
         )  # fmt: skip
     fresh, seconds = len(chosen) - len(finished), time.time() - began

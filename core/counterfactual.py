@@ -1,6 +1,6 @@
 """Explaining images: which target, at which classifier scale, and again where it did not flip."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -8,6 +8,7 @@ from guided_diffusion.errors import UserError
 
 from .guidance import make_guidance
 from .images import from_uint8, to_uint8
+from .ladder import climb, make_groups
 from .methods import find_method
 from .noise import START, ImageNoise
 
@@ -36,100 +37,150 @@ class Explanation:
         return self.cf_prediction == self.target
 
 
-@torch.no_grad()
-def explain(
-    images,
-    classifier,
-    diffusion,
-    model_fn,
-    *,
-    method="dime",
-    target=-1,
-    tau=60,
-    classifier_scales=(8.0, 10.0, 15.0),
-    seed=0,
-    ids=None,
-    use_logits=True,
-    l1_loss=0.0,
-    l2_loss=0.0,
-    l_perc=0.0,
-    perceptual=None,
-    labels=None,
-    clip_denoised=True,
-    on_attempt=None,
-    callback=None,
-    **sampler_options,
-):
-    """images (N, 3, H, W) in [-1, 1] -> Explanation.
+class Explainer:
+    """Explains images in full batches, whatever mixture of images and attempts they hold.
 
-    classifier: images -> (N,) logits of a binary question, or (N, K); model_fn(z, t) or, with `labels` (N, ...)
-    of a class-conditional network, model_fn(z, t, labels): the denoising network.
+    classifier: images -> (N,) logits of a binary question, or (N, K); model_fn(z, t) or, of a class-conditional
+    network, model_fn(z, t, labels): the denoising network.
     method: a name of core.methods, or a sampler with dime_sample's arguments.
-    target: a class, (N,) classes, or -1: the opposite of each prediction (of K classes, the runner-up).
     classifier_scales: tried in turn; an image that has flipped is not sampled again, one that never flips keeps
-    its last attempt. ids: (N,) integers that, with the seed, name each image's noise; 0 … N-1 where None.
+    its last attempt.
+    on_attempt(jobs) is called before each batch, callback(dict(t, z, x_clean), jobs) before each outer step; jobs
+    are core.ladder's, one for each row.
+    sampler_options: passed to the sampler (inner_stochastic, guided_steps, ...).
+    """
+
+    def __init__(
+        self, classifier, diffusion, model_fn, *, method="dime", tau=60, classifier_scales=(8.0, 10.0, 15.0),
+        seed=0, use_logits=True, l1_loss=0.0, l2_loss=0.0, l_perc=0.0, perceptual=None, clip_denoised=True,
+        on_attempt=None, callback=None, **sampler_options,
+    ):  # fmt: skip
+        if not len(classifier_scales):
+            raise UserError("--classifier_scales must name at least one number, such as 8,10,15")
+        self.classifier, self.diffusion, self.model_fn = classifier, diffusion, model_fn
+        self.method, self.classifier_scales, self.seed = find_method(method), classifier_scales, seed
+        self.guiding = {
+            "use_logits": use_logits, "l1_loss": l1_loss, "l2_loss": l2_loss,
+            "l_perc": l_perc, "perceptual": perceptual,
+        }  # fmt: skip
+        self.chain = {"tau": tau, "clip_denoised": clip_denoised}
+        self.on_attempt, self.callback, self.sampler_options = on_attempt, callback, sampler_options
+
+    def explain(self, groups, load, batch_size, finished_at=None):
+        """Yields the jobs of images that are explained, in lists as they finish; see gather().
+
+        groups: lists of ids, each loaded when its turn comes; fewer than 2 batch_size images are on their way where
+        a group has at most batch_size. load(ids) -> (images (N, 3, H, W) in [-1, 1]; the target, as in
+        choose_target; the labels (N, ...) that the network is told, or None).
+        finished_at: id -> attempts of what an earlier run finished, and this one is to pass over.
+        Raises UserError, at the next outer step, where the network returns NaN.
+        """
+        return climb(
+            make_groups(groups, finished_at),
+            lambda jobs: self.begin(jobs, *load([job.id for job in jobs])),
+            self.attempt,
+            batch_size=batch_size,
+            num_attempts=len(self.classifier_scales),
+        )
+
+    @torch.no_grad()
+    def begin(self, jobs, images, target=-1, labels=None):
+        """What all attempts of the jobs share: the target and the start of the chain."""
+        logits = self.classifier(images)
+        target = choose_target(logits, target)
+        z, start = self.method.start(
+            self.diffusion, _conditioned(self.model_fn, labels), images,
+            noise=ImageNoise(self.seed, [job.id for job in jobs], [START] * len(jobs)), **self.chain,
+        )  # fmt: skip
+        given = {"x": images, "z": z} | ({} if labels is None else {"labels": labels})
+        found = {
+            "start": start,
+            "prediction": predicted_class(logits),
+            "target": target,
+            "p_target_before": probability(logits, target),
+        }
+        for job in jobs:
+            # Copies: a view would keep the whole group in memory until the last of it is finished.
+            job.given = {name: values[job.row].clone() for name, values in given.items()}
+            job.found = {name: values[job.row].clone() for name, values in found.items()}
+
+    @torch.no_grad()
+    def attempt(self, jobs):
+        """One attempt for each job, judged as a file would hold it -> (N,) whether it reached its target."""
+        if self.on_attempt is not None:
+            self.on_attempt(jobs)
+        counterfactual, mask = self.sample_batch(jobs)
+        counterfactual = from_uint8(to_uint8(counterfactual))
+        logits, target = self.classifier(counterfactual), _stack(jobs, "found", "target")
+        found = {
+            "counterfactual": counterfactual,
+            "cf_prediction": predicted_class(logits),
+            "p_target": probability(logits, target),
+            "attempts": torch.tensor([job.attempt for job in jobs]),
+            "scale": torch.tensor(self._scales(jobs)),
+            "mask": mask,
+        }
+        for row, job in enumerate(jobs):
+            job.found |= {name: values[row].clone() for name, values in found.items()}
+        return (found["cf_prediction"] == target).tolist()
+
+    def sample_batch(self, jobs):
+        """The sampling of one batch -> counterfactuals (N, 3, H, W), masks (N, 1, H, W), all true without one."""
+        ids = [job.id for job in jobs]
+        x, target = _stack(jobs, "given", "x"), _stack(jobs, "found", "target")
+        labels = _stack(jobs, "given", "labels") if "labels" in jobs[0].given else None
+        watch = _Watch(self.callback, jobs)
+        counterfactual = self.method.sample(
+            self.diffusion,
+            _conditioned(self.model_fn, labels),
+            x,
+            make_guidance(x, target, self.classifier, classifier_scale=self._scales(jobs), **self.guiding),
+            noise=ImageNoise(self.seed, ids, [job.attempt for job in jobs]),
+            z=_stack(jobs, "given", "z"),
+            callback=watch,
+            **self.chain,
+            **self.sampler_options,
+        )
+        _require_finite(counterfactual, ids)
+        return counterfactual, torch.ones_like(x[:, :1], dtype=torch.bool) if watch.mask is None else watch.mask
+
+    def _scales(self, jobs):
+        return [float(self.classifier_scales[job.attempt - 1]) for job in jobs]
+
+
+def explain(
+    images, classifier, diffusion, model_fn, *, target=-1, ids=None, labels=None, on_attempt=None, callback=None,
+    **options,
+):  # fmt: skip
+    """images (N, 3, H, W) in [-1, 1] -> Explanation. All are one batch, which shrinks as they flip.
+
+    classifier, model_fn, options: as for an Explainer (method, tau, classifier_scales, seed, l1_loss, ...).
+    target: a class, (N,) classes, or -1: the opposite of each prediction (of K classes, the runner-up).
+    ids: (N,) integers that, with the seed, name each image's noise; 0 … N-1 where None.
+    labels: (N, ...) that a class-conditional network is told.
     on_attempt(rows, attempt) is called before each attempt; rows are the images that it is about.
     callback(dict(t, z, x_clean, rows, attempt)) is called before each outer step.
-    sampler_options: passed to the sampler (inner_stochastic, guided_steps, ...).
     Raises UserError, at the next outer step, where the network returns NaN.
     """
-    n = len(images)
-    ids = list(range(n) if ids is None else ids)
-    logits = classifier(images)
-    prediction = predicted_class(logits)
-    target = choose_target(logits, target)
+    ids = list(range(len(images)) if ids is None else ids)
 
-    method = find_method(method)
-    z, start = method.start(
-        diffusion, _conditioned(model_fn, labels, slice(None)), images,
-        tau=tau, noise=ImageNoise(seed, ids, [START] * n), clip_denoised=clip_denoised,
+    def about(jobs):  # of images that begin together, all are at the same attempt
+        return {"rows": torch.tensor([job.row for job in jobs], device=images.device), "attempt": jobs[0].attempt}
+
+    explainer = Explainer(
+        classifier, diffusion, model_fn,
+        on_attempt=on_attempt and (lambda jobs: on_attempt(*about(jobs).values())),
+        callback=callback and (lambda step, jobs: callback(step | about(jobs))),
+        **options,
     )  # fmt: skip
-    found = Explanation(
-        counterfactual=images.clone(),
-        start=start,
-        prediction=prediction,
-        target=target,
-        cf_prediction=prediction.clone(),
-        p_target_before=probability(logits, target),
-        p_target=probability(logits, target),
-        attempts=torch.zeros(n, dtype=torch.int64),
-        scale=torch.zeros(n),
-        mask=torch.ones_like(images[:, :1], dtype=torch.bool),
-    )
-    rows = torch.arange(n, device=images.device)
-    for attempt, scale in enumerate(classifier_scales, start=1):
-        x, attempt_ids = images[rows], [ids[row] for row in rows.tolist()]
-        watch = _Watch(callback, attempt_ids, rows=rows, attempt=attempt)
-        if on_attempt is not None:
-            on_attempt(rows, attempt)
-        counterfactual = method.sample(
-            diffusion,
-            _conditioned(model_fn, labels, rows),
-            x,
-            make_guidance(
-                x, target[rows], classifier, classifier_scale=scale, use_logits=use_logits,
-                l1_loss=l1_loss, l2_loss=l2_loss, l_perc=l_perc, perceptual=perceptual,
-            ),
-            tau=tau,
-            noise=ImageNoise(seed, attempt_ids, [attempt] * len(rows)),
-            z=z[rows],
-            clip_denoised=clip_denoised,
-            callback=watch,
-            **sampler_options,
-        )  # fmt: skip
-        _require_finite(counterfactual, attempt_ids)
-        counterfactual = from_uint8(to_uint8(counterfactual))
-        logits = classifier(counterfactual)
-        found.counterfactual[rows] = counterfactual
-        found.cf_prediction[rows] = predicted_class(logits)
-        found.p_target[rows] = probability(logits, target[rows])
-        found.attempts[rows.cpu()] = attempt
-        found.scale[rows.cpu()] = scale
-        found.mask[rows] = True if watch.mask is None else watch.mask
-        rows = rows[~found.flipped[rows]]
-        if not len(rows):
-            break
-    return found
+    finished = explainer.explain([ids], lambda ids: (images, target, labels), batch_size=len(ids))
+    return gather(sorted((job for jobs in finished for job in jobs), key=lambda job: job.row))[1]
+
+
+def gather(jobs):
+    """Finished jobs -> (their images (N, 3, H, W), their Explanation)."""
+    explanation = {each.name: _stack(jobs, "found", each.name) for each in fields(Explanation)}
+    return _stack(jobs, "given", "x"), Explanation(**explanation)
 
 
 def predicted_class(logits):
@@ -151,23 +202,25 @@ def choose_target(logits, target=-1):
     return torch.where(target == -1, opposite, target)
 
 
-def _conditioned(model_fn, labels, rows):
-    if labels is None:
-        return model_fn
-    return lambda z, t: model_fn(z, t, labels[rows])
+def _conditioned(model_fn, labels):
+    return model_fn if labels is None else lambda z, t: model_fn(z, t, labels)
+
+
+def _stack(jobs, kind, name):
+    return torch.stack([getattr(job, kind)[name] for job in jobs])
 
 
 class _Watch:
     """A sampler's callback: ends a spoilt chain at once, keeps the last mask, and tells `callback`, if any."""
 
-    def __init__(self, callback, ids, **about):
-        self.callback, self.ids, self.about, self.mask = callback, ids, about, None
+    def __init__(self, callback, jobs):
+        self.callback, self.jobs, self.mask = callback, jobs, None
 
     def __call__(self, step):
-        _require_finite(step["z"], self.ids)
+        _require_finite(step["z"], [job.id for job in self.jobs])
         self.mask = step.get("mask")
         if self.callback is not None:
-            self.callback(step | self.about)
+            self.callback(step, self.jobs)
 
 
 def _require_finite(images, ids):

@@ -1,4 +1,4 @@
-"""Explaining many images into a results folder, batch by batch, so that a killed run can go on."""
+"""Explaining many images into a results folder, as they finish, so that a killed run can go on."""
 
 import pandas as pd
 import torch
@@ -6,7 +6,7 @@ from tqdm import tqdm
 
 from guided_diffusion.errors import UserError
 
-from .counterfactual import predicted_class
+from .counterfactual import gather, predicted_class
 from .datasets import CELEBA_ATTRIBUTES, attribute_index
 from .records import make_records
 
@@ -71,9 +71,10 @@ def plan(chosen, finished, cost, scales):
     least, most = (left * (cost.once + cost.each * attempts) for attempts in (1, len(scales)))
     shared = f"{cost.once} an image and " if cost.once else ""
     already = f" ({len(finished)} of {len(chosen)} are done already)" if finished else ""
+    repeated = ", and again those of finished images in the same batches" if finished and left else ""
     return (
         f"{left} images{already}: {shared}{cost.each} network evaluations an attempt, "
-        f"1 to {len(scales)} attempts an image, {least:,} to {most:,} evaluations in all"
+        f"1 to {len(scales)} attempts an image, {least:,} to {most:,} evaluations in all{repeated}"
     )
 
 
@@ -97,7 +98,7 @@ def report(summary, experiment, computed=0, seconds=0.0):
 class EvaluationBar:
     """A bar of network evaluations, counted an image at a time. Its total grows with each further attempt.
 
-    Call `wrap(model_fn)` for the network to count, `follow` as explain()'s on_attempt; leaving `with` closes it.
+    Call `wrap(model_fn)` for the network to count, `follow` as an Explainer's on_attempt; leaving `with` closes it.
     """
 
     def __init__(self, num_images, cost):
@@ -106,6 +107,8 @@ class EvaluationBar:
 
     def wrap(self, model_fn):
         def counted(z, t, *labels):
+            # What a run that goes on repeats of finished images was not foreseen.
+            self.bar.total = max(self.bar.total, self.bar.n + len(z))
             self.bar.update(len(z))
             return model_fn(z, t, *labels)
 
@@ -117,39 +120,37 @@ class EvaluationBar:
     def __exit__(self, *error):
         self.bar.close()
 
-    def follow(self, rows, attempt):
-        if attempt > 1:
-            self.bar.total += len(rows) * self.each
-            self.bar.refresh()
+    def follow(self, jobs):
+        self.bar.total += self.each * sum(job.attempt > 1 for job in jobs if not job.again)
+        self.bar.refresh()
 
 
 def run_experiment(
-    dataset, chosen, explain_batch, results, batch_size, column, earlier=None, oracle=None, save_images=True,
+    dataset, chosen, explainer, load, results, batch_size, column, earlier=None, oracle=None, save_images=True,
     save_masks=False,
 ):  # fmt: skip
-    """Explains the `chosen` indices in batches and returns the table of all their records.
+    """Explains the `chosen` indices in full batches and returns the table of all their records, by id.
 
-    explain_batch(images, labels, ids) -> Explanation, labels (N, A) the data's; column: the queried attribute.
+    load(ids): what the Explainer is to know of them; column: the queried attribute among the data's labels.
     results: a ResultsFolder; earlier: rows that an earlier run finished, or None; they are not explained again.
     oracle: (function from images to decisions (N, A) of 0/1, index of the queried attribute), or None.
     """
     table = earlier
-    finished = set() if earlier is None else set(earlier["id"])
-    for start in range(0, len(chosen), batch_size):
-        # Batches are cut before the finished ones are left out: a run that goes on computes the same batches.
-        ids = [i for i in chosen[start : start + batch_size] if i not in finished]
-        if not ids:
+    finished_at = {} if earlier is None else dict(zip(earlier["id"], earlier["attempts"], strict=True))
+    groups = [chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size)]
+    for jobs in explainer.explain(groups, load, batch_size, finished_at):
+        if not jobs:
             continue
-        images, labels = load_images(dataset, ids), dataset.labels[ids]
-        explanation = explain_batch(images, labels, ids)
+        ids = [job.id for job in jobs]
+        images, explanation = gather(jobs)
         decisions, query = None, None
         if oracle is not None:
             decide, query = oracle
             decisions = (decide(images), decide(explanation.counterfactual))
         names = [dataset.names[i] for i in ids]
-        rows = make_records(ids, names, images, labels[:, column], explanation, decisions, query)
+        rows = make_records(ids, names, images, dataset.labels[ids, column], explanation, decisions, query)
         if save_images:
             results.write_images(rows, images, explanation, save_masks)
-        table = rows if table is None else pd.concat([table, rows])
+        table = (rows if table is None else pd.concat([table, rows])).sort_values("id")
         results.commit(table)
     return table

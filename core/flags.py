@@ -16,7 +16,7 @@ DATA_FLAGS = {
     "use_train": (False, "explain the training split instead of --split"),
     "split": (None, f"the split to explain: {', '.join(SPLITS)} (default: val)"),
     "batch_size": (16, "images at a time"),
-    "num_batches": (0, "stop after this many batches; 0: explain every image"),
+    "num_batches": (0, "stop after this many times --batch_size images; 0: explain every image"),
     "num_chunks": (1, "cut the images in this many chunks, for as many runs"),
     "chunk": (0, "which chunk this run explains: the images i with i mod --num_chunks = --chunk"),
     "merge_and_eval": (False, "merge the finished chunks into summary.yaml and records.csv, and stop"),

@@ -12,6 +12,7 @@ from guided_diffusion.errors import UserError
 from .images import to_uint8
 
 BITS = ("oracle_pred", "oracle_cf_pred")  # an oracle's decisions, one 0 or 1 an attribute
+INTEGERS = ("id", "label", "pred", "target", "cf_pred", "attempts")
 
 
 def make_records(ids, names, images, labels, explanation, oracle_decisions=None, query=None):
@@ -87,7 +88,7 @@ def read_records(path):
     """records.csv -> DataFrame, exactly as written; UserError where it is no such file."""
     try:
         table = pd.read_csv(path, dtype=dict.fromkeys(BITS, str))
-        return table.round(6).astype({"id": int, "pred": int, "target": int, "cf_pred": int, "label": int})
+        return table.round(6).astype(dict.fromkeys(INTEGERS, int))
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} is not a records.csv ({str(error).splitlines()[0]}); remove it") from None
 

@@ -355,6 +355,21 @@ def test_a_run_killed_again_and_again_ends_like_an_unbroken_one(flags, method):
     assert [name for name in killed if killed[name] != unbroken[name]] == []
 
 
+def test_a_run_that_goes_on_leaves_what_finished_images_have_as_it_is(flags, explain):
+    """They are computed again where they share a batch with others, but nothing of that is written."""
+    flags |= {"batch_size": 3, "save_x_t": True, "save_z_t": True}
+    records, _ = explain(flags)
+    unbroken = contents(flags["output_path"])
+    assert set(records["attempts"]) == {1, 2}
+    path = flags["output_path"] / "Results/exp/records.csv"
+    header, *lines = path.read_text().splitlines(keepends=True)
+    for lost in ([7], [0, 4], [1, 2, 3, 6]):
+        path.write_text("".join([header, *(line for i, line in enumerate(lines) if i not in lost)]))
+        _, out = explain(flags)
+        assert f"{len(lost)} images ({8 - len(lost)} of 8 are done already)" in out
+        assert contents(flags["output_path"]) == unbroken
+
+
 def test_a_finished_run_that_is_to_go_further_is_not_finished_until_it_has(flags, explain, refuse, tmp_path):
     flags |= {"data_dir": write_data(tmp_path / "data")}
     explain(flags | {"num_batches": 1})
