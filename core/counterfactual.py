@@ -1,10 +1,12 @@
 """Explaining images: which target, at which classifier scale, and again where it did not flip."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from guided_diffusion.errors import UserError
+from guided_diffusion.sampling import once_more_on_overflow
 
 from .guidance import make_guidance
 from .images import from_uint8, to_uint8
@@ -80,10 +82,10 @@ def explain(
     target = choose_target(logits, target)
 
     method = find_method(method)
-    z, start = method.start(
+    z, start = once_more_on_overflow(lambda: method.start(
         diffusion, _conditioned(model_fn, labels, slice(None)), images,
         tau=tau, noise=ImageNoise(seed, ids, [START] * n), clip_denoised=clip_denoised,
-    )  # fmt: skip
+    ))  # fmt: skip
     found = Explanation(
         counterfactual=images.clone(),
         start=start,
@@ -96,27 +98,26 @@ def explain(
         scale=torch.zeros(n),
         mask=torch.ones_like(images[:, :1], dtype=torch.bool),
     )
+
+    def sample(rows, scale, attempt, attempt_ids, watch):
+        x = images[rows]
+        guidance = make_guidance(
+            x, target[rows], classifier, classifier_scale=scale, use_logits=use_logits,
+            l1_loss=l1_loss, l2_loss=l2_loss, l_perc=l_perc, perceptual=perceptual,
+        )  # fmt: skip
+        return method.sample(
+            diffusion, _conditioned(model_fn, labels, rows), x, guidance,
+            tau=tau, noise=ImageNoise(seed, attempt_ids, [attempt] * len(rows)), z=z[rows],
+            clip_denoised=clip_denoised, callback=watch, **sampler_options,
+        )  # fmt: skip
+
     rows = torch.arange(n, device=images.device)
     for attempt, scale in enumerate(classifier_scales, start=1):
-        x, attempt_ids = images[rows], [ids[row] for row in rows.tolist()]
+        attempt_ids = [ids[row] for row in rows.tolist()]
         watch = _Watch(callback, attempt_ids, rows=rows, attempt=attempt)
         if on_attempt is not None:
             on_attempt(rows, attempt)
-        counterfactual = method.sample(
-            diffusion,
-            _conditioned(model_fn, labels, rows),
-            x,
-            make_guidance(
-                x, target[rows], classifier, classifier_scale=scale, use_logits=use_logits,
-                l1_loss=l1_loss, l2_loss=l2_loss, l_perc=l_perc, perceptual=perceptual,
-            ),
-            tau=tau,
-            noise=ImageNoise(seed, attempt_ids, [attempt] * len(rows)),
-            z=z[rows],
-            clip_denoised=clip_denoised,
-            callback=watch,
-            **sampler_options,
-        )  # fmt: skip
+        counterfactual = once_more_on_overflow(partial(sample, rows, scale, attempt, attempt_ids, watch))
         _require_finite(counterfactual, attempt_ids)
         counterfactual = from_uint8(to_uint8(counterfactual))
         logits = classifier(counterfactual)
