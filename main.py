@@ -3,8 +3,6 @@
 import argparse
 import time
 
-import torch
-
 from core.conditions import conditions, require_conditions
 from core.counterfactual import Explainer, choose_target
 from core.datasets import chunk_indices, make_dataset
@@ -23,8 +21,9 @@ from core.flags import FLAGS, FREE_FLAGS, check_flags, choose_split, weight_hash
 from core.merging import merge_chunks
 from core.method_flags import choose_method
 from core.results import ResultsFolder
-from guided_diffusion.dist_util import half_precision, pick_device
+from guided_diffusion.dist_util import keep_freed_memory, pick_device
 from guided_diffusion.errors import UserError
+from guided_diffusion.sampling import SamplingNetwork, how_to_compute
 from guided_diffusion.script_util import (
     DIFFUSION_FLAGS,
     MODEL_FLAGS,
@@ -56,7 +55,9 @@ def main():
     method, options = choose_method(args, FLAGS)
     options["guided_steps"] = None if args.guided_iterations == -1 else args.guided_iterations
     cost = method.cost(args.start_step, **options)
+    keep_freed_memory()
     device = pick_device(args.gpu)
+    ways = how_to_compute(args, device)
     dataset = make_dataset(args.dataset, args.data_dir, args.split, args.image_size)
     require_conditions(args, dataset)
     indices = chunk_indices(len(dataset), args.chunk, args.num_chunks)
@@ -77,6 +78,7 @@ def main():
     finished = set() if earlier is None else set(earlier["id"]) & set(chosen)
     print(plan(chosen, finished, cost, scales), flush=True)
     bar = EvaluationBar(len(chosen) - len(finished), cost)
+    model_fn = bar.wrap(SamplingNetwork(model, diffusion, **ways, calls=bar.total // args.batch_size))
 
     def load(ids):
         images, labels = load_images(dataset, ids).to(device), dataset.labels[ids].to(device)
@@ -94,7 +96,7 @@ def main():
             results.write_step("z_t", ids, number, step["z"][rows])
 
     explainer = Explainer(
-        question, diffusion, bar.wrap(model), method=method.sample, tau=args.start_step, classifier_scales=scales,
+        question, diffusion, model_fn, method=method.sample, tau=args.start_step, classifier_scales=scales,
         seed=args.seed, perceptual=perceptual, on_attempt=bar.follow, callback=on_step,
         **args_to_dict(args, ("use_logits", "l1_loss", "l2_loss", "l_perc", "clip_denoised")), **options,
     )  # fmt: skip
@@ -109,17 +111,11 @@ def main():
 
 
 def load_ddpm(args, device):
-    """The network and the diffusion of the flags, on the device and in the precision that they ask for."""
+    """The network and the diffusion of the flags, on the device."""
     flags = args_to_dict(args, model_and_diffusion_defaults())
     model, diffusion = create_model_and_diffusion(**flags)
     require_depth(diffusion, args.start_step)
-    load_diffusion(model, args.model_path, flags).requires_grad_(False)
-    model.to(device, memory_format=torch.channels_last)
-    if args.use_fp16:
-        dtype = half_precision(device)
-        print(f"--use_fp16: the UNet computes in {dtype} on {device}")
-        model.cast_torso(dtype)
-    return model, diffusion
+    return load_diffusion(model, args.model_path, flags).requires_grad_(False).to(device), diffusion
 
 
 def load_question(args, dataset, device):

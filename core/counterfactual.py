@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 import torch
 
 from guided_diffusion.errors import UserError
+from guided_diffusion.sampling import once_more_on_overflow
 
 from .guidance import make_guidance
 from .images import from_uint8, to_uint8
@@ -88,10 +89,10 @@ class Explainer:
         """What all attempts of the jobs share: the target and the start of the chain."""
         logits = self.classifier(images)
         target = choose_target(logits, target)
-        z, start = self.method.start(
+        z, start = once_more_on_overflow(lambda: self.method.start(
             self.diffusion, _conditioned(self.model_fn, labels), images,
             noise=ImageNoise(self.seed, [job.id for job in jobs], [START] * len(jobs)), **self.chain,
-        )  # fmt: skip
+        ))  # fmt: skip
         given = {"x": images, "z": z} | ({} if labels is None else {"labels": labels})
         found = {
             "start": start,
@@ -109,7 +110,7 @@ class Explainer:
         """One attempt for each job, judged as a file would hold it -> (N,) whether it reached its target."""
         if self.on_attempt is not None:
             self.on_attempt(jobs)
-        counterfactual, mask = self.sample_batch(jobs)
+        counterfactual, mask = once_more_on_overflow(lambda: self.sample_batch(jobs))
         counterfactual = from_uint8(to_uint8(counterfactual))
         logits, target = self.classifier(counterfactual), _stack(jobs, "found", "target")
         found = {

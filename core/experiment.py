@@ -105,6 +105,11 @@ class EvaluationBar:
         self.each = cost.each
         self.bar = tqdm(total=num_images * (cost.once + cost.each), desc="explaining", unit="eval", smoothing=0.02)
 
+    @property
+    def total(self):
+        """Evaluations of all images, their first attempts alone."""
+        return self.bar.total
+
     def wrap(self, model_fn):
         def counted(z, t, *labels):
             # What a run that goes on repeats of finished images was not foreseen.

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 from guided_diffusion.errors import UserError
+from guided_diffusion.sampling import COMPUTE_FLAGS
 from guided_diffusion.script_util import parse_numbers
 
 from .datasets import DATASETS, SPLITS
@@ -56,9 +57,10 @@ SAMPLING_FLAGS = {
     "clip_denoised": (True, "clip predicted clean images to [-1, 1]"),
     "seed": (4, "seed of the noise"),
 }
-FLAGS = DATA_FLAGS | OUTPUT_FLAGS | NETWORK_FLAGS | SAMPLING_FLAGS | METHOD_FLAGS
-# What may differ in a run that goes on: where it runs, and how far.
-FREE_FLAGS = ("gpu", "num_batches", "overwrite", "merge_and_eval")
+FLAGS = DATA_FLAGS | OUTPUT_FLAGS | NETWORK_FLAGS | COMPUTE_FLAGS | SAMPLING_FLAGS | METHOD_FLAGS
+# What may differ in a run that goes on: where it runs, and how far. Like another device, another layout or another
+# compiler changes what is computed by rounding alone; not so half precision.
+FREE_FLAGS = ("gpu", *COMPUTE_FLAGS, "num_batches", "overwrite", "merge_and_eval")
 RANGES = {  # flag -> (lowest, highest)
     "batch_size": (1, None),
     "num_batches": (0, None),

@@ -43,7 +43,6 @@ class UNetModel(nn.Module):
         super().__init__()
         self.model_channels = model_channels
         self.num_classes = num_classes
-        self.torso_dtype = torch.float32
         embed_dim = 4 * model_channels
 
         def res_block(channels, out_channels, **resampling):
@@ -109,41 +108,45 @@ class UNetModel(nn.Module):
             zeroed(nn.Conv2d(first_channels, out_channels, 3, padding=1)),
         )
 
-    def cast_torso(self, dtype):
-        """Holds the weights of the blocks in `dtype` (float16, bfloat16); norms, embeddings, output in float32."""
-        self.torso_dtype = dtype
-        for block in (self.input_blocks, self.middle_block, self.output_blocks):
-            for layer in block.modules():
-                if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear):
-                    layer.to(dtype)
-        return self
-
     def forward(self, x, timesteps, y=None):
+        return self.torso(x, self.projections(timesteps, y))
+
+    def projections(self, timesteps, y=None):
+        """(N,) timesteps, labels y -> what the ResBlocks make of them, side by side: (N, channels of all blocks).
+
+        Nothing here depends on the image: sampling, where t recurs, makes it once and keeps it.
+        """
         if (y is not None) != (self.num_classes is not None):
             raise ValueError("labels y are given if and only if the UNet is class-conditional (--class_cond)")
         embedding = self.time_embed(timestep_embedding(timesteps, self.model_channels))  # (N, 4C)
         if y is not None:
             embedding = embedding + self.label_emb(y)
+        return torch.cat([block.emb_layers(embedding) for block in self._res_blocks()], dim=1)
 
-        h = x.to(self.torso_dtype)
-        embedding = embedding.to(self.torso_dtype)
-        skips = []
+    def torso(self, x, projections):
+        """x (N, in_channels, H, W) and its projections() -> the output."""
+        projections = iter(projections.split([block.emb_layers[1].out_features for block in self._res_blocks()], 1))
+        h, skips = x, []
         for block in self.input_blocks:
-            h = block(h, embedding)
+            h = block(h, projections)
             skips.append(h)
-        h = self.middle_block(h, embedding)  # (N, mult·C, H/f, W/f)
+        h = self.middle_block(h, projections)  # (N, mult·C, H/f, W/f)
         for block in self.output_blocks:
-            h = block(torch.cat([h, skips.pop()], dim=1), embedding)
+            h = block(torch.cat([h, skips.pop()], dim=1), projections)
         with torch.autocast(x.device.type, enabled=False):  # 8 bits of mantissa are too few for the noise itself
             return self.out(h.to(x.dtype))  # (N, out_channels, H, W)
 
+    def _res_blocks(self):
+        """In the order of their use."""
+        return [block for block in self.modules() if isinstance(block, ResBlock)]
+
 
 class TimestepSequential(nn.Sequential):
-    """A Sequential that hands the timestep embedding to those of its layers that take one."""
+    """A Sequential that hands each of its ResBlocks the next of the projections, an iterator."""
 
-    def forward(self, x, embedding):
+    def forward(self, x, projections):
         for layer in self:
-            x = layer(x, embedding) if isinstance(layer, ResBlock) else layer(x)
+            x = layer(x, next(projections)) if isinstance(layer, ResBlock) else layer(x)
         return x
 
 
@@ -173,7 +176,8 @@ class ResBlock(nn.Module):
     """norm, SiLU, (resample,) conv; the embedding; norm, SiLU, dropout, conv; plus the skip connection.
 
     With scale_shift_norm the embedding scales and shifts the second norm, otherwise it is added before it
-    (Dhariwal & Nichol 2021, section 3.1, "adaptive group normalisation").
+    (Dhariwal & Nichol 2021, section 3.1, "adaptive group normalisation"). forward takes the embedding as its own
+    emb_layers have projected it.
     """
 
     def __init__(
@@ -198,23 +202,23 @@ class ResBlock(nn.Module):
         same = channels == out_channels
         self.skip_connection = nn.Identity() if same else nn.Conv2d(channels, out_channels, 1)
 
-    def forward(self, x, embedding):
+    def forward(self, x, projection):
         if self.use_checkpoint and torch.is_grad_enabled():
-            return checkpoint(self._forward, x, embedding, use_reentrant=False)
-        return self._forward(x, embedding)
+            return checkpoint(self._forward, x, projection, use_reentrant=False)
+        return self._forward(x, projection)
 
-    def _forward(self, x, embedding):
+    def _forward(self, x, projection):
         norm, activation, conv = self.in_layers
         h = conv(self.resample(activation(norm(x))))
-        shift_and_scale = self.emb_layers(embedding)[:, :, None, None]
+        projection = projection[:, :, None, None]
         if self.scale_shift_norm:
             norm, *rest = self.out_layers
-            scale, shift = shift_and_scale.chunk(2, dim=1)
+            scale, shift = projection.chunk(2, dim=1)
             h = norm(h) * (1 + scale) + shift
             for layer in rest:
                 h = layer(h)
         else:
-            h = self.out_layers(h + shift_and_scale)
+            h = self.out_layers(h + projection)
         return self.skip_connection(self.resample(x)) + h
 
 

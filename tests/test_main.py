@@ -231,6 +231,17 @@ def test_half_precision_says_what_it_computes_in_and_changes_little(flags, expla
         assert np.abs(image - before[i]).mean() < 4
 
 
+def test_how_it_computes_may_change_in_a_run_that_goes_on(flags, explain):
+    explain(flags | {"num_batches": 1})
+    compute = {"channels_last": False, "compile": False, "cuda_graphs": True}
+    records, out = explain(flags | compute | {"num_batches": 2})
+    assert len(records) == 6 and "--cuda_graphs True: the cpu has none; running without" in out
+    others = flags | {"output_path": flags["output_path"].parent / "other", "num_batches": 2}
+    explain(others)
+    ours, theirs = counterfactuals(flags["output_path"]), counterfactuals(others["output_path"])
+    assert all(np.abs(ours[i] - theirs[i]).max() <= 1 for i in theirs)
+
+
 def test_records_alone_are_written_without_save_images(flags, explain):
     explain(flags | {"save_images": False})
     assert {path.name for path in (flags["output_path"] / "Results/exp").iterdir()} == {
@@ -463,6 +474,8 @@ def test_overwrite_starts_afresh(flags, explain):
         ({"diffusion_steps": 50}, ["--diffusion_steps is 50", "ddpm.pt"]),
         ({"image_size": 32}, ["--image_size", "16"]),
         ({"batch_size": 0}, ["--batch_size 0"]),
+        ({"compile": "perhaps"}, ["--compile perhaps", "auto"]),
+        ({"cuda_graphs": "perhaps"}, ["--cuda_graphs perhaps", "auto"]),
         ({"classifier_scales": "8,nan"}, ["--classifier_scales 8,nan"]),
         ({"classifier_scales": "inf"}, ["--classifier_scales inf"]),
         ({"classifier_scales": "-8"}, ["--classifier_scales -8"]),

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from helpers import REFERENCE, assert_near, filled, golden, tiny_unet
 from reference_weights import deterministic_array
-from torch import nn
 from weight_files import refusal
 
 from guided_diffusion.errors import UserError
@@ -42,7 +41,7 @@ def test_readme_flags_build_exactly_the_tensors_of_the_published_checkpoint():
 def test_a_fresh_network_predicts_zero_and_a_fresh_branch_adds_nothing():
     assert not UNetModel(num_res_blocks=1, channel_mult=(1,), model_channels=32)(X, T).any()
     h = deterministic_array("h", (1, 32, 4, 4))
-    assert torch.equal(ResBlock(32, 128, 0.0, 32, True, False)(h, torch.ones(1, 128)), h)
+    assert torch.equal(ResBlock(32, 128, 0.0, 32, True, False)(h, torch.ones(1, 64)), h)
     assert torch.equal(AttentionBlock(32, 2, -1, False, False)(h), h)
 
 
@@ -199,7 +198,7 @@ def test_a_residual_block_is_its_formula(scale_shift, resampling):
     else:
         h = norm("out_layers.0", h + e)
     h = layer(F.conv2d, "out_layers.3", F.silu(h), padding=1)
-    assert_near(block(x, embedding), layer(F.conv2d, "skip_connection", resampled(x)) + h)
+    assert_near(block(x, block.emb_layers(embedding)), layer(F.conv2d, "skip_connection", resampled(x)) + h)
 
 
 @torch.no_grad()
@@ -250,22 +249,6 @@ def test_checkpointing_recomputes_and_gives_the_same_output_and_gradients():
     assert convolutions == [2, 4]
     for plain, checkpointed in zip(*results, strict=True):
         assert_near(checkpointed, plain)
-
-
-def test_a_bfloat16_torso_is_near_float32_and_answers_in_float32(golden_unet):
-    unet, _ = golden_unet
-    x = deterministic_array("unet.x", (2, 3, 32, 32), 0.5)
-    half = filled(create_model(**golden("unet_tiny")[1])).cast_torso(torch.bfloat16)
-    with torch.no_grad():
-        output, expected = half(x, T), unet(x, T)
-    assert output.dtype is torch.float32
-    assert 1e-5 < (output - expected).std() / expected.std() < 0.03
-    for name, module in half.named_modules():
-        torso = name.startswith(("input_blocks", "middle_block", "output_blocks"))
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
-            assert module.weight.dtype is (torch.bfloat16 if torso else torch.float32), name
-        elif isinstance(module, nn.GroupNorm):
-            assert module.weight.dtype is torch.float32, name
 
 
 def test_under_autocast_the_output_layer_stays_in_float32():

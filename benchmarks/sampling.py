@@ -1,0 +1,221 @@
+"""Network evaluations per second when sampling, beside a plain eager float32 loop over the same network.
+
+    . demo/flags.sh; python -m benchmarks.sampling $FACES_FLAGS --batch_size 16
+
+Each variant runs in a process of its own, in turn; the median of the rounds counts. What starts a variant
+(compiling, capturing) is not counted, but reported. Rates are also given as shares of the machine's fastest matrix
+product. At the end the whole sampler, from images in memory to written PNGs, against the time in its network.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from multiprocessing import get_context
+from types import SimpleNamespace
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from core.counterfactual import explain
+from core.dime import evaluations
+from core.records import make_records
+from core.results import ResultsFolder
+from guided_diffusion.dist_util import half_precision, keep_freed_memory, pick_device
+from guided_diffusion.sampling import SamplingNetwork
+from guided_diffusion.script_util import (
+    DIFFUSION_FLAGS,
+    MODEL_FLAGS,
+    add_dict_to_argparser,
+    args_to_dict,
+    create_model_and_diffusion,
+    model_and_diffusion_defaults,
+    run_script,
+)
+from models.classifiers import BinaryQuestion, Classifier, build_classifier
+
+FLAGS = {
+    "gpu": ("0", "index of the GPU; without one the CPU is used"),
+    "batch_size": (16, "images an evaluation"),
+    "seconds": (5.0, "how long a variant is measured in each round, after its start"),
+    "rounds": (3, "how often every variant is measured; the median counts"),
+    "with_compile": (True, "measure the compiled variants too, which takes minutes"),
+    "start_step": (10, "depth of the whole sampler's chain"),
+    "classifier": ("small_cnn", "what guides the whole sampler: densenet121, small_cnn, ..."),
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    name: str
+    plain: bool = False
+    keep: bool = False
+    half: bool = False
+    channels_last: bool = False
+    compile: bool = False
+    cuda_graphs: bool = False
+
+    def network(self, unet, diffusion, device):
+        if self.keep:
+            keep_freed_memory()
+        if self.plain:
+            return unet
+        dtype = half_precision(device) if self.half else torch.float32
+        return SamplingNetwork(
+            unet, diffusion, dtype=dtype, channels_last=self.channels_last, compile=self.compile,
+            cuda_graphs=self.cuda_graphs,
+        )  # fmt: skip
+
+
+PLAIN = Variant("plain eager fp32 loop", plain=True)
+DEFAULTS = Variant("the defaults: + channels_last", keep=True, channels_last=True)
+
+
+def variants(args, device):
+    """PLAIN, then what is added in turn, each of which this device has."""
+    found = [PLAIN, Variant("projections made once"), Variant("+ freed memory kept", keep=True), DEFAULTS]
+    if half_precision(device) is not torch.float32:
+        found.append(Variant("+ half precision", keep=True, channels_last=True, half=True))
+    last = found[-1]
+    if device.type == "cuda":
+        found.append(Variant("+ CUDA graphs", keep=True, channels_last=True, half=last.half, cuda_graphs=True))
+    if args.with_compile:
+        found.append(Variant("+ compile", keep=True, channels_last=True, half=last.half, compile=True,
+                             cuda_graphs=found[-1].cuda_graphs))  # fmt: skip
+    return found
+
+
+def build(args, device):
+    """(UNet of random weights, none of them zero, diffusion)."""
+    torch.manual_seed(0)
+    unet, diffusion = create_model_and_diffusion(**args_to_dict(args, model_and_diffusion_defaults()))
+    for parameter in unet.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.02)
+    return unet.eval().requires_grad_(False).to(device), diffusion
+
+
+def measure(variant, args, device):
+    """-> images per second through the network, and the seconds of its first evaluation."""
+    network = variant.network(*build(args, device), device)
+    z = torch.randn(args.batch_size, 3, args.image_size, args.image_size, device=device)
+    t = torch.zeros(args.batch_size, dtype=torch.int64, device=device)
+    with torch.no_grad():
+        first = _now(device)
+        network(z, t)
+        start, count = _now(device), 0
+        while not count or _now(device) - start < args.seconds:
+            network(z, t)
+            count += 1
+    return count * args.batch_size / (_now(device) - start), start - first
+
+
+def sample(args, device):
+    """The whole sampler, as main.py runs it by default -> seconds in all, and in its network."""
+    keep_freed_memory()
+    unet, diffusion = build(args, device)
+    network, inside = DEFAULTS.network(unet, diffusion, device), []
+    classifier = build_classifier(args.classifier, 40).to(device).eval().requires_grad_(False)
+    question = BinaryQuestion(Classifier(classifier, args.classifier), 31)
+    images = torch.rand(args.batch_size, 3, args.image_size, args.image_size, device=device) * 2 - 1
+
+    def timed(z, t):
+        began = _now(device)
+        output = network(z, t)
+        inside.append(_now(device) - began)
+        return output
+
+    with tempfile.TemporaryDirectory() as root:
+        folder = ResultsFolder(root, "exp")
+        folder.begin({})
+        timed(images, torch.zeros(len(images), dtype=torch.int64, device=device))
+        inside.clear()
+        began = _now(device)
+        found = explain(
+            images, question, diffusion, timed, tau=args.start_step, classifier_scales=(8.0,), l1_loss=0.05
+        )
+        ids = range(len(images))
+        rows = make_records(ids, [f"{i}.png" for i in ids], images, found.prediction, found)
+        folder.write_images(rows, images, found)
+        folder.commit(rows)
+        return _now(device) - began, sum(inside)
+
+
+def matmul_peak(dtype, device):
+    """The most floating-point operations per second of a matrix product, over three sizes."""
+    best = 0.0
+    for size in (1024, 2048, 4096) if device.type == "cpu" else (4096, 8192):
+        a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        for _ in range(4):
+            began = _now(device)
+            a @ b
+            best = max(best, 2 * size**3 / (_now(device) - began))
+    return best
+
+
+def flops_an_image(args):
+    unet, _ = build(args, torch.device("cpu"))
+    z = torch.zeros(1, 3, args.image_size, args.image_size)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        unet(z, torch.zeros(1, dtype=torch.int64))
+    return counter.get_total_flops()
+
+
+def _now(device):
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def alone(function, *inputs):
+    """function(*inputs) in a process of its own, which leaves no memory, no threads and no compiler behind."""
+    with get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, inputs)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    add_dict_to_argparser(parser, FLAGS | MODEL_FLAGS | DIFFUSION_FLAGS)
+    args = SimpleNamespace(**vars(parser.parse_args()))
+    device = pick_device(args.gpu)
+    flops, half = alone(flops_an_image, args), half_precision(device)
+    peaks = {dtype: alone(matmul_peak, dtype, device) for dtype in {torch.float32, half}}
+    print(
+        f"{args.image_size} x {args.image_size} in batches of {args.batch_size}, {flops / 1e9:.2f} GFLOP an image; "
+        f"half precision is {half}, torch {torch.__version__} on {device} with {torch.get_num_threads()} threads; "
+        + ", ".join(f"matmul peak in {dtype} {peak / 1e9:.0f} GFLOP/s" for dtype, peak in peaks.items())
+    )
+    chosen = variants(args, device)
+    found = {variant: [] for variant in chosen}
+    with tqdm(total=args.rounds * len(chosen), unit="run") as bar:
+        for _ in range(args.rounds):
+            for variant in chosen:
+                found[variant].append(alone(measure, variant, args, device))
+                bar.update()
+    print(table(found, flops, {variant: peaks[half if variant.half else torch.float32] for variant in chosen}))
+    whole, inside = alone(sample, args, device)
+    print(
+        f"\nthe whole sampler, {evaluations(args.start_step)} evaluations of {args.batch_size} images guided by "
+        f"{args.classifier}, PNGs written: {whole:.1f} s, {inside:.1f} s of them in the network "
+        f"({100 * (whole / inside - 1):.0f} % on top)"
+    )
+
+
+def table(found, flops, peaks):
+    """Variant -> its measurements -> a Markdown table of medians."""
+    lines = [
+        "| variant | images/s | against plain | share of the matmul peak | first evaluation, s |",
+        "|---|---|---|---|---|",
+    ]
+    medians = {variant: [statistics.median(column) for column in zip(*runs, strict=True)]
+               for variant, runs in found.items()}  # fmt: skip
+    for variant, (rate, first) in medians.items():
+        gain, share = rate / medians[PLAIN][0], 100 * rate * flops / peaks[variant]
+        lines.append(f"| {variant.name} | {rate:.2f} | {gain:.2f} | {share:.0f} % | {first:.1f} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run_script(main)

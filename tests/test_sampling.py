@@ -1,0 +1,187 @@
+import re
+from functools import partial
+
+import pytest
+import torch
+from helpers import assert_near, filled, golden, tiny_unet
+from reference_weights import deterministic_array
+
+from core.counterfactual import explain
+from guided_diffusion import compile_util
+from guided_diffusion.compile_util import Specialised, Way
+from guided_diffusion.sampling import Overflow, SamplingNetwork
+from guided_diffusion.script_util import create_gaussian_diffusion, create_model
+from guided_diffusion.unet import ResBlock
+
+DIFFUSION = create_gaussian_diffusion(diffusion_steps=200, timestep_respacing="12", learn_sigma=True)
+X = deterministic_array("test_sampling.x", (3, 3, 8, 8))
+STEPS = DIFFUSION.model_timesteps(torch.tensor([11, 0, 5]))
+
+
+def brightness(images):
+    return 20 * images.mean((1, 2, 3))
+
+
+def explained(network, **options):
+    images = deterministic_array("test_sampling.images", (3, 3, 8, 8), 0.3).clamp(-1, 1)
+    return explain(images, brightness, DIFFUSION, network, tau=4, classifier_scales=(0.0, 1.0), **options)
+
+
+# -- nothing twice ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_it_is_the_golden_network(channels_last):
+    arrays, flags = golden("unet_tiny")
+    diffusion = create_gaussian_diffusion(diffusion_steps=1000, learn_sigma=True)
+    network = SamplingNetwork(filled(create_model(**flags)), diffusion, channels_last=channels_last)
+    x = deterministic_array("unet.x", (2, 3, 32, 32), 0.5)
+    assert_near(network(x, torch.from_numpy(arrays["t"])), arrays["output"])
+
+
+@pytest.mark.parametrize("flags", [{}, {"timestep_respacing": "10,15"}, {"rescale_timesteps": True}])
+def test_every_step_of_any_diffusion_finds_its_own_projection(flags):
+    unet, diffusion = tiny_unet(), create_gaussian_diffusion(diffusion_steps=50, **flags)
+    t = diffusion.model_timesteps(torch.arange(diffusion.num_timesteps).flip(0))
+    x = X[:1].expand(len(t), -1, -1, -1)
+    assert_near(SamplingNetwork(unet, diffusion)(x, t), unet(x, t))
+
+
+def test_the_projections_of_a_step_are_made_once():
+    unet, made = tiny_unet(learn_sigma=True), []
+    blocks = [block for block in unet.modules() if isinstance(block, ResBlock)]
+    for layer in [unet.time_embed, *(block.emb_layers for block in blocks)]:
+        layer.register_forward_hook(lambda *_: made.append(1))
+    explained(SamplingNetwork(unet, DIFFUSION))
+    assert len(made) == 1 + len(blocks)
+
+
+def test_labels_reach_a_class_conditional_network():
+    unet = tiny_unet(class_cond=True, num_classes=5, multiclass=False)
+    y = torch.tensor([0, 4, 2])
+    network = SamplingNetwork(unet, DIFFUSION)
+    assert_near(network(X, STEPS, y), unet(X, STEPS, y))
+    with pytest.raises(ValueError, match="class_cond"):
+        network(X, STEPS)
+
+
+# -- faster ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiled_it_answers_the_same_and_smaller_batches_are_not_compiled(monkeypatch, capsys, backend):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    unet = tiny_unet(learn_sigma=True)
+    network, expected = SamplingNetwork(unet, DIFFUSION, compile=True), unet(X, STEPS)
+    assert_near(network(X, STEPS), expected)
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert_near(network(X[:2], STEPS[:2]), expected[:2])
+    assert_near(network(X, STEPS), expected)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs
+    assert re.search(r"--compile: \d+ s to warm up, .* a batch of 3", capsys.readouterr().out)
+
+
+def doubled(x):
+    return 2 * x
+
+
+class Maker:
+    """Counts how often it is asked for a faster function, and gives `function`."""
+
+    def __init__(self, function):
+        self.function, self.shapes = function, []
+
+    def __call__(self, plain, tensors):
+        self.shapes.append(tuple(tensors[0].shape))
+        if isinstance(self.function, Exception):
+            raise self.function
+        return self.function
+
+
+def test_only_a_larger_batch_is_specialised_again():
+    make = Maker(lambda x: x + x)
+    function = Specialised(doubled, [Way("compile", make, True)])
+    for n in (3, 2, 3, 5, 4, 3):
+        assert torch.equal(function(torch.ones(n)), torch.full((n,), 2.0))
+    assert make.shapes == [(3,), (5,)]
+
+
+@pytest.mark.parametrize(
+    "function, words",
+    [(RuntimeError("no such kernel\nat all"), "(no such kernel)"), (lambda x: 3 * x, "changes the answer")],
+)
+def test_a_way_that_does_not_work_is_left_out_and_said(function, words, capsys):
+    faster = Specialised(doubled, [Way("cuda_graphs", Maker(function), True)])
+    assert torch.equal(faster(torch.ones(2)), torch.full((2,), 2.0))
+    out = capsys.readouterr().out
+    assert out.startswith("--cuda_graphs failed") and words in out and out.count("\n") == 1
+
+
+@pytest.mark.parametrize("seconds, used", [(0.1, True), (10.0, False)])
+def test_auto_keeps_what_is_measured_to_be_faster(monkeypatch, capsys, seconds, used):
+    calls = []
+
+    def other(x):
+        calls.append(1)
+        return x + x
+
+    monkeypatch.setattr(compile_util, "_seconds", lambda function, _: seconds if function is other else 1.0)
+    function = Specialised(doubled, [Way("compile", Maker(other), "auto", worth=100)], calls=100)
+    function(torch.ones(2))
+    before = len(calls)
+    function(torch.ones(2))
+    assert (len(calls) > before) is used
+    assert ("running without" in capsys.readouterr().out) is not used
+
+
+def test_auto_tries_nothing_where_too_little_is_to_come(monkeypatch):
+    monkeypatch.setattr(compile_util, "_seconds", lambda *_: 1.0)
+    make = Maker(doubled)
+    Specialised(doubled, [Way("compile", make, "auto", worth=100)], calls=99)(torch.ones(2))
+    Specialised(doubled, [Way("compile", make, False)], calls=99)(torch.ones(2))
+    assert not make.shapes
+
+
+# -- half precision --------------------------------------------------------------------------------------------
+
+
+def test_in_half_precision_it_is_near_and_the_weights_stay_as_they_are():
+    unet = tiny_unet(learn_sigma=True)
+    network = SamplingNetwork(unet, DIFFUSION, dtype=torch.bfloat16)
+    expected = unet(X, STEPS)
+    half = network(X, STEPS)
+    assert half.dtype is torch.float32 and 1e-5 < (half - expected).std() / expected.std() < 0.03
+    with network.full_precision():
+        assert_near(network(X, STEPS), expected)
+    assert torch.equal(network(X, STEPS), half)
+    assert {parameter.dtype for parameter in unet.parameters()} == {torch.float32}
+
+
+def overflowing():
+    """A network whose activations float32 holds and float16 does not."""
+    unet = tiny_unet(learn_sigma=True)
+    with torch.no_grad():
+        unet.input_blocks[0][0].weight *= 1e6
+    return unet
+
+
+def test_an_overflow_is_an_error_of_half_precision_alone():
+    network = SamplingNetwork(overflowing(), DIFFUSION, dtype=torch.float16)
+    with pytest.raises(Overflow, match="float16") as raised:
+        network(X, STEPS)
+    assert raised.value.network is network
+    with network.full_precision():
+        assert network(X, STEPS).isfinite().all()
+
+
+@pytest.mark.parametrize("method", ["dime", "inversion"])
+def test_a_batch_that_overflows_is_computed_again_in_float32_and_this_is_said(method, capsys):
+    unet = overflowing()
+    found = explained(SamplingNetwork(unet, DIFFUSION, dtype=torch.float16), method=method)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines and set(lines) == {
+        "the network overflowed in torch.float16; computing this batch again in float32"
+    }
+    expected = explained(unet, method=method)
+    assert_near(found.counterfactual, expected.counterfactual)
+    assert torch.equal(found.attempts, expected.attempts)
