@@ -24,7 +24,7 @@ def write_experiment(root, weights, exp_name="exp", seed=0):
              "classifier_path": str(weights / "small.pt"), "classifier_architecture": None}  # fmt: skip
     (root / "Results" / exp_name / "flags.yaml").write_text(yaml.safe_dump(flags))
     rows = {"id": range(6), "label": 1, "pred": [1, 0] * 3, "target": [0, 1] * 3, "cf_pred": [0, 1, 0, 1, 1, 0],
-            "bkl": 0.5, "l_1": 0.1}  # fmt: skip
+            "attempts": 1, "bkl": 0.5, "l_1": 0.1}  # fmt: skip
     pd.DataFrame(rows).to_csv(root / "Results" / exp_name / "records.csv", index=False)
 
 

@@ -60,7 +60,7 @@ def write_run(root, cases, oracle=None):
         draw(wanted, nuisance).save(folder / f"{k:07d}.png")
         label, target = int(attributes[QUERY]), int(wanted[QUERY])
         row = {"id": k, "image": f"test_{k:05d}.jpg", "label": label, "pred": 1 - target, "target": target,
-               "cf_pred": target, "p_target_before": 0.1, "p_target": 0.9}  # fmt: skip
+               "cf_pred": target, "attempts": 1, "p_target_before": 0.1, "p_target": 0.9}  # fmt: skip
         if oracle:
             row["oracle_pred"], row["oracle_cf_pred"] = oracle(attributes, wanted)
         rows.append(row)
