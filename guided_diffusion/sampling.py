@@ -1,8 +1,10 @@
 """The UNet as sampling calls it: nothing computed twice, in the layout and the precision that are fast."""
 
 from contextlib import contextmanager
+from copy import deepcopy
 
 import torch
+from torch import nn
 
 from .compile_util import WORTH_TRYING, Specialised, Way, captured, compiled, true_false_or_auto
 from .dist_util import half_precision
@@ -40,8 +42,8 @@ class SamplingNetwork:
 
     z: (N, C, H, W) float32; t: (N,) steps as diffusion.model_timesteps gives them, and no others. What the blocks
     make of a step is made here, once and for all; with labels, which the images have, at each call.
-    dtype: what convolutions and attention compute in (autocast: the weights stay float32). In half precision an
-    output that is not finite raises Overflow; within `with network.full_precision():` all is float32.
+    dtype: what convolutions and attention compute in, from a copy of their weights; unet stays float32. In half
+    precision an output that is not finite raises Overflow; within `with network.full_precision():` unet computes.
     channels_last: the layout of weights and activations. compile, cuda_graphs: True, False, or "auto", where the
     first call, which then takes long and says so, finds it faster; calls: how many are to come, at least.
     """
@@ -57,7 +59,8 @@ class SamplingNetwork:
             Way("compile", lambda torso, _: compiled(torso, device, dynamic=False), compile, WORTH_TRYING),
             Way("cuda_graphs", captured, device.type == "cuda" and cuda_graphs),
         ]
-        self.torso = Specialised(unet.torso, ways, calls)
+        fast = self.unet if dtype is torch.float32 else _with_blocks_in(dtype, self.unet)
+        self.torso = Specialised(fast.torso, ways, calls)
         self.table = None
         if unet.num_classes is None:
             self.steps = diffusion.model_timesteps(torch.arange(diffusion.num_timesteps, device=device))
@@ -69,7 +72,6 @@ class SamplingNetwork:
         z = z.contiguous(memory_format=self.layout)
         half = self.dtype is not torch.float32
         torso = self.torso if self.dtype is self.own_dtype else self.unet.torso
-        # autocast's cache would keep a half-precision copy of the weights; each is used once an evaluation anyway.
         with torch.autocast(z.device.type, self.dtype, enabled=half, cache_enabled=False):
             output = torso(z, self._projections(t, *labels).to(self.dtype))
         if half and not output.isfinite().all():
@@ -89,6 +91,17 @@ class SamplingNetwork:
         if self.table is None or labels:
             return self.unet.projections(t, *labels)
         return self.table[torch.searchsorted(self.steps, t)]
+
+
+def _with_blocks_in(dtype, unet):
+    """A copy whose convolutions hold `dtype`: autocast would cast them at every evaluation, for 94 million weights
+    on 2 cores 0.3 s."""
+    copy = deepcopy(unet)
+    for blocks in (copy.input_blocks, copy.middle_block, copy.output_blocks):
+        for layer in blocks.modules():
+            if isinstance(layer, nn.Conv1d | nn.Conv2d):
+                layer.to(dtype)
+    return copy
 
 
 def once_more_on_overflow(compute):
