@@ -22,8 +22,8 @@ TRAIN_FLAGS = {
     "save_interval": (10000, "steps between checkpoints"),
     "keep_checkpoints": (2, "how many of the newest checkpoints stay"),
     "seed": (0, "seed of the order, the mirroring, the timesteps and the noise"),
-    "compile": ("auto", "torch.compile the network, minutes to start, then faster: True, False, or auto, where "
-                        "1,000 steps and more are to come"),
+    "compile": ("auto", "torch.compile the network, minutes to start, then faster: True, False, or auto, in "
+                        "trainings of 1,000 steps and more"),
 }
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # What may differ in a training that goes on: where it runs, and what decides no weight beyond rounding.

@@ -60,8 +60,8 @@ class TrainLoop:
         self.ranks.wait()
         self.step = self._resume()
         self.logger = Logger(output_path, self.step) if self.ranks.first else None
-        to_come = self.flags["lr_anneal_steps"] - self.step if self.flags["lr_anneal_steps"] else None
-        self.network = compiled(model, device) if wants_compiling(self.flags["compile"], to_come) else model
+        steps = self.flags["lr_anneal_steps"] or None
+        self.network = compiled(model, device) if wants_compiling(self.flags["compile"], steps) else model
         if self.ranks.world_size > 1:
             self.network = DistributedDataParallel(self.network, [device] if device.type == "cuda" else None)
 

@@ -10,7 +10,7 @@ from helpers import TINY_FLAGS, assert_identical, assert_near, filled
 from weight_files import refusal
 from workshop import logged
 
-from guided_diffusion import logger
+from guided_diffusion import logger, train_util
 from guided_diffusion.checkpoint_folder import CheckpointFolder, save_aside
 from guided_diffusion.compile_util import compiled, wants_compiling
 from guided_diffusion.errors import UserError
@@ -493,6 +493,16 @@ def test_compiling_is_for_those_who_ask_and_for_long_trainings():
     assert wants_compiling("auto", None) and wants_compiling("auto", 1000) and not wants_compiling("auto", 999)
     assert wants_compiling("True", 1) and not wants_compiling("False", None)
     assert "--compile maybe" in refusal(UserError, lambda: wants_compiling("maybe", 1))
+
+
+def test_a_training_that_goes_on_near_its_end_compiles_as_one_that_never_stopped(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(train_util, "compiled", lambda module, device: asked.append(module) or module)
+    for _ in range(2):
+        train(tmp_path, 2, lr_anneal_steps=1000, compile="auto")
+    assert len(asked) == 2
+    train(tmp_path / "unbroken", 0, lr_anneal_steps=999, compile="auto")
+    assert len(asked) == 2
 
 
 def test_a_machine_that_cannot_compile_says_so_and_goes_on(monkeypatch, capsys):
