@@ -167,7 +167,8 @@ class TrainLoop:
             self._load_weights(ema.module, f"ema_{rate}_", step)
             ema.n_averaged.fill_(state["averaged"][str(rate)])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # none where --use_fp16 meant another precision, on another device
+            self.scaler.load_state_dict(state["scaler"])
         self.objective.load_state_dict(state["objective"])
         self.means.load_state_dict(state["means"])
         return step

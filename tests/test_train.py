@@ -10,7 +10,7 @@ from helpers import TINY_FLAGS, assert_identical, assert_near, filled
 from weight_files import refusal
 from workshop import logged
 
-from guided_diffusion import logger, train_util
+from guided_diffusion import logger, train_flags, train_util
 from guided_diffusion.checkpoint_folder import CheckpointFolder, save_aside
 from guided_diffusion.compile_util import compiled, wants_compiling
 from guided_diffusion.errors import UserError
@@ -207,6 +207,13 @@ def test_a_loss_that_was_never_a_number_has_no_good_checkpoint(tmp_path):
 
 
 # -- going on where something changed ----------------------------------------------------------------------
+
+
+def test_a_half_precision_training_may_move_to_a_device_of_another_half_precision(tmp_path, monkeypatch):
+    for step, dtype in enumerate((torch.bfloat16, torch.float16, torch.float32), start=1):
+        monkeypatch.setattr(train_flags, "half_precision", lambda device, dtype=dtype: dtype)
+        train(tmp_path, step, use_fp16=True)
+        assert bool(saved(tmp_path, "opt", step)["scaler"]) == (dtype is torch.float16)
 
 
 def test_a_new_ema_rate_is_refused_by_name(tmp_path):
