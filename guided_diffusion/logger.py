@@ -10,14 +10,14 @@ from .storage import is_remote, write_file
 
 
 class Means:
-    """Means of named numbers between two rows of the log; NaN says nothing. Saved and restored with the rest."""
+    """Means of named numbers between two rows of the log; NaN and infinity say nothing. Saved and restored with the rest."""
 
     def __init__(self):
         self.sums, self.counts = {}, {}
 
     def add(self, values):
         for name, value in values.items():
-            known = not math.isnan(value)
+            known = math.isfinite(value)
             self.sums[name] = self.sums.get(name, 0.0) + (value if known else 0.0)
             self.counts[name] = self.counts.get(name, 0) + known
 

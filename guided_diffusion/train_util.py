@@ -111,13 +111,16 @@ class TrainLoop:
                 self.scaler.scale(terms["loss"].sum() / size).backward()
             collected.append({name: term.detach().float() for name, term in terms.items()})
         terms = self._of_all_ranks(collected)
-        self._require_finite(terms["loss"])
+        self._require_finite("loss", terms["loss"].mean())
         self.objective.observe(terms)
 
         values = self.objective.summary(terms)
         self.scaler.unscale_(self.optimizer)
         limit = f["grad_clip"] or float("inf")
-        values["grad_norm"] = nn.utils.clip_grad_norm_(self.model.parameters(), limit).item()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        if not self.scaler.is_enabled():  # with a loss scale the step is skipped and the scale halved
+            self._require_finite("gradient's norm", norm)
+        values["grad_norm"] = norm.item()
         values["lr"] = self.learning_rate(self.step)
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -202,12 +205,13 @@ class TrainLoop:
         stacked = torch.stack([torch.cat([terms[name] for terms in collected]) for name in names], 1)
         return dict(zip(names, self.ranks.gather(stacked).unbind(1), strict=True))
 
-    def _require_finite(self, losses):
-        if not losses.isfinite().all():
+    def _require_finite(self, what, value):
+        """UserError, before any weight has changed by it, for a value that is no number."""
+        if not value.isfinite():
             steps = self.checkpoints.steps()
             good = self.checkpoints.path("model", steps[-1]) if steps else "none yet"
             raise UserError(
-                f"the loss is {losses.mean().item()} at step {self.step}; the last good checkpoint is {good}. "
+                f"the {what} is {value.item()} at step {self.step}; the last good checkpoint is {good}. "
                 "Lower --lr, or set --grad_clip 1 or --precision fp32, and start again"
             )
 

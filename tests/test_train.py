@@ -198,6 +198,29 @@ def test_a_loss_that_is_no_number_ends_the_training_and_names_step_and_checkpoin
     assert all(tensor.isfinite().all() for tensor in saved(tmp_path, "model", 2).values())
 
 
+def test_a_gradient_that_is_no_number_ends_the_training_before_it_is_in_the_weights(tmp_path):
+    def spoil(terms, step):
+        if step == 2:
+            terms["loss"] = terms["loss"] + (0 * terms["loss"]).sqrt()  # whose derivative at 0 is infinite
+
+    message = refusal(UserError, lambda: train(tmp_path, 9, spoil))
+    assert "the gradient's norm is nan at step 2" in message and str(tmp_path / "model000002.pt") in message
+    assert CheckpointFolder(tmp_path, 2).steps() == [1, 2]
+    assert all(tensor.isfinite().all() for tensor in saved(tmp_path, "model", 2).values())
+
+
+def test_float16_skips_a_gradient_that_is_no_number_and_halves_its_scale(tmp_path):
+    def spoil(terms, step):
+        if step == 2:
+            terms["loss"] = terms["loss"] + (0 * terms["loss"]).sqrt()
+
+    train(tmp_path, 4, spoil, precision="fp16", keep_checkpoints=9, log_interval=4)
+    assert_identical(saved(tmp_path, "model", 2), saved(tmp_path, "model", 3))
+    scales = [saved(tmp_path, "opt", step)["scaler"]["scale"] for step in (2, 3, 4)]
+    assert scales[1] == scales[2] == scales[0] / 2
+    assert float(logged(tmp_path)[0]["grad_norm"]) < 1e6  # of the steps that were taken
+
+
 def test_a_loss_that_was_never_a_number_has_no_good_checkpoint(tmp_path):
     def spoil(terms, step):
         terms["loss"] = terms["loss"] * float("nan")
