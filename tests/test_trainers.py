@@ -131,6 +131,15 @@ def test_a_training_begins_from_given_weights(diffusion_flags, tmp_path, prefix)
         torch.testing.assert_close(tensor, state[prefix + name], rtol=0, atol=1e-7)
 
 
+def test_a_training_goes_on_when_the_weights_that_it_began_from_are_gone(diffusion_flags, tmp_path):
+    given = write_weights(tmp_path) / "ddpm.pt"
+    flags = diffusion_flags | {"resume_checkpoint": given, "lr_anneal_steps": 4, "save_interval": 1}
+    kill_at(flags["output_path"] / "opt000001.pt", "celeba-train-diffusion.py", flags)
+    given.unlink()
+    code, out, err = run_script("celeba-train-diffusion.py", flags)
+    assert code == 0 and "going on from" in out, err
+
+
 def test_a_full_disk_leaves_the_checkpoints_before_it_and_can_be_gone_on_from(diffusion_flags):
     flags = diffusion_flags | {"keep_checkpoints": 1, "sample_steps": 0}
     output = flags["output_path"]
