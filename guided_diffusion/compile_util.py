@@ -13,8 +13,8 @@ WORTH_COMPILING = 1000  # steps: on 2 cores the minute or two of compiling is wo
 def wants_compiling(choice, steps):
     """--compile True, False or auto -> whether to, in a training of so many steps (None: no end).
 
-    Those that are done count too: compiled code rounds, and drops out, otherwise than eager code, so a training that
-    goes on near its end must not change from one to the other.
+    Those that are done count too: compiled code rounds and drops out otherwise than eager code, so a training
+    that goes on near its end must not change from one to the other.
     """
     if choice == "auto":
         return steps is None or steps >= WORTH_COMPILING

@@ -10,7 +10,7 @@ from .storage import is_remote, write_file
 
 
 class Means:
-    """Means of named numbers between two rows of the log; NaN and infinity say nothing. Saved and restored with the rest."""
+    """Means of named numbers between two rows of the log; NaN and infinity say nothing. Saved and restored."""
 
     def __init__(self):
         self.sums, self.counts = {}, {}
