@@ -105,6 +105,16 @@ def test_a_classifier_training_killed_and_resumed_ends_bit_identical(classifier_
     assert (unbroken / "attributes.csv").read_bytes() == (killed / "attributes.csv").read_bytes()
 
 
+def test_the_best_of_another_training_does_not_stay(classifier_flags):
+    output = classifier_flags["output_path"]
+    output.mkdir()
+    torch.save({"balanced_accuracy": 2.0}, output / "best.pt")
+    code, _, err = run_script("celeba-train-classifier.py", classifier_flags)
+    assert code == 0, err
+    best, last = (torch.load(output / name)["balanced_accuracy"] for name in ("best.pt", "last.pt"))
+    assert 1 >= best >= last
+
+
 def test_a_training_goes_on_with_its_own_flags_alone(diffusion_flags):
     assert run_script("celeba-train-diffusion.py", diffusion_flags | {"lr_anneal_steps": 3})[0] == 0
     before = weights(diffusion_flags["output_path"])
