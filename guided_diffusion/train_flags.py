@@ -57,6 +57,11 @@ def check_train_flags(args):
     check_ranges(args, RANGES)
     if args.microbatch == 0:
         raise UserError("--microbatch 0 must be at least 1, or -1 for the whole batch")
+    if getattr(args, "timestep_respacing", ""):
+        raise UserError(
+            f"--timestep_respacing {args.timestep_respacing} is for sampling; leave it out: a training needs all "
+            "of --diffusion_steps"
+        )
     parse_rates(args.ema_rate)
     wants_compiling(args.compile, 0)
     choose_precision(args.precision, False, torch.device("cpu"))
