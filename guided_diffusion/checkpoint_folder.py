@@ -29,8 +29,9 @@ class CheckpointFolder:
         self.directory, self.keep = str(directory), keep
         try:
             bf.makedirs(self.directory)
-        except OSError as error:
-            raise UserError(f"--output_path {directory} cannot be written ({error.strerror})") from None
+        except (OSError, bf.Error) as error:  # blobfile's own for gs:// and az://, and for what it does not reach
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"--output_path {directory} cannot be written ({reason})") from None
 
     def path_of(self, name):
         return bf.join(self.directory, name)
