@@ -501,6 +501,16 @@ def test_a_file_that_is_no_log_is_put_aside(tmp_path, garbage, capsys):
     assert str(tmp_path / "progress.csv") in capsys.readouterr().out
 
 
+def test_a_full_disk_is_an_error_that_names_the_log(tmp_path, monkeypatch):
+    class Full:
+        def add_scalar(self, *row):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(logger, "_event_writer", lambda directory, start_step: Full())
+    message = refusal(UserError, lambda: log(tmp_path, [10]))
+    assert str(tmp_path / "progress.csv") in message and "No space left on device" in message
+
+
 def test_events_hold_what_the_csv_holds(tmp_path, monkeypatch):
     monkeypatch.setattr(logger, "_event_writer", EVENT_WRITER)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
