@@ -9,7 +9,7 @@ from core.attribute_objective import AttributeObjective
 from core.datasets import attribute_index
 from core.metrics import attribute_accuracy, decide
 from core.training_data import TRAINING_DATA_FLAGS, load_training_data, require_labels
-from guided_diffusion.checkpoint_folder import save_aside
+from guided_diffusion.checkpoint_folder import complete_steps, save_aside
 from guided_diffusion.dist_util import connect, device_of_rank, find_ranks
 from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
 from guided_diffusion.storage import write_file
@@ -61,7 +61,8 @@ def main():
         print(f"step {step}: balanced accuracy {score:.4f}, accuracy {table['accuracy'].mean():.4f}", flush=True)
         checkpoint = classifier_checkpoint(ema_network, args.architecture, train.attributes, args.image_size)
         checkpoint["balanced_accuracy"] = score
-        save_best_and_last(args.output_path, checkpoint, table)
+        # At its first checkpoint a training has nothing to beat: what lies there is another one's.
+        save_best_and_last(args.output_path, checkpoint, table, beat_best=bool(complete_steps(args.output_path)))
 
     TrainLoop(
         model=network,
@@ -79,11 +80,14 @@ def main():
     ).run_loop()
 
 
-def save_best_and_last(output_path, checkpoint, table):
-    """last.pt is this checkpoint; so are best.pt and attributes.csv, its table, where it is the best so far."""
+def save_best_and_last(output_path, checkpoint, table, beat_best):
+    """last.pt is this checkpoint; so are best.pt and attributes.csv, its table, where it is the best so far.
+
+    beat_best: only where it is better than best.pt, if there is one.
+    """
     best = bf.join(output_path, "best.pt")
     save_aside(checkpoint, bf.join(output_path, "last.pt"))
-    if bf.exists(best):
+    if beat_best and bf.exists(best):
         with bf.BlobFile(best, "rb") as file:
             if torch.load(file, weights_only=True)["balanced_accuracy"] >= checkpoint["balanced_accuracy"]:
                 return

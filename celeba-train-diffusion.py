@@ -8,6 +8,7 @@ import torch
 
 from core.sheets import sample_sheet
 from core.training_data import TRAINING_DATA_FLAGS, load_training_data, require_labels
+from guided_diffusion.checkpoint_folder import complete_steps
 from guided_diffusion.dist_util import connect, device_of_rank, find_ranks
 from guided_diffusion.objectives import DenoisingObjective
 from guided_diffusion.resample import SAMPLERS, create_named_schedule_sampler
@@ -54,7 +55,7 @@ def main():
     flags = args_to_dict(args, model_and_diffusion_defaults())
     torch.manual_seed(args.seed)
     model, diffusion = create_model_and_diffusion(**flags)
-    if args.resume_checkpoint:
+    if args.resume_checkpoint and not complete_steps(args.output_path):
         load_diffusion(model, args.resume_checkpoint, flags).train()
     [dataset] = load_training_data(args.data_dir, ["train"], args.image_size, ranks.local_size)
     condition = None

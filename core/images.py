@@ -21,7 +21,7 @@ def read_image(path, size=None):
     """
     try:
         with Image.open(path) as image:
-            image = image.convert("RGB")
+            image = _to_8_bits(image).convert("RGB")
     except FileNotFoundError:
         raise UserError(f"{path} is listed but not there; restore it or remove it from the list") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -29,6 +29,13 @@ def read_image(path, size=None):
     if size is not None:
         image = centre_crop(image, size)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def _to_8_bits(image):
+    """A PIL image of 16-bit greys -> of 8-bit ones, of which Pillow would make white; any other as it is."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
 
 
 def centre_crop(image, size):

@@ -14,6 +14,14 @@ def save_aside(content, path):
     write_file(path, lambda file: torch.save(content, file))
 
 
+def complete_steps(directory):
+    """The steps with a complete checkpoint in a folder, ascending; [] where there is no such folder."""
+    if not bf.exists(directory):
+        return []
+    found = (re.fullmatch(r"opt(\d{6,})\.pt", name) for name in bf.listdir(directory))
+    return sorted(int(match[1]) for match in found if match)
+
+
 class CheckpointFolder:
     """model<step>.pt, ema_<rate>_<step>.pt and opt<step>.pt in one folder; a step counts once its opt is there."""
 
@@ -21,8 +29,9 @@ class CheckpointFolder:
         self.directory, self.keep = str(directory), keep
         try:
             bf.makedirs(self.directory)
-        except OSError as error:
-            raise UserError(f"--output_path {directory} cannot be written ({error.strerror})") from None
+        except (OSError, bf.Error) as error:  # blobfile's own for gs:// and az://, and for what it does not reach
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"--output_path {directory} cannot be written ({reason})") from None
 
     def path_of(self, name):
         return bf.join(self.directory, name)
@@ -37,9 +46,7 @@ class CheckpointFolder:
                 bf.remove(self.path_of(name))
 
     def steps(self):
-        """The steps with a complete checkpoint, ascending."""
-        found = (re.fullmatch(r"opt(\d{6,})\.pt", name) for name in bf.listdir(self.directory))
-        return sorted(int(match[1]) for match in found if match)
+        return complete_steps(self.directory)
 
     def load(self, name, step):
         path = self.path(name, step)

@@ -16,7 +16,11 @@ TOLERANCE = 0.05  # relative: float32 differs by 1e-6, bfloat16, in which every 
 
 
 def wants_compiling(choice, steps):
-    """--compile True, False or auto -> whether to, with so many training steps to come (None: no end)."""
+    """--compile True, False or auto -> whether to, in a training of so many steps (None: no end).
+
+    Those that are done count too: compiled code rounds and drops out otherwise than eager code, so a training
+    that goes on near its end must not change from one to the other.
+    """
     choice = true_false_or_auto("compile", choice)
     return steps is None or steps >= WORTH_COMPILING if choice == "auto" else choice
 

@@ -6,18 +6,19 @@ from io import StringIO
 
 import blobfile as bf
 
+from .errors import UserError
 from .storage import is_remote, write_file
 
 
 class Means:
-    """Means of named numbers between two rows of the log; NaN says nothing. Saved and restored with the rest."""
+    """Means of named numbers between two rows of the log; NaN and infinity say nothing. Saved and restored."""
 
     def __init__(self):
         self.sums, self.counts = {}, {}
 
     def add(self, values):
         for name, value in values.items():
-            known = not math.isnan(value)
+            known = math.isfinite(value)
             self.sums[name] = self.sums.get(name, 0.0) + (value if known else 0.0)
             self.counts[name] = self.counts.get(name, 0) + known
 
@@ -55,7 +56,16 @@ class Logger:
         self.events = None if is_remote(directory) else _event_writer(directory, start_step)
 
     def log(self, step, values):
-        """values: name -> number, NaN for none."""
+        """values: name -> number, NaN for none. UserError where the disk is full."""
+        try:
+            self._log(step, values)
+        except OSError as error:
+            raise UserError(
+                f"{self.path}, or the events beside it, cannot be written ({error.strerror or error}); make room "
+                "or check the folder, and start again"
+            ) from error
+
+    def _log(self, step, values):
         known = {name: value for name, value in values.items() if not math.isnan(value)}
         row = {"step": step, **{name: f"{value:.6g}" for name, value in known.items()}}
         new = [name for name in ("step", *values) if name not in self.columns]

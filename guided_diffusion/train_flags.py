@@ -22,8 +22,8 @@ TRAIN_FLAGS = {
     "save_interval": (10000, "steps between checkpoints"),
     "keep_checkpoints": (2, "how many of the newest checkpoints stay"),
     "seed": (0, "seed of the order, the mirroring, the timesteps and the noise"),
-    "compile": ("auto", "torch.compile the network, minutes to start, then faster: True, False, or auto, where "
-                        "1,000 steps and more are to come"),
+    "compile": ("auto", "torch.compile the network, minutes to start, then faster: True, False, or auto, in "
+                        "trainings of 1,000 steps and more"),
 }
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # What may differ in a training that goes on: where it runs, and what decides no weight beyond rounding.
@@ -57,6 +57,11 @@ def check_train_flags(args):
     check_ranges(args, RANGES)
     if args.microbatch == 0:
         raise UserError("--microbatch 0 must be at least 1, or -1 for the whole batch")
+    if getattr(args, "timestep_respacing", ""):
+        raise UserError(
+            f"--timestep_respacing {args.timestep_respacing} is for sampling; leave it out: a training needs all "
+            "of --diffusion_steps"
+        )
     parse_rates(args.ema_rate)
     wants_compiling(args.compile, 0)
     choose_precision(args.precision, False, torch.device("cpu"))

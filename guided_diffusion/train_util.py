@@ -59,9 +59,10 @@ class TrainLoop:
             self.checkpoints.remove_parts()
         self.ranks.wait()
         self.step = self._resume()
+        self._require_one_folder(output_path)
         self.logger = Logger(output_path, self.step) if self.ranks.first else None
-        to_come = self.flags["lr_anneal_steps"] - self.step if self.flags["lr_anneal_steps"] else None
-        self.network = compiled(model, device) if wants_compiling(self.flags["compile"], to_come) else model
+        steps = self.flags["lr_anneal_steps"] or None
+        self.network = compiled(model, device) if wants_compiling(self.flags["compile"], steps) else model
         if self.ranks.world_size > 1:
             self.network = DistributedDataParallel(self.network, [device] if device.type == "cuda" else None)
 
@@ -111,13 +112,16 @@ class TrainLoop:
                 self.scaler.scale(terms["loss"].sum() / size).backward()
             collected.append({name: term.detach().float() for name, term in terms.items()})
         terms = self._of_all_ranks(collected)
-        self._require_finite(terms["loss"])
+        self._require_finite("loss", terms["loss"].mean())
         self.objective.observe(terms)
 
         values = self.objective.summary(terms)
         self.scaler.unscale_(self.optimizer)
         limit = f["grad_clip"] or float("inf")
-        values["grad_norm"] = nn.utils.clip_grad_norm_(self.model.parameters(), limit).item()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        if not self.scaler.is_enabled():  # with a loss scale the step is skipped and the scale halved
+            self._require_finite("gradient's norm", norm)
+        values["grad_norm"] = norm.item()
         values["lr"] = self.learning_rate(self.step)
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -167,10 +171,20 @@ class TrainLoop:
             self._load_weights(ema.module, f"ema_{rate}_", step)
             ema.n_averaged.fill_(state["averaged"][str(rate)])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # none where --use_fp16 meant another precision, on another device
+            self.scaler.load_state_dict(state["scaler"])
         self.objective.load_state_dict(state["objective"])
         self.means.load_state_dict(state["means"])
         return step
+
+    def _require_one_folder(self, output_path):
+        """UserError on every rank where they do not go on from the same step: on some, it is another folder."""
+        steps = sorted(set(self.ranks.gather(torch.tensor([self.step], device=self.device)).tolist()))
+        if len(steps) > 1:
+            raise UserError(
+                f"--output_path {output_path} is not the same folder for all ranks: they would go on from steps "
+                f"{', '.join(map(str, steps))}; name one that all machines share"
+            )
 
     def _load_weights(self, network, name, step):
         state = self.checkpoints.load(name, step)
@@ -201,12 +215,13 @@ class TrainLoop:
         stacked = torch.stack([torch.cat([terms[name] for terms in collected]) for name in names], 1)
         return dict(zip(names, self.ranks.gather(stacked).unbind(1), strict=True))
 
-    def _require_finite(self, losses):
-        if not losses.isfinite().all():
+    def _require_finite(self, what, value):
+        """UserError, before any weight has changed by it, for a value that is no number."""
+        if not value.isfinite():
             steps = self.checkpoints.steps()
             good = self.checkpoints.path("model", steps[-1]) if steps else "none yet"
             raise UserError(
-                f"the loss is {losses.mean().item()} at step {self.step}; the last good checkpoint is {good}. "
+                f"the {what} is {value.item()} at step {self.step}; the last good checkpoint is {good}. "
                 "Lower --lr, or set --grad_clip 1 or --precision fp32, and start again"
             )
 

@@ -40,7 +40,7 @@ def alone(flags, tmp_path_factory):
 
 def start(launcher, flags, script="celeba-train-diffusion.py"):
     """Runs a script on two ranks -> (exit code, stdout, stderr)."""
-    if launcher is MPIEXEC and not shutil.which("mpiexec"):
+    if launcher[0] == "mpiexec" and not shutil.which("mpiexec"):
         pytest.skip("no mpiexec on this machine")
     done = subprocess.run(
         [*launcher, str(ROOT / script), *as_argv(flags)],
@@ -74,6 +74,17 @@ def test_a_training_may_go_on_with_other_ranks_and_the_same_batch(flags, alone, 
     code, out, err = start(MPIEXEC, flags | {"output_path": output})
     assert code == 0 and "going on from" in out, err
     assert_near(torch.tensor(float(logged(output)[-1]["loss"])), float(logged(alone)[-1]["loss"]), 1e-4)
+
+
+def test_ranks_that_would_go_on_from_different_steps_are_refused(flags, alone, tmp_path):
+    shutil.copytree(alone, tmp_path / "first" / "run")
+    (tmp_path / "second").mkdir()  # as a disk that the other machine has for itself
+    flags = flags | {"output_path": "run"}
+    one, other = (["-wdir", str(tmp_path / name), "-n", "1", sys.executable] for name in ("first", "second"))
+    command = [str(ROOT / "celeba-train-diffusion.py"), *as_argv(flags)]
+    code, _, err = start(["mpiexec", *one, *command, ":", *other], flags)
+    assert code == 2 and "--output_path run is not the same folder for all ranks" in err and "steps 0, 20" in err
+    assert "Traceback" not in err
 
 
 def test_microbatches_of_ranks_add_up_to_the_gradient_of_all(flags, alone, tmp_path):

@@ -69,6 +69,13 @@ def test_images_of_any_mode_are_read_as_rgb(tmp_path, mode):
         assert torch.equal(pixels[0], pixels[2])
 
 
+def test_16_bits_of_grey_become_8(tmp_path):
+    greys = torch.arange(256).repeat_interleave(2).reshape(16, 32).numpy().astype(np.uint16)
+    Image.fromarray(greys * 257).save(tmp_path / "deep.png")
+    Image.fromarray(greys.astype(np.uint8)).save(tmp_path / "plain.png")
+    assert torch.equal(read_image(tmp_path / "deep.png"), read_image(tmp_path / "plain.png"))
+
+
 def test_an_image_that_is_not_there_is_an_error_that_names_it(tmp_path):
     assert f"{tmp_path}/a.jpg" in refusal(UserError, read_image, tmp_path / "a.jpg")
 

@@ -54,6 +54,10 @@ def test_a_folder_that_is_none_is_refused(tmp_path):
     assert str(tmp_path / "file") in refusal(UserError, lambda: train(tmp_path / "file" / "run", 0))
 
 
+def test_a_bucket_that_blobfile_does_not_reach_is_refused():
+    assert "--output_path s3://bucket/run" in refusal(UserError, lambda: train("s3://bucket/run", 0))
+
+
 def test_a_lock_ends_with_its_holder(tmp_path):
     with lock_folder(tmp_path):
         assert "--output_path" in refusal(UserError, lambda: lock_folder(tmp_path))

@@ -10,7 +10,7 @@ from helpers import TINY_FLAGS, assert_identical, assert_near, filled
 from weight_files import refusal
 from workshop import logged
 
-from guided_diffusion import logger
+from guided_diffusion import logger, train_flags, train_util
 from guided_diffusion.checkpoint_folder import CheckpointFolder, save_aside
 from guided_diffusion.compile_util import compiled, wants_compiling
 from guided_diffusion.errors import UserError
@@ -198,6 +198,29 @@ def test_a_loss_that_is_no_number_ends_the_training_and_names_step_and_checkpoin
     assert all(tensor.isfinite().all() for tensor in saved(tmp_path, "model", 2).values())
 
 
+def test_a_gradient_that_is_no_number_ends_the_training_before_it_is_in_the_weights(tmp_path):
+    def spoil(terms, step):
+        if step == 2:
+            terms["loss"] = terms["loss"] + (0 * terms["loss"]).sqrt()  # whose derivative at 0 is infinite
+
+    message = refusal(UserError, lambda: train(tmp_path, 9, spoil))
+    assert "the gradient's norm is nan at step 2" in message and str(tmp_path / "model000002.pt") in message
+    assert CheckpointFolder(tmp_path, 2).steps() == [1, 2]
+    assert all(tensor.isfinite().all() for tensor in saved(tmp_path, "model", 2).values())
+
+
+def test_float16_skips_a_gradient_that_is_no_number_and_halves_its_scale(tmp_path):
+    def spoil(terms, step):
+        if step == 2:
+            terms["loss"] = terms["loss"] + (0 * terms["loss"]).sqrt()
+
+    train(tmp_path, 4, spoil, precision="fp16", keep_checkpoints=9, log_interval=4)
+    assert_identical(saved(tmp_path, "model", 2), saved(tmp_path, "model", 3))
+    scales = [saved(tmp_path, "opt", step)["scaler"]["scale"] for step in (2, 3, 4)]
+    assert scales[1] == scales[2] == scales[0] / 2
+    assert float(logged(tmp_path)[0]["grad_norm"]) < 1e6  # of the steps that were taken
+
+
 def test_a_loss_that_was_never_a_number_has_no_good_checkpoint(tmp_path):
     def spoil(terms, step):
         terms["loss"] = terms["loss"] * float("nan")
@@ -207,6 +230,13 @@ def test_a_loss_that_was_never_a_number_has_no_good_checkpoint(tmp_path):
 
 
 # -- going on where something changed ----------------------------------------------------------------------
+
+
+def test_a_half_precision_training_may_move_to_a_device_of_another_half_precision(tmp_path, monkeypatch):
+    for step, dtype in enumerate((torch.bfloat16, torch.float16, torch.float32), start=1):
+        monkeypatch.setattr(train_flags, "half_precision", lambda device, dtype=dtype: dtype)
+        train(tmp_path, step, use_fp16=True)
+        assert bool(saved(tmp_path, "opt", step)["scaler"]) == (dtype is torch.float16)
 
 
 def test_a_new_ema_rate_is_refused_by_name(tmp_path):
@@ -471,6 +501,16 @@ def test_a_file_that_is_no_log_is_put_aside(tmp_path, garbage, capsys):
     assert str(tmp_path / "progress.csv") in capsys.readouterr().out
 
 
+def test_a_full_disk_is_an_error_that_names_the_log(tmp_path, monkeypatch):
+    class Full:
+        def add_scalar(self, *row):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(logger, "_event_writer", lambda directory, start_step: Full())
+    message = refusal(UserError, lambda: log(tmp_path, [10]))
+    assert str(tmp_path / "progress.csv") in message and "No space left on device" in message
+
+
 def test_events_hold_what_the_csv_holds(tmp_path, monkeypatch):
     monkeypatch.setattr(logger, "_event_writer", EVENT_WRITER)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -493,6 +533,16 @@ def test_compiling_is_for_those_who_ask_and_for_long_trainings():
     assert wants_compiling("auto", None) and wants_compiling("auto", 1000) and not wants_compiling("auto", 999)
     assert wants_compiling("True", 1) and not wants_compiling("False", None)
     assert "--compile maybe" in refusal(UserError, lambda: wants_compiling("maybe", 1))
+
+
+def test_a_training_that_goes_on_near_its_end_compiles_as_one_that_never_stopped(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(train_util, "compiled", lambda module, device: asked.append(module) or module)
+    for _ in range(2):
+        train(tmp_path, 2, lr_anneal_steps=1000, compile="auto")
+    assert len(asked) == 2
+    train(tmp_path / "unbroken", 0, lr_anneal_steps=999, compile="auto")
+    assert len(asked) == 2
 
 
 def test_a_machine_that_cannot_compile_says_so_and_goes_on(monkeypatch, capsys):

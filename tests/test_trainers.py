@@ -105,6 +105,16 @@ def test_a_classifier_training_killed_and_resumed_ends_bit_identical(classifier_
     assert (unbroken / "attributes.csv").read_bytes() == (killed / "attributes.csv").read_bytes()
 
 
+def test_the_best_of_another_training_does_not_stay(classifier_flags):
+    output = classifier_flags["output_path"]
+    output.mkdir()
+    torch.save({"balanced_accuracy": 2.0}, output / "best.pt")
+    code, _, err = run_script("celeba-train-classifier.py", classifier_flags)
+    assert code == 0, err
+    best, last = (torch.load(output / name)["balanced_accuracy"] for name in ("best.pt", "last.pt"))
+    assert 1 >= best >= last
+
+
 def test_a_training_goes_on_with_its_own_flags_alone(diffusion_flags):
     assert run_script("celeba-train-diffusion.py", diffusion_flags | {"lr_anneal_steps": 3})[0] == 0
     before = weights(diffusion_flags["output_path"])
@@ -129,6 +139,15 @@ def test_a_training_begins_from_given_weights(diffusion_flags, tmp_path, prefix)
     trained = torch.load(diffusion_flags["output_path"] / "ema_0.5_000001.pt")
     for name, tensor in trained.items():
         torch.testing.assert_close(tensor, state[prefix + name], rtol=0, atol=1e-7)
+
+
+def test_a_training_goes_on_when_the_weights_that_it_began_from_are_gone(diffusion_flags, tmp_path):
+    given = write_weights(tmp_path) / "ddpm.pt"
+    flags = diffusion_flags | {"resume_checkpoint": given, "lr_anneal_steps": 4, "save_interval": 1}
+    kill_at(flags["output_path"] / "opt000001.pt", "celeba-train-diffusion.py", flags)
+    given.unlink()
+    code, out, err = run_script("celeba-train-diffusion.py", flags)
+    assert code == 0 and "going on from" in out, err
 
 
 def test_a_full_disk_leaves_the_checkpoints_before_it_and_can_be_gone_on_from(diffusion_flags):
