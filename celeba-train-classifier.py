@@ -10,7 +10,7 @@ from core.datasets import attribute_index
 from core.metrics import attribute_accuracy, decide
 from core.training_data import TRAINING_DATA_FLAGS, load_training_data, require_labels
 from guided_diffusion.checkpoint_folder import complete_steps, save_aside
-from guided_diffusion.dist_util import connect, device_of_rank, find_ranks
+from guided_diffusion.dist_util import connect, device_of_rank, find_ranks, keep_freed_memory
 from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
 from guided_diffusion.storage import write_file
 from guided_diffusion.train_data import Batches
@@ -42,6 +42,7 @@ def main():
     args = create_argparser().parse_args()
     require_flags(args, "data_dir", "output_path")
     check_train_flags(args)
+    keep_freed_memory()
     ranks = find_ranks()
     device = device_of_rank(args.gpus, ranks)
     connect(ranks, device)

@@ -9,7 +9,7 @@ import torch
 from core.sheets import sample_sheet
 from core.training_data import TRAINING_DATA_FLAGS, load_training_data, require_labels
 from guided_diffusion.checkpoint_folder import complete_steps
-from guided_diffusion.dist_util import connect, device_of_rank, find_ranks
+from guided_diffusion.dist_util import connect, device_of_rank, find_ranks, keep_freed_memory
 from guided_diffusion.objectives import DenoisingObjective
 from guided_diffusion.resample import SAMPLERS, create_named_schedule_sampler
 from guided_diffusion.script_util import (
@@ -49,6 +49,7 @@ def main():
     args = create_argparser().parse_args()
     require_flags(args, "data_dir", "output_path")
     check_train_flags(args)
+    keep_freed_memory()
     ranks = find_ranks()
     device = device_of_rank(args.gpus, ranks)
     connect(ranks, device)
