@@ -40,10 +40,10 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
+    ranks = find_ranks()
     require_flags(args, "data_dir", "output_path")
     check_train_flags(args)
     keep_freed_memory()
-    ranks = find_ranks()
     device = device_of_rank(args.gpus, ranks)
     connect(ranks, device)
     train, val = load_training_data(args.data_dir, ["train", "val"], args.image_size, ranks.local_size)

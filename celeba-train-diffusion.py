@@ -47,10 +47,10 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
+    ranks = find_ranks()
     require_flags(args, "data_dir", "output_path")
     check_train_flags(args)
     keep_freed_memory()
-    ranks = find_ranks()
     device = device_of_rank(args.gpus, ranks)
     connect(ranks, device)
     flags = args_to_dict(args, model_and_diffusion_defaults())

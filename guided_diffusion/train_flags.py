@@ -26,7 +26,8 @@ TRAIN_FLAGS = {
                         "trainings of 1,000 steps and more"),
 }
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# What may differ in a training that goes on: where it runs, and what decides no weight beyond rounding.
+# What may differ in a training that goes on: where it runs, and what decides no weight beyond rounding, dropout and
+# the statistics of batch norms.
 FREE_FLAGS = (
     "gpus", "data_dir", "output_path", "resume_checkpoint", "microbatch", "compile", "use_checkpoint",
     "log_interval", "save_interval", "keep_checkpoints", "sample_steps", "num_workers",

@@ -103,9 +103,10 @@ def test_a_classifier_trains_on_two_ranks_and_the_first_one_validates(flags, tmp
     assert out.count("balanced accuracy") == 1 and (tmp_path / "best.pt").exists()
 
 
-def test_what_is_wrong_on_every_rank_is_said_once(flags, tmp_path):
-    code, _, err = start(MPIEXEC, flags | {"output_path": tmp_path, "data_dir": "nowhere"})
-    assert code == 2 and err.count("error: --data_dir nowhere") == 1 and "Traceback" not in err
+@pytest.mark.parametrize("name, value", [("data_dir", "nowhere"), ("lr", -1)])
+def test_what_is_wrong_on_every_rank_is_said_once(flags, tmp_path, name, value):
+    code, _, err = start(MPIEXEC, flags | {"output_path": tmp_path, name: value})
+    assert code == 2 and err.count(f"error: --{name} {value}") == 1 and "Traceback" not in err
 
 
 def test_more_ranks_than_gpus_named_are_refused(flags, tmp_path):
