@@ -15,14 +15,18 @@ WORTH_TRYING = 3600  # seconds of sampling, of which compiling in vain, half a m
 TOLERANCE = 0.05  # relative: float32 differs by 1e-6, bfloat16, in which every order of adding differs, by 1e-2
 
 
-def wants_compiling(choice, steps):
+def wants_compiling(choice, steps, device, dtype):
     """--compile True, False or auto -> whether to, in a training of so many steps (None: no end).
 
-    Those that are done count too: compiled code rounds and drops out otherwise than eager code, so a training
-    that goes on near its end must not change from one to the other.
+    auto: in long ones, but for float32 on a CPU, which gains nothing by it (docs/benchmarks.md). The steps that are
+    done count too: compiled code rounds and drops out otherwise than eager code, so a training that goes on near
+    its end must not change from one to the other.
     """
     choice = true_false_or_auto("compile", choice)
-    return steps is None or steps >= WORTH_COMPILING if choice == "auto" else choice
+    if choice != "auto":
+        return choice
+    gains = device.type != "cpu" or dtype is not torch.float32
+    return gains and (steps is None or steps >= WORTH_COMPILING)
 
 
 def true_false_or_auto(flag, text):

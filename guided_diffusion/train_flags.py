@@ -2,7 +2,7 @@
 
 import torch
 
-from .compile_util import wants_compiling
+from .compile_util import true_false_or_auto
 from .dist_util import half_precision
 from .errors import UserError
 from .script_util import check_ranges, parse_numbers
@@ -23,7 +23,7 @@ TRAIN_FLAGS = {
     "keep_checkpoints": (2, "how many of the newest checkpoints stay"),
     "seed": (0, "seed of the order, the mirroring, the timesteps and the noise"),
     "compile": ("auto", "torch.compile the network, minutes to start, then faster: True, False, or auto, in "
-                        "trainings of 1,000 steps and more"),
+                        "trainings of 1,000 steps and more, but not in float32 on a CPU"),
 }
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # What may differ in a training that goes on: where it runs, and what decides no weight beyond rounding, dropout and
@@ -64,7 +64,7 @@ def check_train_flags(args):
             "of --diffusion_steps"
         )
     parse_rates(args.ema_rate)
-    wants_compiling(args.compile, 0)
+    true_false_or_auto("compile", args.compile)
     choose_precision(args.precision, False, torch.device("cpu"))
 
 

@@ -62,7 +62,8 @@ class TrainLoop:
         self._require_one_folder(output_path)
         self.logger = Logger(output_path, self.step) if self.ranks.first else None
         steps = self.flags["lr_anneal_steps"] or None
-        self.network = compiled(model, device) if wants_compiling(self.flags["compile"], steps) else model
+        compiling = wants_compiling(self.flags["compile"], steps, device, self.dtype)
+        self.network = compiled(model, device) if compiling else model
         if self.ranks.world_size > 1:
             self.network = DistributedDataParallel(self.network, [device] if device.type == "cuda" else None)
 

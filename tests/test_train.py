@@ -530,18 +530,21 @@ def test_events_hold_what_the_csv_holds(tmp_path, monkeypatch):
 
 
 def test_compiling_is_for_those_who_ask_and_for_long_trainings():
-    assert wants_compiling("auto", None) and wants_compiling("auto", 1000) and not wants_compiling("auto", 999)
-    assert wants_compiling("True", 1) and not wants_compiling("False", None)
-    assert "--compile maybe" in refusal(UserError, lambda: wants_compiling("maybe", 1))
+    cpu, half = torch.device("cpu"), torch.bfloat16
+    for place in ((cpu, half), (torch.device("cuda"), torch.float32)):
+        assert [wants_compiling("auto", steps, *place) for steps in (None, 1000, 999)] == [True, True, False]
+    assert not wants_compiling("auto", None, cpu, torch.float32)  # it would gain nothing
+    assert wants_compiling("True", 1, cpu, torch.float32) and not wants_compiling("False", None, cpu, half)
+    assert "--compile maybe" in refusal(UserError, lambda: wants_compiling("maybe", 1, cpu, half))
 
 
 def test_a_training_that_goes_on_near_its_end_compiles_as_one_that_never_stopped(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(train_util, "compiled", lambda module, device: asked.append(module) or module)
     for _ in range(2):
-        train(tmp_path, 2, lr_anneal_steps=1000, compile="auto")
+        train(tmp_path, 2, lr_anneal_steps=1000, compile="auto", precision="bf16")
     assert len(asked) == 2
-    train(tmp_path / "unbroken", 0, lr_anneal_steps=999, compile="auto")
+    train(tmp_path / "unbroken", 0, lr_anneal_steps=999, compile="auto", precision="bf16")
     assert len(asked) == 2
 
 
