@@ -27,8 +27,8 @@ from guided_diffusion.script_util import add_dict_to_argparser, require_flags, r
 
 # What stands for DIME and OURS in the sets: the flags of main.py by dataset. DiME's are the demo's (demo/flags.sh).
 OURS = {
-    "faces": "--method inversion --start_step 12 --classifier_scales 3,6 --l1_loss 0.1",
-    "fashion": "--method inversion --start_step 12 --classifier_scales 3,6 --l1_loss 0.1",
+    "faces": "--method inversion --start_step 12 --classifier_scales 1.5,3 --l1_loss 0.1",
+    "fashion": "--method inversion --start_step 12 --classifier_scales 1.5,3 --l1_loss 0.1",
 }
 SETS = {  # set -> experiment -> its flags; the others are compared to the first
     "methods": {
@@ -43,7 +43,8 @@ SETS = {  # set -> experiment -> its flags; the others are compared to the first
     "ablation": {
         "inversion": "OURS",
         "uncorrected": "OURS --method uncorrected",
-        "growing-1.5": "OURS --method growing --classifier_scales 1.5,3",
+        "growth-1": "OURS --growth 1 --classifier_scales 3,6",
+        "growth-1.5": "OURS --growth 1.5 --classifier_scales 0.5,1",
         "masked": "OURS --method masked",
         "margin-4": "OURS --margin 4",
         "margin-20": "OURS --margin 20",
@@ -53,8 +54,8 @@ SETS = {  # set -> experiment -> its flags; the others are compared to the first
         "l1-0.2": "OURS --l1_loss 0.2",
         "tau-6": "OURS --start_step 6",
         "tau-18": "OURS --start_step 18",
-        "scales-1.5-3-6": "OURS --classifier_scales 1.5,3,6",
-        "scale-6": "OURS --classifier_scales 6",
+        "scale-0.75": "OURS --classifier_scales 0.75,1.5,3",
+        "scale-3": "OURS --classifier_scales 3",
     },
 }
 FLAGS = {

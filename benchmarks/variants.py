@@ -1,4 +1,4 @@
-"""main.py with methods that users do not need: `inversion` without a part of it, and with more that was tried.
+"""main.py with methods that users do not need: `inversion` without a part of it, and with what did not help.
 
     python -m benchmarks.variants --method uncorrected, and the other flags of main.py
 """
@@ -19,12 +19,11 @@ from models.checkpoints import ModelError
 @torch.no_grad()
 def varied(
     diffusion, model_fn, x, guidance, *, tau, noise, z, clip_denoised=True, guided_steps=None, callback=None,
-    margin=10.0, corrected=True, growth=1.0, share=None,
+    margin=10.0, growth=1.2, corrected=True, share=None,
 ):  # fmt: skip
-    """core.inversion.inversion, whose loop is repeated here, with three things to vary.
+    """core.inversion.inversion, whose loop is repeated here, with two things more to vary.
 
     corrected: False: on the way back, what the network sees is taken as it is, as in plain DDIM.
-    growth: multiplies the class gradient once more at each step at which the margin is not reached.
     share: of the pixels, those of the strongest class gradient alone may change, and what is near them.
     """
     path_noise, z = z, end_of_path(diffusion, x, z)
@@ -51,7 +50,6 @@ VARIANTS = {
     name: METHODS["inversion"]._replace(sample=partial(varied, **options))
     for name, options in {
         "uncorrected": {"corrected": False},
-        "growing": {"growth": 1.2},
         "masked": {"share": 0.05},
     }.items()
 }

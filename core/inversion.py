@@ -9,7 +9,8 @@ network and the number of steps, and with it nothing moves but what the gradient
     for t = tau-1 … 0:
         eps     = the noise seen at z_t, + e_t - e_t+1     (at the first step e_t itself: nothing is evaluated)
         x_clean = x0(z_t, eps)
-        g       = gradient at (z_t, x_clean), 0 for an image that has its target by the margin
+        g       = gradient at (z_t, x_clean), 0 for an image that has its target by the margin;
+                  its class part is growth times stronger after each step at which an image had it not
         x0      = x_clean - (1 - abar) / sqrt(abar) · g
         z_t-1   = the DDIM step from z_t to x0
 """
@@ -24,7 +25,7 @@ from .dime import ddim_step, predict, require_depth
 @torch.no_grad()
 def inversion(
     diffusion, model_fn, x, guidance, *, tau, noise=None, z=None, clip_denoised=True, guided_steps=None,
-    callback=None, margin=10.0,
+    callback=None, margin=10.0, growth=1.2,
 ):  # fmt: skip
     """x (N, C, H, W) in [-1, 1] -> its counterfactual, same shape. tau - 1 evaluations, tau more where z is None.
 
@@ -33,12 +34,15 @@ def inversion(
     noise: never called, since nothing is drawn. z: invert()'s result, to share it between attempts.
     clip_denoised: clip what the network sees as clean; x_clean, which is corrected, may leave [-1, 1].
     margin: an image is not guided while its x_clean has the target by this much, in logits.
+    growth: multiplies an image's class gradient once more after each step at which it has not.
     """
     require_depth(diffusion, tau)
     require_margin(margin)
+    require_growth(growth)
     guided_steps = tau if guided_steps is None else guided_steps
     path_noise = invert(diffusion, model_fn, x, tau=tau, clip_denoised=clip_denoised) if z is None else z
     z = end_of_path(diffusion, x, path_noise)
+    strength = torch.ones_like(x[:, :1, :1, :1])
 
     for number, t in enumerate(reversed(range(tau))):
         eps = path_noise[:, t]
@@ -52,8 +56,10 @@ def inversion(
             abar = float(diffusion.alphas_cumprod[t])
             parts = guidance.parts(z, x_clean, abar**0.5)
             moving = (parts.margin < margin)[:, None, None, None]
+            gradient = torch.where(moving, strength * parts.of_class + parts.of_distance, 0.0)
             # Dhariwal & Nichol 2021, Algorithm 2, in terms of x0.
-            x0 = x_clean - (1 - abar) / abar**0.5 * torch.where(moving, parts.total, 0.0)
+            x0 = x_clean - (1 - abar) / abar**0.5 * gradient
+            strength = torch.where(moving, growth * strength, strength)
         z = ddim_step(diffusion, z, t, x0, t - 1)
     return z
 
@@ -87,6 +93,12 @@ def require_margin(margin):
     """UserError where no image that has its target would ever stop, or none that has not would be guided."""
     if not margin >= 0:
         raise UserError(f"--margin {margin} must be at least 0, a number of logits")
+
+
+def require_growth(growth):
+    """UserError for a class gradient that would fade where the target is not reached, or explode."""
+    if not 1 <= growth < float("inf"):
+        raise UserError(f"--growth {growth} must be at least 1, and finite")
 
 
 def inversion_evaluations(tau):

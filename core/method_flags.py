@@ -23,6 +23,7 @@ METHOD_FLAGS = {
     "rescale_gradient": (None, "fastdime*, maskdime: divide class and perceptual gradients by sqrt(abar)"),
     "background_lag": (None, "fastdime*, maskdime: by how many steps the background is noisier than the chain"),
     "margin": (None, "inversion: logits by which the target must lead for the guidance to rest"),
+    "growth": (None, "inversion: multiplies the class gradient at each step until the margin is reached"),
 }
 KINDS = dict.fromkeys(METHOD_FLAGS, float) | {
     "method": str, "inner_steps": int, "mask_dilation": int, "mask_warm_up": int, "background_lag": int,
@@ -31,7 +32,7 @@ KINDS = dict.fromkeys(METHOD_FLAGS, float) | {
 RANGES = {  # flag -> (lowest, highest)
     "inner_steps": (1, None), "mask_threshold": (0, 1), "mask_dilation": (1, None), "mask_warm_up": (0, None),
     "mask_share": (0, 1), "mask_clean_share": (0, 1), "mask_noise": (0, None), "distance_scale": (0, None),
-    "background_lag": (0, 1), "margin": (0, None),
+    "background_lag": (0, 1), "margin": (0, None), "growth": (1, None),
 }  # fmt: skip
 ARGUMENTS = {"use_sampling_on_x_t": "inner_stochastic", "use_ddim": "inner_ddim"}  # where a sampler says otherwise
 

@@ -71,7 +71,7 @@ METHODS = {
         ("mask_share", "mask_clean_share", "mask_dilation", "mask_noise", "distance_scale", *_CHAIN),
         True,
     ),
-    "inversion": Method(inversion, _of_inversion, ("margin",), start=from_inversion),
+    "inversion": Method(inversion, _of_inversion, ("margin", "growth"), start=from_inversion),
 }
 
 

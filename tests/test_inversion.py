@@ -55,14 +55,14 @@ def naive_step(z, level, to, eps):
     return math.sqrt(to) * (z - math.sqrt(1 - level) * eps) / math.sqrt(level) + math.sqrt(1 - to) * eps
 
 
-def naive_inversion(margin, guided_steps=TAU):
+def naive_inversion(margin, guided_steps, growth):
     """The chain down beside the path: each step is that of the network, corrected by its fault on the path."""
     x = X.double().numpy()
     levels = [1.0, *ABAR]  # of x, z_0, z_1, …
     path = [x]
     for t in range(TAU):
         path.append(naive_step(path[-1], levels[t], levels[t + 1], naive_noise(path[-1], max(t - 1, 0))))
-    z = path[-1]
+    z, waited = path[-1], np.zeros((2, 1, 1, 1))
     for number, t in enumerate(range(TAU - 1, -1, -1)):
         level, to = levels[t + 1], levels[t]
         down = naive_step(z, level, to, naive_noise(z, t))
@@ -72,8 +72,10 @@ def naive_inversion(margin, guided_steps=TAU):
         eps = (down - math.sqrt(to / level) * z) / slope
         clean = (z - math.sqrt(1 - level) * eps) / math.sqrt(level)
         logit = (clean * WEIGHTS.reshape(3, 8, 8)).sum((1, 2, 3)) + 0.1 * (clean**2).sum((1, 2, 3))
-        gradient = -3 * SIGN * (WEIGHTS.reshape(3, 8, 8) + 0.2 * clean) / math.sqrt(level) + 0.05 * np.sign(z - x)
+        of_class = -3 * SIGN * (WEIGHTS.reshape(3, 8, 8) + 0.2 * clean) / math.sqrt(level)
+        gradient = growth**waited * of_class + 0.05 * np.sign(z - x)
         stopped = (SIGN[:, 0, 0, 0] * logit >= margin) | (number >= guided_steps)
+        waited = waited + ~stopped.reshape(2, 1, 1, 1)
         moved = clean - (1 - level) / math.sqrt(level) * gradient * ~stopped.reshape(2, 1, 1, 1)
         eps = (z - math.sqrt(level) * moved) / math.sqrt(1 - level)
         z = math.sqrt(to) * moved + math.sqrt(1 - to) * eps
@@ -82,8 +84,10 @@ def naive_inversion(margin, guided_steps=TAU):
 
 @pytest.mark.parametrize("margin", [0.0, 2.0, NEVER])
 @pytest.mark.parametrize("guided_steps", [3, TAU])
-def test_the_chain_is_the_pseudo_code(margin, guided_steps):
-    assert_near(sample(margin=margin, guided_steps=guided_steps), naive_inversion(margin, guided_steps), 1e-4)
+@pytest.mark.parametrize("growth", [1.0, 1.5])
+def test_the_chain_is_the_pseudo_code(margin, guided_steps, growth):
+    found = sample(margin=margin, guided_steps=guided_steps, growth=growth)
+    assert_near(found, naive_inversion(margin, guided_steps, growth), 1e-4)
 
 
 # -- the way back ------------------------------------------------------------------------------------------
@@ -127,6 +131,13 @@ def test_the_gradient_stops_at_the_margin_and_not_before():
     free, stopped = margins(sample()), margins(sample(margin=1.0))
     assert (free > stopped).any() and (stopped > margins(X)).any()
     assert torch.equal(sample(margin=1e6), sample())
+
+
+def test_a_class_gradient_that_grows_reaches_further_and_moves_nothing_that_rests():
+    assert (margins(sample(growth=1.5)) > margins(sample(growth=1.0))).all()
+    has = margins(X)
+    between, high = max(float(has.sum()) / 2, 0.0), has.argmax()
+    assert torch.equal(sample(margin=between, growth=1.5)[high], sample(margin=between, growth=1.0)[high])
 
 
 # -- evaluations, noise, callback --------------------------------------------------------------------------
@@ -197,6 +208,11 @@ def test_a_binary_question_as_two_classes_has_the_same_answer():
 @pytest.mark.parametrize("margin", [-1.0, math.nan])
 def test_a_margin_below_zero_is_refused(margin):
     assert f"--margin {margin}" in refusal(UserError, lambda: sample(margin=margin))
+
+
+@pytest.mark.parametrize("growth", [0.9, math.nan, math.inf])
+def test_a_growth_that_fades_or_explodes_is_refused(growth):
+    assert f"--growth {growth}" in refusal(UserError, lambda: sample(growth=growth))
 
 
 @pytest.mark.parametrize("tau", [0, 12])

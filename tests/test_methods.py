@@ -137,6 +137,7 @@ def test_a_method_fills_the_folder(flags, given, said):
     [
         ({"method": "magic"}, ["--method magic", "maskdime"]),
         ({"margin": 4}, ["--margin", "--method dime", "inversion"]),
+        ({"growth": 2}, ["--growth", "--method dime", "inversion"]),
         ({"method": "maskdime", "inner_steps": 1}, ["--inner_steps", "maskdime"]),
         ({"method": "inversion", "sampling_scale": 0.5}, ["--sampling_scale", "inversion"]),
         ({"inner_steps": 9}, ["--inner_steps 9", "from 1 to 3"]),
@@ -149,6 +150,7 @@ def test_a_method_fills_the_folder(flags, given, said):
         ({"method": "fastdime", "mask_dilation": 4}, ["--mask_dilation 4", "odd"]),
         ({"method": "fastdime", "mask_warm_up": 4}, ["--mask_warm_up 4"]),
         ({"method": "inversion", "margin": math.nan}, ["--margin nan"]),
+        ({"method": "inversion", "growth": 0.5}, ["--growth 0.5"]),
         ({"method": "inversion", "margin": "wide"}, ["--margin wide"]),
         ({"save_masks": True}, ["--save_masks", "dime"]),
         ({"class_cond": True, "num_classes": 40, "multiclass": False}, ["--multiclass False"]),
