@@ -27,7 +27,7 @@ from guided_diffusion.script_util import add_dict_to_argparser, require_flags, r
 
 # What stands for DIME and OURS in the sets: the flags of main.py by dataset. DiME's are the demo's (demo/flags.sh).
 OURS = {
-    "faces": "--method inversion --start_step 12 --classifier_scales 1.5,3 --l1_loss 0.1",
+    "faces": "--method inversion --start_step 12 --classifier_scales 1.5,3 --l1_loss 0.18",
     "fashion": "--method inversion --start_step 12 --classifier_scales 1.5,3 --l1_loss 0.1",
 }
 SETS = {  # set -> experiment -> its flags; the others are compared to the first
@@ -50,8 +50,8 @@ SETS = {  # set -> experiment -> its flags; the others are compared to the first
         "margin-20": "OURS --margin 20",
         "never-rests": "OURS --margin 1e9",
         "l1-0": "OURS --l1_loss 0",
-        "l1-0.05": "OURS --l1_loss 0.05",
-        "l1-0.2": "OURS --l1_loss 0.2",
+        "l1-0.1": "OURS --l1_loss 0.1",
+        "l1-0.4": "OURS --l1_loss 0.4",
         "tau-6": "OURS --start_step 6",
         "tau-18": "OURS --start_step 18",
         "scale-0.75": "OURS --classifier_scales 0.75,1.5,3",
