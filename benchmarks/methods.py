@@ -28,7 +28,7 @@ from guided_diffusion.script_util import add_dict_to_argparser, require_flags, r
 # What stands for DIME and OURS in the sets: the flags of main.py by dataset. DiME's are the demo's (demo/flags.sh).
 OURS = {
     "faces": "--method inversion --start_step 12 --classifier_scales 1.5,3 --l1_loss 0.18",
-    "fashion": "--method inversion --start_step 12 --classifier_scales 1.5,3 --l1_loss 0.1",
+    "fashion": "--method inversion --start_step 12 --classifier_scales 2,4,8 --l1_loss 0.1",
 }
 SETS = {  # set -> experiment -> its flags; the others are compared to the first
     "methods": {
