@@ -9,7 +9,7 @@ import torch
 
 import main
 from core.dime import ddim_step
-from core.inversion import end_of_path, seen_noise
+from core.inversion import end_of_path, pushed, seen_noise
 from core.masks import strongest
 from core.methods import METHODS
 from guided_diffusion.script_util import run_script
@@ -27,7 +27,7 @@ def varied(
     share: of the pixels, those of the strongest class gradient alone may change, and what is near them.
     """
     path_noise, z = z, end_of_path(diffusion, x, z)
-    factor = torch.ones(len(x), 1, 1, 1, device=x.device)
+    strength = torch.ones_like(x[:, :1, :1, :1])
     for t in reversed(range(tau)):
         eps = path_noise[:, t]
         if t < tau - 1:
@@ -37,12 +37,11 @@ def varied(
         callback({"t": t, "z": z, "x_clean": x_clean})
         abar = float(diffusion.alphas_cumprod[t])
         parts = guidance.parts(z, x_clean, abar**0.5)
-        moving = (parts.margin < margin)[:, None, None, None]
-        gradient = factor * parts.of_class + parts.of_distance
         if share is not None:
-            gradient = strongest(parts.of_class, share, 5) * gradient
-        factor = torch.where(moving, growth * factor, factor)
-        z = ddim_step(diffusion, z, t, x_clean - (1 - abar) / abar**0.5 * torch.where(moving, gradient, 0.0), t - 1)
+            mask = strongest(parts.of_class, share, 5)
+            parts = parts._replace(of_class=mask * parts.of_class, of_distance=mask * parts.of_distance)
+        x0, strength = pushed(x_clean, parts, strength, abar, margin, growth)
+        z = ddim_step(diffusion, z, t, x0, t - 1)
     return z
 
 

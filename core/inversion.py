@@ -55,11 +55,7 @@ def inversion(
         if number < guided_steps:
             abar = float(diffusion.alphas_cumprod[t])
             parts = guidance.parts(z, x_clean, abar**0.5)
-            moving = (parts.margin < margin)[:, None, None, None]
-            gradient = torch.where(moving, strength * parts.of_class + parts.of_distance, 0.0)
-            # Dhariwal & Nichol 2021, Algorithm 2, in terms of x0.
-            x0 = x_clean - (1 - abar) / abar**0.5 * gradient
-            strength = torch.where(moving, growth * strength, strength)
+            x0, strength = pushed(x_clean, parts, strength, abar, margin, growth)
         z = ddim_step(diffusion, z, t, x0, t - 1)
     return z
 
@@ -87,6 +83,17 @@ def seen_noise(diffusion, model_fn, z, t, clip_denoised=True):
     """One evaluation -> the noise (N, C, H, W) in z_t, such as its clean estimate implies."""
     x0 = predict(diffusion, model_fn, z, t, clip_denoised)["pred_xstart"]
     return diffusion.eps_from_x0(z, diffusion.batch_t(t, z), x0)
+
+
+def pushed(x_clean, parts, strength, abar, margin, growth):
+    """(x_clean moved by its guidance, the next step's strength); strength (N, 1, 1, 1) multiplies the class part.
+
+    An image that has its target by the margin is not moved, and its strength stays.
+    Dhariwal & Nichol 2021, Algorithm 2, in terms of x0.
+    """
+    moving = (parts.margin < margin)[:, None, None, None]
+    gradient = torch.where(moving, strength * parts.of_class + parts.of_distance, 0.0)
+    return x_clean - (1 - abar) / abar**0.5 * gradient, torch.where(moving, growth * strength, strength)
 
 
 def require_margin(margin):
