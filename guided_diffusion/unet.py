@@ -107,6 +107,8 @@ class UNetModel(nn.Module):
             nn.SiLU(),
             zeroed(nn.Conv2d(first_channels, out_channels, 3, padding=1)),
         )
+        self.res_blocks = [block for block in self.modules() if isinstance(block, ResBlock)]  # in the order of use
+        self.projection_widths = [block.emb_layers[1].out_features for block in self.res_blocks]
 
     def forward(self, x, timesteps, y=None):
         return self.torso(x, self.projections(timesteps, y))
@@ -121,11 +123,11 @@ class UNetModel(nn.Module):
         embedding = self.time_embed(timestep_embedding(timesteps, self.model_channels))  # (N, 4C)
         if y is not None:
             embedding = embedding + self.label_emb(y)
-        return torch.cat([block.emb_layers(embedding) for block in self._res_blocks()], dim=1)
+        return torch.cat([block.emb_layers(embedding) for block in self.res_blocks], dim=1)
 
     def torso(self, x, projections):
         """x (N, in_channels, H, W) and its projections() -> the output."""
-        projections = iter(projections.split([block.emb_layers[1].out_features for block in self._res_blocks()], 1))
+        projections = iter(projections.split(self.projection_widths, 1))
         h, skips = x, []
         for block in self.input_blocks:
             h = block(h, projections)
@@ -135,10 +137,6 @@ class UNetModel(nn.Module):
             h = block(torch.cat([h, skips.pop()], dim=1), projections)
         with torch.autocast(x.device.type, enabled=False):  # 8 bits of mantissa are too few for the noise itself
             return self.out(h.to(x.dtype))  # (N, out_channels, H, W)
-
-    def _res_blocks(self):
-        """In the order of their use."""
-        return [block for block in self.modules() if isinstance(block, ResBlock)]
 
 
 class TimestepSequential(nn.Sequential):

@@ -1,5 +1,6 @@
 import json
 import math
+from copy import deepcopy
 
 import pytest
 import torch
@@ -257,3 +258,14 @@ def test_under_autocast_the_output_layer_stays_in_float32():
         output = unet(X, T)
     assert output.dtype is torch.float32
     assert 1e-5 < (output - unet(X, T)).std() / output.std() < 0.05
+
+
+def test_a_copy_projects_timesteps_by_its_own_weights():
+    """As averaged weights, which are a copy, must."""
+    unet = filled(tiny_unet())
+    copy, before = deepcopy(unet), unet.projections(T)
+    with torch.no_grad():
+        for name, parameter in copy.named_parameters():
+            if "emb_layers" in name:
+                parameter.zero_()
+    assert not copy.projections(T).any() and torch.equal(unet.projections(T), before) and before.any()
