@@ -11,7 +11,6 @@ import argparse
 import io
 import sys
 import tempfile
-import time
 from collections import defaultdict
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -32,6 +31,7 @@ import compute_LPIPS
 import compute_MNAC
 import core.activations
 import core.evaluation
+from benchmarks.timing import now
 from core.correlations import correlation_table, keep_correlations
 from core.counterfactual import Explanation
 from core.datasets import CELEBA_ATTRIBUTES, attribute_index
@@ -121,17 +121,12 @@ class Stopwatch:
 
     def timed(self, name, function):
         def call(*args, **kwargs):
-            start = self._now()
+            start = now(self.device)
             found = function(*args, **kwargs)
-            self.seconds[name] += self._now() - start
+            self.seconds[name] += now(self.device) - start
             return found
 
         return call
-
-    def _now(self):
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
 
 
 def measure(title, root, args, device):

@@ -8,17 +8,15 @@ product. At the end the whole sampler, from images in memory to written PNGs, ag
 """
 
 import argparse
-import statistics
 import tempfile
-import time
 from dataclasses import dataclass
-from multiprocessing import get_context
 from types import SimpleNamespace
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from benchmarks.timing import alone, medians, now
 from core.counterfactual import explain
 from core.dime import evaluations
 from core.records import make_records
@@ -103,13 +101,13 @@ def measure(variant, args, device):
     z = torch.randn(args.batch_size, 3, args.image_size, args.image_size, device=device)
     t = torch.zeros(args.batch_size, dtype=torch.int64, device=device)
     with torch.no_grad():
-        first = _now(device)
+        first = now(device)
         network(z, t)
-        start, count = _now(device), 0
-        while not count or _now(device) - start < args.seconds:
+        start, count = now(device), 0
+        while not count or now(device) - start < args.seconds:
             network(z, t)
             count += 1
-    return count * args.batch_size / (_now(device) - start), start - first
+    return count * args.batch_size / (now(device) - start), start - first
 
 
 def sample(args, device):
@@ -122,9 +120,9 @@ def sample(args, device):
     images = torch.rand(args.batch_size, 3, args.image_size, args.image_size, device=device) * 2 - 1
 
     def timed(z, t):
-        began = _now(device)
+        began = now(device)
         output = network(z, t)
-        inside.append(_now(device) - began)
+        inside.append(now(device) - began)
         return output
 
     with tempfile.TemporaryDirectory() as root:
@@ -132,7 +130,7 @@ def sample(args, device):
         folder.begin({})
         timed(images, torch.zeros(len(images), dtype=torch.int64, device=device))
         inside.clear()
-        began = _now(device)
+        began = now(device)
         found = explain(
             images, question, diffusion, timed, tau=args.start_step, classifier_scales=(8.0,), l1_loss=0.05
         )
@@ -140,7 +138,7 @@ def sample(args, device):
         rows = make_records(ids, [f"{i}.png" for i in ids], images, found.prediction, found)
         folder.write_images(rows, images, found)
         folder.commit(rows)
-        return _now(device) - began, sum(inside)
+        return now(device) - began, sum(inside)
 
 
 def matmul_peak(dtype, device):
@@ -149,9 +147,9 @@ def matmul_peak(dtype, device):
     for size in (1024, 2048, 4096) if device.type == "cpu" else (4096, 8192):
         a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
         for _ in range(4):
-            began = _now(device)
+            began = now(device)
             a @ b
-            best = max(best, 2 * size**3 / (_now(device) - began))
+            best = max(best, 2 * size**3 / (now(device) - began))
     return best
 
 
@@ -161,18 +159,6 @@ def flops_an_image(args):
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         unet(z, torch.zeros(1, dtype=torch.int64))
     return counter.get_total_flops()
-
-
-def _now(device):
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
-def alone(function, *inputs):
-    """function(*inputs) in a process of its own, which leaves no memory, no threads and no compiler behind."""
-    with get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, inputs)
 
 
 def main():
@@ -209,10 +195,9 @@ def table(found, flops, peaks):
         "| variant | images/s | against plain | share of the matmul peak | first evaluation, s |",
         "|---|---|---|---|---|",
     ]
-    medians = {variant: [statistics.median(column) for column in zip(*runs, strict=True)]
-               for variant, runs in found.items()}  # fmt: skip
-    for variant, (rate, first) in medians.items():
-        gain, share = rate / medians[PLAIN][0], 100 * rate * flops / peaks[variant]
+    measured = medians(found)
+    for variant, (rate, first) in measured.items():
+        gain, share = rate / measured[PLAIN][0], 100 * rate * flops / peaks[variant]
         lines.append(f"| {variant.name} | {rate:.2f} | {gain:.2f} | {share:.0f} % | {first:.1f} |")
     return "\n".join(lines)
 

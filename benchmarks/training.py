@@ -8,15 +8,14 @@ in turn, so that a machine that changes its mind does so for all of them. Compil
 
 import argparse
 import resource
-import statistics
 import tempfile
 import time
 from dataclasses import dataclass
-from multiprocessing import get_context
 
 import torch
 from tqdm import tqdm
 
+from benchmarks.timing import alone, medians, now
 from guided_diffusion.dist_util import half_precision, keep_freed_memory, pick_device
 from guided_diffusion.objectives import DenoisingObjective
 from guided_diffusion.resample import UniformSampler
@@ -117,9 +116,8 @@ def trainer_step(variant, model, diffusion, device, flags, folder):
     return step
 
 
-def measure(job):
-    """(variant, flags) -> images per second, seconds before the first timed step, peak memory in MiB."""
-    variant, flags = job
+def measure(variant, flags):
+    """-> images per second, seconds before the first timed step, peak memory in MiB."""
     if variant.keep:
         keep_freed_memory()
     device = torch.device(flags["device"])
@@ -134,17 +132,11 @@ def measure(job):
         began = time.perf_counter()
         for _ in range(2):
             step(next(batches))
-        start = _now(device)
+        start = now(device)
         for _ in range(flags["steps"]):
             step(next(batches))
-        took = _now(device) - start
+        took = now(device) - start
     return flags["steps"] * flags["batch_size"] / took, start - began, _peak_mib(device)
-
-
-def _now(device):
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def _peak_mib(device):
@@ -169,8 +161,7 @@ def main():
     with tqdm(total=args.rounds * len(VARIANTS), unit="run") as bar:
         for _ in range(args.rounds):
             for variant in VARIANTS:
-                with get_context("spawn").Pool(1) as pool:
-                    found[variant].append(pool.apply(measure, ((variant, flags),)))
+                found[variant].append(alone(measure, variant, flags))
                 bar.update()
     print(table(found))
 
@@ -181,10 +172,9 @@ def table(found):
         "| variant | images/s | against plain | before the first step, s | peak memory, MiB |",
         "|---|---|---|---|---|",
     ]
-    medians = {variant: [statistics.median(column) for column in zip(*runs, strict=True)]
-               for variant, runs in found.items()}  # fmt: skip
-    plain = medians[VARIANTS[0]][0]
-    for variant, (rate, warm_up, memory) in medians.items():
+    measured = medians(found)
+    plain = measured[VARIANTS[0]][0]
+    for variant, (rate, warm_up, memory) in measured.items():
         lines.append(f"| {variant.name} | {rate:.1f} | {rate / plain:.2f} | {warm_up:.0f} | {memory:.0f} |")
     return "\n".join(lines)
 
