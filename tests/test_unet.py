@@ -262,7 +262,7 @@ def test_under_autocast_the_output_layer_stays_in_float32():
 
 def test_a_copy_projects_timesteps_by_its_own_weights():
     """As averaged weights, which are a copy, must."""
-    unet = filled(tiny_unet())
+    unet = tiny_unet()
     copy, before = deepcopy(unet), unet.projections(T)
     with torch.no_grad():
         for name, parameter in copy.named_parameters():
