@@ -4,6 +4,7 @@ import argparse
 
 import torch
 
+from core.data.images import from_uint8
 from core.evaluation import (
     DEVICE_FLAGS,
     QUERY_FLAGS,
@@ -15,7 +16,6 @@ from core.evaluation import (
     take_from_run,
 )
 from core.flags import NETWORK_FLAGS
-from core.images import from_uint8
 from core.metrics import cout
 from core.report import mean_of, report
 from guided_diffusion.dist_util import pick_device

@@ -10,8 +10,8 @@ from unittest import mock
 import lpips
 import torch
 
+from core.data.images import from_uint8, read_image
 from core.evaluation import DEVICE_FLAGS, in_batches, tell_unfinished
-from core.images import from_uint8, read_image
 from core.report import mean_of, merge_metrics
 from core.results import read_pairs
 from guided_diffusion.dist_util import pick_device

@@ -5,7 +5,7 @@ import time
 
 from core.conditions import conditions, require_conditions
 from core.counterfactual import Explainer, choose_target
-from core.datasets import chunk_indices, make_dataset
+from core.data.datasets import chunk_indices, make_dataset
 from core.dime import require_depth
 from core.experiment import (
     EvaluationBar,

@@ -34,8 +34,8 @@ import core.evaluation
 from benchmarks.timing import now
 from core.correlations import correlation_table, keep_correlations
 from core.counterfactual import Explanation
-from core.datasets import CELEBA_ATTRIBUTES, attribute_index
-from core.images import centre_crop, from_uint8
+from core.data.datasets import CELEBA_ATTRIBUTES, attribute_index
+from core.data.images import centre_crop, from_uint8
 from core.records import make_records
 from core.results import ResultsFolder
 from demo.correlations import training_labels

@@ -6,10 +6,10 @@ import numpy as np
 
 from benchmarks.runs import timing
 from core.charts import FAINT, INK, save_figure
+from core.data.images import from_uint8
 from core.distributions import Activations, error_by_halves, fid
 from core.evaluation import FLIPPED, in_batches
 from core.flags import FLAGS
-from core.images import from_uint8
 from core.intervals import normal_interval
 from core.method_flags import choose_method
 from core.metrics import face_similarity

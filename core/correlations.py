@@ -9,7 +9,7 @@ import pandas as pd
 
 from guided_diffusion.errors import UserError
 
-from .datasets import CelebA
+from .data.datasets import CelebA
 from .metrics import correlation_matrix
 from .records import write_text
 

@@ -7,8 +7,8 @@ import torch
 from guided_diffusion.errors import UserError
 from guided_diffusion.sampling import once_more_on_overflow
 
+from .data.images import from_uint8, to_uint8
 from .guidance import make_guidance
-from .images import from_uint8, to_uint8
 from .ladder import climb, make_groups
 from .methods import find_method
 from .noise import START, ImageNoise

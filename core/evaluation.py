@@ -9,9 +9,9 @@ from tqdm import tqdm
 
 from guided_diffusion.errors import UserError
 
-from .datasets import CELEBA_ATTRIBUTES, attribute_index, data_attributes
+from .data.datasets import CELEBA_ATTRIBUTES, attribute_index, data_attributes
+from .data.images import from_uint8
 from .flags import NETWORK_FLAGS, SAMPLING_FLAGS
-from .images import from_uint8
 from .results import ResultsFolder, read_flags, read_pairs
 
 RESULTS_FLAGS = {

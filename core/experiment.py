@@ -7,7 +7,7 @@ from tqdm import tqdm
 from guided_diffusion.errors import UserError
 
 from .counterfactual import gather, predicted_class
-from .datasets import CELEBA_ATTRIBUTES, attribute_index
+from .data.datasets import CELEBA_ATTRIBUTES, attribute_index
 from .records import make_records
 
 

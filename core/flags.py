@@ -8,7 +8,7 @@ from guided_diffusion.errors import UserError
 from guided_diffusion.sampling import COMPUTE_FLAGS
 from guided_diffusion.script_util import parse_numbers
 
-from .datasets import DATASETS, SPLITS
+from .data.datasets import DATASETS, SPLITS
 from .method_flags import METHOD_FLAGS
 
 DATA_FLAGS = {

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from core.datasets import CELEBA_ATTRIBUTES
-from core.images import read_image
+from core.data.datasets import CELEBA_ATTRIBUTES
+from core.data.images import read_image
 from core.records import BITS, read_records
 from core.results import Pair, read_pairs
 from demo.faces import face_of

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from core.datasets import CELEBA_ATTRIBUTES, SPLITS
+from core.data.datasets import CELEBA_ATTRIBUTES, SPLITS
 from demo.layout import check_counts, write_layout
 from demo.portrait import draw_portrait
 from guided_diffusion.errors import UserError
@@ -40,7 +40,7 @@ def render(attributes: Mapping[str, bool], seed: int) -> Image.Image:
     """
     for name, value in attributes.items():
         if name not in CELEBA_ATTRIBUTES:
-            raise ValueError(f"render: {name!r} is no CelebA attribute; see core.datasets.CELEBA_ATTRIBUTES")
+            raise ValueError(f"render: {name!r} is no CelebA attribute; see core.data.datasets.CELEBA_ATTRIBUTES")
         if value not in (True, False):
             raise ValueError(f"render: {name} is {value!r}; give True or False")
     if seed < 0:

@@ -18,8 +18,8 @@ from torchvision.datasets.mnist import read_image_file, read_label_file
 from torchvision.datasets.utils import extract_archive
 from tqdm import tqdm
 
-from core.datasets import SPLITS
-from core.images import write_png
+from core.data.datasets import SPLITS
+from core.data.images import write_png
 from demo.layout import check_counts, write_layout
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import add_dict_to_argparser, args_to_dict, require_flags, run_script

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from core.datasets import SPLITS
+from core.data.datasets import SPLITS
 from core.records import write_text
 from guided_diffusion.errors import UserError
 

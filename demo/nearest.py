@@ -7,7 +7,7 @@ from io import BytesIO
 
 import numpy as np
 
-from core.images import read_image
+from core.data.images import read_image
 from demo.faces import JPEG_QUALITY, VISIBLE_ATTRIBUTES, render
 
 VISIBLE_CHANGE = 24  # grey levels, at the pixel that a toggle moves most

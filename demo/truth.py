@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from core.datasets import CELEBA_ATTRIBUTES, attribute_index
+from core.data.datasets import CELEBA_ATTRIBUTES, attribute_index
 from core.evaluation import FLIPPED, progress
 from core.metrics import change_correlations, correlation_difference, pearson
 from core.records import BITS, write_text, write_yaml

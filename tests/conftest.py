@@ -6,7 +6,7 @@ import torch
 from helpers import filled, golden
 from PIL import Image
 
-from core.datasets import CELEBA_ATTRIBUTES, SPLITS
+from core.data.datasets import CELEBA_ATTRIBUTES, SPLITS
 from guided_diffusion.script_util import create_model_and_diffusion
 
 torch.set_num_threads(1)

@@ -3,7 +3,7 @@
 import torch
 
 from core.counterfactual import Explanation
-from core.images import from_uint8
+from core.data.images import from_uint8
 from core.records import make_records
 
 IDS = [30, 7, 101, 9, 4]

@@ -18,7 +18,7 @@ from workshop import ROOT, as_argv, environment
 
 import compute_CD
 import compute_MNAC
-from core.datasets import CELEBA_ATTRIBUTES
+from core.data.datasets import CELEBA_ATTRIBUTES
 from guided_diffusion.script_util import run_script as guarded
 from models.checkpoints import ModelError
 from models.classifiers import build_classifier, classifier_checkpoint

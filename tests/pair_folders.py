@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from core.images import to_uint8
+from core.data.images import to_uint8
 
 PLACES = ("CC/CCF", "IC/CCF", "CC/ICF", "CC/CCF", "CC/CCF", "IC/ICF")
 

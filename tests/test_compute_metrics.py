@@ -12,7 +12,7 @@ from reference_weights import deterministic_array
 from test_project import parser_of
 
 import compute_metrics
-from core.datasets import CELEBA_ATTRIBUTES
+from core.data.datasets import CELEBA_ATTRIBUTES
 from core.results import read_pairs
 from models.classifiers import load_classifier
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 import compute_CD
 import compute_MNAC
-from core.datasets import data_attributes
+from core.data.datasets import data_attributes
 
 
 def test_mnac_and_oracle_fr_by_hand(tmp_path, run, colours):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from weight_files import refusal
 
-from core.datasets import (
+from core.data.datasets import (
     CELEBA_ATTRIBUTES,
     DATASETS,
     CelebA,
@@ -15,7 +15,7 @@ from core.datasets import (
     chunk_indices,
     make_dataset,
 )
-from core.images import read_image, to_uint8
+from core.data.images import read_image, to_uint8
 from guided_diffusion.errors import UserError
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from weight_files import refusal
 
-from core.datasets import CelebA
-from core.decoded import MIB, DecodedImages, available_memory, keep_decoded
+from core.data.datasets import CelebA
+from core.data.decoded import MIB, DecodedImages, available_memory, keep_decoded
 from guided_diffusion.errors import UserError
 
 

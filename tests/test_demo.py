@@ -10,7 +10,7 @@ from PIL import Image
 from workshop import MODEL_FLAGS, ROOT, environment, run_script, write_data, write_weights
 
 from core.correlations import train_correlations
-from core.datasets import CELEBA_ATTRIBUTES
+from core.data.datasets import CELEBA_ATTRIBUTES
 from core.results import read_pairs
 from demo.faces import face_of
 from demo.sheet import draw_sheet

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.datasets import CELEBA_ATTRIBUTES
+from core.data.datasets import CELEBA_ATTRIBUTES
 from demo.faces import VISIBLE_ATTRIBUTES, face_of, render, sample_attributes, write_celeba
 from guided_diffusion.script_util import UserError
 

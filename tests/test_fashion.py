@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from torchvision.datasets import FashionMNIST
 
-from core.datasets import CelebA
-from core.images import from_uint8, to_uint8
+from core.data.datasets import CelebA
+from core.data.images import from_uint8, to_uint8
 from demo import fashion
 from demo.fashion import CLASSES, write_fashion
 from guided_diffusion.script_util import UserError

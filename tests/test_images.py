@@ -8,7 +8,7 @@ from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, Resize
 from weight_files import refusal
 
-from core.images import centre_crop, from_uint8, read_image, to_uint8, write_png
+from core.data.images import centre_crop, from_uint8, read_image, to_uint8, write_png
 from guided_diffusion.errors import UserError
 
 BYTES = torch.arange(256, dtype=torch.uint8)

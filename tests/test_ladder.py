@@ -9,7 +9,7 @@ from reference_weights import deterministic_array
 from weight_files import refusal
 
 from core.counterfactual import Explainer, explain, gather
-from core.images import to_uint8
+from core.data.images import to_uint8
 from core.ladder import climb, make_groups
 from core.methods import find_method
 from guided_diffusion.errors import UserError

@@ -15,8 +15,8 @@ from workshop import MODEL_FLAGS, as_argv, contents, run_script, write_data, wri
 import main
 from core.conditions import conditions, require_conditions
 from core.counterfactual import Explainer, explain
+from core.data.images import read_image
 from core.experiment import EvaluationBar, plan
-from core.images import read_image
 from core.inversion import end_of_path, invert
 from core.methods import METHODS, find_method
 from guided_diffusion.errors import UserError

@@ -5,7 +5,7 @@ import pytest
 import torch
 from reference_weights import deterministic_array
 
-from core.images import from_uint8
+from core.data.images import from_uint8
 from core.metrics import (
     change_correlations,
     changed_attributes,

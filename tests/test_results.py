@@ -9,7 +9,7 @@ from five_images import CF_PIXELS, PIXELS, explained, records
 from PIL import Image
 from weight_files import refusal
 
-from core.images import from_uint8, read_image
+from core.data.images import from_uint8, read_image
 from core.merging import merge_chunks
 from core.records import summarise
 from core.results import ResultsFolder, difference_map, image_id, read_pairs

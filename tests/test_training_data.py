@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 from weight_files import refusal
 
-from core.datasets import CelebA
-from core.images import read_image
-from core.training_data import TRAINING_DATA_FLAGS, load_training_data, recognise, require_labels
+from core.data.datasets import CelebA
+from core.data.images import read_image
+from core.data.training_data import TRAINING_DATA_FLAGS, load_training_data, recognise, require_labels
 from guided_diffusion.errors import UserError
 
 

@@ -11,8 +11,8 @@ import yaml
 from PIL import Image, ImageFilter
 from workshop import ROOT, environment
 
-from core.datasets import CELEBA_ATTRIBUTES
-from core.images import centre_crop, read_image
+from core.data.datasets import CELEBA_ATTRIBUTES
+from core.data.images import centre_crop, read_image
 from core.records import write_records
 from demo.compare import compare, find_faces
 from demo.faces import JPEG_QUALITY, VISIBLE_ATTRIBUTES, face_of, render

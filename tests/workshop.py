@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from core.datasets import CELEBA_ATTRIBUTES
+from core.data.datasets import CELEBA_ATTRIBUTES
 from guided_diffusion.script_util import create_model
 from models.checkpoints import attach_flags
 

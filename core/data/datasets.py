@@ -35,7 +35,7 @@ class ImageDataset(Dataset):
         self.attributes = tuple(labels.columns)
         self.names = list(labels.index)
         self.labels = torch.from_numpy(labels.to_numpy().astype("int64"))
-        self.decoded = None  # where core.decoded keeps what was decoded
+        self.decoded = None  # where core.data.decoded keeps what was decoded
 
     def __len__(self):
         return len(self.names)
