@@ -6,7 +6,6 @@ import time
 from core.conditions import conditions, require_conditions
 from core.counterfactual import Explainer, choose_target
 from core.data.datasets import chunk_indices, make_dataset
-from core.dime import require_depth
 from core.experiment import (
     EvaluationBar,
     choose_images,
@@ -19,7 +18,8 @@ from core.experiment import (
 )
 from core.flags import FLAGS, FREE_FLAGS, check_flags, choose_split, weight_hashes
 from core.merging import merge_chunks
-from core.method_flags import choose_method
+from core.methods.dime import require_depth
+from core.methods.flags import choose_method
 from core.results import ResultsFolder
 from guided_diffusion.dist_util import keep_freed_memory, pick_device
 from guided_diffusion.errors import UserError

@@ -11,7 +11,7 @@ from core.distributions import Activations, error_by_halves, fid
 from core.evaluation import FLIPPED, in_batches
 from core.flags import FLAGS
 from core.intervals import normal_interval
-from core.method_flags import choose_method
+from core.methods.flags import choose_method
 from core.metrics import face_similarity
 from core.records import read_records
 from core.report import Metric, mean_of, read_metrics, statistic_of

@@ -19,7 +19,7 @@ import torch
 from benchmarks.frontier import BETTER, column_of, draw_frontier
 from benchmarks.runs import demo_flags, evaluate, explain, write_data
 from benchmarks.variants import VARIANTS
-from core.methods import METHODS
+from core.methods.registry import METHODS
 from core.records import write_text
 from core.report import table_of
 from guided_diffusion.errors import UserError

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from benchmarks.timing import alone, medians, now
 from core.counterfactual import explain
-from core.dime import evaluations
+from core.methods.dime import evaluations
 from core.records import make_records
 from core.results import ResultsFolder
 from guided_diffusion.dist_util import half_precision, keep_freed_memory, pick_device

@@ -8,10 +8,10 @@ from functools import partial
 import torch
 
 import main
-from core.dime import ddim_step
-from core.inversion import end_of_path, pushed, seen_noise
-from core.masks import strongest
-from core.methods import METHODS
+from core.methods.dime import ddim_step
+from core.methods.inversion import end_of_path, pushed, seen_noise
+from core.methods.masks import strongest
+from core.methods.registry import METHODS
 from guided_diffusion.script_util import run_script
 from models.checkpoints import ModelError
 
@@ -21,7 +21,7 @@ def varied(
     diffusion, model_fn, x, guidance, *, tau, noise, z, clip_denoised=True, guided_steps=None, callback=None,
     margin=10.0, growth=1.2, corrected=True, share=None,
 ):  # fmt: skip
-    """core.inversion.inversion, whose loop is repeated here, with two things more to vary.
+    """core.methods.inversion.inversion, whose loop is repeated here, with two things more to vary.
 
     corrected: False: on the way back, what the network sees is taken as it is, as in plain DDIM.
     share: of the pixels, those of the strongest class gradient alone may change, and what is near them.

@@ -8,10 +8,10 @@ from guided_diffusion.errors import UserError
 from guided_diffusion.sampling import once_more_on_overflow
 
 from .data.images import from_uint8, to_uint8
-from .guidance import make_guidance
 from .ladder import climb, make_groups
-from .methods import find_method
-from .noise import START, ImageNoise
+from .methods.guidance import make_guidance
+from .methods.noise import START, ImageNoise
+from .methods.registry import find_method
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Explainer:
 
     classifier: images -> (N,) logits of a binary question, or (N, K); model_fn(z, t) or, of a class-conditional
     network, model_fn(z, t, labels): the denoising network.
-    method: a name of core.methods, or a sampler with dime_sample's arguments.
+    method: a name of core.methods.registry, or a sampler with dime_sample's arguments.
     classifier_scales: tried in turn; an image that has flipped is not sampled again, one that never flips keeps
     its last attempt.
     on_attempt(jobs) is called before each batch, callback(dict(t, z, x_clean), jobs) before each outer step; jobs

@@ -19,8 +19,8 @@ from reference_weights import deterministic_array
 from torch.utils._python_dispatch import TorchDispatchMode
 from weight_files import refusal
 
-from core.dime import dime_sample, evaluations
-from core.guidance import make_guidance
+from core.methods.dime import dime_sample, evaluations
+from core.methods.guidance import make_guidance
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import create_gaussian_diffusion
 

@@ -4,7 +4,7 @@ from helpers import assert_near, golden, reference_vgg19, stand_in_classifier
 from helpers import stand_in_features as features
 from reference_weights import deterministic_array
 
-from core.guidance import (
+from core.methods.guidance import (
     class_gradient,
     l1_gradient,
     l2_gradient,

@@ -7,8 +7,8 @@ from helpers import assert_near, stand_in_classifier, stand_in_network
 from reference_weights import deterministic_array
 from weight_files import refusal
 
-from core.guidance import Guidance, make_guidance
-from core.inversion import end_of_path, inversion, inversion_evaluations, invert
+from core.methods.guidance import Guidance, make_guidance
+from core.methods.inversion import end_of_path, inversion, inversion_evaluations, invert
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import create_gaussian_diffusion
 

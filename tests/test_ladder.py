@@ -11,7 +11,7 @@ from weight_files import refusal
 from core.counterfactual import Explainer, explain, gather
 from core.data.images import to_uint8
 from core.ladder import climb, make_groups
-from core.methods import find_method
+from core.methods.registry import find_method
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import create_gaussian_diffusion
 

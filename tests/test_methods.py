@@ -17,8 +17,8 @@ from core.conditions import conditions, require_conditions
 from core.counterfactual import Explainer, explain
 from core.data.images import read_image
 from core.experiment import EvaluationBar, plan
-from core.inversion import end_of_path, invert
-from core.methods import METHODS, find_method
+from core.methods.inversion import end_of_path, invert
+from core.methods.registry import METHODS, find_method
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import create_gaussian_diffusion
 from guided_diffusion.script_util import run_script as guarded

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from core.noise import START, ImageNoise
+from core.methods.noise import START, ImageNoise
 
 LIKE = torch.empty(1, 3, 8, 8)
 

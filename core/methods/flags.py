@@ -6,9 +6,9 @@ from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import check_ranges, str2bool
 
 from .dime import require_inner_steps
-from .fast import CLEAN_SHARE, SHARE
+from .fastdime import CLEAN_SHARE, SHARE
 from .masks import require_dilation, require_shares, require_warm_up
-from .methods import METHODS, find_method
+from .registry import METHODS, find_method
 
 METHOD_FLAGS = {
     "method": ("dime", f"how to explain: {', '.join(METHODS)}"),

@@ -1,7 +1,7 @@
 """Faster methods with dime_sample's arguments: x_clean comes from the evaluation that the mean needs anyway.
 
 FastDiME (Weng et al., ECCV 2024) and MaskDiME (Guo et al. 2026, arXiv 2602.18792) keep x outside of a mask; what
-they return equals it there. The symbols are those of core.dime; masks (N, 1, H, W) are true where the image may
+they return equals it there. The symbols are those of core.methods.dime; masks (N, 1, H, W) are true where the image may
 change. Of dime_sample's arguments they have no inner_*, and MaskDiME no sampling_scale; they differ in these:
 
 callback(dict(t, z, x_clean, mask)): `mask` is what the step's update goes by, or None; the last is the result's.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from guided_diffusion.errors import UserError
 
 from .dime import dime_sample, evaluations, start_of_chain
-from .fast import fastdime, fastdime2, fastdime2plus, maskdime
+from .fastdime import fastdime, fastdime2, fastdime2plus, maskdime
 from .inversion import end_of_path, inversion, inversion_evaluations, invert
 
 

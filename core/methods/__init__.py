@@ -1,0 +1,1 @@
+"""Explaining one batch of images: a file a method, each with the signature of dime_sample."""
