@@ -18,7 +18,7 @@ from core.evaluation import (
 )
 from core.metrics import change_correlations, correlation_difference
 from core.report import report, statistic_of
-from core.results import ResultsFolder
+from core.results.folder import ResultsFolder
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script

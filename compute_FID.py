@@ -24,7 +24,7 @@ from core.distributions import (
 from core.evaluation import DEVICE_FLAGS, RESULTS_FLAGS, require_pairs
 from core.intervals import normal_interval
 from core.report import Metric, file_hash, report
-from core.results import ResultsFolder
+from core.results.folder import ResultsFolder
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import add_dict_to_argparser, run_script

@@ -3,9 +3,9 @@
 import argparse
 
 from core.evaluation import FLIPPED, RESULTS_FLAGS, tell_unfinished
-from core.records import flipped, read_records
 from core.report import mean_of, report
-from core.results import ResultsFolder
+from core.results.folder import ResultsFolder
+from core.results.records import flipped, read_records
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import add_dict_to_argparser, run_script
 

@@ -13,7 +13,7 @@ import torch
 from core.data.images import from_uint8, read_image
 from core.evaluation import DEVICE_FLAGS, in_batches, tell_unfinished
 from core.report import mean_of, merge_metrics
-from core.results import read_pairs
+from core.results.folder import read_pairs
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script

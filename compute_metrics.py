@@ -5,9 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from core.records import write_text
 from core.report import BETTER, metrics_table, read_metrics
-from core.results import ResultsFolder
+from core.results.folder import ResultsFolder
+from core.results.records import write_text
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
 

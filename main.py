@@ -17,10 +17,10 @@ from core.experiment import (
     selection,
 )
 from core.flags import FLAGS, FREE_FLAGS, check_flags, choose_split, weight_hashes
-from core.merging import merge_chunks
 from core.methods.dime import require_depth
 from core.methods.flags import choose_method
-from core.results import ResultsFolder
+from core.results.folder import ResultsFolder
+from core.results.merging import merge_chunks
 from guided_diffusion.dist_util import keep_freed_memory, pick_device
 from guided_diffusion.errors import UserError
 from guided_diffusion.sampling import SamplingNetwork, how_to_compute

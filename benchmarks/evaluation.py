@@ -36,8 +36,8 @@ from core.correlations import correlation_table, keep_correlations
 from core.counterfactual import Explanation
 from core.data.datasets import CELEBA_ATTRIBUTES, attribute_index
 from core.data.images import centre_crop, from_uint8
-from core.records import make_records
-from core.results import ResultsFolder
+from core.results.folder import ResultsFolder
+from core.results.records import make_records
 from demo.correlations import training_labels
 from demo.faces import face_of, render
 from guided_diffusion.dist_util import pick_device

@@ -13,9 +13,9 @@ from core.flags import FLAGS
 from core.intervals import normal_interval
 from core.methods.flags import choose_method
 from core.metrics import face_similarity
-from core.records import read_records
 from core.report import Metric, mean_of, read_metrics, statistic_of
-from core.results import experiment_folder, read_flags, read_pairs
+from core.results.folder import experiment_folder, read_flags, read_pairs
+from core.results.records import read_records
 from guided_diffusion.dist_util import pick_device
 from models.oracles import load_oracle
 

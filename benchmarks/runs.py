@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from benchmarks.variants import VARIANTS
-from core.records import read_yaml, write_yaml
-from core.results import experiment_folder
+from core.results.folder import experiment_folder
+from core.results.records import read_yaml, write_yaml
 from guided_diffusion.errors import UserError
 
 ROOT = Path(__file__).parent.parent

@@ -11,7 +11,7 @@ from guided_diffusion.errors import UserError
 
 from .data.datasets import CelebA
 from .metrics import correlation_matrix
-from .records import write_text
+from .results.records import write_text
 
 FILE = "train_correlations.csv"
 

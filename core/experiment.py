@@ -8,7 +8,7 @@ from guided_diffusion.errors import UserError
 
 from .counterfactual import gather, predicted_class
 from .data.datasets import CELEBA_ATTRIBUTES, attribute_index
-from .records import make_records
+from .results.records import make_records
 
 
 def find_question(query_label, data_attributes, network_attributes, flag):

@@ -15,8 +15,8 @@ import yaml
 from guided_diffusion.errors import UserError
 
 from .intervals import mean_interval, normal_interval, standard_error
-from .records import write_yaml
-from .results import ResultsFolder
+from .results.folder import ResultsFolder
+from .results.records import write_yaml
 
 # Every metric in the order of a table, and where it is better.
 BETTER = {

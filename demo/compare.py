@@ -11,8 +11,8 @@ from PIL import Image
 
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.data.images import read_image
-from core.records import BITS, read_records
-from core.results import Pair, read_pairs
+from core.results.folder import Pair, read_pairs
+from core.results.records import BITS, read_records
 from demo.faces import face_of
 from demo.nearest import VISIBLE_CHANGE, Portraits, read_attributes
 from guided_diffusion.errors import UserError

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from core.data.datasets import SPLITS
-from core.records import write_text
+from core.results.records import write_text
 from guided_diffusion.errors import UserError
 
 Row = tuple[str, str, Collection[bool]]  # an image's file name, its split, the values of its attributes

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from core.records import read_records
-from core.results import read_pairs
+from core.results.folder import read_pairs
+from core.results.records import read_records
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
 

@@ -16,8 +16,8 @@ import pandas as pd
 from core.data.datasets import CELEBA_ATTRIBUTES, attribute_index
 from core.evaluation import FLIPPED, progress
 from core.metrics import change_correlations, correlation_difference, pearson
-from core.records import BITS, write_text, write_yaml
 from core.report import mean_of, statistic_of
+from core.results.records import BITS, write_text, write_yaml
 from demo.compare import TRUTH, compare, find_faces, tiles
 from demo.correlations import training_labels
 from demo.sheet import BAD, GOOD, INK, lay_out, save_picture

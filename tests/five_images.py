@@ -4,7 +4,7 @@ import torch
 
 from core.counterfactual import Explanation
 from core.data.images import from_uint8
-from core.records import make_records
+from core.results.records import make_records
 
 IDS = [30, 7, 101, 9, 4]
 LABELS = [1, 1, 0, 0, 1]

@@ -9,7 +9,7 @@ from pytorch_fid import inception
 
 import compute_FID
 from core.distributions import frechet_distance
-from core.results import read_pairs
+from core.results.folder import read_pairs
 
 
 def test_fid_is_of_pytorch_fids_activations_which_are_kept(tmp_path, run, weights, monkeypatch):

@@ -13,7 +13,7 @@ from pair_folders import write_random_pairs
 from workshop import ROOT, environment
 
 import compute_LPIPS
-from core.results import read_pairs
+from core.results.folder import read_pairs
 
 
 def lpips_vgg(weights, a, b):

@@ -13,7 +13,7 @@ from test_project import parser_of
 
 import compute_metrics
 from core.data.datasets import CELEBA_ATTRIBUTES
-from core.results import read_pairs
+from core.results.folder import read_pairs
 from models.classifiers import load_classifier
 
 

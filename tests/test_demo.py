@@ -11,7 +11,7 @@ from workshop import MODEL_FLAGS, ROOT, environment, run_script, write_data, wri
 
 from core.correlations import train_correlations
 from core.data.datasets import CELEBA_ATTRIBUTES
-from core.results import read_pairs
+from core.results.folder import read_pairs
 from demo.faces import face_of
 from demo.sheet import draw_sheet
 

@@ -18,7 +18,7 @@ from core.activations import kept_activations
 from core.correlations import train_correlations
 from core.evaluation import in_batches, judge, read_batches, require_pairs, require_size, take_from_run
 from core.report import Metric, mean_of, merge_metrics, metrics_table, read_metrics, report
-from core.results import read_flags, read_pairs
+from core.results.folder import read_flags, read_pairs
 from guided_diffusion.errors import UserError
 
 CPU = torch.device("cpu")

@@ -27,8 +27,8 @@ from workshop import (
 )
 
 import main as main_script
-from core.merging import merge_chunks
-from core.results import read_pairs
+from core.results.folder import read_pairs
+from core.results.merging import merge_chunks
 from guided_diffusion.script_util import run_script as guarded
 from models.checkpoints import ModelError
 

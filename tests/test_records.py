@@ -4,7 +4,7 @@ import torch
 from five_images import CF_PREDICTIONS, IDS, LABELS, P_TARGET, PREDICTIONS, TARGETS, records
 from weight_files import refusal
 
-from core.records import (
+from core.results.records import (
     correct,
     flipped,
     read_records,

@@ -10,9 +10,9 @@ from PIL import Image
 from weight_files import refusal
 
 from core.data.images import from_uint8, read_image
-from core.merging import merge_chunks
-from core.records import summarise
-from core.results import ResultsFolder, difference_map, image_id, read_pairs
+from core.results.folder import ResultsFolder, difference_map, image_id, read_pairs
+from core.results.merging import merge_chunks
+from core.results.records import summarise
 from guided_diffusion.errors import UserError
 
 FLAGS = {"seed": 4, "l1_loss": 1e-5, "scales": "8,10", "oracle_path": None, "use_ddim": False, "gpu": "0"}

@@ -13,7 +13,7 @@ from workshop import ROOT, environment
 
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.data.images import centre_crop, read_image
-from core.records import write_records
+from core.results.records import write_records
 from demo.compare import compare, find_faces
 from demo.faces import JPEG_QUALITY, VISIBLE_ATTRIBUTES, face_of, render
 from demo.nearest import Portraits, read_attributes, toggled

@@ -17,7 +17,7 @@ import torch
 
 from guided_diffusion.errors import UserError
 
-from .data.images import SUFFIXES, from_uint8, read_image, to_uint8, write_png
+from ..data.images import SUFFIXES, from_uint8, read_image, to_uint8, write_png
 from .records import correct, flipped, read_records, read_yaml, summarise, write_records, write_text, write_yaml
 
 CHUNK = re.compile(r"chunk-(\d+)_num-chunks-(\d+)_flags\.yaml")  # the flags of a chunk, as it is called

@@ -4,9 +4,9 @@ import pandas as pd
 
 from guided_diffusion.errors import UserError
 
-from .flags import FREE_FLAGS
+from ..flags import FREE_FLAGS
+from .folder import CHUNK, ResultsFolder, experiment_folder
 from .records import read_records, read_yaml
-from .results import CHUNK, ResultsFolder, experiment_folder
 
 # What chunks may differ in: as a run that goes on may, but not in how far.
 FREE_AMONG_CHUNKS = {"chunk", *FREE_FLAGS} - {"num_batches"}

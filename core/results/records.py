@@ -9,7 +9,7 @@ import yaml
 
 from guided_diffusion.errors import UserError
 
-from .data.images import to_uint8
+from ..data.images import to_uint8
 
 BITS = ("oracle_pred", "oracle_cf_pred")  # an oracle's decisions, one 0 or 1 an attribute
 INTEGERS = ("id", "label", "pred", "target", "cf_pred", "attempts")
