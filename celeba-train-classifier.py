@@ -5,10 +5,10 @@ import argparse
 import blobfile as bf
 import torch
 
-from core.attribute_objective import AttributeObjective
 from core.data.datasets import attribute_index
 from core.data.training_data import TRAINING_DATA_FLAGS, load_training_data, require_labels
 from core.metrics import attribute_accuracy, decide
+from core.training.attribute_objective import AttributeObjective
 from guided_diffusion.checkpoint_folder import complete_steps, save_aside
 from guided_diffusion.dist_util import connect, device_of_rank, find_ranks, keep_freed_memory
 from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script

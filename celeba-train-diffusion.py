@@ -7,7 +7,7 @@ import blobfile as bf
 import torch
 
 from core.data.training_data import TRAINING_DATA_FLAGS, load_training_data, require_labels
-from core.sheets import sample_sheet
+from core.training.sheets import sample_sheet
 from guided_diffusion.checkpoint_folder import complete_steps
 from guided_diffusion.dist_util import connect, device_of_rank, find_ranks, keep_freed_memory
 from guided_diffusion.objectives import DenoisingObjective

@@ -5,7 +5,7 @@
 
 import argparse
 
-from core.sheets import sample_sheet
+from core.training.sheets import sample_sheet
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import (

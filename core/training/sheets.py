@@ -5,7 +5,7 @@ from torchvision.utils import make_grid
 
 from guided_diffusion.storage import write_file
 
-from .data.images import encode_png, to_uint8
+from ..data.images import encode_png, to_uint8
 
 
 def write_sheet(path, images, columns, scale=1):

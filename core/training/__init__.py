@@ -1,0 +1,1 @@
+"""What the trainers need beyond the training loop of guided_diffusion."""
