@@ -15,9 +15,9 @@ from core.evaluation import (
     require_size,
     take_from_run,
 )
-from core.flags import NETWORK_FLAGS
 from core.metrics import cout
 from core.report import mean_of, report
+from core.running.flags import NETWORK_FLAGS
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.script_util import add_dict_to_argparser, run_script
 from models.checkpoints import ModelError

@@ -3,10 +3,13 @@
 import argparse
 import time
 
-from core.conditions import conditions, require_conditions
-from core.counterfactual import Explainer, choose_target
 from core.data.datasets import chunk_indices, make_dataset
-from core.experiment import (
+from core.methods.dime import require_depth
+from core.methods.flags import choose_method
+from core.results.folder import ResultsFolder
+from core.results.merging import merge_chunks
+from core.running.conditions import conditions, require_conditions
+from core.running.experiment import (
     EvaluationBar,
     choose_images,
     find_question,
@@ -16,11 +19,8 @@ from core.experiment import (
     run_experiment,
     selection,
 )
-from core.flags import FLAGS, FREE_FLAGS, check_flags, choose_split, weight_hashes
-from core.methods.dime import require_depth
-from core.methods.flags import choose_method
-from core.results.folder import ResultsFolder
-from core.results.merging import merge_chunks
+from core.running.explainer import Explainer, choose_target
+from core.running.flags import FLAGS, FREE_FLAGS, check_flags, choose_split, weight_hashes
 from guided_diffusion.dist_util import keep_freed_memory, pick_device
 from guided_diffusion.errors import UserError
 from guided_diffusion.sampling import SamplingNetwork, how_to_compute

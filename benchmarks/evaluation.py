@@ -33,11 +33,11 @@ import core.activations
 import core.evaluation
 from benchmarks.timing import now
 from core.correlations import correlation_table, keep_correlations
-from core.counterfactual import Explanation
 from core.data.datasets import CELEBA_ATTRIBUTES, attribute_index
 from core.data.images import centre_crop, from_uint8
 from core.results.folder import ResultsFolder
 from core.results.records import make_records
+from core.running.explainer import Explanation
 from demo.correlations import training_labels
 from demo.faces import face_of, render
 from guided_diffusion.dist_util import pick_device

@@ -17,10 +17,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from benchmarks.timing import alone, medians, now
-from core.counterfactual import explain
 from core.methods.dime import evaluations
 from core.results.folder import ResultsFolder
 from core.results.records import make_records
+from core.running.explainer import explain
 from guided_diffusion.dist_util import half_precision, keep_freed_memory, pick_device
 from guided_diffusion.sampling import SamplingNetwork
 from guided_diffusion.script_util import (

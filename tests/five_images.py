@@ -2,9 +2,9 @@
 
 import torch
 
-from core.counterfactual import Explanation
 from core.data.images import from_uint8
 from core.results.records import make_records
+from core.running.explainer import Explanation
 
 IDS = [30, 7, 101, 9, 4]
 LABELS = [1, 1, 0, 0, 1]

@@ -6,10 +6,10 @@ from helpers import assert_near
 from reference_weights import deterministic_array
 from weight_files import refusal
 
-from core.counterfactual import choose_target, explain, predicted_class, probability
 from core.data.images import to_uint8
 from core.methods.dime import evaluations
 from core.methods.noise import START, ImageNoise
+from core.running.explainer import choose_target, explain, predicted_class, probability
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import create_gaussian_diffusion
 

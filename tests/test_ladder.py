@@ -8,10 +8,10 @@ from helpers import assert_near
 from reference_weights import deterministic_array
 from weight_files import refusal
 
-from core.counterfactual import Explainer, explain, gather
 from core.data.images import to_uint8
-from core.ladder import climb, make_groups
 from core.methods.registry import find_method
+from core.running.attempts import climb, make_groups
+from core.running.explainer import Explainer, explain, gather
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import create_gaussian_diffusion
 

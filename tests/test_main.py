@@ -393,7 +393,7 @@ def test_an_interruption_says_that_the_same_command_goes_on(flags, monkeypatch, 
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("core.experiment.run_experiment", interrupted)
+    monkeypatch.setattr("core.running.experiment.run_experiment", interrupted)
     monkeypatch.setattr(sys, "argv", ["main.py", *as_argv(flags)])
     with pytest.raises(SystemExit) as caught:
         runpy.run_path(str(ROOT / "main.py"), run_name="__main__")

@@ -13,12 +13,12 @@ from weight_files import refusal
 from workshop import MODEL_FLAGS, as_argv, contents, run_script, write_data, write_weights
 
 import main
-from core.conditions import conditions, require_conditions
-from core.counterfactual import Explainer, explain
 from core.data.images import read_image
-from core.experiment import EvaluationBar, plan
 from core.methods.inversion import end_of_path, invert
 from core.methods.registry import METHODS, find_method
+from core.running.conditions import conditions, require_conditions
+from core.running.experiment import EvaluationBar, plan
+from core.running.explainer import Explainer, explain
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import create_gaussian_diffusion
 from guided_diffusion.script_util import run_script as guarded

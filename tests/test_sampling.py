@@ -6,7 +6,7 @@ import torch
 from helpers import assert_near, filled, golden, tiny_unet
 from reference_weights import deterministic_array
 
-from core.counterfactual import explain
+from core.running.explainer import explain
 from guided_diffusion import compile_util
 from guided_diffusion.compile_util import Specialised, Way
 from guided_diffusion.sampling import Overflow, SamplingNetwork

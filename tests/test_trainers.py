@@ -24,7 +24,7 @@ from workshop import (
     write_weights,
 )
 
-from core.counterfactual import explain
+from core.running.explainer import explain
 from demo.pack import pack
 from guided_diffusion.script_util import create_model_and_diffusion
 from guided_diffusion.storage import lock_folder

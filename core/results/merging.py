@@ -4,7 +4,7 @@ import pandas as pd
 
 from guided_diffusion.errors import UserError
 
-from ..flags import FREE_FLAGS
+from ..running.flags import FREE_FLAGS
 from .folder import CHUNK, ResultsFolder, experiment_folder
 from .records import read_records, read_yaml
 

@@ -8,8 +8,8 @@ from guided_diffusion.errors import UserError
 from guided_diffusion.sampling import COMPUTE_FLAGS
 from guided_diffusion.script_util import parse_numbers
 
-from .data.datasets import DATASETS, SPLITS
-from .methods.flags import METHOD_FLAGS
+from ..data.datasets import DATASETS, SPLITS
+from ..methods.flags import METHOD_FLAGS
 
 DATA_FLAGS = {
     "dataset": ("CelebA", f"what to explain: {' or '.join(DATASETS)}"),

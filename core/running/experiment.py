@@ -6,9 +6,9 @@ from tqdm import tqdm
 
 from guided_diffusion.errors import UserError
 
-from .counterfactual import gather, predicted_class
-from .data.datasets import CELEBA_ATTRIBUTES, attribute_index
-from .results.records import make_records
+from ..data.datasets import CELEBA_ATTRIBUTES, attribute_index
+from ..results.records import make_records
+from .explainer import gather, predicted_class
 
 
 def find_question(query_label, data_attributes, network_attributes, flag):

@@ -7,11 +7,11 @@ import torch
 from guided_diffusion.errors import UserError
 from guided_diffusion.sampling import once_more_on_overflow
 
-from .data.images import from_uint8, to_uint8
-from .ladder import climb, make_groups
-from .methods.guidance import make_guidance
-from .methods.noise import START, ImageNoise
-from .methods.registry import find_method
+from ..data.images import from_uint8, to_uint8
+from ..methods.guidance import make_guidance
+from ..methods.noise import START, ImageNoise
+from ..methods.registry import find_method
+from .attempts import climb, make_groups
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Explainer:
     classifier_scales: tried in turn; an image that has flipped is not sampled again, one that never flips keeps
     its last attempt.
     on_attempt(jobs) is called before each batch, callback(dict(t, z, x_clean), jobs) before each outer step; jobs
-    are core.ladder's, one for each row.
+    are core.running.attempts's, one for each row.
     sampler_options: passed to the sampler (inner_stochastic, guided_steps, ...).
     """
 

@@ -4,7 +4,7 @@ import torch
 
 from guided_diffusion.errors import UserError
 
-from .data.training_data import require_labels
+from ..data.training_data import require_labels
 
 
 def conditions(labels, column, target, multiclass):
