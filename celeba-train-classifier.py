@@ -7,7 +7,7 @@ import torch
 
 from core.data.datasets import attribute_index
 from core.data.training_data import TRAINING_DATA_FLAGS, load_training_data, require_labels
-from core.metrics import attribute_accuracy, decide
+from core.metrics.scores import attribute_accuracy, decide
 from core.training.attribute_objective import AttributeObjective
 from guided_diffusion.checkpoint_folder import complete_steps, save_aside
 from guided_diffusion.dist_util import connect, device_of_rank, find_ranks, keep_freed_memory

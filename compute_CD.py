@@ -4,9 +4,9 @@ import argparse
 
 import numpy as np
 
-from core.charts import correlation_chart
-from core.correlations import train_correlations
-from core.evaluation import (
+from core.metrics.charts import correlation_chart
+from core.metrics.correlations import train_correlations
+from core.metrics.inference import (
     DEVICE_FLAGS,
     FLIPPED,
     ORACLE_FLAGS,
@@ -16,8 +16,8 @@ from core.evaluation import (
     require_pairs,
     take_from_run,
 )
-from core.metrics import change_correlations, correlation_difference
-from core.report import report, statistic_of
+from core.metrics.report import report, statistic_of
+from core.metrics.scores import change_correlations, correlation_difference
 from core.results.folder import ResultsFolder
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.errors import UserError

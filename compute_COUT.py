@@ -5,7 +5,7 @@ import argparse
 import torch
 
 from core.data.images import from_uint8
-from core.evaluation import (
+from core.metrics.inference import (
     DEVICE_FLAGS,
     QUERY_FLAGS,
     RESULTS_FLAGS,
@@ -15,8 +15,8 @@ from core.evaluation import (
     require_size,
     take_from_run,
 )
-from core.metrics import cout
-from core.report import mean_of, report
+from core.metrics.report import mean_of, report
+from core.metrics.scores import cout
 from core.running.flags import NETWORK_FLAGS
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.script_util import add_dict_to_argparser, run_script

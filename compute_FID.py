@@ -8,8 +8,8 @@ import numpy as np
 from pytorch_fid import inception
 from pytorch_fid.fid_score import calculate_frechet_distance
 
-from core.activations import kept_activations
-from core.distributions import (
+from core.metrics.activations import kept_activations
+from core.metrics.distributions import (
     HALVES,
     KID_SIZE,
     KID_SUBSETS,
@@ -21,9 +21,9 @@ from core.distributions import (
     sfid,
     statistics,
 )
-from core.evaluation import DEVICE_FLAGS, RESULTS_FLAGS, require_pairs
-from core.intervals import normal_interval
-from core.report import Metric, file_hash, report
+from core.metrics.inference import DEVICE_FLAGS, RESULTS_FLAGS, require_pairs
+from core.metrics.intervals import normal_interval
+from core.metrics.report import Metric, file_hash, report
 from core.results.folder import ResultsFolder
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.errors import UserError

@@ -2,8 +2,8 @@
 
 import argparse
 
-from core.evaluation import FLIPPED, RESULTS_FLAGS, tell_unfinished
-from core.report import mean_of, report
+from core.metrics.inference import FLIPPED, RESULTS_FLAGS, tell_unfinished
+from core.metrics.report import mean_of, report
 from core.results.folder import ResultsFolder
 from core.results.records import flipped, read_records
 from guided_diffusion.errors import UserError

@@ -2,9 +2,9 @@
 
 import argparse
 
-from core.evaluation import DEVICE_FLAGS, FLIPPED, RESULTS_FLAGS, in_batches, require_pairs
-from core.metrics import SAME_FACE, face_similarity
-from core.report import mean_of, report
+from core.metrics.inference import DEVICE_FLAGS, FLIPPED, RESULTS_FLAGS, in_batches, require_pairs
+from core.metrics.report import mean_of, report
+from core.metrics.scores import SAME_FACE, face_similarity
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.script_util import add_dict_to_argparser, run_script
 from models.checkpoints import ModelError

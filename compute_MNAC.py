@@ -2,7 +2,7 @@
 
 import argparse
 
-from core.evaluation import (
+from core.metrics.inference import (
     DEVICE_FLAGS,
     FLIPPED,
     ORACLE_FLAGS,
@@ -12,8 +12,8 @@ from core.evaluation import (
     require_pairs,
     take_from_run,
 )
-from core.metrics import changed_attributes
-from core.report import mean_of, report
+from core.metrics.report import mean_of, report
+from core.metrics.scores import changed_attributes
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.script_util import add_dict_to_argparser, run_script
 from models.checkpoints import ModelError

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from core.report import BETTER, metrics_table, read_metrics
+from core.metrics.report import BETTER, metrics_table, read_metrics
 from core.results.folder import ResultsFolder
 from core.results.records import write_text
 from guided_diffusion.errors import UserError

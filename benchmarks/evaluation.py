@@ -3,7 +3,7 @@
     python -m benchmarks.evaluation --pairs 64
 
 The scripts run as they are, on a results folder of drawn faces and with networks of random weights, which take as
-long as trained ones. What is timed is core.evaluation.in_batches, from the first file to the last result; the time
+long as trained ones. What is timed is core.metrics.inference.in_batches, from the first file to the last result; the time
 around it is that of statistics: the bootstrap, FID's covariances and roots, the chart of CD.
 """
 
@@ -29,12 +29,12 @@ import compute_FID
 import compute_FVA
 import compute_LPIPS
 import compute_MNAC
-import core.activations
-import core.evaluation
+import core.metrics.activations
+import core.metrics.inference
 from benchmarks.timing import now
-from core.correlations import correlation_table, keep_correlations
 from core.data.datasets import CELEBA_ATTRIBUTES, attribute_index
 from core.data.images import centre_crop, from_uint8
+from core.metrics.correlations import correlation_table, keep_correlations
 from core.results.folder import ResultsFolder
 from core.results.records import make_records
 from core.running.explainer import Explanation
@@ -149,8 +149,8 @@ def measure(title, root, args, device):
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(sys, "argv", list(map(str, argv))))
         stack.enter_context(mock.patch.object(script, loader, lambda *_: network))
-        timed = watch.timed("batches", core.evaluation.in_batches)
-        for module in (script, core.evaluation, core.activations):
+        timed = watch.timed("batches", core.metrics.inference.in_batches)
+        for module in (script, core.metrics.inference, core.metrics.activations):
             if hasattr(module, "in_batches"):
                 stack.enter_context(mock.patch.object(module, "in_batches", timed))
         for redirect in (redirect_stdout, redirect_stderr):

@@ -5,14 +5,14 @@ import argparse
 import numpy as np
 
 from benchmarks.runs import timing
-from core.charts import FAINT, INK, save_figure
 from core.data.images import from_uint8
-from core.distributions import Activations, error_by_halves, fid
-from core.evaluation import FLIPPED, in_batches
-from core.intervals import normal_interval
 from core.methods.flags import choose_method
-from core.metrics import face_similarity
-from core.report import Metric, mean_of, read_metrics, statistic_of
+from core.metrics.charts import FAINT, INK, save_figure
+from core.metrics.distributions import Activations, error_by_halves, fid
+from core.metrics.inference import FLIPPED, in_batches
+from core.metrics.intervals import normal_interval
+from core.metrics.report import Metric, mean_of, read_metrics, statistic_of
+from core.metrics.scores import face_similarity
 from core.results.folder import experiment_folder, read_flags, read_pairs
 from core.results.records import read_records
 from core.running.flags import FLAGS

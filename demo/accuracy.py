@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from core.data.datasets import make_dataset
-from core.metrics import attribute_accuracy, decide
+from core.metrics.scores import attribute_accuracy, decide
 from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
 from models.checkpoints import ModelError
 from models.classifiers import load_classifier

@@ -9,8 +9,8 @@ import argparse
 
 import numpy as np
 
-from core.correlations import correlation_table, keep_correlations
 from core.data.datasets import CELEBA_ATTRIBUTES
+from core.metrics.correlations import correlation_table, keep_correlations
 from demo.faces import face_of
 from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
 

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from core.data.datasets import CELEBA_ATTRIBUTES, attribute_index
-from core.evaluation import FLIPPED, progress
-from core.metrics import change_correlations, correlation_difference, pearson
-from core.report import mean_of, statistic_of
+from core.metrics.inference import FLIPPED, progress
+from core.metrics.report import mean_of, statistic_of
+from core.metrics.scores import change_correlations, correlation_difference, pearson
 from core.results.records import BITS, write_text, write_yaml
 from demo.compare import TRUTH, compare, find_faces, tiles
 from demo.correlations import training_labels

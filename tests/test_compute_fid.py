@@ -8,7 +8,7 @@ from pair_folders import write_random_pairs
 from pytorch_fid import inception
 
 import compute_FID
-from core.distributions import frechet_distance
+from core.metrics.distributions import frechet_distance
 from core.results.folder import read_pairs
 
 

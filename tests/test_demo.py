@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from workshop import MODEL_FLAGS, ROOT, environment, run_script, write_data, write_weights
 
-from core.correlations import train_correlations
 from core.data.datasets import CELEBA_ATTRIBUTES
+from core.metrics.correlations import train_correlations
 from core.results.folder import read_pairs
 from demo.faces import face_of
 from demo.sheet import draw_sheet

@@ -4,7 +4,7 @@ from pytorch_fid.fid_score import calculate_frechet_distance
 
 from compute_FID import reported_distance
 from core import distributions
-from core.distributions import (
+from core.metrics.distributions import (
     Activations,
     error_by_halves,
     fid,
@@ -14,7 +14,7 @@ from core.distributions import (
     sfid,
     statistics,
 )
-from core.intervals import mean_interval, normal_interval, standard_error
+from core.metrics.intervals import mean_interval, normal_interval, standard_error
 
 RNG = np.random.default_rng(0)
 A = RNG.normal(size=(60, 8)) @ RNG.normal(size=(8, 8)) + 1

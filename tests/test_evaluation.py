@@ -14,10 +14,10 @@ from pair_folders import Colours, flat, write_pair, write_random_pairs
 from PIL import Image
 from weight_files import refusal
 
-from core.activations import kept_activations
-from core.correlations import train_correlations
-from core.evaluation import in_batches, judge, read_batches, require_pairs, require_size, take_from_run
-from core.report import Metric, mean_of, merge_metrics, metrics_table, read_metrics, report
+from core.metrics.activations import kept_activations
+from core.metrics.correlations import train_correlations
+from core.metrics.inference import in_batches, judge, read_batches, require_pairs, require_size, take_from_run
+from core.metrics.report import Metric, mean_of, merge_metrics, metrics_table, read_metrics, report
 from core.results.folder import read_flags, read_pairs
 from guided_diffusion.errors import UserError
 
@@ -269,7 +269,7 @@ def test_scripts_that_end_together_lose_no_metric(tmp_path, monkeypatch):
         time.sleep(0.02)
         return found
 
-    monkeypatch.setattr("core.report.read_metrics", slowly)
+    monkeypatch.setattr("core.metrics.report.read_metrics", slowly)
     names = [f"metric {i}" for i in range(8)]
     with ThreadPoolExecutor(len(names)) as pool:
         list(pool.map(lambda name: merge_metrics(tmp_path, "exp", [Metric(name, 1, 1, "images")]), names))

@@ -6,7 +6,7 @@ import torch
 from reference_weights import deterministic_array
 
 from core.data.images import from_uint8
-from core.metrics import (
+from core.metrics.scores import (
     change_correlations,
     changed_attributes,
     correlation_difference,

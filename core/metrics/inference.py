@@ -9,10 +9,10 @@ from tqdm import tqdm
 
 from guided_diffusion.errors import UserError
 
-from .data.datasets import CELEBA_ATTRIBUTES, attribute_index, data_attributes
-from .data.images import from_uint8
-from .results.folder import ResultsFolder, read_flags, read_pairs
-from .running.flags import NETWORK_FLAGS, SAMPLING_FLAGS
+from ..data.datasets import CELEBA_ATTRIBUTES, attribute_index, data_attributes
+from ..data.images import from_uint8
+from ..results.folder import ResultsFolder, read_flags, read_pairs
+from ..running.flags import NETWORK_FLAGS, SAMPLING_FLAGS
 
 RESULTS_FLAGS = {
     "output_path": ("output", "the --output_path of main.py"),

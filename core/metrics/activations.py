@@ -7,8 +7,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from .data.images import read_image
-from .evaluation import in_batches
+from ..data.images import read_image
+from .inference import in_batches
 from .report import file_hash
 
 

@@ -9,9 +9,9 @@ import pandas as pd
 
 from guided_diffusion.errors import UserError
 
-from .data.datasets import CelebA
-from .metrics import correlation_matrix
-from .results.records import write_text
+from ..data.datasets import CelebA
+from ..results.records import write_text
+from .scores import correlation_matrix
 
 FILE = "train_correlations.csv"
 

@@ -14,9 +14,9 @@ import yaml
 
 from guided_diffusion.errors import UserError
 
+from ..results.folder import ResultsFolder
+from ..results.records import write_yaml
 from .intervals import mean_interval, normal_interval, standard_error
-from .results.folder import ResultsFolder
-from .results.records import write_yaml
 
 # Every metric in the order of a table, and where it is better.
 BETTER = {
