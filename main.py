@@ -4,6 +4,7 @@ import argparse
 import time
 
 from core.data.datasets import chunk_indices, make_dataset
+from core.methods.decisions import choose_target
 from core.methods.dime import require_depth
 from core.methods.flags import choose_method
 from core.results.folder import ResultsFolder
@@ -19,8 +20,8 @@ from core.running.experiment import (
     run_experiment,
     selection,
 )
-from core.running.explainer import Explainer, choose_target
-from core.running.flags import FLAGS, FREE_FLAGS, check_flags, choose_split, weight_hashes
+from core.running.explainer import Explainer
+from core.running.flags import FLAGS, FREE_AMONG_CHUNKS, FREE_FLAGS, check_flags, choose_split, weight_hashes
 from guided_diffusion.dist_util import keep_freed_memory, pick_device
 from guided_diffusion.errors import UserError
 from guided_diffusion.sampling import SamplingNetwork, how_to_compute
@@ -49,7 +50,7 @@ def main():
     args = create_argparser().parse_args()
     results = ResultsFolder(args.output_path, args.exp_name, args.chunk, args.num_chunks)
     if args.merge_and_eval:
-        print(report(merge_chunks(args.output_path, args.exp_name), results.experiment))
+        print(report(merge_chunks(args.output_path, args.exp_name, FREE_AMONG_CHUNKS), results.experiment))
         return
     scales, args.split = check_flags(args), choose_split(args)
     method, options = choose_method(args, FLAGS)

@@ -3,8 +3,8 @@
     python -m benchmarks.evaluation --pairs 64
 
 The scripts run as they are, on a results folder of drawn faces and with networks of random weights, which take as
-long as trained ones. What is timed is core.metrics.inference.in_batches, from the first file to the last result; the time
-around it is that of statistics: the bootstrap, FID's covariances and roots, the chart of CD.
+long as trained ones. What is timed is core.metrics.inference.in_batches, from the first file to the last result;
+the time around it is that of statistics: the bootstrap, FID's covariances and roots, the chart of CD.
 """
 
 import argparse

@@ -7,8 +7,9 @@ from helpers import SeededNoise, assert_near, stand_in_classifier, stand_in_feat
 from reference_weights import deterministic_array
 from weight_files import refusal
 
-from core.methods.fastdime import fastdime, fastdime2, fastdime2plus, maskdime
+from core.methods.fastdime import fastdime, fastdime2, fastdime2plus
 from core.methods.guidance import Guidance, Parts, make_guidance
+from core.methods.maskdime import maskdime
 from core.methods.noise import ImageNoise
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import create_gaussian_diffusion

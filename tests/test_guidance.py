@@ -4,14 +4,13 @@ from helpers import assert_near, golden, reference_vgg19, stand_in_classifier
 from helpers import stand_in_features as features
 from reference_weights import deterministic_array
 
+from core.methods.decisions import logit_margin, selected_score
 from core.methods.guidance import (
     class_gradient,
     l1_gradient,
     l2_gradient,
-    logit_margin,
     make_guidance,
     perceptual_gradient,
-    selected_score,
 )
 
 X_CLEAN = deterministic_array("gradients.x_t", (2, 3, 32, 32), 0.6)

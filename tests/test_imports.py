@@ -13,6 +13,14 @@ MAY_IMPORT = {  # what a package may import of this project
     "models": {"models"},
     "demo": PACKAGES,
 }
+ROOMS = {  # what a room of core may import of the others
+    "metrics": {"running", "results", "methods", "data"},
+    "training": {"results", "methods", "data"},
+    "running": {"results", "methods", "data"},
+    "results": {"methods", "data"},
+    "methods": set(),
+    "data": set(),
+}
 # What most users of the packages do not need: imported in the functions that use it.
 LAZY = {"mpi4py", "tensorboard", "lpips", "pytorch_fid", "matplotlib"}
 DEFINITIONS = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
@@ -75,6 +83,43 @@ def test_imports_point_one_way():
         return imported(name, ast.walk(tree)) & ours - MAY_IMPORT[package_of(name)]
 
     assert offenders(MODULES, excess) == {}
+
+
+def rooms_imported(name, tree):
+    """The rooms of core that a file in core/ imports, by relative imports, which core uses throughout."""
+    package = Path(name).parent.parts
+    targets = {
+        (*package[: len(package) - node.level + 1], *(node.module or "").split("."))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level
+    }
+    return {target[1] for target in targets}
+
+
+def test_the_rooms_of_core_import_downwards():
+    files = {name: tree for name, tree in MODULES.items() if name.startswith("core/") and name.count("/") == 2}
+    assert {name.split("/")[1] for name in files} == ROOMS.keys()
+
+    def excess(name, tree):
+        room = name.split("/")[1]
+        return rooms_imported(name, tree) - ROOMS[room] - {room}
+
+    assert offenders(files, excess) == {}
+    assert {name for name in MODULES if name.startswith("core/")} - files.keys() == {"core/__init__.py"}
+
+
+def test_core_imports_itself_by_relative_imports():
+    files = {name: tree for name, tree in MODULES.items() if name.startswith("core/")}
+
+    def excess(name, tree):
+        return [
+            ast.unparse(node)
+            for node in ast.walk(tree)
+            if (isinstance(node, ast.ImportFrom) and not node.level and node.module.split(".")[0] == "core")
+            or (isinstance(node, ast.Import) and any(alias.name.split(".")[0] == "core" for alias in node.names))
+        ]
+
+    assert offenders(files, excess) == {}
 
 
 def test_the_diffusion_library_does_not_name_what_is_built_on_it():

@@ -307,7 +307,7 @@ def test_damaged_flags_are_named_when_going_on_and_when_merging(tmp_path, damage
 def test_chunks_may_have_run_on_different_devices(tmp_path):
     for chunk in (0, 1):
         run(tmp_path, chunk=chunk, num_chunks=2, gpu=str(chunk))
-    assert merge_chunks(tmp_path, "exp")["n"] == 5
+    assert merge_chunks(tmp_path, "exp", free=("chunk", "gpu"))["n"] == 5
 
 
 # -- reading back ------------------------------------------------------------------------------------------

@@ -1,31 +1,22 @@
-"""Faster methods with dime_sample's arguments: x_clean comes from the evaluation that the mean needs anyway.
+"""FastDiME (Weng et al., ECCV 2024): DiME on the one-step estimate, with a mask that keeps x where nothing changes.
 
-FastDiME (Weng et al., ECCV 2024) and MaskDiME (Guo et al. 2026, arXiv 2602.18792) keep x outside of a mask; what
-they return equals it there. The symbols are those of core.methods.dime; masks (N, 1, H, W) are true where the image may
-change. Of dime_sample's arguments they have no inner_*, and MaskDiME no sampling_scale; they differ in these:
+The symbols are those of core.methods.dime. The clean estimate comes from the evaluation that the mean needs anyway,
+so a step costs one evaluation. Masks (N, 1, H, W) are true where the image may change; elsewhere the result is x.
+Of dime_sample's arguments these methods have no inner_*; the others mean the same, but for:
 
-callback(dict(t, z, x_clean, mask)): `mask` is what the step's update goes by, or None; the last is the result's.
-noise(like) is called for z (where z is not given), then for each step that adds noise, and after it for what lies
-outside of the mask where there is one, never at t = 0.
+callback(dict(t, z, x_clean, mask)): mask is the one that the step's update uses, or None; the last is the result's.
+noise(like) is called for z (where z is not given), then at each step that adds noise, and after it for the pixels
+outside the mask where there is a mask, never at t = 0.
 rescale_gradient: divide the class and perceptual gradients by sqrt_abar.
-background_lag: by how many steps the background is noisier than the chain: 0 as in the papers, 1 as in their code.
+background_lag: by how many steps the background is noisier than the chain: 0 as in the paper, 1 as in its code.
 """
 
 import torch
 
 from .dime import predict, require_depth, start_of_chain, step
-from .masks import (
-    background,
-    changed,
-    require_dilation,
-    require_lag,
-    require_shares,
-    require_threshold,
-    require_warm_up,
-    strongest,
-)
+from .masks import background, changed, require_dilation, require_lag, require_threshold, require_warm_up
 
-THRESHOLD, DILATION, SHARE, CLEAN_SHARE = 0.15, 5, 0.05, 0.5  # as published for CelebA
+THRESHOLD, DILATION = 0.15, 5  # as published for CelebA
 
 
 def fastdime(
@@ -119,46 +110,4 @@ def _fastdime_pass(
         if mask is not None:
             x_clean = torch.where(mask, x_clean, x)
             z = torch.where(mask, z, background(diffusion, x, t, background_lag, noise))
-    return z
-
-
-@torch.no_grad()
-def maskdime(
-    diffusion, model_fn, x, guidance, *, tau, noise, z=None, clip_denoised=True, guided_steps=None,
-    callback=None, mask_share=SHARE, mask_clean_share=CLEAN_SHARE, mask_dilation=DILATION, mask_noise=0.0,
-    distance_scale=1.0, rescale_gradient=True, background_lag=0,
-):  # fmt: skip
-    """MaskDiME: masks are where the class gradient is largest, one for z, and a smaller one, of the step before,
-    for x_clean, which is x outside of it. tau evaluations.
-
-    guidance: as make_guidance gives it; its parts tell the class gradient.
-    mask_share: k, the share of the pixels that z changes at (published for CelebA: 0.05 Smiling, 0.1 Young).
-    mask_clean_share: rho, the share of these that x_clean changes at.
-    mask_dilation: width of the square that both are then dilated by.
-    mask_noise: multiplies sigma of the noise inside the mask: 1 as in the paper, 0, without any, as in its code.
-    distance_scale: multiplies the gradients of the distances; published is the classifier scale itself, 8.
-    """
-    require_depth(diffusion, tau)
-    require_shares(mask_share, mask_clean_share, x.shape)
-    require_dilation(mask_dilation)
-    require_lag(background_lag)
-    guided_steps = tau if guided_steps is None else guided_steps
-    if z is None:
-        z = start_of_chain(diffusion, x, tau, noise)
-    mask = clean_mask = torch.zeros_like(x[:, :1], dtype=torch.bool)
-    x_clean = x
-
-    for number, t in enumerate(reversed(range(tau))):
-        p, gradient = predict(diffusion, model_fn, z, t, clip_denoised), 0.0
-        if number < guided_steps:
-            x_clean = torch.where(clean_mask, p["pred_xstart"], x)
-            sqrt_abar = float(diffusion.sqrt_alphas_cumprod[t]) if rescale_gradient else 1.0
-            parts = guidance.parts(z, x_clean, sqrt_abar)
-            gradient = parts.of_class + distance_scale * parts.of_distance
-            mask = strongest(parts.of_class, mask_share, mask_dilation)
-            clean_mask = strongest(parts.of_class, mask_clean_share * mask_share, mask_dilation)
-        if callback is not None:
-            callback({"t": t, "z": z, "x_clean": x_clean, "mask": mask})
-        z = step(p, t, noise if mask_noise else None, gradient, mask_noise)
-        z = torch.where(mask, z, background(diffusion, x, t, background_lag, noise))
     return z

@@ -6,7 +6,7 @@ from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import check_ranges, str2bool
 
 from .dime import require_inner_steps
-from .fastdime import CLEAN_SHARE, SHARE
+from .maskdime import CLEAN_SHARE, SHARE
 from .masks import require_dilation, require_shares, require_warm_up
 from .registry import METHODS, find_method
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
+
+from .decisions import logit_margin, selected_score
 
 
 def make_guidance(
@@ -85,29 +86,6 @@ def class_gradient(x_clean, target, classifier, scale, use_logits=True):
         return -(scale * selected_score(classifier(image), target, use_logits)).sum()
 
     return _gradient(loss, x_clean)
-
-
-def selected_score(logits, target, use_logits=True):
-    """(N,) or (N, K) logits, (N,) targets -> (N,): the target's logit, or its log-probability (use_logits False).
-
-    Of a binary question the logit of target 1 is the network's, that of target 0 its negative.
-    """
-    if logits.dim() == 1:
-        logit = torch.where(target == 1, logits, -logits)
-        return logit if use_logits else F.logsigmoid(logit)
-    scores = logits if use_logits else F.log_softmax(logits, dim=1)
-    return scores.gather(1, target[:, None])[:, 0]
-
-
-def logit_margin(logits, target):
-    """(N,) or (N, K) logits, (N,) targets -> (N,): the target's logit above the highest other one.
-
-    Of a binary question, whose logit is that of one class above the other, it is the target's logit.
-    """
-    if logits.dim() == 1:
-        return selected_score(logits, target)
-    others = logits.scatter(1, target[:, None], -torch.inf)
-    return selected_score(logits, target) - others.amax(1)
 
 
 def perceptual_gradient(x_clean, features, perceptual, weight):

@@ -6,8 +6,9 @@ from typing import NamedTuple
 from guided_diffusion.errors import UserError
 
 from .dime import dime_sample, evaluations, start_of_chain
-from .fastdime import fastdime, fastdime2, fastdime2plus, maskdime
+from .fastdime import fastdime, fastdime2, fastdime2plus
 from .inversion import end_of_path, inversion, inversion_evaluations, invert
+from .maskdime import maskdime
 
 
 class Cost(NamedTuple):

@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from ..running.explainer import probability
+from ..methods.decisions import probability
 
 SAME_FACE = 0.5  # the cosine above which two photographs of VGGFace2 count as one person
 

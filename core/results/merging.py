@@ -4,16 +4,14 @@ import pandas as pd
 
 from guided_diffusion.errors import UserError
 
-from ..running.flags import FREE_FLAGS
 from .folder import CHUNK, ResultsFolder, experiment_folder
 from .records import read_records, read_yaml
 
-# What chunks may differ in: as a run that goes on may, but not in how far.
-FREE_AMONG_CHUNKS = {"chunk", *FREE_FLAGS} - {"num_batches"}
 
-
-def merge_chunks(output_path, exp_name):
+def merge_chunks(output_path, exp_name, free=("chunk",)):
     """Merges the chunks of an experiment into its summary.yaml and records.csv -> the summary.
+
+    free: the flags that chunks may differ in.
 
     Raises UserError, naming them, where chunks are missing, unfinished, of other flags, or overlap.
     """
@@ -22,7 +20,7 @@ def merge_chunks(output_path, exp_name):
     missing = [f"{c.prefix}summary.yaml" for c in chunks if not c.summary_path.exists()]
     if missing:
         raise UserError(f"{experiment} lacks the finished chunks {', '.join(missing)}; run them first")
-    _refuse_unequal_flags(chunks)
+    _refuse_unequal_flags(chunks, free)
     parts = [part for part in map(_read_whole, chunks) if part is not None]
     if not parts:
         raise UserError(f"the chunks of {experiment} explain no image, so there is nothing to merge")
@@ -54,10 +52,10 @@ def _find_chunks(output_path, exp_name):
     return [ResultsFolder(output_path, exp_name, chunk, total) for chunk in range(total)]
 
 
-def _refuse_unequal_flags(chunks):
+def _refuse_unequal_flags(chunks, free):
     first, *others = (read_yaml(chunk.flags_path) for chunk in chunks)
     for chunk, flags in zip(chunks[1:], others, strict=True):
-        names = [name for name in {**first, **flags} if name not in FREE_AMONG_CHUNKS]
+        names = [name for name in {**first, **flags} if name not in free]
         differing = [f"--{name}" for name in names if flags.get(name) != first.get(name)]
         if differing:
             raise UserError(

@@ -7,8 +7,9 @@ from tqdm import tqdm
 from guided_diffusion.errors import UserError
 
 from ..data.datasets import CELEBA_ATTRIBUTES, attribute_index
+from ..methods.decisions import predicted_class
 from ..results.records import make_records
-from .explainer import gather, predicted_class
+from .explainer import gather
 
 
 def find_question(query_label, data_attributes, network_attributes, flag):

@@ -8,6 +8,7 @@ from guided_diffusion.errors import UserError
 from guided_diffusion.sampling import once_more_on_overflow
 
 from ..data.images import from_uint8, to_uint8
+from ..methods.decisions import choose_target, predicted_class, probability
 from ..methods.guidance import make_guidance
 from ..methods.noise import START, ImageNoise
 from ..methods.registry import find_method
@@ -182,25 +183,6 @@ def gather(jobs):
     """Finished jobs -> (their images (N, 3, H, W), their Explanation)."""
     explanation = {each.name: _stack(jobs, "found", each.name) for each in fields(Explanation)}
     return _stack(jobs, "given", "x"), Explanation(**explanation)
-
-
-def predicted_class(logits):
-    """(N,) or (N, K) logits -> (N,) classes."""
-    return (logits > 0).long() if logits.dim() == 1 else logits.argmax(1)
-
-
-def probability(logits, classes):
-    """(N,) or (N, K) logits, (N,) classes -> (N,) the classifier's probability of each."""
-    if logits.dim() == 1:
-        return torch.sigmoid(torch.where(classes == 1, logits, -logits))
-    return logits.softmax(1).gather(1, classes[:, None])[:, 0]
-
-
-def choose_target(logits, target=-1):
-    """A class, (N,) classes, or -1 for the opposite of the prediction (of K classes the runner-up) -> (N,)."""
-    target = torch.as_tensor(target, dtype=torch.int64, device=logits.device).expand(len(logits))
-    opposite = 1 - predicted_class(logits) if logits.dim() == 1 else logits.topk(2, dim=1).indices[:, 1]
-    return torch.where(target == -1, opposite, target)
 
 
 def _conditioned(model_fn, labels):

@@ -61,6 +61,8 @@ FLAGS = DATA_FLAGS | OUTPUT_FLAGS | NETWORK_FLAGS | COMPUTE_FLAGS | SAMPLING_FLA
 # What may differ in a run that goes on: where it runs, and how far. Like another device, another layout or another
 # compiler changes what is computed by rounding alone; not so half precision.
 FREE_FLAGS = ("gpu", *COMPUTE_FLAGS, "num_batches", "overwrite", "merge_and_eval")
+# Chunks of one experiment may differ in these too, but not in how far each goes.
+FREE_AMONG_CHUNKS = {"chunk", *FREE_FLAGS} - {"num_batches"}
 RANGES = {  # flag -> (lowest, highest)
     "batch_size": (1, None),
     "num_batches": (0, None),

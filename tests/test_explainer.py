@@ -7,9 +7,10 @@ from reference_weights import deterministic_array
 from weight_files import refusal
 
 from core.data.images import to_uint8
+from core.methods.decisions import choose_target, predicted_class, probability
 from core.methods.dime import evaluations
 from core.methods.noise import START, ImageNoise
-from core.running.explainer import choose_target, explain, predicted_class, probability
+from core.running.explainer import explain
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import create_gaussian_diffusion
 
