@@ -1,10 +1,9 @@
 import blobfile as bf
 import pytest
 import torch
-from helpers import assert_identical
+from assertions import assert_identical, refusal
+from scripts import logged
 from test_train import names, no_tensorboard, train  # noqa: F401  (a fixture)
-from weight_files import refusal
-from workshop import logged
 
 from guided_diffusion.errors import UserError
 from guided_diffusion.storage import lock_folder, write_file
