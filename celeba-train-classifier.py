@@ -16,7 +16,6 @@ from guided_diffusion.storage import write_file
 from guided_diffusion.train_data import Batches
 from guided_diffusion.train_flags import TRAIN_FLAGS, check_train_flags, smallest_part
 from guided_diffusion.train_util import TrainLoop
-from models.checkpoints import ModelError
 from models.classifiers import build_classifier, classifier_checkpoint, require_trainable
 
 FLAGS = {
@@ -97,4 +96,4 @@ def save_best_and_last(output_path, checkpoint, table, beat_best):
 
 
 if __name__ == "__main__":
-    run_script(main, ModelError)
+    run_script(main)

@@ -22,7 +22,6 @@ from core.results.folder import ResultsFolder
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
-from models.checkpoints import ModelError
 from models.oracles import load_oracle
 
 CELEBA_FLAGS = {"celeba_path": (None, "the data, whose train split says what to expect; by default the run's")}
@@ -75,4 +74,4 @@ def expected_correlations(data_dir, attributes, query):
 
 
 if __name__ == "__main__":
-    run_script(main, ModelError)
+    run_script(main)

@@ -20,7 +20,6 @@ from core.metrics.scores import cout
 from core.running.flags import NETWORK_FLAGS
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.script_util import add_dict_to_argparser, run_script
-from models.checkpoints import ModelError
 from models.classifiers import BinaryQuestion, load_classifier
 
 CLASSIFIER_FLAGS = {
@@ -60,4 +59,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run_script(main, ModelError)
+    run_script(main)

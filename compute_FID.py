@@ -23,12 +23,13 @@ from core.metrics.distributions import (
 )
 from core.metrics.inference import DEVICE_FLAGS, RESULTS_FLAGS, require_pairs
 from core.metrics.intervals import normal_interval
-from core.metrics.report import Metric, file_hash, report
+from core.metrics.report import Metric, report
 from core.results.folder import ResultsFolder
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import add_dict_to_argparser, run_script
-from models.checkpoints import ModelError, describe, read_weights
+from guided_diffusion.storage import sha256
+from models.checkpoints import describe, read_weights
 from models.published import published_weights
 
 INCEPTION_FLAGS = {"inception_path": (None, "weights of pytorch-fid's Inception; by default its own, downloaded")}
@@ -57,7 +58,7 @@ def main():
     network = load_inception(weights, device)
 
     def activations_of(kept, files, desc):
-        return kept_activations(kept, files, network, file_hash(weights), args.batch_size, device, desc)
+        return kept_activations(kept, files, network, sha256(weights), args.batch_size, device, desc)
 
     activations = Activations(
         activations_of(folder.original_activations_path, [pair.original for pair in pairs], "originals"),
@@ -111,4 +112,4 @@ def load_inception(path, device):
 
 
 if __name__ == "__main__":
-    run_script(main, ModelError)
+    run_script(main)

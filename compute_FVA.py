@@ -7,7 +7,6 @@ from core.metrics.report import mean_of, report
 from core.metrics.scores import SAME_FACE, face_similarity
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.script_util import add_dict_to_argparser, run_script
-from models.checkpoints import ModelError
 from models.vggface2 import face_pixels, load_vggface2
 
 FLAGS = RESULTS_FLAGS | {"weights_path": ("models/resnet50_ft_weight.pkl", "VGGFace2's resnet50_ft")} | DEVICE_FLAGS
@@ -37,4 +36,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run_script(main, ModelError)
+    run_script(main)

@@ -17,7 +17,6 @@ from core.results.folder import read_pairs
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
-from models.checkpoints import ModelError
 from models.perceptual import vgg_file, vgg_layers
 
 FLAGS = {
@@ -104,4 +103,4 @@ def load_lpips(path):
 
 
 if __name__ == "__main__":
-    run_script(main, ModelError)
+    run_script(main)

@@ -16,7 +16,6 @@ from core.metrics.report import mean_of, report
 from core.metrics.scores import changed_attributes
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.script_util import add_dict_to_argparser, run_script
-from models.checkpoints import ModelError
 from models.oracles import load_oracle
 
 FLAGS = RESULTS_FLAGS | ORACLE_FLAGS | DEVICE_FLAGS
@@ -46,4 +45,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run_script(main, ModelError)
+    run_script(main)

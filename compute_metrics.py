@@ -7,9 +7,9 @@ from pathlib import Path
 
 from core.metrics.report import BETTER, metrics_table, read_metrics
 from core.results.folder import ResultsFolder
-from core.results.records import write_text
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
+from guided_diffusion.storage import write_text
 
 ROOT = Path(__file__).parent
 DEVICE, ORACLE = ("gpu", "batch_size"), ("oracle_path", "oracle_architecture", "query_label")

@@ -34,7 +34,7 @@ from guided_diffusion.script_util import (
     model_and_diffusion_defaults,
     run_script,
 )
-from models.checkpoints import ModelError, load_diffusion
+from models.checkpoints import load_diffusion
 from models.classifiers import BinaryQuestion, load_classifier
 from models.oracles import load_oracle
 from models.perceptual import vgg19_features
@@ -142,4 +142,4 @@ def require_size(classifier, path, image_size):
 
 
 if __name__ == "__main__":
-    run_script(main, ModelError, hint="the same command, without --overwrite True, goes on")
+    run_script(main, hint="the same command, without --overwrite True, goes on")

@@ -21,9 +21,9 @@ from benchmarks.runs import demo_flags, evaluate, explain, write_data
 from benchmarks.variants import VARIANTS
 from core.methods.registry import METHODS
 from core.metrics.report import table_of
-from core.results.records import write_text
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
+from guided_diffusion.storage import write_text
 
 # What stands for DIME and OURS in the sets: the flags of main.py by dataset. DiME's are the demo's (demo/flags.sh).
 OURS = {

@@ -13,7 +13,6 @@ from core.methods.inversion import end_of_path, pushed, seen_noise
 from core.methods.masks import strongest
 from core.methods.registry import METHODS
 from guided_diffusion.script_util import run_script
-from models.checkpoints import ModelError
 
 
 @torch.no_grad()
@@ -56,4 +55,4 @@ VARIANTS = {
 
 if __name__ == "__main__":
     METHODS.update(VARIANTS)
-    run_script(main.main, ModelError)
+    run_script(main.main)

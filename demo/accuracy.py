@@ -11,7 +11,6 @@ import torch
 from core.data.datasets import make_dataset
 from core.metrics.scores import attribute_accuracy, decide
 from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
-from models.checkpoints import ModelError
 from models.classifiers import load_classifier
 
 FLAGS = {
@@ -45,4 +44,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run_script(main, ModelError)
+    run_script(main)

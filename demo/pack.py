@@ -10,7 +10,7 @@ import torch
 
 from guided_diffusion.checkpoint_folder import save_aside
 from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
-from models.checkpoints import ModelError, attach_flags, flags_of, read_weights
+from models.checkpoints import attach_flags, flags_of, read_weights
 
 FLAGS = {
     "trained": (None, "a weight file of one of the training scripts"),
@@ -45,4 +45,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run_script(main, ModelError)
+    run_script(main)

@@ -16,7 +16,7 @@ from guided_diffusion.script_util import (
     require_flags,
     run_script,
 )
-from models.checkpoints import ModelError, flags_of, load_diffusion, read_weights
+from models.checkpoints import flags_of, load_diffusion, read_weights
 
 FLAGS = {
     "weights": (None, "a weight file of celeba-train-diffusion.py, which carries its flags"),
@@ -47,4 +47,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run_script(main, ModelError)
+    run_script(main)

@@ -4,7 +4,6 @@
 """
 
 import argparse
-import os
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -13,6 +12,7 @@ from core.results.folder import read_pairs
 from core.results.records import read_records
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
+from guided_diffusion.storage import write_file
 
 FLAGS = {
     "output_path": (None, "the --output_path of main.py"),
@@ -72,12 +72,10 @@ def lay_out(cells, titles, columns=4, tile=96):
 
 
 def save_picture(picture, path, colours=0):
-    """A PIL image -> a PNG file, of that many colours or all where 0; whole or not at all."""
-    aside = Path(f"{path}.part")
+    """write_file of a PIL image as a PNG of that many colours, or of all where 0."""
     if colours:
         picture = picture.quantize(colours)
-    picture.save(aside, format="PNG", optimize=True)
-    os.replace(aside, path)
+    write_file(path, lambda file: picture.save(file, format="PNG", optimize=True))
     print(f"the picture: {path}")
 
 

@@ -178,13 +178,13 @@ def args_to_dict(args, keys):
     return {key: getattr(args, key) for key in keys}
 
 
-def run_script(main, *errors, hint=""):
-    """Runs a script's main(). UserError, the `errors` named and what the system refuses (a full disk, a folder
-    that may not be written) become one line on stderr and exit code 2; Ctrl-C one with the hint, and 130.
+def run_script(main, hint=""):
+    """Runs a script's main(). UserError, and what the system refuses (a full disk, a folder that may not be
+    written), become one line on stderr and exit code 2; Ctrl-C one with the hint, and 130.
     """
     try:
         main()
-    except (UserError, *errors) as error:
+    except UserError as error:
         leave(2, f"{sys.argv[0]}: error: {error}")
     except OSError as error:
         leave(2, f"{sys.argv[0]}: error: {error.filename or 'a file'}: {error.strerror or error}")

@@ -20,7 +20,6 @@ import compute_CD
 import compute_MNAC
 from core.data.datasets import CELEBA_ATTRIBUTES
 from guided_diffusion.script_util import run_script as guarded
-from models.checkpoints import ModelError
 from models.classifiers import build_classifier, classifier_checkpoint
 
 
@@ -78,7 +77,7 @@ def here(module, flags, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [module.__name__, *as_argv(flags)])
     code = 0
     try:
-        guarded(module.main, ModelError)
+        guarded(module.main)
     except SystemExit as exit:
         code = exit.code
     return code, *capsys.readouterr()

@@ -22,7 +22,6 @@ import main as main_script
 from core.results.folder import read_pairs
 from core.results.merging import merge_chunks
 from guided_diffusion.script_util import run_script as guarded
-from models.checkpoints import ModelError
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +51,7 @@ def run_here(flags, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["main.py", *as_argv(flags)])
     code = 0
     try:
-        guarded(main_script.main, ModelError)
+        guarded(main_script.main)
     except SystemExit as exit:
         code = exit.code
     return code, *capsys.readouterr()

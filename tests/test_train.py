@@ -88,7 +88,7 @@ def train(output_path, until, spoil=lambda terms, step: None, schedule_sampler="
         with pytest.raises(Killed):
             loop.run_loop()
     if loop.lock:
-        loop.lock.close()  # as the end of the process would
+        loop.lock.release()  # as the end of the process would
     return loop
 
 

@@ -185,8 +185,9 @@ def test_a_damaged_checkpoint_is_named_with_the_way_to_go_on(diffusion_flags, tm
 def test_a_folder_in_use_is_left_alone(diffusion_flags):
     output = diffusion_flags["output_path"]
     output.mkdir()
-    with lock_folder(output):
-        code, _, err = run_script("celeba-train-diffusion.py", diffusion_flags)
+    held = lock_folder(output)
+    code, _, err = run_script("celeba-train-diffusion.py", diffusion_flags)
+    held.release()
     assert code == 2 and f"in use by another training (process {os.getpid()})" in err.splitlines()[-1]
     assert os.listdir(output) == [".lock"]
 

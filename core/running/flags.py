@@ -1,12 +1,12 @@
 """The flags of main.py: flag -> (default, help). Those of the network stand in guided_diffusion.script_util."""
 
-import hashlib
 import math
 from pathlib import Path
 
 from guided_diffusion.errors import UserError
 from guided_diffusion.sampling import COMPUTE_FLAGS
 from guided_diffusion.script_util import parse_numbers
+from guided_diffusion.storage import sha256
 
 from ..data.datasets import DATASETS, SPLITS
 from ..methods.flags import METHOD_FLAGS
@@ -116,12 +116,4 @@ def weight_hashes(args):
     Kept among the flags of a run, they tell other weights under the same name.
     """
     paths = {flag: getattr(args, flag) for flag in WEIGHTS}
-    return {f"{flag} sha256": _sha256(path)[:12] for flag, path in paths.items() if path and Path(path).is_file()}
-
-
-def _sha256(path):
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return {f"{flag} sha256": sha256(path)[:12] for flag, path in paths.items() if path and Path(path).is_file()}
