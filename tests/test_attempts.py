@@ -4,9 +4,8 @@ import random
 
 import pytest
 import torch
-from helpers import assert_near
+from assertions import assert_near, refusal
 from reference_weights import deterministic_array
-from weight_files import refusal
 
 from core.data.images import to_uint8
 from core.methods.registry import find_method

@@ -7,8 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from assertions import refusal
+from golden import REFERENCE
+from published_weights import to_half
 from torch import nn
-from weight_files import REFERENCE, refusal, to_half
 
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import create_model, model_and_diffusion_defaults

@@ -3,8 +3,9 @@ import sys
 import pytest
 import torch
 import torchvision
+from assertions import refusal
+from published_weights import published, to_half
 from reference_weights import deterministic_array, deterministic_state
-from weight_files import published, refusal, to_half
 
 from guided_diffusion.errors import UserError
 from models.classifiers import (

@@ -3,8 +3,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import SeededNoise, assert_near, golden, stand_in_network
+from assertions import assert_near
+from golden import SeededNoise, golden
 from reference_weights import deterministic_array
+from toy_networks import stand_in_network
 
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion, LossType, ModelMeanType, ModelVarType
 from guided_diffusion.respace import SpacedDiffusion, space_timesteps

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import assert_near
-from workshop import MODEL_FLAGS, ROOT, as_argv, environment, logged, run_script, write_data
+from assertions import assert_near
+from scripts import ROOT, as_argv, environment, logged, run_script
+from toy_celeba import write_data
+from toy_networks import MODEL_FLAGS
 
 from guided_diffusion.dist_util import Ranks, device_of_rank, find_ranks
 from guided_diffusion.errors import UserError

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from pair_folders import Colours, flat, write_pair, write_random_pairs
+from assertions import refusal
 from PIL import Image
-from weight_files import refusal
+from toy_results import Colours, flat, write_pair, write_random_pairs
 
 from core.metrics.activations import kept_activations
 from core.metrics.correlations import train_correlations

@@ -4,9 +4,9 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from assertions import refusal
 from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, Resize
-from weight_files import refusal
 
 from core.data.images import centre_crop, from_uint8, read_image, to_uint8, write_png
 from guided_diffusion.errors import UserError

@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from assertions import refusal
 from reference_weights import deterministic_array
-from weight_files import refusal
-from workshop import MODEL_FLAGS, as_argv, contents, run_script, write_data, write_weights
+from scripts import as_argv, contents, run_script
+from toy_celeba import write_data
+from toy_networks import MODEL_FLAGS, write_weights
 
 import main
 from core.data.images import read_image
@@ -105,7 +107,7 @@ def flags(tmp_path):
     write_weights(tmp_path)
     return MODEL_FLAGS | {
         "data_dir": tmp_path / "data", "model_path": tmp_path / "ddpm.pt",
-        "classifier_path": tmp_path / "classifier.pt", "classifier_architecture": "workshop:Brightness",
+        "classifier_path": tmp_path / "classifier.pt", "classifier_architecture": "toy_networks:Brightness",
         "output_path": tmp_path / "out", "classifier_scales": "0.001,100", "start_step": 4, "batch_size": 3,
     }  # fmt: skip
 

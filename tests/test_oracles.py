@@ -3,9 +3,10 @@ import math
 import pytest
 import torch
 import torchvision
+from assertions import refusal
+from published_weights import published, to_half
 from reference_weights import deterministic_array
 from torch import nn
-from weight_files import published, refusal, to_half
 
 from guided_diffusion.errors import UserError
 from models.classifiers import build_classifier, classifier_checkpoint

@@ -3,9 +3,10 @@ from urllib.error import URLError
 import pytest
 import torch
 import torch.nn.functional as F
+from assertions import refusal
+from published_weights import to_half
 from reference_weights import deterministic_array, deterministic_tensor
 from torchvision.models import vgg
-from weight_files import refusal, to_half
 
 from guided_diffusion.errors import UserError
 from models.perceptual import vgg19_features

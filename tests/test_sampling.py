@@ -3,8 +3,10 @@ from functools import partial
 
 import pytest
 import torch
-from helpers import assert_near, filled, golden, tiny_unet
+from assertions import assert_near
+from golden import golden
 from reference_weights import deterministic_array
+from toy_networks import filled, tiny_unet
 
 from core.running.explainer import explain
 from guided_diffusion import compile_util

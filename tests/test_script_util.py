@@ -2,8 +2,8 @@ import argparse
 import sys
 
 import pytest
-from helpers import TINY_FLAGS
-from weight_files import refusal
+from assertions import refusal
+from toy_networks import TINY_FLAGS
 
 from guided_diffusion.errors import UserError
 from guided_diffusion.gaussian_diffusion import LossType, ModelMeanType, ModelVarType

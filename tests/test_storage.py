@@ -7,10 +7,9 @@ from pathlib import Path
 import blobfile as bf
 import pytest
 import torch
-from helpers import assert_identical
+from assertions import assert_identical, refusal
+from scripts import environment, logged
 from test_train import names, no_tensorboard, train  # noqa: F401  (a fixture)
-from weight_files import refusal
-from workshop import environment, logged
 
 from guided_diffusion.errors import UserError
 from guided_diffusion.storage import _part, lock_folder, remove_parts, write_file

@@ -6,9 +6,9 @@ from itertools import islice, pairwise
 import numpy as np
 import pytest
 import torch
-from helpers import TINY_FLAGS, assert_identical, assert_near, filled
-from weight_files import refusal
-from workshop import logged
+from assertions import assert_identical, assert_near, refusal
+from scripts import logged
+from toy_networks import TINY_FLAGS, filled
 
 from guided_diffusion import logger, train_flags, train_util
 from guided_diffusion.checkpoint_folder import CheckpointFolder, save_aside

@@ -10,19 +10,10 @@ import sys
 import pandas as pd
 import pytest
 import torch
-from helpers import assert_identical
-from workshop import (
-    MODEL_FLAGS,
-    ROOT,
-    as_argv,
-    contents,
-    environment,
-    logged,
-    run_script,
-    start_script,
-    write_data,
-    write_weights,
-)
+from assertions import assert_identical
+from scripts import ROOT, as_argv, contents, environment, logged, run_script, start_script
+from toy_celeba import write_data
+from toy_networks import MODEL_FLAGS, write_weights
 
 from core.running.explainer import explain
 from demo.pack import pack
@@ -285,7 +276,7 @@ def test_a_ddpm_of_classes_learns_from_a_folder_of_them_and_serves_main(diffusio
     explained = {
         "data_dir": data, "query_label": "Smiling", "output_path": tmp_path / "out", "model_path": weights,
         "num_batches": 1, "batch_size": 2,
-        "classifier_path": tmp_path / "classifier.pt", "classifier_architecture": "workshop:Brightness",
+        "classifier_path": tmp_path / "classifier.pt", "classifier_architecture": "toy_networks:Brightness",
         "start_step": 2, "classifier_scales": 1, "gpu": -1,
     }  # fmt: skip
     code, out, err = run_script("main.py", MODEL_FLAGS | classes | explained)

@@ -4,8 +4,8 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+from assertions import refusal
 from PIL import Image
-from weight_files import refusal
 
 from core.data.datasets import CelebA
 from core.data.images import read_image

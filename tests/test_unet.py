@@ -5,9 +5,10 @@ from copy import deepcopy
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import REFERENCE, assert_near, filled, golden, tiny_unet
+from assertions import assert_near, refusal
+from golden import REFERENCE, golden
 from reference_weights import deterministic_array
-from weight_files import refusal
+from toy_networks import filled, tiny_unet
 
 from guided_diffusion.errors import UserError
 from guided_diffusion.nn import timestep_embedding

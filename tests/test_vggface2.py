@@ -3,9 +3,10 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from assertions import refusal
 from PIL import Image
+from published_weights import published
 from reference_weights import deterministic_array
-from weight_files import published, refusal
 
 from guided_diffusion.errors import UserError
 from models.oracles import OracleFeatures

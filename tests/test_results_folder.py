@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from five_images import CF_PIXELS, PIXELS, explained, records
+from assertions import refusal
+from five_explanations import CF_PIXELS, PIXELS, explained, records
 from PIL import Image
-from weight_files import refusal
 
 from core.data.images import from_uint8, read_image
 from core.results.folder import ResultsFolder, difference_map, image_id, read_pairs

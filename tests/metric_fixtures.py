@@ -9,12 +9,12 @@ from unittest import mock
 import pytest
 import torch
 import yaml
-from pair_folders import Colours
+from published_weights import published
 from pytorch_fid import inception
 from reference_weights import deterministic_array, deterministic_state
+from scripts import ROOT, as_argv, environment
 from torchvision.models import vgg
-from weight_files import published
-from workshop import ROOT, as_argv, environment
+from toy_results import Colours
 
 import compute_CD
 import compute_MNAC
