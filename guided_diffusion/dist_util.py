@@ -162,7 +162,7 @@ def under_mpiexec():
     return "mpi4py.MPI" in sys.modules and sys.modules["mpi4py.MPI"].COMM_WORLD.size > 1
 
 
-def leave(code, message):
+def end_process(code, message):
     """Ends this process with a message on stderr, and under mpiexec the other ranks, which would wait for it.
 
     What goes wrong on every rank is said by the first: the others hold back for a moment, and are ended by it.
