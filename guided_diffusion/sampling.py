@@ -6,7 +6,7 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from .compile_util import WORTH_TRYING, Specialised, Way, captured, compiled, true_false_or_auto
+from .compile_util import capture_if_faster, compile_if_faster, true_false_or_auto
 from .dist_util import half_precision
 
 # flag -> (default, help)
@@ -55,12 +55,9 @@ class SamplingNetwork:
         self.unet = unet.to(memory_format=self.layout)
         self.dtype = self.own_dtype = dtype
         device = next(unet.parameters()).device
-        ways = [
-            Way("compile", lambda torso, _: compiled(torso, device, dynamic=False), compile, WORTH_TRYING),
-            Way("cuda_graphs", captured, device.type == "cuda" and cuda_graphs),
-        ]
-        fast = self.unet if dtype is torch.float32 else _with_blocks_in(dtype, self.unet)
-        self.torso = Specialised(fast.torso, ways, calls)
+        self.compile, self.cuda_graphs, self.calls = compile, device.type == "cuda" and cuda_graphs, calls
+        self.torso = (self.unet if dtype is torch.float32 else _with_blocks_in(dtype, self.unet)).torso
+        self.fast_torso, self.fast_shape = self.torso, None  # the fast one is for inputs of this shape alone
         self.table = None
         if unet.num_classes is None:
             self.steps = diffusion.model_timesteps(torch.arange(diffusion.num_timesteps, device=device))
@@ -71,9 +68,10 @@ class SamplingNetwork:
     def __call__(self, z, t, *labels):
         z = z.contiguous(memory_format=self.layout)
         half = self.dtype is not torch.float32
-        torso = self.torso if self.dtype is self.own_dtype else self.unet.torso
         with torch.autocast(z.device.type, self.dtype, enabled=half, cache_enabled=False):
-            output = torso(z, self._projections(t, *labels).to(self.dtype))
+            inputs = z, self._projections(t, *labels).to(self.dtype)
+            torso = self._torso_for(inputs) if self.dtype is self.own_dtype else self.unet.torso
+            output = torso(*inputs)
         if half and not output.isfinite().all():
             raise Overflow(self)
         return output
@@ -86,6 +84,15 @@ class SamplingNetwork:
             yield
         finally:
             self.dtype = self.own_dtype
+
+    def _torso_for(self, inputs):
+        """The fast torso for batches as large as the largest so far. Smaller ones, such as the last of a run, have
+        the plain one, so that nothing is compiled for them."""
+        shape = inputs[0].shape
+        if self.fast_shape is None or shape[0] > self.fast_shape[0]:
+            compiled = compile_if_faster(self.torso, inputs, self.compile, self.calls)
+            self.fast_torso, self.fast_shape = capture_if_faster(compiled, inputs, self.cuda_graphs), shape
+        return self.fast_torso if shape == self.fast_shape else self.torso
 
     def _projections(self, t, *labels):
         if self.table is None or labels:
