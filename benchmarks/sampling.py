@@ -23,7 +23,7 @@ from core.results.folder import ResultsFolder
 from core.results.records import make_records
 from core.running.explainer import explain
 from guided_diffusion.dist_util import half_precision, keep_freed_memory, pick_device
-from guided_diffusion.sampling import SamplingNetwork
+from guided_diffusion.sampling import SamplingNetwork, overflow_checked_later
 from guided_diffusion.script_util import (
     DIFFUSION_FLAGS,
     MODEL_FLAGS,
@@ -101,7 +101,7 @@ def measure(variant, args, device):
     network = variant.network(*build(args, device), device)
     z = torch.randn(args.batch_size, 3, args.image_size, args.image_size, device=device)
     t = torch.zeros(args.batch_size, dtype=torch.int64, device=device)
-    with torch.no_grad():
+    with torch.no_grad(), overflow_checked_later():
         first = now(device)
         network(z, t)
         start, count = now(device), 0

@@ -1,6 +1,7 @@
 """The UNet as sampling calls it: nothing computed twice, in the layout and the precision that are fast."""
 
 from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import deepcopy
 
 import torch
@@ -16,14 +17,6 @@ COMPUTE_FLAGS = {
     "cuda_graphs": ("auto", "launch the UNet as a CUDA graph: True, False, or auto, on CUDA if that is faster"),
     "channels_last": (True, "lay images and weights out with the channels last, which convolutions prefer"),
 }  # fmt: skip
-
-
-class Overflow(Exception):
-    """An output left the range of half precision; `network` is the SamplingNetwork that gave it."""
-
-    def __init__(self, network):
-        super().__init__(f"the network overflowed in {network.dtype}")
-        self.network = network
 
 
 def how_to_compute(args, device):
@@ -43,7 +36,8 @@ class SamplingNetwork:
     z: (N, C, H, W) float32; t: (N,) steps as diffusion.model_timesteps gives them, and no others. What the blocks
     make of a step is made here, once and for all; with labels, which the images have, at each call.
     dtype: what convolutions and attention compute in, from a copy of their weights; unet stays float32. In half
-    precision an output that is not finite raises Overflow; within `with network.full_precision():` unet computes.
+    precision an output that is not finite raises Overflow, at once or as overflow_checked_later() says; within
+    `with network.full_precision():` unet computes.
     channels_last: the layout of weights and activations. compile, cuda_graphs: True, False, or "auto", where the
     first call, which then takes long and says so, finds it faster; calls: how many are to come, at least.
     """
@@ -72,8 +66,8 @@ class SamplingNetwork:
             inputs = z, self._projections(t, *labels).to(self.dtype)
             torso = self._torso_for(inputs) if self.dtype is self.own_dtype else self.unet.torso
             output = torso(*inputs)
-        if half and not output.isfinite().all():
-            raise Overflow(self)
+        if half:
+            _note_overflow(self, output)
         return output
 
     @contextmanager
@@ -109,6 +103,48 @@ def _with_blocks_in(dtype, unet):
             if isinstance(layer, nn.Conv1d | nn.Conv2d):
                 layer.to(dtype)
     return copy
+
+
+# -- overflow in half precision --------------------------------------------------------------------------------
+
+
+class Overflow(Exception):
+    """An output left the range of half precision; `network` is the SamplingNetwork that gave it."""
+
+    def __init__(self, network):
+        super().__init__(f"the network overflowed in {network.dtype}")
+        self.network = network
+
+
+# SamplingNetwork -> whether all its outputs were finite, a boolean on its device; None: checked at once.
+_all_finite = ContextVar("_all_finite", default=None)
+
+
+@contextmanager
+def overflow_checked_later():
+    """Within it Overflow is raised where raise_overflow() is called, and at the end, instead of at each evaluation,
+    which would wait for the device."""
+    token = _all_finite.set({})
+    try:
+        yield
+        raise_overflow()
+    finally:
+        _all_finite.reset(token)
+
+
+def raise_overflow():
+    """Overflow where, within overflow_checked_later(), a network has overflowed by now. Waits for the device."""
+    for network, finite in (_all_finite.get() or {}).items():
+        if not finite:
+            raise Overflow(network)
+
+
+def _note_overflow(network, output):
+    finite, noted = output.isfinite().all(), _all_finite.get()
+    if noted is not None:
+        noted[network] = finite & noted.get(network, finite)
+    elif not finite:
+        raise Overflow(network)
 
 
 def once_more_on_overflow(compute):
