@@ -150,7 +150,8 @@ def _note_overflow(network, output):
 def once_more_on_overflow(compute):
     """compute(), and where its network overflows in half precision once more, in float32, which is said."""
     try:
-        return compute()
+        with overflow_checked_later():
+            return compute()
     except Overflow as overflow:
         print(f"{overflow}; computing this batch again in float32", flush=True)
         with overflow.network.full_precision():

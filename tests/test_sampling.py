@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import assert_near, filled, golden, tiny_unet
 from reference_weights import deterministic_array
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from core.running.explainer import explain
 from guided_diffusion import compile_util, sampling
@@ -224,7 +225,38 @@ def test_an_overflow_is_an_error_of_half_precision_alone():
         assert network(X, STEPS).isfinite().all()
 
 
-@pytest.mark.parametrize("method", ["dime", "inversion"])
+class Looks(TorchDispatchMode):
+    """Counts the numbers that are read off a tensor, for each of which a GPU would be waited for."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **kwargs or {})
+
+
+def test_an_overflow_is_looked_for_once_an_outer_step_and_at_the_end():
+    looks = []
+    for dtype in (torch.float32, torch.bfloat16):
+        with Looks() as mode:
+            explained(SamplingNetwork(tiny_unet(learn_sigma=True), DIFFUSION, dtype=dtype))
+        looks.append(mode.count)
+    # Of each of the two attempts: 4 outer steps, the counterfactual, the end. At each evaluation it would be 2 x 7.
+    assert looks[1] - looks[0] == 2 * (4 + 1 + 1)
+
+
+def test_a_batch_that_overflows_is_given_up_at_the_next_outer_step(capsys):
+    network, dtypes = SamplingNetwork(overflowing(), DIFFUSION, dtype=torch.float16), []
+
+    def counted(z, t):
+        dtypes.append(network.dtype)
+        return network(z, t)
+
+    explained(counted)
+    assert dtypes == 2 * ([torch.float16] + 7 * [torch.float32])
+
+
+@pytest.mark.parametrize("method", ["dime", "fastdime2plus", "maskdime", "inversion"])
 def test_a_batch_that_overflows_is_computed_again_in_float32_and_this_is_said(method, capsys):
     unet = overflowing()
     found = explained(SamplingNetwork(unet, DIFFUSION, dtype=torch.float16), method=method)
