@@ -31,15 +31,15 @@ def how_to_compute(args, device):
 
 
 class SamplingNetwork:
-    """network(z, t) or, of a class-conditional UNet, network(z, t, y) -> unet(z, t, y), up to rounding.
+    """network(z, t), or network(z, t, y) of a class-conditional UNet: as unet(z, t, y), up to rounding, but faster.
 
-    z: (N, C, H, W) float32; t: (N,) steps as diffusion.model_timesteps gives them, and no others. What the blocks
-    make of a step is made here, once and for all; with labels, which the images have, at each call.
-    dtype: what convolutions and attention compute in, from a copy of their weights; unet stays float32. In half
-    precision an output that is not finite raises Overflow, at once or as overflow_checked_later() says; within
-    `with network.full_precision():` unet computes.
-    channels_last: the layout of weights and activations. compile, cuda_graphs: True, False, or "auto", where the
-    first call, which then takes long and says so, finds it faster; calls: how many are to come, at least.
+    z: (N, C, H, W) float32; t: (N,) values that diffusion.model_timesteps gives, no others. The UNet's projections
+    of the timesteps are computed here, once for all; a class-conditional UNet's, which need y, at each call.
+    dtype: what convolutions and attention compute in, with a copy of their weights; unet itself stays float32. An
+    output of half precision that is not finite raises Overflow, within overflow_checked_later() not at once.
+    channels_last: the memory layout of weights and activations.
+    compile, cuda_graphs: True, False or "auto". They are tried at the first call, which takes long and says so;
+    "auto" keeps what is measured to be faster. calls: how many calls will follow, at least.
     """
 
     def __init__(
