@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 import torch
 
 from guided_diffusion.errors import UserError
-from guided_diffusion.sampling import once_more_on_overflow
+from guided_diffusion.sampling import once_more_on_overflow, raise_overflow
 
 from ..data.images import from_uint8, to_uint8
 from ..methods.decisions import choose_target, predicted_class, probability
@@ -216,6 +216,7 @@ class _StepWatch:
 
 
 def _require_finite(images, ids):
+    raise_overflow()  # in half precision the batch is computed again, before it is called an error
     finite = images.isfinite().flatten(1).all(1).tolist()
     if not all(finite):
         bad = [str(i) for i, good in zip(ids, finite, strict=True) if not good]
