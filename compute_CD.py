@@ -66,7 +66,7 @@ def main():
 
 def expected_correlations(data_dir, attributes, query):
     """(A,) correlations of the attributes' labels with the queried one's; UserError where the data lack one."""
-    table = train_correlations(data_dir)
+    table = train_correlations(data_dir, flag="celeba_path")
     missing = [name for name in attributes if name not in table]
     if missing:
         raise UserError(f"--celeba_path {data_dir} has no labels of {', '.join(missing)}, which the oracle answers")
