@@ -1,12 +1,11 @@
 """Explain a classifier: counterfactual images by DiME (Jeanneret, Simon, Jurie, ACCV 2022)."""
 
-import argparse
 import time
 
 from core.data.datasets import chunk_indices, make_dataset
 from core.methods.decisions import choose_target
 from core.methods.dime import require_depth
-from core.methods.flags import choose_method
+from core.methods.flags import method_and_options
 from core.results.folder import ResultsFolder
 from core.results.merging import merge_chunks
 from core.running.conditions import conditions, require_conditions
@@ -21,14 +20,12 @@ from core.running.experiment import (
     selection,
 )
 from core.running.explainer import Explainer
-from core.running.flags import FLAGS, FREE_AMONG_CHUNKS, FREE_FLAGS, check_flags, choose_split, weight_hashes
+from core.running.flags import FLAGS, FREE_AMONG_CHUNKS, FREE_FLAGS, check_run_flags, choose_split, weight_hashes
 from guided_diffusion.dist_util import keep_freed_memory, pick_device
 from guided_diffusion.errors import UserError
+from guided_diffusion.flags import FlagParser
 from guided_diffusion.sampling import SamplingNetwork, how_to_compute
 from guided_diffusion.script_util import (
-    DIFFUSION_FLAGS,
-    MODEL_FLAGS,
-    add_dict_to_argparser,
     args_to_dict,
     create_model_and_diffusion,
     model_and_diffusion_defaults,
@@ -41,9 +38,7 @@ from models.perceptual import vgg19_features
 
 
 def create_argparser():
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    add_dict_to_argparser(parser, FLAGS | MODEL_FLAGS | DIFFUSION_FLAGS)
-    return parser
+    return FlagParser(__doc__, FLAGS)
 
 
 def main():
@@ -52,8 +47,8 @@ def main():
     if args.merge_and_eval:
         print(report(merge_chunks(args.output_path, args.exp_name, FREE_AMONG_CHUNKS), results.experiment))
         return
-    scales, args.split = check_flags(args), choose_split(args)
-    method, options = choose_method(args, FLAGS)
+    scales, args.split = check_run_flags(args), choose_split(args)
+    method, options = method_and_options(args)
     options["guided_steps"] = None if args.guided_iterations == -1 else args.guided_iterations
     cost = method.cost(args.start_step, **options)
     keep_freed_memory()
