@@ -4,7 +4,6 @@ import time
 
 from core.data.datasets import chunk_indices, make_dataset
 from core.methods.decisions import choose_target
-from core.methods.dime import require_depth
 from core.methods.flags import method_and_options
 from core.results.folder import ResultsFolder
 from core.results.merging import merge_chunks
@@ -110,7 +109,6 @@ def load_ddpm(args, device):
     """The network and the diffusion of the flags, on the device."""
     flags = args_to_dict(args, model_and_diffusion_defaults())
     model, diffusion = create_model_and_diffusion(**flags)
-    require_depth(diffusion, args.start_step)
     return load_diffusion(model, args.model_path, flags).requires_grad_(False).to(device), diffusion
 
 

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import re
+import sys
 from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from test_project import SCRIPTS, parser_of
 from weight_files import refusal
 from workshop import ROOT
 
+import main
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import (
     MANY,
@@ -315,3 +317,25 @@ def test_no_flag_is_declared_twice_with_other_ranges(name):
         if known == name
     }
     assert len(ranges) == 1
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--start_step", "999999999999"], "--start_step 999999999999 must be from 1 to 10000"),
+        (["--start_step", "60"], "--start_step 60 must be from 1 to 49: with this --timestep_respacing"),
+        (["--timestep_respacing", str(10**30)], f"--timestep_respacing {10**30}"),
+        (["--diffusion_steps", str(10**30)], f"--diffusion_steps {10**30}"),
+        (["--batch_size", str(2**63)], f"--batch_size {2**63}"),
+        (["--seed", "-1"], "--seed -1 must be at least 0"),
+        (["--noise_schedule", "sqrt"], "--noise_schedule sqrt is unknown; choose one of linear, cosine"),
+        (["--compile", "perhaps"], "--compile perhaps is unknown; choose True, False or auto"),
+    ],
+    ids=lambda value: value[0][2:] if isinstance(value, list) else "",
+)
+def test_main_refuses_what_cannot_be_before_it_reads_or_builds_anything(words, said, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    command = ["main.py", "--data_dir", "nowhere", "--model_path", "nowhere.pt", "--timestep_respacing", "50"]
+    monkeypatch.setattr(sys, "argv", command + words)
+    assert said in refusal(UserError, main.main)
+    assert list(tmp_path.iterdir()) == []

@@ -7,9 +7,16 @@ from pathlib import Path
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import BATCH_SIZE, GPU, MANY, SEED, Flag, check_flags, group_flags, parse_numbers
 from guided_diffusion.sampling import COMPUTE_FLAGS
-from guided_diffusion.script_util import DIFFUSION_FLAGS, MODEL_FLAGS, MOST_STEPS
+from guided_diffusion.script_util import (
+    DIFFUSION_FLAGS,
+    MODEL_FLAGS,
+    MOST_STEPS,
+    args_to_dict,
+    create_gaussian_diffusion,
+)
 
 from ..data.datasets import DATASETS, SPLITS
+from ..methods.dime import require_depth
 from ..methods.flags import METHOD_FLAGS
 
 DATA_FLAGS = {
@@ -90,6 +97,7 @@ def check_run_flags(args):
     scales = parse_numbers(args.classifier_scales, "classifier_scales")
     if not scales:
         raise UserError("--classifier_scales must name at least one number, such as 8,10,15")
+    require_depth(create_gaussian_diffusion(**args_to_dict(args, DIFFUSION_FLAGS)), args.start_step)
     return scales
 
 
