@@ -12,7 +12,7 @@ from core.training.attribute_objective import AttributeObjective
 from guided_diffusion.checkpoint_folder import complete_steps, save_aside
 from guided_diffusion.dist_util import connect, device_of_rank, find_ranks, keep_freed_memory
 from guided_diffusion.flags import Flag, FlagParser, group_flags, with_defaults
-from guided_diffusion.script_util import MODEL_FLAGS, require_flags, run_script
+from guided_diffusion.script_util import MODEL_FLAGS, args_to_dict, require_flags, run_script
 from guided_diffusion.storage import write_file
 from guided_diffusion.train_data import Batches
 from guided_diffusion.train_flags import GPUS, TRAIN_FLAGS, check_train_flags, smallest_part
@@ -72,12 +72,14 @@ def main():
         # At its first checkpoint a training has nothing to beat: what lies there is another one's.
         save_best_and_last(args.output_path, checkpoint, table, beat_best=bool(complete_steps(args.output_path)))
 
+    def batches(start):
+        loading = args_to_dict(args, ("batch_size", "seed", "random_flip", "num_workers"))
+        place = {"device": device, "rank": ranks.rank, "world_size": ranks.world_size}
+        return Batches(train, start=start, **loading, **place)
+
     TrainLoop(
         model=network,
-        batches=lambda start: Batches(
-            train, args.batch_size, args.seed, start, args.random_flip, args.num_workers, device,
-            ranks.rank, ranks.world_size,
-        ),  # fmt: skip
+        batches=batches,
         objective=AttributeObjective(train.labels, args.balanced, device),
         output_path=args.output_path,
         device=device,

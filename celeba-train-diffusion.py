@@ -87,12 +87,14 @@ def main():
         path = bf.join(args.output_path, f"samples{step:06d}.png")
         sample_sheet(spaced, network, args.image_size, path, device, SAMPLES)
 
+    def batches(start):
+        loading = args_to_dict(args, ("batch_size", "seed", "random_flip", "num_workers"))
+        place = {"device": device, "rank": ranks.rank, "world_size": ranks.world_size}
+        return Batches(dataset, start=start, **loading, **place, with_noise=True)
+
     TrainLoop(
         model=model,
-        batches=lambda start: Batches(
-            dataset, args.batch_size, args.seed, start, args.random_flip, args.num_workers, device,
-            ranks.rank, ranks.world_size, with_noise=True,
-        ),  # fmt: skip
+        batches=batches,
         objective=DenoisingObjective(
             diffusion, create_named_schedule_sampler(args.schedule_sampler, diffusion.num_timesteps), condition
         ),
