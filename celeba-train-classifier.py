@@ -17,7 +17,6 @@ from guided_diffusion.storage import write_file
 from guided_diffusion.train_data import Batches
 from guided_diffusion.train_flags import GPUS, TRAIN_FLAGS, check_train_flags, smallest_part
 from guided_diffusion.train_util import TrainLoop
-from models.checkpoints import ModelError
 from models.classifiers import build_classifier, classifier_checkpoint, require_trainable
 
 NETWORK_FLAGS = {
@@ -106,4 +105,4 @@ def save_best_and_last(output_path, checkpoint, table, beat_best):
 
 
 if __name__ == "__main__":
-    run_script(main, ModelError)
+    run_script(main)

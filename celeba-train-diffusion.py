@@ -26,7 +26,7 @@ from guided_diffusion.script_util import (
 from guided_diffusion.train_data import Batches
 from guided_diffusion.train_flags import GPUS, TRAIN_FLAGS, check_train_flags
 from guided_diffusion.train_util import TrainLoop
-from models.checkpoints import CheckpointError, attach_flags, load_diffusion
+from models.checkpoints import attach_flags, load_diffusion
 
 RESUME_CHECKPOINT = Flag(
     None,
@@ -113,4 +113,4 @@ def conditions(labels, multiclass):
 
 
 if __name__ == "__main__":
-    run_script(main, CheckpointError)
+    run_script(main)

@@ -15,14 +15,13 @@ from core.metrics.inference import (
     require_pairs,
     take_from_run,
 )
-from core.metrics.report import report, statistic_of
+from core.metrics.metric import publish, statistic_of
 from core.metrics.scores import change_correlations, correlation_difference
 from core.results.folder import ResultsFolder
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import Flag, FlagParser, check_flags, group_flags
 from guided_diffusion.script_util import require_flags, run_script
-from models.checkpoints import ModelError
 from models.oracles import load_oracle
 
 CELEBA_PATH = Flag(None, "the data, whose train split says what to expect; by default the run's")
@@ -58,7 +57,7 @@ def main():
     metric = statistic_of("CD", cd, len(pairs), FLIPPED, lowest=0)
     asked = {"query_label": attributes[query], "attributes": len(attributes)}
     options = asked | {"celeba_path": args.celeba_path}
-    report(args.output_path, args.exp_name, [metric], {"oracle_path": args.oracle_path}, options)
+    publish(args.output_path, args.exp_name, [metric], {"oracle_path": args.oracle_path}, options)
 
     found = change_correlations(before, after, query)
     print(f"what moved most against expectation, with {attributes[query]}:")
@@ -79,4 +78,4 @@ def expected_correlations(data_dir, attributes, query):
 
 
 if __name__ == "__main__":
-    run_script(main, ModelError)
+    run_script(main)

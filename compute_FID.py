@@ -23,13 +23,14 @@ from core.metrics.distributions import (
 )
 from core.metrics.inference import DEVICE_FLAGS, RESULTS_FLAGS, require_pairs
 from core.metrics.intervals import normal_interval
-from core.metrics.report import Metric, file_hash, report
+from core.metrics.metric import Metric, publish
 from core.results.folder import ResultsFolder
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import SEED, Flag, FlagParser, check_flags, group_flags
 from guided_diffusion.script_util import run_script
-from models.checkpoints import ModelError, describe, read_weights
+from guided_diffusion.storage import sha256
+from models.checkpoints import describe, read_weights
 from models.published import published_weights
 
 INCEPTION_PATH = Flag(None, "weights of pytorch-fid's Inception; by default its own, downloaded")
@@ -59,7 +60,7 @@ def main():
     network = load_inception(weights, device)
 
     def activations_of(kept, files, desc):
-        return kept_activations(kept, files, network, file_hash(weights), args.batch_size, device, desc)
+        return kept_activations(kept, files, network, sha256(weights), args.batch_size, device, desc)
 
     activations = Activations(
         activations_of(folder.original_activations_path, [pair.original for pair in pairs], "originals"),
@@ -68,7 +69,7 @@ def main():
     )
     options = {"seed": args.seed, "halves": HALVES, "kid_subsets": KID_SUBSETS, "kid_size": KID_SIZE}
     metrics = measure(activations, args.seed)
-    report(args.output_path, args.exp_name, metrics, {"inception_path": weights}, options, ("pytorch-fid",))
+    publish(args.output_path, args.exp_name, metrics, {"inception_path": weights}, options, ("pytorch-fid",))
 
 
 def measure(activations, seed):
@@ -113,4 +114,4 @@ def load_inception(path, device):
 
 
 if __name__ == "__main__":
-    run_script(main, ModelError)
+    run_script(main)

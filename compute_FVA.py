@@ -1,12 +1,11 @@
 """FVA and FS: is the counterfactual of a face still the same person? (VGGFace2's opinion)"""
 
 from core.metrics.inference import DEVICE_FLAGS, FLIPPED, RESULTS_FLAGS, in_batches, require_pairs
-from core.metrics.report import mean_of, report
+from core.metrics.metric import mean_of, publish
 from core.metrics.scores import SAME_FACE, face_similarity
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.flags import Flag, FlagParser, check_flags, group_flags
 from guided_diffusion.script_util import run_script
-from models.checkpoints import ModelError
 from models.vggface2 import face_pixels, load_vggface2
 
 WEIGHTS_PATH = Flag("models/resnet50_ft_weight.pkl", "weights of VGGFace2's resnet50_ft")
@@ -32,8 +31,8 @@ def main():
 
     (cosines,) = in_batches(similarity, load, pairs, args.batch_size, device, "faces")
     metrics = [mean_of("FVA", cosines > SAME_FACE, FLIPPED), mean_of("FS", cosines, FLIPPED)]
-    report(args.output_path, args.exp_name, metrics, {"weights_path": args.weights_path})
+    publish(args.output_path, args.exp_name, metrics, {"weights_path": args.weights_path})
 
 
 if __name__ == "__main__":
-    run_script(main, ModelError)
+    run_script(main)

@@ -11,13 +11,12 @@ import torch
 
 from core.data.images import from_uint8, read_image
 from core.metrics.inference import DEVICE_FLAGS, RESULTS_FLAGS, in_batches, tell_unfinished
-from core.metrics.report import mean_of, merge_metrics
+from core.metrics.metric import mean_of, merge_metrics
 from core.results.folder import read_pairs
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import Flag, FlagParser, check_flags, group_flags
 from guided_diffusion.script_util import require_flags, run_script
-from models.checkpoints import ModelError
 from models.perceptual import vgg_file, vgg_layers
 
 RUNS_FLAGS = {
@@ -103,4 +102,4 @@ def load_lpips(path):
 
 
 if __name__ == "__main__":
-    run_script(main, ModelError)
+    run_script(main)

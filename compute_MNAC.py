@@ -11,12 +11,11 @@ from core.metrics.inference import (
     require_pairs,
     take_from_run,
 )
-from core.metrics.report import mean_of, report
+from core.metrics.metric import mean_of, publish
 from core.metrics.scores import changed_attributes
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.flags import FlagParser, check_flags, group_flags
 from guided_diffusion.script_util import run_script
-from models.checkpoints import ModelError
 from models.oracles import load_oracle
 
 FLAGS = group_flags(data=RESULTS_FLAGS, question=QUERY_FLAGS, networks=ORACLE_FLAGS, speed=DEVICE_FLAGS)
@@ -41,8 +40,8 @@ def main():
         mean_of("Oracle FR", before[:, query] != after[:, query], FLIPPED),
     ]
     options = {"query_label": attributes[query], "attributes": len(attributes)}
-    report(args.output_path, args.exp_name, metrics, {"oracle_path": args.oracle_path}, options)
+    publish(args.output_path, args.exp_name, metrics, {"oracle_path": args.oracle_path}, options)
 
 
 if __name__ == "__main__":
-    run_script(main, ModelError)
+    run_script(main)

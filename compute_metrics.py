@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.metrics.inference import RESULTS_FLAGS
-from core.metrics.report import BETTER, metrics_table, read_metrics
+from core.metrics.metric import BETTER, metrics_table, read_metrics
 from core.results.folder import ResultsFolder
-from core.results.records import write_text
 from core.running.flags import NETWORK_FLAGS
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import BATCH_SIZE, GPU, Flag, FlagParser, check_flags, group_flags
 from guided_diffusion.script_util import require_flags, run_script
+from guided_diffusion.storage import write_text
 
 ROOT = Path(__file__).parent
 DEVICE, ORACLE = ("gpu", "batch_size"), ("oracle_path", "oracle_architecture", "query_label")

@@ -20,11 +20,11 @@ from benchmarks.frontier import BETTER, column_of, draw_frontier
 from benchmarks.runs import demo_flags, evaluate, explain, write_data
 from benchmarks.variants import VARIANTS
 from core.methods.registry import METHODS
-from core.metrics.report import table_of
-from core.results.records import write_text
+from core.metrics.metric import table_of
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import WORKERS, Flag, FlagParser, check_flags
 from guided_diffusion.script_util import require_flags, run_script
+from guided_diffusion.storage import write_text
 
 # What stands for DIME and OURS in the sets: the flags of main.py by dataset. DiME's are the demo's (demo/flags.sh).
 OURS = {

@@ -1,6 +1,6 @@
 """How often classifiers are right about each attribute, as a Markdown table for a card.
 
-python -m demo.accuracy --data_dir DIR --split test models/demo/faces_classifier.pt models/demo/faces_oracle.pt
+    python -m demo.accuracy --data_dir DIR --split test models/demo/faces_classifier.pt models/demo/faces_oracle.pt
 """
 
 import pandas as pd
@@ -10,7 +10,6 @@ from core.data.datasets import SPLITS, make_dataset
 from core.metrics.scores import attribute_accuracy, decide
 from guided_diffusion.flags import Flag, FlagParser, check_flags
 from guided_diffusion.script_util import require_flags, run_script
-from models.checkpoints import ModelError
 from models.classifiers import load_classifier
 
 FLAGS = {
@@ -49,4 +48,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run_script(main, ModelError)
+    run_script(main)

@@ -1,6 +1,6 @@
 """Make a small weight file to ship of a trained one: half precision, no training state.
 
-python -m demo.pack --trained DIR/ema_0.999_004000.pt --shipped models/demo/faces_ddpm.pt
+    python -m demo.pack --trained DIR/ema_0.999_004000.pt --shipped models/demo/faces_ddpm.pt
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 from guided_diffusion.checkpoint_folder import save_aside
 from guided_diffusion.flags import Flag, FlagParser
 from guided_diffusion.script_util import require_flags, run_script
-from models.checkpoints import ModelError, attach_flags, flags_of, read_weights
+from models.checkpoints import attach_flags, flags_of, read_weights
 
 FLAGS = {
     "trained": Flag(None, "a weight file of one of the training scripts"),
@@ -47,4 +47,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run_script(main, ModelError)
+    run_script(main)

@@ -1,6 +1,6 @@
 """A sheet of images that a diffusion model draws from nothing, for a card.
 
-python -m demo.samples --weights models/demo/faces_ddpm.pt --picture samples.png
+    python -m demo.samples --weights models/demo/faces_ddpm.pt --picture samples.png
 """
 
 from dataclasses import replace
@@ -16,7 +16,7 @@ from guided_diffusion.script_util import (
     require_flags,
     run_script,
 )
-from models.checkpoints import ModelError, flags_of, load_diffusion, read_weights
+from models.checkpoints import flags_of, load_diffusion, read_weights
 
 FLAGS = {
     "weights": Flag(None, "a weight file of celeba-train-diffusion.py, which carries its flags"),
@@ -49,4 +49,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run_script(main, ModelError)
+    run_script(main)

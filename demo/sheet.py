@@ -1,9 +1,8 @@
 """The picture of an experiment: original, noise, counterfactual and difference of each image, and the predictions.
 
-python -m demo.sheet --output_path DIR --exp_name EXP --picture sheet.png --yes smiling
+    python -m demo.sheet --output_path DIR --exp_name EXP --picture sheet.png --yes smiling
 """
 
-import os
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -13,6 +12,7 @@ from core.results.records import read_records
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import MANY, Flag, FlagParser, check_flags
 from guided_diffusion.script_util import require_flags, run_script
+from guided_diffusion.storage import write_file
 
 COLUMNS = Flag(4, "images beside each other in the picture", low=1, high=1000)
 TILE = Flag(96, "width of an image of the picture in pixels", low=8, high=4096)
@@ -76,12 +76,10 @@ def lay_out(cells, titles, columns=4, tile=96):
 
 
 def save_picture(picture, path, colours=0):
-    """A PIL image -> a PNG file, of that many colours or all where 0; whole or not at all."""
-    aside = Path(f"{path}.part")
+    """write_file of a PIL image as a PNG of that many colours, or of all where 0."""
     if colours:
         picture = picture.quantize(colours)
-    picture.save(aside, format="PNG", optimize=True)
-    os.replace(aside, path)
+    write_file(path, lambda file: picture.save(file, format="PNG", optimize=True))
     print(f"the picture: {path}")
 
 

@@ -15,14 +15,15 @@ import pandas as pd
 
 from core.data.datasets import CELEBA_ATTRIBUTES, attribute_index
 from core.metrics.inference import FLIPPED, progress
-from core.metrics.report import mean_of, statistic_of
+from core.metrics.metric import mean_of, statistic_of
 from core.metrics.scores import change_correlations, correlation_difference, pearson
-from core.results.records import BITS, write_text, write_yaml
+from core.results.records import BITS, write_yaml
 from demo.compare import TRUTH, compare, find_faces, tiles
 from demo.correlations import training_labels
 from demo.sheet import BAD, COLUMNS, GOOD, INK, TILE, lay_out, save_picture
 from guided_diffusion.flags import SEED, WORKERS, Flag, FlagParser, check_flags
 from guided_diffusion.script_util import require_flags, run_script
+from guided_diffusion.storage import write_text
 
 FLAGS = {
     "output_path": Flag(None, "the --output_path of main.py"),

@@ -4,7 +4,7 @@ import argparse
 import sys
 import traceback
 
-from .dist_util import leave, under_mpiexec
+from .dist_util import end_process, under_mpiexec
 from .errors import UserError
 from .flags import Flag, check_flags, parse_numbers
 from .gaussian_diffusion import LossType, ModelMeanType, ModelVarType
@@ -157,19 +157,19 @@ def args_to_dict(args, keys):
     return {key: getattr(args, key) for key in keys}
 
 
-def run_script(main, *errors, hint=""):
-    """Runs a script's main(). UserError, the `errors` named and what the system refuses (a full disk, a folder
-    that may not be written) become one line on stderr and exit code 2; Ctrl-C one with the hint, and 130.
+def run_script(main, hint=""):
+    """Runs a script's main(). UserError, and what the system refuses (a full disk, a folder that may not be
+    written), become one line on stderr and exit code 2; Ctrl-C one with the hint, and 130.
     """
     try:
         main()
-    except (UserError, *errors) as error:
-        leave(2, f"{sys.argv[0]}: error: {error}")
+    except UserError as error:
+        end_process(2, f"{sys.argv[0]}: error: {error}")
     except OSError as error:
-        leave(2, f"{sys.argv[0]}: error: {error.filename or 'a file'}: {error.strerror or error}")
+        end_process(2, f"{sys.argv[0]}: error: {error.filename or 'a file'}: {error.strerror or error}")
     except KeyboardInterrupt:
-        leave(130, f"{sys.argv[0]}: interrupted{'; ' * bool(hint)}{hint}")
+        end_process(130, f"{sys.argv[0]}: interrupted{'; ' * bool(hint)}{hint}")
     except Exception:
         if not under_mpiexec():
             raise
-        leave(1, traceback.format_exc().rstrip())
+        end_process(1, traceback.format_exc().rstrip())

@@ -1,13 +1,15 @@
 """Weight files: the only code that opens one.
 
 A file may come from anywhere, so nothing in it runs, and what is not recognised is refused: every error is a
-CheckpointError, one line that names the file and what to do.
+UserError, one line that names the file and what to do.
 """
 import pickle
 from collections import OrderedDict
 from pathlib import Path
 
 import torch
+
+from guided_diffusion.errors import UserError
 
 from .diffusion_flags import disagreements, infer_flags
 
@@ -16,28 +18,20 @@ ZIP_HEAD = b"PK\x03\x04"
 LEGACY_HEAD = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 
 
-class ModelError(ValueError):
-    """A network that cannot be had as asked; the message is one line."""
-
-
-class CheckpointError(ModelError):
-    """A weight file that cannot be used; the message names it and the remedy in one line."""
-
-
 def read_weights(path):
     """What torch.save wrote to path (tensors and plain containers only), with its tensors on the CPU.
 
-    Reads both the zip format and the one before it. Raises CheckpointError for a path without a file, an
+    Reads both the zip format and the one before it. Raises UserError for a path without a file, an
     empty, damaged or foreign file, and one that would run code when it is unpickled.
     """
     head = read_head(path)
     if not head.startswith((ZIP_HEAD, LEGACY_HEAD)):
         found = "a bare pickle, which can run code and is not opened" if head[:1] == b"\x80" else "not one"
-        raise CheckpointError(f"{path} should be a PyTorch weight file, but is {found}; check the path")
+        raise UserError(f"{path} should be a PyTorch weight file, but is {found}; check the path")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(
+        raise UserError(
             f"{path} is refused: it holds more than tensors and plain values{_refused_name(error)}, "
             "so opening it could run code; use a file of the state dict alone"
         ) from error
@@ -45,7 +39,7 @@ def read_weights(path):
         reason = str(error).strip().split("\n")[0].split(". ")[0] or type(error).__name__
         if isinstance(error, OSError):  # a seek to before the file's beginning, of which only a number is said
             reason = "its end is missing"
-        raise CheckpointError(
+        raise UserError(
             f"{path} is cut short, damaged or no weight file ({reason}); copy or download it again"
         ) from error
 
@@ -54,11 +48,11 @@ def load_state(model, state, path, kind="network"):
     """Copy a state dict, read from path, into model; names and shapes must match exactly. Returns model.
 
     The `module.` that DistributedDataParallel puts before every name is dropped, and half-precision tensors
-    are cast to the model's dtype. Raises CheckpointError for anything but a state dict, for missing,
+    are cast to the model's dtype. Raises UserError for anything but a state dict, for missing,
     unexpected or mis-shaped tensors, and for values that are not finite; kind is what the error calls model.
     """
     if not _is_state_dict(state):
-        raise CheckpointError(f"{path} is {describe(state)}, not the weights of a {kind}; check the path")
+        raise UserError(f"{path} is {describe(state)}, not the weights of a {kind}; check the path")
     state = without_module_prefix(state)
     wanted = model.state_dict()
     problems = [
@@ -71,13 +65,13 @@ def load_state(model, state, path, kind="network"):
         ]),
     ]
     if any(problems):
-        raise CheckpointError(
+        raise UserError(
             f"{path} does not fit this {kind}: {'; '.join(filter(None, problems))}; "
             f"it seems to be {describe(state)}: check the path and the flags"
         )
     for name, tensor in state.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise CheckpointError(f"{path} has NaN or infinite values in {name}; use an earlier checkpoint")
+            raise UserError(f"{path} has NaN or infinite values in {name}; use an earlier checkpoint")
     model.load_state_dict(state)
     return model
 
@@ -87,13 +81,13 @@ def load_diffusion(model, path, flags):
 
     flags: the command line's model and diffusion flags, by guided-diffusion's names. Those that the file
     carries (attach_flags), or else those that its shapes betray, must agree where they decide what is
-    computed; otherwise CheckpointError names every flag to change. Returns model in eval mode.
+    computed; otherwise UserError names every flag to change. Returns model in eval mode.
     """
     state = read_weights(path)
     trained, verb = flags_of(state), "was trained with"
     state = without_module_prefix(state)
     if not _is_unet(state):
-        raise CheckpointError(
+        raise UserError(
             f"{path} is {describe(state)}, not a diffusion model; give one that the diffusion training saved"
         )
     if trained is None:
@@ -101,14 +95,14 @@ def load_diffusion(model, path, flags):
     try:
         wrong = disagreements(flags, trained)
     except ValueError as error:
-        raise CheckpointError(
+        raise UserError(
             f"{path} carries flags that no diffusion model has ({error}); use another file"
         ) from error
     if wrong:
         given = ", ".join(f"--{name} is {_shell(value)}" for name, value, _ in wrong)
         found = ", ".join(f"{name} {_shell(value)}" for name, _, value in wrong)
         remedy = " ".join(f"--{name} {_shell(value)}" for name, _, value in wrong)
-        raise CheckpointError(f"{given}, but {path} {verb} {found}; give {remedy}")
+        raise UserError(f"{given}, but {path} {verb} {found}; give {remedy}")
     return load_state(model, state, path, kind="diffusion model").eval()
 
 
@@ -164,18 +158,18 @@ def describe(contents):
 
 
 def read_head(path):
-    """The first bytes of a file; CheckpointError where it is not there, cannot be read or is empty."""
+    """The first bytes of a file; UserError where it is not there, cannot be read or is empty."""
     if Path(path).is_dir():
-        raise CheckpointError(f"{path} is a directory; give the weight file inside it")
+        raise UserError(f"{path} is a directory; give the weight file inside it")
     try:
         with open(path, "rb") as file:
             head = file.read(len(LEGACY_HEAD))
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path} does not exist; check the path, or put the file there") from error
+        raise UserError(f"{path} does not exist; check the path, or put the file there") from error
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+        raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
     if not head:
-        raise CheckpointError(f"{path} is empty; copy or download it again")
+        raise UserError(f"{path} is empty; copy or download it again")
     return head
 
 

@@ -12,7 +12,9 @@ import torch
 import torchvision
 from torch import nn
 
-from .checkpoints import CheckpointError, ModelError, describe, load_state, read_weights
+from guided_diffusion.errors import UserError
+
+from .checkpoints import describe, load_state, read_weights
 from .small import ARCHITECTURES
 
 DENSENET = "densenet121"
@@ -44,7 +46,7 @@ class Classifier(nn.Module):
         """images (N, 3, H, W) in [-1, 1] -> (N, D), what the last linear layer reads."""
         linear = [module for module in self.network.modules() if isinstance(module, nn.Linear)]
         if not linear:
-            raise ModelError(f"{self.architecture} has no linear layer to take features from; use another")
+            raise UserError(f"{self.architecture} has no linear layer to take features from; use another")
         read = []
         hook = linear[-1].register_forward_pre_hook(lambda module, inputs: read.extend(inputs))
         try:
@@ -72,7 +74,7 @@ def build_classifier(architecture, num_outputs, image_size=None):
     architecture: small_cnn or tiny_cnn, a torchvision classification network by name, or `module:function`, called
     as function(num_outputs). The latter imports code: pass what the user typed, never what a file says.
     image_size: pixels; those with a fixed input, such as vit_b_16, are built for it, and any is tried at it.
-    Raises ModelError for an unknown name, code that builds no network, and an image_size that does not fit.
+    Raises UserError for an unknown name, code that builds no network, and an image_size that does not fit.
     """
     if ":" in architecture:
         network = _call_function(architecture, num_outputs)
@@ -86,13 +88,13 @@ def build_classifier(architecture, num_outputs, image_size=None):
 
 
 def require_trainable(network, architecture, image_size, batch_size):
-    """ModelError where a network cannot be trained on as few images at a time as batch_size; leaves it as it is."""
+    """UserError where a network cannot be trained on as few images at a time as batch_size; leaves it as it is."""
     copied = copy.deepcopy(network).train()
     with torch.random.fork_rng(devices=[]):
         try:
             copied(torch.zeros(min(batch_size, 2), 3, image_size, image_size))
         except Exception as error:
-            raise ModelError(
+            raise UserError(
                 f"{architecture} cannot be trained at --image_size {image_size} on {batch_size} image(s) at a time "
                 f"({_first_line(error)}); raise --batch_size (or --microbatch), or the size"
             ) from error
@@ -102,7 +104,7 @@ def _build_torchvision(architecture, num_outputs, image_size):
     known = torchvision.models.list_models(module=torchvision.models)
     if architecture not in known:
         close = difflib.get_close_matches(architecture, [*known, *ARCHITECTURES]) or [DENSENET]
-        raise ModelError(
+        raise UserError(
             f"{architecture} is no torchvision classification network; "
             f"name one (such as {', '.join(close)}), small_cnn, tiny_cnn, or module:function"
         )
@@ -118,7 +120,7 @@ def _build_torchvision(architecture, num_outputs, image_size):
 
 
 def _try(network, architecture, num_outputs, image_size):
-    """ModelError unless the network, in eval mode, makes logits of images of this size."""
+    """UserError unless the network, in eval mode, makes logits of images of this size."""
     try:
         with torch.no_grad():
             logits = network(torch.zeros(1, 3, image_size, image_size))
@@ -126,12 +128,12 @@ def _try(network, architecture, num_outputs, image_size):
         raise _misfit(architecture, image_size, error) from error
     if not isinstance(logits, torch.Tensor) or logits.shape != (1, num_outputs):
         found = f"shape {list(logits.shape)}" if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise ModelError(f"{architecture} makes {found} of an image; it should be logits (1, {num_outputs})")
+        raise UserError(f"{architecture} makes {found} of an image; it should be logits (1, {num_outputs})")
 
 
 def _misfit(architecture, image_size, error):
     reason = _first_line(error)
-    return ModelError(f"{architecture} does not take --image_size {image_size} ({reason}); change either")
+    return UserError(f"{architecture} does not take --image_size {image_size} ({reason}); change either")
 
 
 def _first_line(error):
@@ -151,7 +153,7 @@ def load_classifier(path, architecture=None):
     """A file of either kind -> Classifier.
 
     architecture: None for what the file names; otherwise the file must hold that one, and only then may it be
-    a `module:function`. Raises CheckpointError for any other file.
+    a `module:function`. Raises UserError for any other file.
     """
     return classifier_from(read_weights(path), path, architecture)
 
@@ -167,37 +169,37 @@ def classifier_from(contents, path, architecture=None):
         case {"architecture": str(trained), "attributes": [_, *_] as attributes, "state_dict": state}:
             num_outputs = len(attributes)
         case _:
-            raise CheckpointError(
+            raise UserError(
                 f"{path} is {describe(contents)}, not a classifier; "
                 "give the published DenseNet121 or a file that the classifier training saved"
             )
     if architecture is None and ":" in trained:
-        raise CheckpointError(
+        raise UserError(
             f"{path} needs the code of {trained}, which is never imported because a file says so; "
             "give that name as the architecture"
         )
     if architecture not in (None, trained):
-        raise CheckpointError(
+        raise UserError(
             f"{path} holds a {trained}, not a {architecture}; name {trained}, or give another file"
         )
     require_names(attributes, num_outputs, path)
     image_size = contents.get("image_size")
     if image_size is not None and not (isinstance(image_size, int) and image_size > 0):
-        raise CheckpointError(f"{path} was trained at {image_size!r} pixels, it says; save it with a whole number")
+        raise UserError(f"{path} was trained at {image_size!r} pixels, it says; save it with a whole number")
     try:
         network = build_classifier(trained, num_outputs, image_size)
-    except ModelError as error:
-        raise CheckpointError(f"{path} cannot be built: {error}") from error
+    except UserError as error:
+        raise UserError(f"{path} cannot be built: {error}") from error
     load_state(network, state, path, kind=f"{trained} classifier")
     return Classifier(network, trained, attributes, image_size)
 
 
 def require_names(attributes, num_outputs, path):
-    """CheckpointError unless there is a name for each output; None are CelebA's 40."""
+    """UserError unless there is a name for each output; None are CelebA's 40."""
     named = CELEBA_OUTPUTS if attributes is None else len(attributes)
     if named != num_outputs:
         told = "none" if attributes is None else f"{named} attributes"
-        raise CheckpointError(f"{path} names {told} for {num_outputs} outputs; save it with all names")
+        raise UserError(f"{path} names {told} for {num_outputs} outputs; save it with all names")
 
 
 def _call_function(location, num_outputs):
@@ -206,14 +208,14 @@ def _call_function(location, num_outputs):
     try:
         build = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ModelError(f"{location} cannot be imported ({error}); give module:function") from error
+        raise UserError(f"{location} cannot be imported ({error}); give module:function") from error
     try:
         network = build(num_outputs)
     except Exception as error:  # it is anybody's code
         reason = f"{type(error).__name__}: {_first_line(error)}"
-        raise ModelError(f"{location} fails when called with {num_outputs} outputs ({reason})") from error
+        raise UserError(f"{location} fails when called with {num_outputs} outputs ({reason})") from error
     if not isinstance(network, nn.Module):
-        raise ModelError(f"{location} builds a {type(network).__name__}, not a torch.nn.Module")
+        raise UserError(f"{location} builds a {type(network).__name__}, not a torch.nn.Module")
     return network
 
 

@@ -78,7 +78,7 @@ class Oracle(nn.Module):
 def load_oracle(path, architecture=None):
     """The published oracle, or any classifier (see load_classifier) as one -> Classifier.
 
-    Raises CheckpointError for a file that is neither.
+    Raises UserError for a file that is neither.
     """
     contents = read_weights(path)
     match contents:

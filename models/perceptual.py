@@ -3,7 +3,9 @@ import torch
 from torch import nn
 from torchvision.models import VGG16_Weights, VGG19_Weights, vgg
 
-from .checkpoints import CheckpointError, ModelError, describe, load_state, read_weights
+from guided_diffusion.errors import UserError
+
+from .checkpoints import describe, load_state, read_weights
 from .published import published_weights
 
 # kind: (torchvision's configuration, its ImageNet weights)
@@ -30,15 +32,15 @@ def vgg19_features(layer, path=None, image_size=None):
     """The first `layer` layers (1 to 37) of torchvision's VGG-19 features, counting ReLU and pooling.
 
     image_size: pixels of the images, None where it is not known; too small ones have no pixel at deep layers.
-    path: see vgg_file. Raises ModelError for a layer out of range or too deep, and CheckpointError where there
+    path: see vgg_file. Raises UserError for a layer out of range or too deep, and UserError where there
     are no weights.
     """
     if not 1 <= layer <= VGG19_LAYERS:
-        raise ModelError(f"--l_perc_layer is {layer}; give 1 to {VGG19_LAYERS}, the layers of VGG19")
+        raise UserError(f"--l_perc_layer is {layer}; give 1 to {VGG19_LAYERS}, the layers of VGG19")
     with torch.device("meta"):
         halvings = sum(isinstance(module, nn.MaxPool2d) for module in vgg.make_layers(vgg.cfgs["E"])[:layer])
     if image_size is not None and image_size < 2**halvings:
-        raise ModelError(
+        raise UserError(
             f"--l_perc_layer {layer} halves the images {halvings} times, which --image_size {image_size} is too "
             "small for; give a lower layer"
         )
@@ -54,7 +56,7 @@ def vgg_file(kind, path, flag):
 def vgg_layers(kind, path, flag):
     """The convolutional layers of torchvision's VGG16 or VGG19.
 
-    path: a file of torchvision's state dict, or of its `features.*` alone. Raises CheckpointError, naming
+    path: a file of torchvision's state dict, or of its `features.*` alone. Raises UserError, naming
     `flag`, for another file.
     """
     contents = read_weights(path)
@@ -66,6 +68,6 @@ def vgg_layers(kind, path, flag):
                 if name.startswith("features.")
             }
         case _:
-            raise CheckpointError(f"{path} is {describe(contents)}, not a {kind}; check --{flag}")
+            raise UserError(f"{path} is {describe(contents)}, not a {kind}; check --{flag}")
     # All of the layers, though fewer may be used: the first of VGG16 and VGG19 have the same names and shapes.
     return load_state(vgg.make_layers(vgg.cfgs[VGGS[kind][0]]), state, path, kind=kind)

@@ -7,7 +7,9 @@ import torchvision
 from torch import nn
 from torchvision.transforms import functional as transforms
 
-from .checkpoints import CheckpointError, load_state, read_head
+from guided_diffusion.errors import UserError
+
+from .checkpoints import load_state, read_head
 
 IDENTITIES = 8631
 # What a pickle of numpy arrays names, as written by Python 2 or 3, before numpy 2 and since.
@@ -52,24 +54,24 @@ def face_pixels(pixels):
 
 
 def load_vggface2(path):
-    """The published resnet50_ft, a pickle of numpy arrays -> FaceFeatures; CheckpointError for another file."""
+    """The published resnet50_ft, a pickle of numpy arrays -> FaceFeatures; UserError for another file."""
     state = {name: torch.from_numpy(array) for name, array in read_arrays(path).items()}
     return FaceFeatures(load_state(caffe_resnet50(), state, path, kind="VGGFace2 network"))
 
 
 def read_arrays(path):
-    """A pickle of name -> numpy array. Nothing in it runs: CheckpointError for one that names anything else."""
+    """A pickle of name -> numpy array. Nothing in it runs: UserError for one that names anything else."""
     read_head(path)
     try:
         with open(path, "rb") as file:
             contents = _ArrayUnpickler(file, encoding="latin1").load()
-    except CheckpointError as error:
-        raise CheckpointError(f"{path} {error}") from None
+    except UserError as error:
+        raise UserError(f"{path} {error}") from None
     except Exception as error:  # the unpickler raises nearly anything on damaged bytes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} is cut short, damaged or no pickle ({reason}); download it again") from error
+        raise UserError(f"{path} is cut short, damaged or no pickle ({reason}); download it again") from error
     if not isinstance(contents, dict) or not all(_is_numeric(array) for array in contents.values()):
-        raise CheckpointError(f"{path} is not a pickle of numpy arrays; give VGGFace2's resnet50_ft")
+        raise UserError(f"{path} is not a pickle of numpy arrays; give VGGFace2's resnet50_ft")
     # A copy: of the byte order of this machine, and writable, as torch wants it. A 0-d array stays one.
     return {str(name): np.array(array, dtype=array.dtype.newbyteorder("=")) for name, array in contents.items()}
 
@@ -81,7 +83,7 @@ def _is_numeric(array):
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module, name):
         if (module, name) not in ARRAY_PARTS:
-            raise CheckpointError(
+            raise UserError(
                 f"is refused: it names {module}.{name}, and only numpy arrays are read, "
                 "so opening it could run code; give VGGFace2's resnet50_ft"
             )

@@ -3,14 +3,15 @@ import csv
 import numpy as np
 import pytest
 import torch
-from helpers import filled, golden
+from golden import golden
 from PIL import Image
+from toy_networks import filled
 
 from core.data.datasets import CELEBA_ATTRIBUTES, SPLITS
 from guided_diffusion.script_util import create_model_and_diffusion
 
 torch.set_num_threads(1)
-pytest_plugins = ["measuring"]
+pytest_plugins = ["metric_fixtures"]
 
 
 @pytest.fixture(scope="session")

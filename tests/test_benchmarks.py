@@ -6,14 +6,16 @@ import sys
 import numpy as np
 import pytest
 import torch
+from assertions import refusal
 from PIL import Image
-from weight_files import refusal
-from workshop import MODEL_FLAGS, ROOT, environment, write_data, write_weights
+from scripts import ROOT, environment
+from toy_celeba import write_data
+from toy_networks import MODEL_FLAGS, write_weights
 
 from benchmarks import methods, runs
 from benchmarks.frontier import BETTER, column_of, draw_frontier, evaluations, seen_by_the_oracle, speed_up
 from core.data.datasets import CELEBA_ATTRIBUTES
-from core.metrics.report import table_of
+from core.metrics.metric import table_of
 from core.results.folder import Pair
 from guided_diffusion.errors import UserError
 from models.classifiers import build_classifier, classifier_checkpoint
@@ -117,7 +119,7 @@ def test_an_experiment_is_timed_over_its_sittings_and_read_back(tmp_path, monkey
     write_weights(tmp_path)
     words = [f"--{name}={value}" for name, value in (MODEL_FLAGS | {
         "model_path": tmp_path / "ddpm.pt", "classifier_path": tmp_path / "classifier.pt", "split": "val",
-        "classifier_architecture": "workshop:Brightness", "batch_size": 4,
+        "classifier_architecture": "toy_networks:Brightness", "batch_size": 4,
         "classifier_scales": "0.001,100", "start_step": 4,
     }).items()]  # fmt: skip
     monkeypatch.setattr(runs, "demo_flags", lambda *_: words)

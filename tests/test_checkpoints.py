@@ -7,12 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from assertions import refusal
+from golden import REFERENCE
+from published_weights import to_half
 from torch import nn
-from weight_files import REFERENCE, refusal, to_half
 
+from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import create_model, model_and_diffusion_defaults
 from models.checkpoints import (
-    CheckpointError,
     attach_flags,
     flags_of,
     load_diffusion,
@@ -73,7 +75,7 @@ def test_a_path_without_a_file_is_told_apart(tmp_path):
         (empty, "is empty"),
         (empty / "below.pt", "cannot be read"),
     ):
-        assert refusal(CheckpointError, read_weights, path).startswith(f"{path} {fault}")
+        assert refusal(UserError, read_weights, path).startswith(f"{path} {fault}")
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
@@ -83,7 +85,7 @@ def test_a_truncated_file_is_refused(tmp_path, zipped, kept):
     saved(path, linear().state_dict(), _use_new_zipfile_serialization=zipped)
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content)) if kept > 0 else kept])
-    message = refusal(CheckpointError, read_weights, path)
+    message = refusal(UserError, read_weights, path)
     assert f"{path} is cut short" in message and "Errno" not in message
 
 
@@ -93,30 +95,30 @@ def test_a_truncated_file_is_refused(tmp_path, zipped, kept):
 def test_other_files_are_refused(tmp_path, content):
     path = tmp_path / "w.pt"
     path.write_bytes(content)
-    assert "should be a PyTorch weight file" in refusal(CheckpointError, read_weights, path)
+    assert "should be a PyTorch weight file" in refusal(UserError, read_weights, path)
 
 
 def test_another_zip_archive_is_refused(tmp_path):
     path = tmp_path / "w.pt"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("folder/readme.txt", "not weights")
-    assert "no weight file" in refusal(CheckpointError, read_weights, path)
+    assert "no weight file" in refusal(UserError, read_weights, path)
 
 
 def test_a_malicious_file_is_refused_and_does_not_run(tmp_path):
     trace, path = tmp_path / "trace", tmp_path / "w.pt"
     path.write_bytes(pickle.dumps(Payload(trace)))
-    assert "bare pickle" in refusal(CheckpointError, read_weights, path)
+    assert "bare pickle" in refusal(UserError, read_weights, path)
     for zipped in (True, False):
         saved(path, {"weight": Payload(trace)}, _use_new_zipfile_serialization=zipped)
-        assert "mkdir" in refusal(CheckpointError, read_weights, path)
+        assert "mkdir" in refusal(UserError, read_weights, path)
     assert not trace.exists()
     pickle.loads(pickle.dumps(Payload(trace)))  # it was live
     assert trace.exists()
 
 
 def test_a_whole_pickled_network_is_refused(tmp_path):
-    message = refusal(CheckpointError, read_weights, saved(tmp_path / "w.pt", linear()))
+    message = refusal(UserError, read_weights, saved(tmp_path / "w.pt", linear()))
     assert "torch.nn.modules.linear.Linear" in message and "state dict" in message
 
 
@@ -140,13 +142,13 @@ def test_what_does_not_fit_is_named():
     state = linear().state_dict()
     state["scale"] = state.pop("bias")
     state["weight"] = state["weight"].T
-    message = refusal(CheckpointError, load_state, nn.Linear(3, 2), state, "w.pt", "head")
+    message = refusal(UserError, load_state, nn.Linear(3, 2), state, "w.pt", "head")
     assert message.startswith("w.pt does not fit this head: ")
     assert "1 missing (bias); 1 unexpected (scale); 1 of another shape (weight: [3, 2] for [2, 3])" in message
 
 
 def test_many_misfits_are_counted_and_the_first_named():
-    message = refusal(CheckpointError, load_state, nn.Sequential(*[nn.Linear(1, 1)] * 4), {}, "w.pt")
+    message = refusal(UserError, load_state, nn.Sequential(*[nn.Linear(1, 1)] * 4), {}, "w.pt")
     assert "8 missing (0.weight, 0.bias, 1.weight, ...)" in message
 
 
@@ -154,7 +156,7 @@ def test_many_misfits_are_counted_and_the_first_named():
     "contents", [[torch.ones(1)], torch.ones(1), {"weight": 1.0}, {0: torch.ones(1)}], ids=repr
 )
 def test_what_is_no_state_dict_is_refused(contents):
-    assert "not the weights of a network" in refusal(CheckpointError, load_state, linear(), contents, "w.pt")
+    assert "not the weights of a network" in refusal(UserError, load_state, linear(), contents, "w.pt")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -163,7 +165,7 @@ def test_values_that_are_not_finite_are_refused(value):
     state["bias"][1] = value
     network = nn.Linear(3, 2)
     before = network.weight.clone()
-    assert "in bias" in refusal(CheckpointError, load_state, network, state, "w.pt")
+    assert "in bias" in refusal(UserError, load_state, network, state, "w.pt")
     assert torch.equal(network.weight, before)
 
 
@@ -317,14 +319,14 @@ def test_a_diffusion_model_loads_with_and_without_flags(tmp_path):
 def test_a_flag_that_no_shape_betrays_is_caught_by_the_carried_flags(tmp_path):
     path, _ = tiny_file(tmp_path / "w.pt", carried=TINY)
     flags = TINY | {"num_heads": 4}
-    message = refusal(CheckpointError, load_diffusion, create_model(**flags), path, flags)
+    message = refusal(UserError, load_diffusion, create_model(**flags), path, flags)
     assert message == f"--num_heads is 4, but {path} was trained with num_heads 1; give --num_heads 1"
 
 
 def test_every_disagreeing_flag_is_in_the_line(tmp_path):
     path, _ = tiny_file(tmp_path / "w.pt", TINY | {"learn_sigma": True})
     flags = TINY | {"num_channels": 64, "resblock_updown": True}
-    assert refusal(CheckpointError, load_diffusion, create_model(**flags), path, flags) == (
+    assert refusal(UserError, load_diffusion, create_model(**flags), path, flags) == (
         "--num_channels is 64, --resblock_updown is True, --learn_sigma is False, "
         f"but {path} holds num_channels 32, resblock_updown False, learn_sigma True; "
         "give --num_channels 32 --resblock_updown False --learn_sigma True"
@@ -335,7 +337,7 @@ def test_an_empty_remedy_can_be_typed(tmp_path):
     sized = TINY | {"image_size": 64, "channel_mult": ""}
     path, _ = tiny_file(tmp_path / "w.pt", sized, carried=sized)
     flags = sized | {"channel_mult": "1,2"}
-    message = refusal(CheckpointError, load_diffusion, create_model(**flags), path, flags)
+    message = refusal(UserError, load_diffusion, create_model(**flags), path, flags)
     assert message.endswith('give --channel_mult ""')
 
 
@@ -347,7 +349,7 @@ def test_an_empty_remedy_can_be_typed(tmp_path):
 )  # fmt: skip
 def test_carried_flags_that_mean_nothing_are_refused(tmp_path, carried):
     path, _ = tiny_file(tmp_path / "w.pt", carried=TINY | carried)
-    message = refusal(CheckpointError, load_diffusion, create_model(**TINY), path, TINY)
+    message = refusal(UserError, load_diffusion, create_model(**TINY), path, TINY)
     assert message.startswith(f"{path} carries flags that no diffusion model has")
 
 
@@ -372,7 +374,7 @@ def test_a_parallel_half_precision_file_loads(tmp_path):
 )
 def test_other_weights_are_called_by_name(tmp_path, contents, called):
     path = saved(tmp_path / "w.pt", contents)
-    message = refusal(CheckpointError, load_diffusion, create_model(**TINY), path, TINY)
+    message = refusal(UserError, load_diffusion, create_model(**TINY), path, TINY)
     assert message.startswith(f"{path} is {called}, not a diffusion model")
 
 
@@ -380,5 +382,5 @@ def test_a_unet_with_missing_tensors_is_refused(tmp_path):
     _, state = tiny_file(tmp_path / "w.pt")
     del state["out.2.weight"]
     path = saved(tmp_path / "w.pt", state)
-    message = refusal(CheckpointError, load_diffusion, create_model(**TINY), path, TINY)
+    message = refusal(UserError, load_diffusion, create_model(**TINY), path, TINY)
     assert "1 missing (out.2.weight)" in message

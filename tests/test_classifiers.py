@@ -3,10 +3,11 @@ import sys
 import pytest
 import torch
 import torchvision
+from assertions import refusal
+from published_weights import published, to_half
 from reference_weights import deterministic_array, deterministic_state
-from weight_files import published, refusal, to_half
 
-from models.checkpoints import CheckpointError, ModelError
+from guided_diffusion.errors import UserError
 from models.classifiers import (
     BinaryQuestion,
     build_classifier,
@@ -138,8 +139,8 @@ def test_a_file_cannot_import_code(tmp_path, custom_module):
     name, trace = custom_module
     contents = {"architecture": name, "attributes": ATTRIBUTES, "image_size": 32, "state_dict": {}}
     path = saved(tmp_path / "c.pt", contents)
-    assert f"{path} needs the code of {name}" in refusal(CheckpointError, load_classifier, path)
-    refusal(CheckpointError, load_classifier, path, "resnet18")
+    assert f"{path} needs the code of {name}" in refusal(UserError, load_classifier, path)
+    refusal(UserError, load_classifier, path, "resnet18")
     assert not trace.exists()
     build_classifier(name, 1)  # the trace is live
     assert trace.exists()
@@ -149,7 +150,7 @@ def test_a_file_cannot_import_code(tmp_path, custom_module):
 
 
 def test_another_architecture_than_the_one_named_is_refused(published_path):
-    message = refusal(CheckpointError, load_classifier, published_path, "resnet18")
+    message = refusal(UserError, load_classifier, published_path, "resnet18")
     assert message.startswith(f"{published_path} holds a densenet121, not a resnet18")
 
 
@@ -166,12 +167,12 @@ def test_another_architecture_than_the_one_named_is_refused(published_path):
 )
 def test_other_weights_are_called_by_name(tmp_path, contents, called):
     path = saved(tmp_path / "c.pt", contents)
-    assert refusal(CheckpointError, load_classifier, path).startswith(f"{path} is {called}, not a classifier")
+    assert refusal(UserError, load_classifier, path).startswith(f"{path} is {called}, not a classifier")
 
 
 def test_a_file_with_an_unknown_architecture_is_refused(tmp_path):
     contents = {"architecture": "resnet19", "attributes": ATTRIBUTES, "state_dict": {}}
-    message = refusal(CheckpointError, load_classifier, saved(tmp_path / "c.pt", contents))
+    message = refusal(UserError, load_classifier, saved(tmp_path / "c.pt", contents))
     assert "c.pt cannot be built" in message and "resnet18" in message
 
 
@@ -179,17 +180,17 @@ def test_attributes_that_are_not_as_many_as_the_logits_are_refused(tmp_path):
     faults = {"densenet121": "2 attributes for 3 outputs", "resnet18": "fc.weight: [3, "}
     for architecture, fault in faults.items():
         contents = classifier_checkpoint(trained(architecture), architecture, ATTRIBUTES[:2], 32)
-        assert fault in refusal(CheckpointError, load_classifier, saved(tmp_path / "c.pt", contents))
+        assert fault in refusal(UserError, load_classifier, saved(tmp_path / "c.pt", contents))
 
 
 @pytest.mark.parametrize("name", ["densenet", "fasterrcnn_resnet50_fpn", "quantized_resnet18", ""])
 def test_only_classification_networks_are_built(name):
-    assert "torchvision classification network" in refusal(ModelError, build_classifier, name, 2)
+    assert "torchvision classification network" in refusal(UserError, build_classifier, name, 2)
 
 
 @pytest.mark.parametrize("name", ["no_such_module:build", "math:no_such_function", ":build", "math:"])
 def test_a_custom_network_that_cannot_be_imported_is_named(name):
-    assert refusal(ModelError, build_classifier, name, 2).startswith(f"{name} cannot be imported")
+    assert refusal(UserError, build_classifier, name, 2).startswith(f"{name} cannot be imported")
 
 
 @pytest.mark.parametrize("architecture", ["googlenet", "inception_v3", "shufflenet_v2_x0_5"])
@@ -233,18 +234,18 @@ def test_every_classification_network_of_torchvision_trains(architecture):
     "architecture", ["squeezenet1_1", "alexnet", "inception_v3", "maxvit_t", "convnext_tiny", "densenet121"]
 )
 def test_a_network_too_deep_for_the_size_is_refused_by_its_name_and_the_flags(architecture):
-    message = refusal(ModelError, build_classifier, architecture, 2, 16)
+    message = refusal(UserError, build_classifier, architecture, 2, 16)
     assert message.startswith(f"{architecture} does not take --image_size 16 (")
 
 
 def test_a_transformer_of_another_size_comes_back_and_at_no_multiple_of_its_patch_is_refused(tmp_path):
-    assert "vit_b_16 does not take --image_size 40" in refusal(ModelError, build_classifier, "vit_b_16", 2, 40)
+    assert "vit_b_16 does not take --image_size 40" in refusal(UserError, build_classifier, "vit_b_16", 2, 40)
     network = build_classifier("vit_b_16", 3, 32)
     contents = classifier_checkpoint(network, "vit_b_16", ATTRIBUTES, 32)
     assert torch.equal(load_classifier(saved(tmp_path / "c.pt", contents))(IMAGES), network.eval()(IMAGES))
-    message = refusal(CheckpointError, load_classifier, saved(tmp_path / "d.pt", contents | {"image_size": 40}))
+    message = refusal(UserError, load_classifier, saved(tmp_path / "d.pt", contents | {"image_size": 40}))
     assert "d.pt cannot be built: vit_b_16 does not take --image_size 40" in message
-    message = refusal(CheckpointError, load_classifier, saved(tmp_path / "e.pt", contents | {"image_size": "big"}))
+    message = refusal(UserError, load_classifier, saved(tmp_path / "e.pt", contents | {"image_size": "big"}))
     assert "e.pt was trained at 'big' pixels" in message
 
 
@@ -262,7 +263,7 @@ def test_trying_a_network_changes_nothing():
 
 def test_batch_norms_that_see_one_value_are_refused():
     network = build_classifier("resnet18", 2, 32)
-    assert "on 1 image(s) at a time" in refusal(ModelError, require_trainable, network, "resnet18", 32, 1)
+    assert "on 1 image(s) at a time" in refusal(UserError, require_trainable, network, "resnet18", 32, 1)
     require_trainable(network, "resnet18", 64, 1)  # 2 x 2 values in the last layers
     require_trainable(network, "resnet18", 32, 2)
 
@@ -277,11 +278,11 @@ def test_batch_norms_that_see_one_value_are_refused():
     ],
 )
 def test_a_function_that_builds_no_classifier_is_refused(name, words):
-    message = refusal(ModelError, build_classifier, name, 2, 16)
+    message = refusal(UserError, build_classifier, name, 2, 16)
     assert message.startswith(name) and words in message
 
 
 def test_features_need_a_linear_layer(tmp_path):
     contents = classifier_checkpoint(trained("squeezenet1_1"), "squeezenet1_1", ATTRIBUTES, 32)
     classifier = load_classifier(saved(tmp_path / "c.pt", contents))
-    assert "squeezenet1_1" in refusal(ModelError, classifier.features, IMAGES)
+    assert "squeezenet1_1" in refusal(UserError, classifier.features, IMAGES)

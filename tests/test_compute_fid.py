@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from measuring import shell
-from pair_folders import write_random_pairs
+from metric_fixtures import shell
 from pytorch_fid import inception
+from toy_results import write_random_pairs
 
 import compute_FID
 from core.metrics.distributions import frechet_distance

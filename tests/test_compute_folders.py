@@ -3,10 +3,11 @@
 import shutil
 
 import pytest
-from measuring import here
-from pair_folders import flat, write_pair, write_random_pairs
+from metric_fixtures import here
 from PIL import Image
-from workshop import run_script, write_weights
+from scripts import run_script
+from toy_networks import write_weights
+from toy_results import flat, write_pair, write_random_pairs
 
 import compute_CD
 import compute_COUT
@@ -138,7 +139,7 @@ def test_code_is_imported_where_the_command_names_it_and_not_where_a_folder_does
 ):
     write_random_pairs(tmp_path)
     write_weights(tmp_path)
-    name = "workshop:Brightness"
+    name = "toy_networks:Brightness"
     (tmp_path / "Results/exp/flags.yaml").write_text(f"{kind}_architecture: {name}\nquery_label: Smiling\n")
     flags = {f"{kind}_path": tmp_path / "classifier.pt"}
     assert f"needs the code of {name}" in refuse(module, **flags)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from pair_folders import write_pair
+from toy_results import write_pair
 
 import compute_COUT
 import compute_FR

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from pair_folders import write_pair, write_random_pairs
 from PIL import Image
+from toy_results import write_pair, write_random_pairs
 
 import compute_FVA
 

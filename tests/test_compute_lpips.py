@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from measuring import here
-from pair_folders import write_random_pairs
-from workshop import ROOT, environment
+from metric_fixtures import here
+from scripts import ROOT, environment
+from toy_results import write_random_pairs
 
 import compute_LPIPS
 from core.results.folder import read_pairs

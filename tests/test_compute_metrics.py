@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from measuring import here, shell
-from pair_folders import write_random_pairs
+from metric_fixtures import here, shell
 from reference_weights import deterministic_array
 from test_project import parser_of
+from toy_results import write_random_pairs
 
 import compute_metrics
 from core.data.datasets import CELEBA_ATTRIBUTES

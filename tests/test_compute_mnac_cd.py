@@ -3,8 +3,8 @@
 import re
 
 import pytest
-from pair_folders import flat, write_pair
 from PIL import Image
+from toy_results import flat, write_pair
 
 import compute_CD
 import compute_MNAC

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from weight_files import refusal
+from assertions import refusal
 
 from core.data.datasets import (
     CELEBA_ATTRIBUTES,

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 import torch
-from weight_files import refusal
+from assertions import refusal
 
 from core.data.datasets import CelebA
 from core.data.decoded import MIB, DecodedImages, available_memory, keep_decoded

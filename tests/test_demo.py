@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from workshop import MODEL_FLAGS, ROOT, environment, run_script, write_data, write_weights
+from scripts import ROOT, environment, run_script
+from toy_celeba import write_data
+from toy_networks import MODEL_FLAGS, write_weights
 
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.metrics.correlations import train_correlations
@@ -22,7 +24,7 @@ def output(tmp_path_factory):
     write_weights(root)
     flags = MODEL_FLAGS | {
         "data_dir": write_data(root / "data"), "model_path": root / "ddpm.pt", "start_step": 2,
-        "classifier_path": root / "classifier.pt", "classifier_architecture": "workshop:Brightness",
+        "classifier_path": root / "classifier.pt", "classifier_architecture": "toy_networks:Brightness",
         "output_path": root / "out",
     }  # fmt: skip
     code, _, err = run_script("main.py", flags)

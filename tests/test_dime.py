@@ -5,19 +5,11 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from helpers import (
-    SeededNoise,
-    assert_near,
-    golden,
-    reference_vgg19,
-    stand_in_classifier,
-    stand_in_features,
-    stand_in_network,
-    tiny_unet,
-)
+from assertions import assert_near, refusal
+from golden import SeededNoise, golden, reference_vgg19
 from reference_weights import deterministic_array
 from torch.utils._python_dispatch import TorchDispatchMode
-from weight_files import refusal
+from toy_networks import stand_in_classifier, stand_in_features, stand_in_network, tiny_unet
 
 from core.methods.dime import dime_sample, evaluations
 from core.methods.guidance import make_guidance

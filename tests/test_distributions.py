@@ -3,7 +3,7 @@ import pytest
 from pytorch_fid.fid_score import calculate_frechet_distance
 
 from compute_FID import reported_distance
-from core import distributions
+from core.metrics import distributions
 from core.metrics.distributions import (
     Activations,
     error_by_halves,

@@ -2,9 +2,8 @@ import math
 
 import pytest
 import torch
-from helpers import assert_near
+from assertions import assert_near, refusal
 from reference_weights import deterministic_array
-from weight_files import refusal
 
 from core.data.images import to_uint8
 from core.methods.decisions import choose_target, predicted_class, probability

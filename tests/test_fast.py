@@ -3,9 +3,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import SeededNoise, assert_near, stand_in_classifier, stand_in_features, stand_in_network
+from assertions import assert_near, refusal
+from golden import SeededNoise
 from reference_weights import deterministic_array
-from weight_files import refusal
+from toy_networks import stand_in_classifier, stand_in_features, stand_in_network
 
 from core.methods.fastdime import fastdime, fastdime2, fastdime2plus
 from core.methods.guidance import Guidance, Parts, make_guidance

@@ -9,9 +9,9 @@ from functools import cache
 from types import SimpleNamespace
 
 import pytest
+from assertions import refusal
+from scripts import ROOT
 from test_project import SCRIPTS, parser_of
-from weight_files import refusal
-from workshop import ROOT
 
 import main
 from guided_diffusion.errors import UserError

@@ -1,8 +1,10 @@
 import pytest
 import torch
-from helpers import assert_near, golden, reference_vgg19, stand_in_classifier
-from helpers import stand_in_features as features
+from assertions import assert_near
+from golden import golden, reference_vgg19
 from reference_weights import deterministic_array
+from toy_networks import stand_in_classifier
+from toy_networks import stand_in_features as features
 
 from core.methods.decisions import logit_margin, selected_score
 from core.methods.guidance import (

@@ -4,9 +4,9 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from assertions import refusal
 from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, Resize
-from weight_files import refusal
 
 from core.data.images import centre_crop, from_uint8, read_image, to_uint8, write_png
 from guided_diffusion.errors import UserError
@@ -112,11 +112,12 @@ def test_an_old_image_stays_until_the_new_one_is_whole(tmp_path, monkeypatch):
     path, pixels = tmp_path / "a.png", torch.zeros(3, 5, 7, dtype=torch.uint8)
     write_png(path, pixels)
 
-    def full_disk(image, aside, **options):
-        aside.write_bytes(b"half")
+    def full_disk(image, file, **options):
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full_disk)
-    with pytest.raises(OSError):
+    with pytest.raises(UserError, match="No space left"):
         write_png(path, pixels + 1)
     assert torch.equal(read_image(path), pixels)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]

@@ -10,7 +10,7 @@ PACKAGES = {"guided_diffusion", "core", "models", "demo"}
 MAY_IMPORT = {  # what a package may import of this project
     "guided_diffusion": {"guided_diffusion"},
     "core": {"core", "guided_diffusion"},
-    "models": {"models"},
+    "models": {"models", "guided_diffusion"},
     "demo": PACKAGES,
 }
 ROOMS = {  # what a room of core may import of the others
@@ -130,8 +130,18 @@ def test_the_diffusion_library_does_not_name_what_is_built_on_it():
 
 def test_networks_need_torch_and_the_standard_library_alone():
     networks = {name: tree for name, tree in MODULES.items() if package_of(name) == "models"}
-    known = sys.stdlib_module_names | {"models", "torch", "torchvision", "numpy"}
+    known = sys.stdlib_module_names | {"models", "guided_diffusion", "torch", "torchvision", "numpy"}
     assert offenders(networks, lambda name, tree: imported(name, ast.walk(tree)) - known) == {}
+
+
+def test_networks_need_neither_a_parser_nor_ranks():
+    networks = {name: tree for name, tree in MODULES.items() if package_of(name) == "models"}
+
+    def excess(name, tree):
+        imports = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
+        return {module for module in imports if module.startswith("guided_diffusion")} - {"guided_diffusion.errors"}
+
+    assert offenders(networks, excess) == {}
 
 
 def test_what_few_need_is_imported_where_it_is_used():

@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import assert_near, stand_in_classifier, stand_in_network
+from assertions import assert_near, refusal
 from reference_weights import deterministic_array
-from weight_files import refusal
+from toy_networks import stand_in_classifier, stand_in_network
 
 from core.methods.guidance import Guidance, make_guidance
 from core.methods.inversion import end_of_path, inversion, inversion_evaluations, invert

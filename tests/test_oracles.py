@@ -3,11 +3,12 @@ import math
 import pytest
 import torch
 import torchvision
+from assertions import refusal
+from published_weights import published, to_half
 from reference_weights import deterministic_array
 from torch import nn
-from weight_files import published, refusal, to_half
 
-from models.checkpoints import CheckpointError
+from guided_diffusion.errors import UserError
 from models.classifiers import build_classifier, classifier_checkpoint
 from models.oracles import load_oracle
 
@@ -125,20 +126,20 @@ def test_any_classifier_can_be_an_oracle(tmp_path):
     oracle = load_oracle(path)
     assert oracle.attributes == ["Smiling", "Young"]
     assert torch.equal(oracle(IMAGES), network.eval()(IMAGES))
-    assert "not a densenet121" in refusal(CheckpointError, load_oracle, path, "densenet121")
+    assert "not a densenet121" in refusal(UserError, load_oracle, path, "densenet121")
 
 
 def test_an_oracle_of_other_outputs_than_celebas_must_name_them(tmp_path):
     contents = published("oracle_resnet50_128")
     contents["classifier"] = {name: tensor[:5] for name, tensor in contents["classifier"].items()}
     path = saved(tmp_path / "five.pth", contents)
-    assert f"{path} names none for 5 outputs" in refusal(CheckpointError, load_oracle, path)
+    assert f"{path} names none for 5 outputs" in refusal(UserError, load_oracle, path)
 
 
 def test_what_is_no_oracle_is_refused(tmp_path):
     contents = published("oracle_resnet50_128")
     del contents["feat_extract"]["conv3_1_3x3.weight"]
     path = saved(tmp_path / "o.pt", contents)
-    assert "1 missing (conv3_1_3x3.weight)" in refusal(CheckpointError, load_oracle, path)
+    assert "1 missing (conv3_1_3x3.weight)" in refusal(UserError, load_oracle, path)
     path = saved(tmp_path / "u.pt", {"input_blocks.0.0.weight": torch.ones(1)})
-    assert f"{path} is a diffusion UNet" in refusal(CheckpointError, load_oracle, path)
+    assert f"{path} is a diffusion UNet" in refusal(UserError, load_oracle, path)

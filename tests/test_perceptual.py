@@ -3,11 +3,12 @@ from urllib.error import URLError
 import pytest
 import torch
 import torch.nn.functional as F
+from assertions import refusal
+from published_weights import to_half
 from reference_weights import deterministic_array, deterministic_tensor
 from torchvision.models import vgg
-from weight_files import refusal, to_half
 
-from models.checkpoints import CheckpointError, ModelError
+from guided_diffusion.errors import UserError
 from models.perceptual import vgg19_features
 
 IMAGES = deterministic_array("perceptual.images", (2, 3, 48, 48), 0.8)  # some beyond [-1, 1]
@@ -92,29 +93,29 @@ def test_a_failed_download_names_the_flag_and_the_place(tmp_path, monkeypatch, e
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    message = refusal(CheckpointError, vgg19_features, 18)
+    message = refusal(UserError, vgg19_features, 18)
     assert "--perceptual_path" in message
     assert str(tmp_path / "hub" / "checkpoints" / "vgg19-dcbb9e9d.pth") in message
 
 
 @pytest.mark.parametrize("layer", [-1, 0, 38])
 def test_a_layer_out_of_range_names_the_flag(path, layer):
-    message = refusal(ModelError, vgg19_features, layer, path)
+    message = refusal(UserError, vgg19_features, layer, path)
     assert message.startswith(f"--l_perc_layer is {layer}; give 1 to 37")
 
 
 @pytest.mark.parametrize("layer, smallest", [(4, 1), (5, 2), (18, 4), (19, 8), (37, 32)])
 def test_a_layer_too_deep_for_the_images_names_the_flag(path, layer, smallest):
     assert vgg19_features(layer, path, smallest)(torch.zeros(1, 3, smallest, smallest)).numel() > 0
-    message = refusal(ModelError, vgg19_features, layer, path, smallest - 1)
+    message = refusal(UserError, vgg19_features, layer, path, smallest - 1)
     assert f"--l_perc_layer {layer}" in message and f"--image_size {smallest - 1}" in message
 
 
 def test_other_weights_are_refused(tmp_path):
     other = tmp_path / "other.pth"
     torch.save({"weight": torch.ones(1)}, other)
-    message = refusal(CheckpointError, vgg19_features, 5, other)
+    message = refusal(UserError, vgg19_features, 5, other)
     assert message.startswith(f"{other} is a state dict of weight, not a VGG19")
     vgg16 = vgg.make_layers(vgg.cfgs["D"]).state_dict(prefix="features.")
     torch.save(vgg16, other)  # the same tensors as far as layer 5
-    assert "does not fit this VGG19" in refusal(CheckpointError, vgg19_features, 5, other)
+    assert "does not fit this VGG19" in refusal(UserError, vgg19_features, 5, other)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from workshop import ROOT
+from scripts import ROOT
 
 CONDA_NAMES = {"torch": "pytorch"}
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))

@@ -1,8 +1,8 @@
 import pandas as pd
 import pytest
 import torch
-from five_images import CF_PREDICTIONS, IDS, LABELS, P_TARGET, PREDICTIONS, TARGETS, records
-from weight_files import refusal
+from assertions import refusal
+from five_explanations import CF_PREDICTIONS, IDS, LABELS, P_TARGET, PREDICTIONS, TARGETS, records
 
 from core.results.records import (
     correct,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from weight_files import refusal
+from assertions import refusal
 
 from guided_diffusion.errors import UserError
 from guided_diffusion.resample import SAMPLERS, create_named_schedule_sampler

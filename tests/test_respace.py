@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from weight_files import refusal
+from assertions import refusal
 
 from guided_diffusion.errors import UserError
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion, LossType, ModelMeanType, ModelVarType

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from assertions import refusal
 from torch.distributions import Normal, kl_divergence
-from weight_files import refusal
 
 from guided_diffusion.errors import UserError
 from guided_diffusion.losses import discretized_gaussian_log_likelihood, normal_kl

@@ -1,8 +1,8 @@
 import sys
 
 import pytest
-from helpers import TINY_FLAGS
-from weight_files import refusal
+from assertions import refusal
+from toy_networks import TINY_FLAGS
 
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import FlagParser

@@ -1,13 +1,18 @@
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
 import blobfile as bf
 import pytest
 import torch
-from helpers import assert_identical
+from assertions import assert_identical, refusal
+from scripts import environment, logged
 from test_train import names, no_tensorboard, train  # noqa: F401  (a fixture)
-from weight_files import refusal
-from workshop import logged
 
 from guided_diffusion.errors import UserError
-from guided_diffusion.storage import lock_folder, write_file
+from guided_diffusion.storage import _part, lock_folder, remove_parts, write_file
 
 
 @pytest.fixture
@@ -59,6 +64,53 @@ def test_a_bucket_that_blobfile_does_not_reach_is_refused():
 
 
 def test_a_lock_ends_with_its_holder(tmp_path):
-    with lock_folder(tmp_path):
-        assert "--output_path" in refusal(UserError, lambda: lock_folder(tmp_path))
-    lock_folder(tmp_path).close()
+    held = lock_folder(tmp_path)
+    assert f"process {os.getpid()}" in refusal(UserError, lambda: lock_folder(tmp_path))
+    held.release()
+    lock_folder(tmp_path).release()
+
+
+def test_a_lock_of_a_killed_process_is_free(tmp_path):
+    code = (
+        "import sys, time; from guided_diffusion.storage import lock_folder; "
+        "held = lock_folder(sys.argv[1]); print(1, flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment())
+    holder.stdout.readline()
+    assert f"process {holder.pid}" in refusal(UserError, lambda: lock_folder(tmp_path))
+    holder.kill()
+    holder.wait()
+    lock_folder(tmp_path).release()
+
+
+def test_threads_that_write_one_file_leave_one_of_their_versions(tmp_path):
+    path, versions = tmp_path / "file", [bytes([i]) * 300_000 for i in range(8)]
+    barrier = threading.Barrier(len(versions))
+
+    def write(version):
+        def fill(file):
+            file.write(version[:1000])
+            barrier.wait()  # all are half-written at once
+            file.write(version[1000:])
+
+        write_file(path, fill)
+
+    threads = [threading.Thread(target=write, args=(version,)) for version in versions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert path.read_bytes() in versions and [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_only_the_parts_of_dead_processes_are_removed(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    own = str(_part(tmp_path / "file"))
+    parts = {pid: Path(own.replace(f"-{os.getpid()}-", f"-{pid}-")) for pid in (os.getpid(), dead.pid)}
+    foreign = tmp_path / f".file.elsewhere-{dead.pid}-1.part"
+    for path in (*parts.values(), foreign):
+        path.write_text("half")
+    remove_parts(tmp_path)
+    assert set(tmp_path.iterdir()) == {parts[os.getpid()], foreign}

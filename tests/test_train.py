@@ -6,9 +6,9 @@ from itertools import islice, pairwise
 import numpy as np
 import pytest
 import torch
-from helpers import TINY_FLAGS, assert_identical, assert_near, filled
-from weight_files import refusal
-from workshop import logged
+from assertions import assert_identical, assert_near, refusal
+from scripts import logged
+from toy_networks import TINY_FLAGS, filled
 
 from guided_diffusion import logger, train_flags, train_util
 from guided_diffusion.checkpoint_folder import CheckpointFolder, save_aside
@@ -88,7 +88,7 @@ def train(output_path, until, spoil=lambda terms, step: None, schedule_sampler="
         with pytest.raises(Killed):
             loop.run_loop()
     if loop.lock:
-        loop.lock.close()  # as the end of the process would
+        loop.lock.release()  # as the end of the process would
     return loop
 
 
@@ -219,6 +219,19 @@ def test_float16_skips_a_gradient_that_is_no_number_and_halves_its_scale(tmp_pat
     scales = [saved(tmp_path, "opt", step)["scaler"]["scale"] for step in (2, 3, 4)]
     assert scales[1] == scales[2] == scales[0] / 2
     assert float(logged(tmp_path)[0]["grad_norm"]) < 1e6  # of the steps that were taken
+
+
+def test_averaged_weights_wait_for_a_step_that_float16_skipped(tmp_path):
+    def spoil(terms, step):
+        if step == 2:
+            terms["loss"] = terms["loss"] + (0 * terms["loss"]).sqrt()
+
+    train(tmp_path, 4, spoil, precision="fp16", keep_checkpoints=9)
+    averages = [saved(tmp_path, "ema_0.5_", step) for step in (1, 2, 3, 4)]
+    assert_identical(averages[1], averages[2])
+    for before, after in (averages[0:2], averages[2:4]):
+        assert any(not torch.equal(before[name], after[name]) for name in after)
+    assert [saved(tmp_path, "opt", step)["averaged"]["0.5"] for step in (2, 3, 4)] == [2, 2, 3]
 
 
 def test_a_loss_that_was_never_a_number_has_no_good_checkpoint(tmp_path):

@@ -1,8 +1,8 @@
 import argparse
 
 import pytest
+from assertions import refusal
 from test_project import parser_of
-from weight_files import refusal
 
 from guided_diffusion.errors import UserError
 from guided_diffusion.train_flags import FREE_FLAGS, TRAIN_FLAGS, check_train_flags, smallest_part

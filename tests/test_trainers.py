@@ -10,19 +10,10 @@ import sys
 import pandas as pd
 import pytest
 import torch
-from helpers import assert_identical
-from workshop import (
-    MODEL_FLAGS,
-    ROOT,
-    as_argv,
-    contents,
-    environment,
-    logged,
-    run_script,
-    start_script,
-    write_data,
-    write_weights,
-)
+from assertions import assert_identical
+from scripts import ROOT, as_argv, contents, environment, logged, run_script, start_script
+from toy_celeba import write_data
+from toy_networks import MODEL_FLAGS, write_weights
 
 from core.running.explainer import explain
 from demo.pack import pack
@@ -194,8 +185,9 @@ def test_a_damaged_checkpoint_is_named_with_the_way_to_go_on(diffusion_flags, tm
 def test_a_folder_in_use_is_left_alone(diffusion_flags):
     output = diffusion_flags["output_path"]
     output.mkdir()
-    with lock_folder(output):
-        code, _, err = run_script("celeba-train-diffusion.py", diffusion_flags)
+    held = lock_folder(output)
+    code, _, err = run_script("celeba-train-diffusion.py", diffusion_flags)
+    held.release()
     assert code == 2 and f"in use by another training (process {os.getpid()})" in err.splitlines()[-1]
     assert os.listdir(output) == [".lock"]
 
@@ -284,7 +276,7 @@ def test_a_ddpm_of_classes_learns_from_a_folder_of_them_and_serves_main(diffusio
     explained = {
         "data_dir": data, "query_label": "Smiling", "output_path": tmp_path / "out", "model_path": weights,
         "num_batches": 1, "batch_size": 2,
-        "classifier_path": tmp_path / "classifier.pt", "classifier_architecture": "workshop:Brightness",
+        "classifier_path": tmp_path / "classifier.pt", "classifier_architecture": "toy_networks:Brightness",
         "start_step": 2, "classifier_scales": 1, "gpu": -1,
     }  # fmt: skip
     code, out, err = run_script("main.py", MODEL_FLAGS | classes | explained)

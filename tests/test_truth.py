@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image, ImageFilter
-from workshop import ROOT, environment
+from scripts import ROOT, environment
 
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.data.images import centre_crop, read_image

@@ -3,11 +3,12 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from assertions import refusal
 from PIL import Image
+from published_weights import published
 from reference_weights import deterministic_array
-from weight_files import published, refusal
 
-from models.checkpoints import CheckpointError
+from guided_diffusion.errors import UserError
 from models.oracles import OracleFeatures
 from models.vggface2 import face_pixels, load_vggface2, read_arrays
 
@@ -129,7 +130,7 @@ class Runs:
 def test_a_pickle_that_would_run_code_is_refused_and_does_not(tmp_path, hidden):
     path, trace = tmp_path / "evil.pkl", tmp_path / "trace"
     path.write_bytes(pickle.dumps(hidden(Runs(trace))))
-    message = refusal(CheckpointError, load_vggface2, path)
+    message = refusal(UserError, load_vggface2, path)
     assert str(path) in message and "io.open" in message and "code" in message
     assert not trace.exists()
 
@@ -138,20 +139,20 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not(tmp_path, hidden):
 def test_other_plain_values_are_refused(tmp_path, contents):
     path = tmp_path / "other.pkl"
     path.write_bytes(pickle.dumps(contents))
-    assert str(path) in refusal(CheckpointError, read_arrays, path)
+    assert str(path) in refusal(UserError, read_arrays, path)
 
 
 def test_damaged_files_are_refused(tmp_path):
     path = tmp_path / "arrays.pkl"
-    assert "does not exist" in refusal(CheckpointError, load_vggface2, path)
+    assert "does not exist" in refusal(UserError, load_vggface2, path)
     whole = pickle.dumps(ARRAYS)
     for damaged in (b"", whole[: len(whole) // 2], b"not a pickle"):
         path.write_bytes(damaged)
-        assert str(path) in refusal(CheckpointError, load_vggface2, path)
+        assert str(path) in refusal(UserError, load_vggface2, path)
 
 
 def test_arrays_of_another_network_are_refused(tmp_path):
     path = tmp_path / "arrays.pkl"
     path.write_bytes(pickle.dumps(ARRAYS))
-    message = refusal(CheckpointError, load_vggface2, path)
+    message = refusal(UserError, load_vggface2, path)
     assert "does not fit this VGGFace2 network" in message and "2 unexpected (a, b)" in message

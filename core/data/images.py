@@ -1,8 +1,5 @@
 """Image files, and what lies between their bytes and images in [-1, 1]."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import torch
 from PIL import Image
@@ -10,6 +7,7 @@ from PIL import Image
 from guided_diffusion.errors import UserError
 from guided_diffusion.pixels import from_uint8 as from_uint8
 from guided_diffusion.pixels import to_uint8 as to_uint8
+from guided_diffusion.storage import write_file
 
 SUFFIXES = (".png", ".jpg", ".jpeg")  # of image files, in lower case
 
@@ -54,7 +52,5 @@ def encode_png(file, pixels):
 
 
 def write_png(path, pixels):
-    """A PNG file, written aside and renamed, so that it is whole or absent."""
-    aside = Path(f"{path}.part")
-    encode_png(aside, pixels)
-    os.replace(aside, path)
+    """write_file of a PNG; pixels as for encode_png."""
+    write_file(path, lambda file: encode_png(file, pixels))

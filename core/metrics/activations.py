@@ -1,15 +1,15 @@
 """Activations of image files, computed once and kept."""
 
-import os
 from contextlib import suppress
-from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 
+from guided_diffusion.errors import UserError
+from guided_diffusion.storage import sha256, write_file
+
 from ..data.images import read_image
 from .inference import in_batches
-from .report import file_hash
 
 
 def kept_activations(path, files, network, weights, batch_size, device, desc):
@@ -19,7 +19,7 @@ def kept_activations(path, files, network, weights, batch_size, device, desc):
     contents of the image files and by `weights`, the hash of the network's, so that it cannot be out of date. Where
     it cannot be written nothing is kept.
     """
-    hashes = [file_hash(file) for file in files]
+    hashes = [sha256(file) for file in files]
     known = _read(path, weights)
     missing = {digest: file for digest, file in zip(hashes, files, strict=True) if digest not in known}
     if missing:
@@ -48,11 +48,6 @@ def _read(path, weights):
 
 
 def _write(path, weights, known):
-    aside = Path(f"{path}.{os.getpid()}.part")  # originals are shared: another experiment may be measured now
-    with suppress(OSError):  # a folder may be read alone
-        try:
-            with open(aside, "wb") as file:
-                np.savez(file, weights=weights, hashes=list(known), activations=np.stack(list(known.values())))
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+    arrays = {"hashes": list(known), "activations": np.stack(list(known.values()))}
+    with suppress(UserError):  # the folder may be read-only
+        write_file(path, lambda file: np.savez(file, weights=weights, **arrays))

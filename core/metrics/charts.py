@@ -1,9 +1,8 @@
 """Charts: that of CD, the correlations of the data beside those of the counterfactuals, and how one is saved."""
 
-import os
-from pathlib import Path
-
 import numpy as np
+
+from guided_diffusion.storage import write_file
 
 DATA, FOUND, INK, FAINT = "#9aa3b2", "#1c7a50", "#20242c", "#787e88"
 
@@ -32,7 +31,5 @@ def correlation_chart(path, attributes, expected, found, query, cd):
 
 
 def save_figure(figure, path):
-    """A matplotlib Figure as a PNG; whole or not at all."""
-    aside = Path(f"{path}.part")
-    figure.savefig(aside, format="png", dpi=130)
-    os.replace(aside, path)
+    """write_file of a matplotlib Figure as a PNG."""
+    write_file(path, lambda file: figure.savefig(file, format="png", dpi=130))

@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from guided_diffusion.errors import UserError
+from guided_diffusion.storage import write_text
 
 from ..data.datasets import CelebA
-from ..results.records import write_text
 from .scores import correlation_matrix
 
 FILE = "train_correlations.csv"
@@ -26,7 +26,7 @@ def train_correlations(data_dir):
     if not _up_to_date(path):
         train = CelebA(data_dir, "train", image_size=None)
         table = correlation_table(train.labels, train.attributes)
-        with suppress(OSError):  # the data may lie where nothing can be written
+        with suppress(UserError):  # the data may lie where nothing can be written
             keep_correlations(data_dir, table)
         return table
     try:

@@ -1,6 +1,5 @@
 """One row per explained image; a summary is a group-by, merging chunks a concatenation."""
 
-import os
 from io import StringIO
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pandas as pd
 import yaml
 
 from guided_diffusion.errors import UserError
+from guided_diffusion.storage import write_text
 
 from ..data.images import to_uint8
 
@@ -115,10 +115,3 @@ def read_yaml(path):
     if not isinstance(values, dict):
         raise UserError(f"{path} is damaged: it holds no names with values; run again with --overwrite True")
     return values
-
-
-def write_text(path, text):
-    """Writes aside, then renames."""
-    aside = Path(f"{path}.part")
-    aside.write_text(text)
-    os.replace(aside, path)

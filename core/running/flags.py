@@ -1,6 +1,5 @@
 """The flags of main.py, what they mean together, and which of them may change in a run that goes on."""
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from guided_diffusion.script_util import (
     args_to_dict,
     create_gaussian_diffusion,
 )
+from guided_diffusion.storage import sha256
 
 from ..data.datasets import DATASETS, SPLITS
 from ..methods.dime import require_depth
@@ -119,12 +119,4 @@ def weight_hashes(args):
     Kept among the flags of a run, they tell other weights under the same name.
     """
     paths = {flag: getattr(args, flag) for flag in WEIGHTS}
-    return {f"{flag} sha256": _sha256(path)[:12] for flag, path in paths.items() if path and Path(path).is_file()}
-
-
-def _sha256(path):
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return {f"{flag} sha256": sha256(path)[:12] for flag, path in paths.items() if path and Path(path).is_file()}

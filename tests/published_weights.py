@@ -1,12 +1,10 @@
-"""What the tests of models/ share: the published checkpoints rebuilt, and refusals read."""
+"""The published checkpoints rebuilt from their names, shapes and dtypes, with deterministic values."""
+
 import json
-from pathlib import Path
 
-import pytest
 import torch
+from golden import REFERENCE
 from reference_weights import deterministic_tensor
-
-REFERENCE = Path(__file__).parent / "reference"
 
 
 def published(name):
@@ -30,12 +28,3 @@ def to_half(contents):
     if isinstance(contents, dict):
         return {name: to_half(entry) for name, entry in contents.items()}
     return contents.half() if contents.is_floating_point() else contents
-
-
-def refusal(error, function, *arguments):
-    """The message of the error that function(*arguments) must raise: one line."""
-    with pytest.raises(error) as caught:
-        function(*arguments)
-    message = str(caught.value)
-    assert message and "\n" not in message
-    return message

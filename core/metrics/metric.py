@@ -1,18 +1,15 @@
-"""What was measured: printed, merged into metrics.yaml, and laid out as a table."""
+"""A measured metric: its value and interval, how it is printed, kept in metrics.yaml and shown in a table."""
 
-import fcntl
-import hashlib
-import os
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import yaml
+from filelock import FileLock
 
 from guided_diffusion.errors import UserError
+from guided_diffusion.storage import sha256
 
 from ..results.folder import ResultsFolder
 from ..results.records import write_yaml
@@ -58,7 +55,7 @@ def statistic_of(name, statistic, n, of, lowest=-np.inf):
     return Metric(name, value, n, of, normal_interval(value, standard_error(statistic, n), lowest))
 
 
-def report(output_path, exp_name, metrics, weights=None, options=None, packages=()):
+def publish(output_path, exp_name, metrics, weights=None, options=None, packages=()):
     """Prints a line for each metric and merges them all into the experiment's metrics.yaml (merge_metrics)."""
     for metric in metrics:
         print(metric.line(), flush=True)
@@ -73,27 +70,16 @@ def merge_metrics(output_path, exp_name, metrics, weights=None, options=None, pa
     """
     path = ResultsFolder(output_path, exp_name).metrics_path
     made_with = {
-        "weights": {flag: {"file": str(file), "sha256": file_hash(file)} for flag, file in (weights or {}).items()},
+        "weights": {flag: {"file": str(file), "sha256": sha256(file)} for flag, file in (weights or {}).items()},
         "options": options or {},
         "versions": {package: version(package) for package in (*PACKAGES, *packages)},
     }
-    with alone(path.parent):
+    with FileLock(path.with_name(".metrics.lock")):  # two scripts that add to one file at once would lose a half
         found = read_metrics(path)
         for metric in metrics:
             # A copy: YAML writes shared parts as references.
             found[metric.name] = metric.entry() | deepcopy(made_with)
         write_yaml(path, found)
-
-
-@contextmanager
-def alone(folder):
-    """Waits until no other process is in here with this folder: two that add to one file would lose a half."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)  # and with it the lock
 
 
 def read_metrics(path):
@@ -107,11 +93,6 @@ def read_metrics(path):
     if not isinstance(found, dict) or not all(isinstance(m, dict) and "value" in m for m in found.values()):
         raise UserError(f"{path} is not a metrics.yaml; remove it")
     return found
-
-
-def file_hash(path):
-    """The SHA-256 of a file."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def metrics_table(output_path, exp_names):

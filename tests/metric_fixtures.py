@@ -9,18 +9,17 @@ from unittest import mock
 import pytest
 import torch
 import yaml
-from pair_folders import Colours
+from published_weights import published
 from pytorch_fid import inception
 from reference_weights import deterministic_array, deterministic_state
+from scripts import ROOT, as_argv, environment
 from torchvision.models import vgg
-from weight_files import published
-from workshop import ROOT, as_argv, environment
+from toy_results import Colours
 
 import compute_CD
 import compute_MNAC
 from core.data.datasets import CELEBA_ATTRIBUTES
 from guided_diffusion.script_util import run_script as guarded
-from models.checkpoints import ModelError
 from models.classifiers import build_classifier, classifier_checkpoint
 
 
@@ -78,7 +77,7 @@ def here(module, flags, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [module.__name__, *as_argv(flags)])
     code = 0
     try:
-        guarded(module.main, ModelError)
+        guarded(module.main)
     except SystemExit as exit:
         code = exit.code
     return code, *capsys.readouterr()
