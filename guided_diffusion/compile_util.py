@@ -1,12 +1,10 @@
 """torch.compile and CUDA graphs, where they work and pay back."""
 
-import argparse
 import time
 
 import torch
 
-from .errors import UserError
-from .script_util import str2bool
+from .flags import parse_bool_or_auto
 
 WORTH_COMPILING = 1000  # steps: on 2 cores the minute or two of compiling is won back within some hundreds
 WORTH_TRYING = 3600  # seconds of sampling, of which compiling in vain, half a minute to two, is a few hundredths
@@ -20,19 +18,11 @@ def wants_compiling(choice, steps, device, dtype):
     done count too: compiled code rounds and drops out otherwise than eager code, so a training that goes on near
     its end must not change from one to the other.
     """
-    choice = true_false_or_auto("compile", choice)
+    choice = parse_bool_or_auto(choice, "compile")
     if choice != "auto":
         return choice
     gains = device.type != "cpu" or dtype is not torch.float32
     return gains and (steps is None or steps >= WORTH_COMPILING)
-
-
-def true_false_or_auto(flag, text):
-    """The value of a flag, as written -> True, False or "auto"."""
-    try:
-        return "auto" if text == "auto" else str2bool(text)
-    except argparse.ArgumentTypeError:
-        raise UserError(f"--{flag} {text} is unknown; choose True, False or auto") from None
 
 
 def compiled(function, device, **options):

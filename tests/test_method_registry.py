@@ -1,5 +1,6 @@
 """The methods as explain() and main.py run them: starts, costs, options, masks."""
 
+import inspect
 import math
 import sys
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from toy_networks import MODEL_FLAGS, write_weights
 
 import main
 from core.data.images import read_image
+from core.methods.flags import OPTION_FLAGS
 from core.methods.inversion import end_of_path, invert
 from core.methods.registry import METHODS, find_method
 from core.running.conditions import conditions, require_conditions
@@ -86,6 +88,13 @@ def test_one_class_an_image_is_the_column_or_of_two_the_other():
     for column in (0, 1):
         assert conditions(labels, column, target, False).tolist() == [column, 1 - column]
     assert conditions(labels, 0, target, True).tolist() == [[1, 0], [0, 1]]
+
+
+def test_every_option_of_a_method_is_a_flag_and_every_flag_is_an_option():
+    assert set().union(*(method.options for method in METHODS.values())) == OPTION_FLAGS.keys()
+    for name in ("dime", "maskdime", "inversion"):  # whose samplers spell their arguments out
+        arguments = {OPTION_FLAGS[option].argument or option for option in METHODS[name].options}
+        assert arguments <= inspect.signature(METHODS[name].sample).parameters.keys()
 
 
 @pytest.mark.parametrize("count, target, possible", [(2, -1, True), (3, 1, True), (3, -1, False), (3, 0, False)])
