@@ -9,7 +9,7 @@ import torch
 from assertions import refusal
 from PIL import Image
 from scripts import ROOT, environment
-from toy_celeba import write_data
+from toy_celeba import write_celeba
 from toy_networks import MODEL_FLAGS, write_weights
 
 from benchmarks import methods, runs
@@ -115,7 +115,7 @@ def test_in_the_oracles_features_an_image_is_like_itself(tmp_path):
 
 
 def test_an_experiment_is_timed_over_its_sittings_and_read_back(tmp_path, monkeypatch):
-    write_data(tmp_path / "data")
+    write_celeba(tmp_path / "data", {"val": 8})
     write_weights(tmp_path)
     words = [f"--{name}={value}" for name, value in (MODEL_FLAGS | {
         "model_path": tmp_path / "ddpm.pt", "classifier_path": tmp_path / "classifier.pt", "split": "val",

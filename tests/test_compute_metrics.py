@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import yaml
 from metric_fixtures import here, shell
-from reference_weights import deterministic_array
 from test_project import parser_of
+from toy_celeba import write_celeba
 from toy_results import write_random_pairs
 
 import compute_metrics
@@ -28,18 +28,10 @@ def write_experiment(root, weights, exp_name="exp", seed=0):
     pd.DataFrame(rows).to_csv(root / "Results" / exp_name / "records.csv", index=False)
 
 
-def write_train_split(root):
-    (root / "img_align_celeba").mkdir(parents=True)
-    labels = np.where(deterministic_array("train.labels", (30, 40)).numpy() > 0, 1, -1)
-    names = pd.Index([f"{i}.jpg" for i in range(30)], name="image_id")
-    pd.DataFrame(labels, names, CELEBA_ATTRIBUTES).to_csv(root / "list_attr_celeba.csv")
-    pd.DataFrame({"partition": 0}, names).to_csv(root / "list_eval_partition.csv")
-
-
 def test_everything_is_measured_by_one_command_and_laid_out(tmp_path, weights):
     write_experiment(tmp_path, weights)
     write_experiment(tmp_path, weights, "exp-2", seed=1)
-    write_train_split(tmp_path / "celeba")
+    write_celeba(tmp_path / "celeba", {"train": 30}, images=False)
     code, out, err = shell(
         "compute_metrics.sh", tmp_path, "exp", "--weights-path", weights / "resnet50_ft.pkl", "--gpu", "-1",
         "--exp-pattern", "exp*", "--markdown", tmp_path / "table.md", TORCH_HOME=str(weights),

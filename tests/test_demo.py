@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from scripts import ROOT, environment, run_script
-from toy_celeba import write_data
+from toy_celeba import write_celeba
 from toy_networks import MODEL_FLAGS, write_weights
 
 from core.data.datasets import CELEBA_ATTRIBUTES
@@ -23,7 +23,7 @@ def output(tmp_path_factory):
     root = tmp_path_factory.mktemp("demo")
     write_weights(root)
     flags = MODEL_FLAGS | {
-        "data_dir": write_data(root / "data"), "model_path": root / "ddpm.pt", "start_step": 2,
+        "data_dir": write_celeba(root / "data", {"val": 8}), "model_path": root / "ddpm.pt", "start_step": 2,
         "classifier_path": root / "classifier.pt", "classifier_architecture": "toy_networks:Brightness",
         "output_path": root / "out",
     }  # fmt: skip

@@ -15,7 +15,7 @@ import torch
 import yaml
 from PIL import Image
 from scripts import ROOT, as_argv, contents, run_script, start_script
-from toy_celeba import SMILING, write_data
+from toy_celeba import SMILING, write_celeba
 from toy_networks import MODEL_FLAGS, write_weights
 
 import main as main_script
@@ -27,7 +27,7 @@ from guided_diffusion.script_util import run_script as guarded
 @pytest.fixture(scope="module")
 def data_and_weights(tmp_path_factory):
     root = tmp_path_factory.mktemp("data_and_weights")
-    write_data(root / "data")
+    write_celeba(root / "data", {"val": 8})
     return write_weights(root)
 
 
@@ -373,10 +373,10 @@ def test_a_run_that_goes_on_leaves_what_finished_images_have_as_it_is(flags, exp
 
 
 def test_a_finished_run_that_is_to_go_further_is_not_finished_until_it_has(flags, explain, refuse, tmp_path):
-    flags |= {"data_dir": write_data(tmp_path / "data")}
+    flags |= {"data_dir": write_celeba(tmp_path / "data", {"val": 8})}
     explain(flags | {"num_batches": 1})
-    (tmp_path / "data/img_align_celeba/000004.png").unlink()
-    refuse(flags | {"num_batches": 2}, "000004.png")
+    (tmp_path / "data/img_align_celeba/000005.jpg").unlink()
+    refuse(flags | {"num_batches": 2}, "000005.jpg")
     assert not (flags["output_path"] / "Results/exp/summary.yaml").exists()
 
 
@@ -505,10 +505,10 @@ def test_the_mini_validation_set_is_said_to_be_of_the_validation_split(flags, ex
 
 @pytest.mark.parametrize("choice", [{"use_train": True}, {"split": "train"}, {"use_train": True, "split": "train"}])
 def test_the_training_split_is_chosen_in_two_ways(flags, explain, tmp_path, choice):
-    flags |= {"data_dir": write_data(tmp_path / "data", (2, 3, 0)), "num_batches": 1}
+    flags |= {"data_dir": write_celeba(tmp_path / "data", {"train": 2, "val": 3}), "num_batches": 1}
     records, out = explain(flags | choice)
     assert "explaining 2 of 2 images of CelebA train" in out
-    assert list(records["image"]) == ["000000.png", "000001.png"]
+    assert list(records["image"]) == ["000001.jpg", "000002.jpg"]
 
 
 def test_bad_weights_are_told_apart(flags, refuse, data_and_weights, tmp_path):
@@ -549,12 +549,12 @@ def test_a_classifier_of_other_questions_is_named(flags, refuse, data_and_weight
 
 @pytest.mark.parametrize("damage, words", [(None, "listed but not there"), (b"not an image", "cannot be read")])
 def test_an_absent_or_corrupt_image_is_named_and_nothing_finished_is_lost(flags, refuse, tmp_path, damage, words):
-    data = write_data(tmp_path / "data")
-    path = data / "img_align_celeba/000004.png"
+    data = write_celeba(tmp_path / "data", {"val": 8})
+    path = data / "img_align_celeba/000005.jpg"
     whole = path.read_bytes()
     path.unlink() if damage is None else path.write_bytes(damage)
     flags |= {"data_dir": data, "batch_size": 2}
-    refuse(flags, "000004.png", words)
+    refuse(flags, "000005.jpg", words)
     assert len(pd.read_csv(flags["output_path"] / "Results/exp/records.csv")) == 4
     path.write_bytes(whole)
     code, out, _ = run_script("main.py", flags)

@@ -11,7 +11,7 @@ import yaml
 from assertions import refusal
 from reference_weights import deterministic_array
 from scripts import as_argv, contents, run_script
-from toy_celeba import write_data
+from toy_celeba import write_celeba
 from toy_networks import MODEL_FLAGS, write_weights
 
 import main
@@ -105,7 +105,7 @@ def test_a_network_of_classes_can_be_told_where_to_go_only_where_that_is_one_cla
 
 @pytest.fixture
 def flags(tmp_path):
-    write_data(tmp_path / "data")
+    write_celeba(tmp_path / "data", {"val": 8})
     write_weights(tmp_path)
     return MODEL_FLAGS | {
         "data_dir": tmp_path / "data", "model_path": tmp_path / "ddpm.pt",

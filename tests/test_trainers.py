@@ -12,7 +12,7 @@ import pytest
 import torch
 from assertions import assert_identical
 from scripts import ROOT, as_argv, contents, environment, logged, run_script, start_script
-from toy_celeba import write_data
+from toy_celeba import write_celeba
 from toy_networks import MODEL_FLAGS, write_weights
 
 from core.running.explainer import explain
@@ -25,7 +25,7 @@ from models.classifiers import BinaryQuestion, load_classifier
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return write_data(tmp_path_factory.mktemp("data") / "celeba", (12, 6, 0))
+    return write_celeba(tmp_path_factory.mktemp("data") / "celeba", {"train": 12, "val": 6})
 
 
 @pytest.fixture
@@ -230,7 +230,7 @@ def test_trained_files_are_what_main_reads_packed_or_not(diffusion_flags, classi
 @pytest.fixture
 def folder(tmp_path):
     """Twelve images in two subfolders."""
-    images = write_data(tmp_path / "drawn", (12, 0, 0)) / "img_align_celeba"
+    images = write_celeba(tmp_path / "drawn", {"train": 12}) / "img_align_celeba"
     for i, path in enumerate(sorted(images.iterdir())):
         place = tmp_path / "folder" / ("even", "odd")[i % 2]
         place.mkdir(parents=True, exist_ok=True)
@@ -270,7 +270,7 @@ def test_a_ddpm_of_classes_learns_from_a_folder_of_them_and_serves_main(diffusio
     assert torch.load(weights)["label_emb.weight"].shape == (2, 128)
 
     write_weights(tmp_path)
-    data = write_data(tmp_path / "two_classes", (0, 4, 0))
+    data = write_celeba(tmp_path / "two_classes", {"val": 4})
     table = pd.read_csv(data / "list_attr_celeba.csv")[["image_id", "Smiling"]]
     table.assign(Serious=-table["Smiling"]).to_csv(data / "list_attr_celeba.csv", index=False)
     explained = {
