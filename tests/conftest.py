@@ -1,7 +1,8 @@
 import pytest
 import torch
 from golden import golden
-from toy_networks import filled
+from toy_celeba import write_celeba
+from toy_networks import filled, write_weights
 
 from guided_diffusion.script_util import create_model_and_diffusion
 
@@ -15,3 +16,11 @@ def golden_unet():
     _, flags = golden("unet_tiny")
     unet, diffusion = create_model_and_diffusion(**flags)
     return filled(unet), diffusion
+
+
+@pytest.fixture(scope="session")
+def toy_files(tmp_path_factory):
+    """A folder with data/, a CelebA of 8 validation images, ddpm.pt and classifier.pt; nobody may change them."""
+    root = tmp_path_factory.mktemp("toy_files")
+    write_celeba(root / "data", {"val": 8})
+    return write_weights(root)

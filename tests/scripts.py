@@ -1,8 +1,8 @@
 """The scripts as their users run them: command lines, processes, and what they leave behind.
 
 Python takes seconds to import what a script needs. start_script therefore forks each process from a server that
-has imported it already: a process like any other, with its own memory, exit code and death. start_python starts
-one from nothing.
+has imported it already: a process like any other, with its own memory, exit code and death. run_python and
+run_shell start one from nothing.
 """
 
 import csv
@@ -124,6 +124,12 @@ def run_command(*words, cwd="/", **extra):
         capture_output=True, text=True, timeout=TIMEOUT, cwd=cwd, env=environment(PATH=path, **extra),
     )
     return done.returncode, done.stdout, done.stderr
+
+
+def run_python(script, flags, **extra):
+    """Runs a script of the root, or a module, by a Python of its own -> (exit code, stdout, stderr)."""
+    which = [ROOT / script] if script.endswith(".py") else ["-m", script]
+    return run_command(sys.executable, *which, *as_argv(flags), cwd=ROOT, **extra)
 
 
 def run_shell(script, *words, **extra):
