@@ -16,7 +16,7 @@ from core.metrics.inference import (
     require_pairs,
     take_from_run,
 )
-from core.metrics.report import report, statistic_of
+from core.metrics.metric import publish, statistic_of
 from core.metrics.scores import change_correlations, correlation_difference
 from core.results.folder import ResultsFolder
 from guided_diffusion.dist_util import pick_device
@@ -53,7 +53,7 @@ def main():
     metric = statistic_of("CD", cd, len(pairs), FLIPPED, lowest=0)
     asked = {"query_label": attributes[query], "attributes": len(attributes)}
     options = asked | {"celeba_path": args.celeba_path}
-    report(args.output_path, args.exp_name, [metric], {"oracle_path": args.oracle_path}, options)
+    publish(args.output_path, args.exp_name, [metric], {"oracle_path": args.oracle_path}, options)
 
     found = change_correlations(before, after, query)
     print(f"what moved most against expectation, with {attributes[query]}:")

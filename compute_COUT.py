@@ -15,7 +15,7 @@ from core.metrics.inference import (
     require_size,
     take_from_run,
 )
-from core.metrics.report import mean_of, report
+from core.metrics.metric import mean_of, publish
 from core.metrics.scores import cout
 from core.running.flags import NETWORK_FLAGS
 from guided_diffusion.dist_util import pick_device
@@ -55,7 +55,7 @@ def main():
     (values,) = in_batches(evaluate, load, pairs, args.batch_size, device, "insertions")
     metrics = [mean_of("COUT", values, "correctly classified images, flipped or not")]
     weights, options = {"classifier_path": args.classifier_path}, {"query_label": attributes[query]}
-    report(args.output_path, args.exp_name, metrics, weights, options)
+    publish(args.output_path, args.exp_name, metrics, weights, options)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from core.metrics.distributions import (
 )
 from core.metrics.inference import DEVICE_FLAGS, RESULTS_FLAGS, require_pairs
 from core.metrics.intervals import normal_interval
-from core.metrics.report import Metric, report
+from core.metrics.metric import Metric, publish
 from core.results.folder import ResultsFolder
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.errors import UserError
@@ -67,7 +67,7 @@ def main():
     )
     options = {"seed": args.seed, "halves": HALVES, "kid_subsets": KID_SUBSETS, "kid_size": KID_SIZE}
     metrics = measure(activations, args.seed)
-    report(args.output_path, args.exp_name, metrics, {"inception_path": weights}, options, ("pytorch-fid",))
+    publish(args.output_path, args.exp_name, metrics, {"inception_path": weights}, options, ("pytorch-fid",))
 
 
 def measure(activations, seed):

@@ -3,7 +3,7 @@
 import argparse
 
 from core.metrics.inference import FLIPPED, RESULTS_FLAGS, tell_unfinished
-from core.metrics.report import mean_of, report
+from core.metrics.metric import mean_of, publish
 from core.results.folder import ResultsFolder
 from core.results.records import flipped, read_records
 from guided_diffusion.errors import UserError
@@ -28,7 +28,7 @@ def main():
     if reached.any():
         found = records[reached]
         metrics += [mean_of("bKL", found["bkl"], FLIPPED), mean_of("L1", found["l_1"], FLIPPED)]
-    report(args.output_path, args.exp_name, metrics)
+    publish(args.output_path, args.exp_name, metrics)
 
 
 if __name__ == "__main__":

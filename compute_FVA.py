@@ -3,7 +3,7 @@
 import argparse
 
 from core.metrics.inference import DEVICE_FLAGS, FLIPPED, RESULTS_FLAGS, in_batches, require_pairs
-from core.metrics.report import mean_of, report
+from core.metrics.metric import mean_of, publish
 from core.metrics.scores import SAME_FACE, face_similarity
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.script_util import add_dict_to_argparser, run_script
@@ -32,7 +32,7 @@ def main():
 
     (cosines,) = in_batches(similarity, load, pairs, args.batch_size, device, "faces")
     metrics = [mean_of("FVA", cosines > SAME_FACE, FLIPPED), mean_of("FS", cosines, FLIPPED)]
-    report(args.output_path, args.exp_name, metrics, {"weights_path": args.weights_path})
+    publish(args.output_path, args.exp_name, metrics, {"weights_path": args.weights_path})
 
 
 if __name__ == "__main__":

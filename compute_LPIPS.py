@@ -12,7 +12,7 @@ import torch
 
 from core.data.images import from_uint8, read_image
 from core.metrics.inference import DEVICE_FLAGS, in_batches, tell_unfinished
-from core.metrics.report import mean_of, merge_metrics
+from core.metrics.metric import mean_of, merge_metrics
 from core.results.folder import read_pairs
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.errors import UserError

@@ -12,7 +12,7 @@ from core.metrics.inference import (
     require_pairs,
     take_from_run,
 )
-from core.metrics.report import mean_of, report
+from core.metrics.metric import mean_of, publish
 from core.metrics.scores import changed_attributes
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.script_util import add_dict_to_argparser, run_script
@@ -41,7 +41,7 @@ def main():
         mean_of("Oracle FR", before[:, query] != after[:, query], FLIPPED),
     ]
     options = {"query_label": attributes[query], "attributes": len(attributes)}
-    report(args.output_path, args.exp_name, metrics, {"oracle_path": args.oracle_path}, options)
+    publish(args.output_path, args.exp_name, metrics, {"oracle_path": args.oracle_path}, options)
 
 
 if __name__ == "__main__":

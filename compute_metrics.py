@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from core.metrics.report import BETTER, metrics_table, read_metrics
+from core.metrics.metric import BETTER, metrics_table, read_metrics
 from core.results.folder import ResultsFolder
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script

@@ -1,30 +1,21 @@
 """Explain a classifier: counterfactual images by DiME (Jeanneret, Simon, Jurie, ACCV 2022)."""
 
 import argparse
-import time
 
-from core.data.datasets import chunk_indices, make_dataset
-from core.methods.decisions import choose_target
+from core.data.datasets import make_dataset
 from core.methods.dime import require_depth
 from core.methods.flags import choose_method
 from core.results.folder import ResultsFolder
 from core.results.merging import merge_chunks
-from core.running.conditions import conditions, require_conditions
-from core.running.experiment import (
-    EvaluationBar,
-    choose_images,
-    find_question,
-    load_images,
-    plan,
-    report,
-    run_experiment,
-    selection,
-)
-from core.running.explainer import Explainer
-from core.running.flags import FLAGS, FREE_AMONG_CHUNKS, FREE_FLAGS, check_flags, choose_split, weight_hashes
+from core.running.conditions import require_conditions
+from core.running.experiment import Networks, Oracle, run_experiment
+from core.running.explainer import Settings
+from core.running.flags import FLAGS, FREE_AMONG_CHUNKS, check_flags, choose_split
+from core.running.progress import result_line
+from core.running.question import find_question
 from guided_diffusion.dist_util import keep_freed_memory, pick_device
 from guided_diffusion.errors import UserError
-from guided_diffusion.sampling import SamplingNetwork, how_to_compute
+from guided_diffusion.sampling import how_to_compute
 from guided_diffusion.script_util import (
     DIFFUSION_FLAGS,
     MODEL_FLAGS,
@@ -48,67 +39,43 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
-    results = ResultsFolder(args.output_path, args.exp_name, args.chunk, args.num_chunks)
     if args.merge_and_eval:
-        print(report(merge_chunks(args.output_path, args.exp_name, FREE_AMONG_CHUNKS), results.experiment))
+        summary = merge_chunks(args.output_path, args.exp_name, FREE_AMONG_CHUNKS)
+        print(result_line(summary, ResultsFolder(args.output_path, args.exp_name).experiment))
         return
     scales, args.split = check_flags(args), choose_split(args)
     method, options = choose_method(args, FLAGS)
     options["guided_steps"] = None if args.guided_iterations == -1 else args.guided_iterations
-    cost = method.cost(args.start_step, **options)
     keep_freed_memory()
     device = pick_device(args.gpu)
-    ways = how_to_compute(args, device)
+    compute = how_to_compute(args, device)
     dataset = make_dataset(args.dataset, args.data_dir, args.split, args.image_size)
     require_conditions(args, dataset)
-    indices = chunk_indices(len(dataset), args.chunk, args.num_chunks)
-    model, diffusion = load_ddpm(args, device)
-    question, column = load_question(args, dataset, device)
+    settings = Settings(
+        method=args.method,
+        tau=args.start_step,
+        classifier_scales=scales,
+        perceptual=load_perceptual(args, device),
+        sampler_options=options,
+        **args_to_dict(args, ("seed", "use_logits", "l1_loss", "l2_loss", "l_perc", "clip_denoised")),
+    )
+    networks = load_networks(args, dataset, compute, device)
+    run_experiment(args, settings, method.cost(args.start_step, **options), dataset, networks)
+
+
+def load_networks(args, dataset, compute, device):
+    """The diffusion model, the classifier as the question that is asked, and the oracle, if any."""
+    unet, diffusion = load_ddpm(args, device)
+    classifier, column = load_question(args, dataset, device)
     oracle = load_judge(args, dataset, device) if args.oracle_path else None
-    perceptual = None
-    if args.l_perc:
-        perceptual = vgg19_features(args.l_perc_layer, args.perceptual_path, args.image_size).to(device)
+    return Networks(unet, diffusion, classifier, column, oracle, compute, device)
 
-    earlier = results.begin(vars(args) | weight_hashes(args), args.overwrite, FREE_FLAGS)
-    limit = args.num_batches * args.batch_size or None
-    chosen, seen = choose_images(dataset, indices, question, args.target_label, limit, args.batch_size, device)
-    print(selection(args, dataset.attributes[column], len(chosen), seen, len(indices)))
-    if not chosen:
-        results.finish(None)
-        return
-    finished = set() if earlier is None else set(earlier["id"]) & set(chosen)
-    print(plan(chosen, finished, cost, scales), flush=True)
-    bar = EvaluationBar(len(chosen) - len(finished), cost)
-    model_fn = bar.wrap(SamplingNetwork(model, diffusion, **ways, calls=bar.total // args.batch_size))
 
-    def load(ids):
-        images, labels = load_images(dataset, ids).to(device), dataset.labels[ids].to(device)
-        if not args.class_cond:
-            return images, args.target_label, None
-        target = choose_target(question(images), args.target_label)
-        return images, target, conditions(labels, column, target, args.multiclass)  # told where to go
-
-    def on_step(step, jobs):
-        rows = [row for row, job in enumerate(jobs) if not job.again]
-        ids, number = [jobs[row].id for row in rows], args.start_step - 1 - step["t"]
-        if args.save_x_t:
-            results.write_step("x_t", ids, number, step["x_clean"][rows])
-        if args.save_z_t:
-            results.write_step("z_t", ids, number, step["z"][rows])
-
-    explainer = Explainer(
-        question, diffusion, model_fn, method=method.sample, tau=args.start_step, classifier_scales=scales,
-        seed=args.seed, perceptual=perceptual, on_attempt=bar.follow, callback=on_step,
-        **args_to_dict(args, ("use_logits", "l1_loss", "l2_loss", "l_perc", "clip_denoised")), **options,
-    )  # fmt: skip
-    began = time.time()
-    with bar:
-        table = run_experiment(
-            dataset, chosen, explainer, load, results, args.batch_size, column, earlier, oracle,
-            args.save_images, args.save_masks,
-        )  # fmt: skip
-    fresh, seconds = len(chosen) - len(finished), time.time() - began
-    print(report(results.finish(table), results.experiment, fresh, seconds))
+def load_perceptual(args, device):
+    """The features of --l_perc on the device; None where nothing asks for them."""
+    if not args.l_perc:
+        return None
+    return vgg19_features(args.l_perc_layer, args.perceptual_path, args.image_size).to(device)
 
 
 def load_ddpm(args, device):
@@ -128,11 +95,11 @@ def load_question(args, dataset, device):
 
 
 def load_judge(args, dataset, device):
-    """The oracle as a function, images -> (N, A) decisions 0/1, and its output for the queried attribute."""
+    """The Oracle of --oracle_path."""
     oracle = load_oracle(args.oracle_path, args.oracle_architecture).to(device)
     require_size(oracle, args.oracle_path, args.image_size)
     _, output = find_question(args.query_label, dataset.attributes, oracle.attributes, "oracle_path")
-    return lambda images: (oracle(images.to(device)) > 0).long().cpu(), output
+    return Oracle(lambda images: (oracle(images.to(device)) > 0).long().cpu(), output)
 
 
 def require_size(classifier, path, image_size):

@@ -11,7 +11,7 @@ from core.metrics.charts import FAINT, INK, save_figure
 from core.metrics.distributions import Activations, error_by_halves, fid
 from core.metrics.inference import FLIPPED, in_batches
 from core.metrics.intervals import normal_interval
-from core.metrics.report import Metric, mean_of, read_metrics, statistic_of
+from core.metrics.metric import Metric, mean_of, read_metrics, statistic_of
 from core.metrics.scores import face_similarity
 from core.results.folder import experiment_folder, read_flags, read_pairs
 from core.results.records import read_records

@@ -20,7 +20,7 @@ from benchmarks.frontier import BETTER, column_of, draw_frontier
 from benchmarks.runs import demo_flags, evaluate, explain, write_data
 from benchmarks.variants import VARIANTS
 from core.methods.registry import METHODS
-from core.metrics.report import table_of
+from core.metrics.metric import table_of
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
 from guided_diffusion.storage import write_text

@@ -9,7 +9,7 @@ import torch
 
 import main
 from core.methods.dime import ddim_step
-from core.methods.inversion import end_of_path, pushed, seen_noise
+from core.methods.inversion import apply_guidance, end_of_path, seen_noise
 from core.methods.masks import strongest
 from core.methods.registry import METHODS
 from guided_diffusion.script_util import run_script
@@ -39,7 +39,7 @@ def varied(
         if share is not None:
             mask = strongest(parts.of_class, share, 5)
             parts = parts._replace(of_class=mask * parts.of_class, of_distance=mask * parts.of_distance)
-        x0, strength = pushed(x_clean, parts, strength, abar, margin, growth)
+        x0, strength = apply_guidance(x_clean, parts, strength, abar, margin, growth)
         z = ddim_step(diffusion, z, t, x0, t - 1)
     return z
 

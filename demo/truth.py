@@ -15,7 +15,7 @@ import pandas as pd
 
 from core.data.datasets import CELEBA_ATTRIBUTES, attribute_index
 from core.metrics.inference import FLIPPED, progress
-from core.metrics.report import mean_of, statistic_of
+from core.metrics.metric import mean_of, statistic_of
 from core.metrics.scores import change_correlations, correlation_difference, pearson
 from core.results.records import BITS, write_yaml
 from demo.compare import TRUTH, compare, find_faces, tiles

@@ -2,8 +2,6 @@
 
 import argparse
 import time
-from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 
@@ -72,68 +70,60 @@ def captured(function, inputs):
     return replay
 
 
-class Way(NamedTuple):
-    """One to make a function of tensors faster."""
+def compile_if_faster(function, inputs, choice, calls):
+    """function compiled for inputs of these shapes where --compile `choice` says so, else function as it is.
 
-    flag: str
-    make: Callable  # (function, tensors) -> a faster function
-    choice: bool | str  # True, False, or "auto": only if it is measured to be faster
-    worth: float = 0.0  # and there are so many seconds to come
-
-
-class Specialised:
-    """function(*tensors), made fast in the given Ways for batches as large as the first, or a later, larger one.
-
-    Smaller batches, the last of a run, compute as they are, so that nothing is compiled twice.
-    A Way that fails, or changes the answer beyond rounding, is left out. calls: how many are to come. Each Way
-    that is tried says how long that took, or why it was left out.
+    choice: True, False, or "auto": where `calls` such calls take an hour, if it is then measured to be faster.
     """
-
-    def __init__(self, function, ways, calls=0):
-        self.plain = self.fast = function
-        self.ways, self.calls, self.shape = [way for way in ways if way.choice], calls, None
-
-    def __call__(self, *tensors):
-        shape = tensors[0].shape
-        if self.ways and (self.shape is None or shape[0] > self.shape[0]):
-            self.shape, self.fast = shape, self._specialised(tensors)
-        return (self.fast if shape == self.shape else self.plain)(*tensors)
-
-    def _specialised(self, tensors):
-        fast, seconds = self.plain, _seconds(self.plain, tensors)
-        for way in self.ways:
-            if way.choice == "auto" and self.calls * seconds < way.worth:
-                continue
-            began = time.perf_counter()
-            try:
-                faster = way.make(fast, tensors)
-                if faster == fast:
-                    continue  # it has said why
-                expected = self.plain(*tensors)
-                if not (faster(*tensors) - expected).norm() <= TOLERANCE * expected.norm():
-                    raise RuntimeError("it changes the answer")
-                now, before = _seconds(faster, tensors), _seconds(fast, tensors)
-            except Exception as error:  # whatever this machine, or this network, cannot do
-                print(f"--{way.flag} failed ({_first_line(error)}); running without", flush=True)
-                continue
-            kept = way.choice != "auto" or now < before
-            print(
-                f"--{way.flag}: {time.perf_counter() - began:.0f} s to warm up, then {now:.3g} s a batch of "
-                f"{len(tensors[0])} instead of {before:.3g}{'' if kept else '; running without'}",
-                flush=True,
-            )
-            fast = faster if kept else fast
-        return fast
+    if choice == "auto" and calls * _seconds(function, inputs) < WORTH_TRYING:
+        return function
+    device = inputs[0].device
+    return _if_faster("compile", choice, function, inputs, lambda: compiled(function, device, dynamic=False))
 
 
-def _seconds(function, tensors):
-    """The shorter of two calls."""
-    return min(_timed(function, tensors) for _ in range(2))
+def capture_if_faster(function, inputs, choice):
+    """function as a CUDA graph for inputs of these shapes where --cuda_graphs `choice` says so, else as it is.
+
+    choice: True, False, or "auto": if it is measured to be faster.
+    """
+    return _if_faster("cuda_graphs", choice, function, inputs, lambda: captured(function, inputs))
 
 
-def _timed(function, tensors):
+def _if_faster(flag, choice, function, inputs, make):
+    """make()'s function, or `function` where the choice is False, make() fails, its function answers otherwise, or,
+    for "auto", is not faster. Says how long the trial took, or why it failed."""
+    if not choice:
+        return function
     began = time.perf_counter()
-    function(*tensors).sum().item()  # which waits for a GPU
+    try:
+        faster = make()
+        if faster is function:
+            return function  # make() has said why
+        others = [0.5 * each for each in inputs]  # a graph that replays nothing still answers what it was made with
+        expected = function(*others)
+        if not (faster(*others) - expected).norm() <= TOLERANCE * expected.norm():
+            raise RuntimeError("it changes the answer")
+        now, before = _seconds(faster, inputs), _seconds(function, inputs)
+    except Exception as error:  # whatever this machine, or this network, cannot do
+        print(f"--{flag} failed ({_first_line(error)}); running without", flush=True)
+        return function
+    kept = choice != "auto" or now < before
+    print(
+        f"--{flag}: {time.perf_counter() - began:.0f} s to warm up, then {now:.3g} s a batch of {len(inputs[0])} "
+        f"instead of {before:.3g}{'' if kept else '; running without'}",
+        flush=True,
+    )
+    return faster if kept else function
+
+
+def _seconds(function, inputs):
+    """The shorter of two calls."""
+    return min(_timed(function, inputs) for _ in range(2))
+
+
+def _timed(function, inputs):
+    began = time.perf_counter()
+    function(*inputs).sum().item()  # which waits for a GPU
     return time.perf_counter() - began
 
 

@@ -22,7 +22,10 @@ _MPI_VARIABLES = ("PMI_SIZE", "PMI_RANK", "OMPI_COMM_WORLD_SIZE")
 
 
 def pick_device(gpu):
-    """The CUDA device of index `gpu` (an int or its text), or the CPU, saying so, where there is none."""
+    """The CUDA device of index `gpu` (an int or its text), or the CPU, saying so, where there is none.
+
+    A CUDA device becomes the current one: streams, CUDA graphs and NCCL belong to that, wherever the tensors lie.
+    """
     if str(gpu) in ("", "-1", "cpu"):
         return torch.device("cpu")
     if not str(gpu).isdigit():
@@ -33,7 +36,9 @@ def pick_device(gpu):
     if int(gpu) >= torch.cuda.device_count():
         print(f"--gpu {gpu}: only {torch.cuda.device_count()} CUDA devices here; running on cuda:0", flush=True)
         gpu = 0
-    return torch.device("cuda", int(gpu))
+    device = torch.device("cuda", int(gpu))
+    torch.cuda.set_device(device)
+    return device
 
 
 def half_precision(device):
@@ -143,9 +148,7 @@ def device_of_rank(gpus, ranks):
 
 def connect(ranks, device):
     """Joins the ranks, over NCCL on GPUs and Gloo on CPUs. From then on only the first prints to stdout."""
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    elif "OMP_NUM_THREADS" not in os.environ:
+    if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks.local_size))
     if not ranks.first:
         sys.stdout = open(os.devnull, "w")
@@ -162,7 +165,7 @@ def under_mpiexec():
     return "mpi4py.MPI" in sys.modules and sys.modules["mpi4py.MPI"].COMM_WORLD.size > 1
 
 
-def leave(code, message):
+def end_process(code, message):
     """Ends this process with a message on stderr, and under mpiexec the other ranks, which would wait for it.
 
     What goes wrong on every rank is said by the first: the others hold back for a moment, and are ended by it.

@@ -52,36 +52,59 @@ class GaussianDiffusion:
         if betas.ndim != 1 or not ((betas > 0) & (betas <= 1)).all():
             raise ValueError("betas must be one-dimensional and in (0, 1]")
         self.betas = betas
+        self.log_betas = np.log(betas)
         self.mean_type, self.var_type, self.loss_type = mean_type, var_type, loss_type
         self.rescale_timesteps = rescale_timesteps
         self.num_timesteps = len(betas)
 
         abar = self.alphas_cumprod = np.cumprod(1 - betas)
         abar_prev = self.alphas_cumprod_prev = np.append(1.0, abar[:-1])
+        self.alphas_cumprod_next = np.append(abar[1:], 0.0)
         self.sqrt_alphas_cumprod = np.sqrt(abar)
+        self.one_minus_alphas_cumprod = 1 - abar
         self.sqrt_one_minus_alphas_cumprod = np.sqrt(1 - abar)
+        self.sqrt_recip_alphas_cumprod = np.sqrt(1 / abar)
+        self.sqrt_recipm1_alphas_cumprod = np.sqrt(1 / abar - 1)
         # q(z_t-1 | z_t, x0), Ho et al. 2020, eq. 6 and 7. Its variance is 0 at t = 0; the log takes the next one.
         self.posterior_variance = betas * (1 - abar_prev) / (1 - abar)
         first = self.posterior_variance[1] if self.num_timesteps > 1 else betas[0]
         self.posterior_log_variance_clipped = np.log(np.append(first, self.posterior_variance[1:]))
+        # beta_t, but for the last step, where the posterior's is the better likelihood.
+        last = np.exp(self.posterior_log_variance_clipped[0])
+        self.fixed_large_log_variance = np.log(np.append(last, betas[1:]))
         self.posterior_mean_coef_x0 = betas * np.sqrt(abar_prev) / (1 - abar)
         self.posterior_mean_coef_z = (1 - abar_prev) * np.sqrt(1 - betas) / (1 - abar)
+        # The same solved for x0: x0 = recip · mean - ratio · z.
+        self.posterior_mean_recip = 1 / self.posterior_mean_coef_x0
+        self.posterior_mean_ratio = self.posterior_mean_coef_z / self.posterior_mean_coef_x0
+        self._copies = {}  # (name of a table, device) -> that table there
+
+    def _at(self, name, t, like):
+        """The entries at t of the table of that name, as (N, 1, 1, 1) of like's dtype and device."""
+        return self._table(name, t.device)[t].to(like.dtype).reshape(-1, *[1] * (like.dim() - 1))
+
+    def _table(self, name, device):
+        """The array of that name as a tensor on the device, copied there once."""
+        if (name, device) not in self._copies:
+            self._copies[name, device] = torch.from_numpy(getattr(self, name)).to(device)
+        return self._copies[name, device]
 
     # -- q: the forward process ----------------------------------------------------------------------------------
 
     def q_mean_variance(self, x0, t):
         """Mean, variance and log variance of q(z_t | x0), each broadcastable to x0."""
-        one_minus_abar = at(1 - self.alphas_cumprod, t, x0)
-        return at(self.sqrt_alphas_cumprod, t, x0) * x0, one_minus_abar, one_minus_abar.log()
+        one_minus_abar = self._at("one_minus_alphas_cumprod", t, x0)
+        return self._at("sqrt_alphas_cumprod", t, x0) * x0, one_minus_abar, one_minus_abar.log()
 
     def q_sample(self, x0, t, noise):
         """z_t of x0 for a standard normal `noise` of its shape (Ho et al. 2020, eq. 4)."""
-        return at(self.sqrt_alphas_cumprod, t, x0) * x0 + at(self.sqrt_one_minus_alphas_cumprod, t, x0) * noise
+        sigma = self._at("sqrt_one_minus_alphas_cumprod", t, x0)
+        return self._at("sqrt_alphas_cumprod", t, x0) * x0 + sigma * noise
 
     def q_posterior_mean_variance(self, x0, z, t):
         """Mean, variance and log variance of q(z_t-1 | z_t, x0) (Ho et al. 2020, eq. 6 and 7)."""
-        mean = at(self.posterior_mean_coef_x0, t, z) * x0 + at(self.posterior_mean_coef_z, t, z) * z
-        return mean, at(self.posterior_variance, t, z), at(self.posterior_log_variance_clipped, t, z)
+        mean = self._at("posterior_mean_coef_x0", t, z) * x0 + self._at("posterior_mean_coef_z", t, z) * z
+        return mean, self._at("posterior_variance", t, z), self._at("posterior_log_variance_clipped", t, z)
 
     # -- p: the reverse process ----------------------------------------------------------------------------------
 
@@ -115,28 +138,27 @@ class GaussianDiffusion:
             if self.var_type is ModelVarType.LEARNED:
                 return prediction, v
             # Nichol & Dhariwal 2021, eq. 15, with v in [-1, 1].
-            low = at(self.posterior_log_variance_clipped, t, z)
-            high = at(np.log(self.betas), t, z)
+            low = self._at("posterior_log_variance_clipped", t, z)
+            high = self._at("log_betas", t, z)
             share = (v + 1) / 2
             return prediction, share * high + (1 - share) * low
         if self.var_type is ModelVarType.FIXED_SMALL:
-            table = self.posterior_log_variance_clipped
-        else:  # beta_t, but for the last step, where the posterior's is the better likelihood
-            table = np.log(np.append(np.exp(self.posterior_log_variance_clipped[0]), self.betas[1:]))
-        return output, at(table, t, z).expand_as(z)
+            table = "posterior_log_variance_clipped"
+        else:
+            table = "fixed_large_log_variance"
+        return output, self._at(table, t, z).expand_as(z)
 
     def x0_from_eps(self, z, t, eps):
         """(z - sqrt(1 - abar) · eps) / sqrt(abar)."""
-        return at(np.sqrt(1 / self.alphas_cumprod), t, z) * z - at(np.sqrt(1 / self.alphas_cumprod - 1), t, z) * eps
+        return self._at("sqrt_recip_alphas_cumprod", t, z) * z - self._at("sqrt_recipm1_alphas_cumprod", t, z) * eps
 
     def eps_from_x0(self, z, t, x0):
         """The inverse of x0_from_eps."""
-        numerator = at(np.sqrt(1 / self.alphas_cumprod), t, z) * z - x0
-        return numerator / at(np.sqrt(1 / self.alphas_cumprod - 1), t, z)
+        numerator = self._at("sqrt_recip_alphas_cumprod", t, z) * z - x0
+        return numerator / self._at("sqrt_recipm1_alphas_cumprod", t, z)
 
     def _x0_from_previous(self, z, t, previous):
-        ratio = self.posterior_mean_coef_z / self.posterior_mean_coef_x0
-        return at(1 / self.posterior_mean_coef_x0, t, z) * previous - at(ratio, t, z) * z
+        return self._at("posterior_mean_recip", t, z) * previous - self._at("posterior_mean_ratio", t, z) * z
 
     # -- sampling ------------------------------------------------------------------------------------------------
 
@@ -149,7 +171,7 @@ class GaussianDiffusion:
         """z_t -> (z_t-1, pred_xstart): one DDIM step (Song et al. 2021, eq. 12); noise only for eta > 0."""
         x0 = self.p_mean_variance(model, z, t, clip_denoised)["pred_xstart"]
         eps = self.eps_from_x0(z, t, x0)
-        abar, abar_prev = at(self.alphas_cumprod, t, z), at(self.alphas_cumprod_prev, t, z)
+        abar, abar_prev = self._at("alphas_cumprod", t, z), self._at("alphas_cumprod_prev", t, z)
         sigma = eta * torch.sqrt((1 - abar_prev) / (1 - abar)) * torch.sqrt(1 - abar / abar_prev)
         previous = x0 * torch.sqrt(abar_prev) + torch.sqrt(1 - abar_prev - sigma**2) * eps
         return (previous + masked_noise(noise, z, t, sigma) if eta else previous), x0
@@ -158,7 +180,7 @@ class GaussianDiffusion:
         """z_t -> (z_t+1, pred_xstart): the DDIM step with eta 0, run backwards."""
         x0 = self.p_mean_variance(model, z, t, clip_denoised)["pred_xstart"]
         eps = self.eps_from_x0(z, t, x0)
-        abar_next = at(np.append(self.alphas_cumprod[1:], 0.0), t, z)
+        abar_next = self._at("alphas_cumprod_next", t, z)
         return x0 * torch.sqrt(abar_next) + torch.sqrt(1 - abar_next) * eps, x0
 
     def p_sample_loop(self, model, z, noise, clip_denoised=True, progress=False):
@@ -254,9 +276,3 @@ def masked_noise(noise, z, t, sigma):
     if not moving.any():
         return torch.zeros_like(z)
     return moving.to(z.dtype).reshape(-1, *[1] * (z.dim() - 1)) * sigma * noise(z)
-
-
-def at(table, t, like):
-    """The float64 table's entries at t, as (N, 1, 1, 1) of like's dtype and device."""
-    values = torch.from_numpy(table).to(device=t.device)[t].to(like.dtype)
-    return values.reshape(-1, *[1] * (like.dim() - 1))

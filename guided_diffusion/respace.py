@@ -3,7 +3,6 @@
 from itertools import accumulate, repeat
 
 import numpy as np
-import torch
 
 from .errors import UserError
 from .gaussian_diffusion import GaussianDiffusion
@@ -60,5 +59,5 @@ class SpacedDiffusion(GaussianDiffusion):
         super().__init__(1 - abar / np.append(1.0, abar[:-1]), mean_type, var_type, loss_type, rescale_timesteps)
 
     def model_timesteps(self, t):
-        original = torch.from_numpy(self.timestep_map).to(t.device)[t]
+        original = self._table("timestep_map", t.device)[t]
         return original.float() * (1000.0 / self.original_num_steps) if self.rescale_timesteps else original

@@ -1,12 +1,13 @@
 """The UNet as sampling calls it: nothing computed twice, in the layout and the precision that are fast."""
 
 from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import deepcopy
 
 import torch
 from torch import nn
 
-from .compile_util import WORTH_TRYING, Specialised, Way, captured, compiled, true_false_or_auto
+from .compile_util import capture_if_faster, compile_if_faster, true_false_or_auto
 from .dist_util import half_precision
 
 # flag -> (default, help)
@@ -16,14 +17,6 @@ COMPUTE_FLAGS = {
     "cuda_graphs": ("auto", "launch the UNet as a CUDA graph: True, False, or auto, on CUDA if that is faster"),
     "channels_last": (True, "lay images and weights out with the channels last, which convolutions prefer"),
 }  # fmt: skip
-
-
-class Overflow(Exception):
-    """An output left the range of half precision; `network` is the SamplingNetwork that gave it."""
-
-    def __init__(self, network):
-        super().__init__(f"the network overflowed in {network.dtype}")
-        self.network = network
 
 
 def how_to_compute(args, device):
@@ -38,14 +31,15 @@ def how_to_compute(args, device):
 
 
 class SamplingNetwork:
-    """network(z, t) or, of a class-conditional UNet, network(z, t, y) -> unet(z, t, y), up to rounding.
+    """network(z, t), or network(z, t, y) of a class-conditional UNet: as unet(z, t, y), up to rounding, but faster.
 
-    z: (N, C, H, W) float32; t: (N,) steps as diffusion.model_timesteps gives them, and no others. What the blocks
-    make of a step is made here, once and for all; with labels, which the images have, at each call.
-    dtype: what convolutions and attention compute in, from a copy of their weights; unet stays float32. In half
-    precision an output that is not finite raises Overflow; within `with network.full_precision():` unet computes.
-    channels_last: the layout of weights and activations. compile, cuda_graphs: True, False, or "auto", where the
-    first call, which then takes long and says so, finds it faster; calls: how many are to come, at least.
+    z: (N, C, H, W) float32; t: (N,) values that diffusion.model_timesteps gives, no others. The UNet's projections
+    of the timesteps are computed here, once for all; a class-conditional UNet's, which need y, at each call.
+    dtype: what convolutions and attention compute in, with a copy of their weights; unet itself stays float32. An
+    output of half precision that is not finite raises Overflow, within overflow_checked_later() not at once.
+    channels_last: the memory layout of weights and activations.
+    compile, cuda_graphs: True, False or "auto". They are tried at the first call, which takes long and says so;
+    "auto" keeps what is measured to be faster. calls: how many calls will follow, at least.
     """
 
     def __init__(
@@ -55,12 +49,9 @@ class SamplingNetwork:
         self.unet = unet.to(memory_format=self.layout)
         self.dtype = self.own_dtype = dtype
         device = next(unet.parameters()).device
-        ways = [
-            Way("compile", lambda torso, _: compiled(torso, device, dynamic=False), compile, WORTH_TRYING),
-            Way("cuda_graphs", captured, device.type == "cuda" and cuda_graphs),
-        ]
-        fast = self.unet if dtype is torch.float32 else _with_blocks_in(dtype, self.unet)
-        self.torso = Specialised(fast.torso, ways, calls)
+        self.compile, self.cuda_graphs, self.calls = compile, device.type == "cuda" and cuda_graphs, calls
+        self.torso = (self.unet if dtype is torch.float32 else _with_blocks_in(dtype, self.unet)).torso
+        self.fast_torso, self.fast_shape = self.torso, None  # the fast one is for inputs of this shape alone
         self.table = None
         if unet.num_classes is None:
             self.steps = diffusion.model_timesteps(torch.arange(diffusion.num_timesteps, device=device))
@@ -71,11 +62,12 @@ class SamplingNetwork:
     def __call__(self, z, t, *labels):
         z = z.contiguous(memory_format=self.layout)
         half = self.dtype is not torch.float32
-        torso = self.torso if self.dtype is self.own_dtype else self.unet.torso
         with torch.autocast(z.device.type, self.dtype, enabled=half, cache_enabled=False):
-            output = torso(z, self._projections(t, *labels).to(self.dtype))
-        if half and not output.isfinite().all():
-            raise Overflow(self)
+            inputs = z, self._projections(t, *labels).to(self.dtype)
+            torso = self._torso_for(inputs) if self.dtype is self.own_dtype else self.unet.torso
+            output = torso(*inputs)
+        if half:
+            _note_overflow(self, output)
         return output
 
     @contextmanager
@@ -86,6 +78,15 @@ class SamplingNetwork:
             yield
         finally:
             self.dtype = self.own_dtype
+
+    def _torso_for(self, inputs):
+        """The fast torso for batches as large as the largest so far. Smaller ones, such as the last of a run, have
+        the plain one, so that nothing is compiled for them."""
+        shape = inputs[0].shape
+        if self.fast_shape is None or shape[0] > self.fast_shape[0]:
+            compiled = compile_if_faster(self.torso, inputs, self.compile, self.calls)
+            self.fast_torso, self.fast_shape = capture_if_faster(compiled, inputs, self.cuda_graphs), shape
+        return self.fast_torso if shape == self.fast_shape else self.torso
 
     def _projections(self, t, *labels):
         if self.table is None or labels:
@@ -104,10 +105,53 @@ def _with_blocks_in(dtype, unet):
     return copy
 
 
+# -- overflow in half precision --------------------------------------------------------------------------------
+
+
+class Overflow(Exception):
+    """An output left the range of half precision; `network` is the SamplingNetwork that gave it."""
+
+    def __init__(self, network):
+        super().__init__(f"the network overflowed in {network.dtype}")
+        self.network = network
+
+
+# SamplingNetwork -> whether all its outputs were finite, a boolean on its device; None: checked at once.
+_all_finite = ContextVar("_all_finite", default=None)
+
+
+@contextmanager
+def overflow_checked_later():
+    """Within it Overflow is raised where raise_overflow() is called, and at the end, instead of at each evaluation,
+    which would wait for the device."""
+    token = _all_finite.set({})
+    try:
+        yield
+        raise_overflow()
+    finally:
+        _all_finite.reset(token)
+
+
+def raise_overflow():
+    """Overflow where, within overflow_checked_later(), a network has overflowed by now. Waits for the device."""
+    for network, finite in (_all_finite.get() or {}).items():
+        if not finite:
+            raise Overflow(network)
+
+
+def _note_overflow(network, output):
+    finite, noted = output.isfinite().all(), _all_finite.get()
+    if noted is not None:
+        noted[network] = finite & noted.get(network, finite)
+    elif not finite:
+        raise Overflow(network)
+
+
 def once_more_on_overflow(compute):
     """compute(), and where its network overflows in half precision once more, in float32, which is said."""
     try:
-        return compute()
+        with overflow_checked_later():
+            return compute()
     except Overflow as overflow:
         print(f"{overflow}; computing this batch again in float32", flush=True)
         with overflow.network.full_precision():

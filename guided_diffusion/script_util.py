@@ -5,7 +5,7 @@ import math
 import sys
 import traceback
 
-from .dist_util import leave, under_mpiexec
+from .dist_util import end_process, under_mpiexec
 from .errors import UserError
 from .gaussian_diffusion import LossType, ModelMeanType, ModelVarType
 from .respace import SpacedDiffusion, space_timesteps
@@ -185,12 +185,12 @@ def run_script(main, hint=""):
     try:
         main()
     except UserError as error:
-        leave(2, f"{sys.argv[0]}: error: {error}")
+        end_process(2, f"{sys.argv[0]}: error: {error}")
     except OSError as error:
-        leave(2, f"{sys.argv[0]}: error: {error.filename or 'a file'}: {error.strerror or error}")
+        end_process(2, f"{sys.argv[0]}: error: {error.filename or 'a file'}: {error.strerror or error}")
     except KeyboardInterrupt:
-        leave(130, f"{sys.argv[0]}: interrupted{'; ' * bool(hint)}{hint}")
+        end_process(130, f"{sys.argv[0]}: interrupted{'; ' * bool(hint)}{hint}")
     except Exception:
         if not under_mpiexec():
             raise
-        leave(1, traceback.format_exc().rstrip())
+        end_process(1, traceback.format_exc().rstrip())

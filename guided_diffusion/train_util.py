@@ -124,11 +124,17 @@ class TrainLoop:
             self._require_finite("gradient's norm", norm)
         values["grad_norm"] = norm.item()
         values["lr"] = self.learning_rate(self.step)
+        if self._update_weights():
+            for ema in self.emas.values():
+                ema.update_parameters(self.model)
+        return values
+
+    def _update_weights(self):
+        """The optimizer's step -> whether it was taken: on an overflow the scaler skips it and lowers its scale."""
+        scale = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        for ema in self.emas.values():
-            ema.update_parameters(self.model)
-        return values
+        return self.scaler.get_scale() >= scale
 
     def learning_rate(self, step):
         """Linear warm-up times linear annealing."""

@@ -260,7 +260,8 @@ class AttentionBlock(nn.Module):
             q, k, v = qkv.reshape(n, 3, self.num_heads, -1, height * width).unbind(1)
         else:
             q, k, v = qkv.reshape(n, self.num_heads, 3, -1, height * width).unbind(2)
-        q, k, v = (each.transpose(-1, -2) for each in (q, k, v))  # (N, heads, L, C/heads)
+        # (N, heads, L, C/heads). Fused kernels, which never hold the L x L matrix, want the channels side by side.
+        q, k, v = (each.transpose(-1, -2).contiguous() for each in (q, k, v))
         h = F.scaled_dot_product_attention(q, k, v)
         h = h.transpose(-1, -2).reshape(n, c, height * width)
         return (pixels + self.proj_out(h)).reshape(n, c, height, width)

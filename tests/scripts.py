@@ -174,7 +174,8 @@ def _called(function):
 
 def contents(root):
     """Every file below a folder: relative path -> bytes."""
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*"))
+            if path.is_file() and not path.name.endswith("lock")}
 
 
 def logged(folder):

@@ -9,23 +9,23 @@ from reference_weights import deterministic_array
 
 from core.data.images import to_uint8
 from core.methods.registry import find_method
-from core.running.attempts import climb, make_groups
-from core.running.explainer import Explainer, explain, gather
+from core.running.attempts import make_groups, run_attempts
+from core.running.explainer import Explainer, Settings, explain, gather
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import create_gaussian_diffusion
 
 # -- the batches -------------------------------------------------------------------------------------------
 
 
-class Climb:
-    """climb() over jobs that need a given number of attempts each, and what it asked for."""
+class Queue:
+    """run_attempts() over jobs that need a given number of attempts each, and what it asked for."""
 
     def __init__(self, needed, batch_size, num_attempts, finished_at=None, broken=()):
         self.needed, self.batch_size, self.broken = needed, batch_size, broken
         self.batches, self.begun, self.finished, self.most = [], [], [], 0
         ids = list(needed)
         groups = make_groups([ids[k : k + batch_size] for k in range(0, len(ids), batch_size)], finished_at)
-        self.jobs = climb(groups, self.begin, self.attempt, batch_size=batch_size, num_attempts=num_attempts)
+        self.jobs = run_attempts(groups, self.begin, self.attempt, batch_size=batch_size, num_attempts=num_attempts)
 
     def begin(self, jobs):
         ids = [job.id for job in jobs]
@@ -54,41 +54,41 @@ CASES = [(n, batch_size, seed) for n, batch_size in ((1, 4), (7, 1), (24, 4), (2
 
 @pytest.mark.parametrize("n, batch_size, seed", CASES)
 def test_batches_are_full_until_nothing_is_left_to_begin(n, batch_size, seed):
-    climbed = Climb(random_needs(n, seed), batch_size, 3).run()
-    last_begun = max(k for k, batch in enumerate(climbed.batches) if any(attempt == 1 for _, attempt in batch))
-    assert all(len(batch) == batch_size for batch in climbed.batches[:last_begun])
-    assert len(climbed.batches) - last_begun <= 3
+    queue = Queue(random_needs(n, seed), batch_size, 3).run()
+    last_begun = max(k for k, batch in enumerate(queue.batches) if any(attempt == 1 for _, attempt in batch))
+    assert all(len(batch) == batch_size for batch in queue.batches[:last_begun])
+    assert len(queue.batches) - last_begun <= 3
 
 
 @pytest.mark.parametrize("n, batch_size, seed", CASES)
 def test_each_image_makes_its_attempts_once_and_in_turn_and_none_after_it_has_flipped(n, batch_size, seed):
     needed = random_needs(n, seed)
-    climbed = Climb(needed, batch_size, 3).run()
-    made = [attempt for batch in climbed.batches for attempt in batch]
+    queue = Queue(needed, batch_size, 3).run()
+    made = [attempt for batch in queue.batches for attempt in batch]
     for i, number in needed.items():
         assert [attempt for j, attempt in made if j == i] == list(range(1, min(number, 3) + 1))
-    assert sorted(climbed.finished) == sorted(needed) == sorted(climbed.begun)
+    assert sorted(queue.finished) == sorted(needed) == sorted(queue.begun)
 
 
 @pytest.mark.parametrize("n, batch_size, seed", CASES)
 def test_few_images_are_on_their_way_and_they_finish_nearly_in_order(n, batch_size, seed):
     needed = random_needs(n, seed)
-    climbed = Climb(needed, batch_size, 3).run()
-    assert climbed.most < 2 * batch_size
+    queue = Queue(needed, batch_size, 3).run()
+    assert queue.most < 2 * batch_size
     places = {i: place for place, i in enumerate(needed)}
-    assert all(abs(places[i] - place) < 2 * batch_size for place, i in enumerate(climbed.finished))
-    for batch in climbed.batches:
+    assert all(abs(places[i] - place) < 2 * batch_size for place, i in enumerate(queue.finished))
+    for batch in queue.batches:
         attempts = [attempt for _, attempt in batch]
         assert attempts == sorted(attempts, reverse=True)
 
 
 @pytest.mark.parametrize("n, batch_size, seed", CASES)
-def test_a_climb_that_goes_on_makes_batches_of_the_unbroken_one_and_only_those_it_needs(n, batch_size, seed):
+def test_a_queue_that_goes_on_makes_batches_of_the_unbroken_one_and_only_those_it_needs(n, batch_size, seed):
     needed = random_needs(n, seed)
-    whole = Climb(needed, batch_size, 3).run()
+    whole = Queue(needed, batch_size, 3).run()
     for done in range(n + 1):
         before = {i: min(needed[i], 3) for i in whole.finished[:done]}
-        rest = Climb(needed, batch_size, 3, before).run()
+        rest = Queue(needed, batch_size, 3, before).run()
         assert sorted(rest.finished) == sorted(whole.finished[done:])
         necessary = [batch for batch in whole.batches if any(i not in before for i, _ in batch)]
         assert rest.batches == necessary
@@ -98,9 +98,9 @@ def test_a_climb_that_goes_on_makes_batches_of_the_unbroken_one_and_only_those_i
 
 def test_what_cannot_begin_is_an_error_once_all_that_has_begun_is_finished():
     needed = {i: 1 + i % 3 for i in range(12)}
-    climbed = Climb(needed, 3, 3, broken=[7])
-    assert "broken [6, 7, 8]" in refusal(UserError, climbed.run)
-    assert sorted(climbed.finished) == [0, 1, 2, 3, 4, 5]
+    queue = Queue(needed, 3, 3, broken=[7])
+    assert "broken [6, 7, 8]" in refusal(UserError, queue.run)
+    assert sorted(queue.finished) == [0, 1, 2, 3, 4, 5]
 
 
 # -- explanations ------------------------------------------------------------------------------------------
@@ -135,11 +135,22 @@ def load_of(images, target=-1, labels=None):
     return load
 
 
-def run(method, batch_size, order=range(N), model_fn=network, finished_at=None, labels=None, **options):
+def run(
+    method,
+    batch_size,
+    order=range(N),
+    model_fn=network,
+    finished_at=None,
+    labels=None,
+    on_attempt=None,
+    callback=None,
+    **options,
+):
     """The finished jobs, in lists; the ids in that order, in groups of batch_size."""
     ids = [IDS[row] for row in order]
     groups = [ids[k : k + batch_size] for k in range(0, N, batch_size)]
-    explainer = Explainer(brightness, DIFFUSION, model_fn, **options_of(method) | options)
+    settings = Settings.of(**options_of(method) | options)
+    explainer = Explainer(brightness, DIFFUSION, model_fn, settings, on_attempt=on_attempt, callback=callback)
     return list(explainer.explain(groups, load_of(IMAGES, labels=labels), batch_size, finished_at))
 
 

@@ -55,6 +55,23 @@ def test_tables_are_those_of_the_reference(name, schedule, steps, sections):
         np.testing.assert_allclose(getattr(diffusion, table), arrays[f"{name}.{table}"], rtol=1e-9)
 
 
+def test_a_table_is_copied_to_a_device_once(monkeypatch):
+    copied = []
+
+    def copy(array):
+        copied.append(array)
+        return from_numpy(array)
+
+    from_numpy = torch.from_numpy
+    monkeypatch.setattr(torch, "from_numpy", copy)
+    diffusion = SpacedDiffusion(BETAS, range(50), EPSILON, LEARNED_RANGE, MSE)
+    for dtype in (torch.float32, torch.float64, torch.float32):
+        z, x0 = diffusion.ddim_sample(stand_in_network, Z.to(dtype), T)
+        assert z.dtype == dtype
+        diffusion.q_sample(x0, T, z)
+    assert len(copied) == len({id(array) for array in copied}) > 5
+
+
 def test_steps_and_losses_are_those_of_the_reference():
     arrays, flags = golden("diffusion")
     diffusion = create_gaussian_diffusion(**flags)

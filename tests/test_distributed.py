@@ -13,7 +13,7 @@ from scripts import ROOT, as_argv, environment, logged, run_script
 from toy_celeba import write_celeba
 from toy_networks import MODEL_FLAGS
 
-from guided_diffusion.dist_util import Ranks, device_of_rank, find_ranks
+from guided_diffusion.dist_util import Ranks, device_of_rank, find_ranks, pick_device
 from guided_diffusion.errors import UserError
 
 MPIEXEC = ["mpiexec", "-n", "2", sys.executable]
@@ -121,6 +121,16 @@ def test_a_rank_knows_its_gpu():
     assert device_of_rank("", Ranks(1, 2, 1, 2)) == torch.device("cpu")
     with pytest.raises(UserError, match="--gpus 0,1 names 2"):
         device_of_rank("0,1", Ranks(2, 3, 2, 3))
+
+
+def test_the_gpu_that_is_picked_becomes_the_current_one(monkeypatch):
+    current = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    picked = [pick_device("2"), device_of_rank("3,1", Ranks(1, 2, 1, 2)), device_of_rank("", Ranks(2, 3, 2, 3))]
+    assert picked == current == [torch.device("cuda", index) for index in (2, 1, 2)]
+    assert pick_device("-1") == torch.device("cpu") and len(current) == 3
 
 
 def test_a_process_started_alone_is_the_only_rank(monkeypatch):

@@ -18,7 +18,7 @@ from toy_results import Colours, flat, write_pair, write_random_pairs
 from core.metrics.activations import kept_activations
 from core.metrics.correlations import train_correlations
 from core.metrics.inference import in_batches, judge, read_batches, require_pairs, require_size, take_from_run
-from core.metrics.report import Metric, mean_of, merge_metrics, metrics_table, read_metrics, report
+from core.metrics.metric import Metric, mean_of, merge_metrics, metrics_table, publish, read_metrics
 from core.results.folder import read_flags, read_pairs
 from guided_diffusion.errors import UserError
 
@@ -247,9 +247,9 @@ def test_metrics_are_merged_with_what_made_them(tmp_path, capsys):
     (tmp_path / "Results/exp").mkdir(parents=True)
     weights = tmp_path / "oracle.pt"
     weights.write_bytes(b"weights")
-    report(tmp_path, "exp", [Metric("MNAC", 2.5, 4, "pairs", (2, 3)), Metric("FR", 1, 4, "images")])
+    publish(tmp_path, "exp", [Metric("MNAC", 2.5, 4, "pairs", (2, 3)), Metric("FR", 1, 4, "images")])
     options = {"query_label": "Young"}
-    report(tmp_path, "exp", [Metric("MNAC", 3.5, 5, "pairs")], {"oracle_path": weights}, options, ("lpips",))
+    publish(tmp_path, "exp", [Metric("MNAC", 3.5, 5, "pairs")], {"oracle_path": weights}, options, ("lpips",))
     assert capsys.readouterr().out.count("MNAC: ") == 2
     path = tmp_path / "Results/exp/metrics.yaml"
     found = yaml.safe_load(path.read_text())
@@ -270,7 +270,7 @@ def test_scripts_that_end_together_lose_no_metric(tmp_path, monkeypatch):
         time.sleep(0.02)
         return found
 
-    monkeypatch.setattr("core.metrics.report.read_metrics", slowly)
+    monkeypatch.setattr("core.metrics.metric.read_metrics", slowly)
     names = [f"metric {i}" for i in range(8)]
     with ThreadPoolExecutor(len(names)) as pool:
         list(pool.map(lambda name: merge_metrics(tmp_path, "exp", [Metric(name, 1, 1, "images")]), names))

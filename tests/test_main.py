@@ -157,8 +157,8 @@ def test_how_it_computes_may_change_in_a_run_that_goes_on(flags):
 
 def test_records_alone_are_written_without_save_images(flags):
     explain(flags | {"save_images": False})
-    assert {path.name for path in (flags["output_path"] / "Results/exp").iterdir()} == {
-        "records.csv", "summary.yaml", "flags.yaml"}  # fmt: skip
+    written = {path.name for path in (flags["output_path"] / "Results/exp").iterdir()}
+    assert written == {"records.csv", "summary.yaml", "flags.yaml", ".lock"}
     assert not (flags["output_path"] / "Original").exists()
 
 

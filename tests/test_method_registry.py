@@ -16,8 +16,8 @@ from core.data.images import read_image
 from core.methods.inversion import end_of_path, invert
 from core.methods.registry import METHODS, find_method
 from core.running.conditions import conditions, require_conditions
-from core.running.experiment import EvaluationBar, plan
-from core.running.explainer import Explainer, explain
+from core.running.explainer import Explainer, Settings, explain
+from core.running.progress import EvaluationBar, cost_line
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import create_gaussian_diffusion
 
@@ -48,15 +48,13 @@ def test_the_evaluations_that_are_announced_are_those_that_are_made(name, option
     cost = find_method(name).cost(TAU, **options)
     bar = EvaluationBar(len(IMAGES), cost)
     with bar:
-        explainer = Explainer(
-            far, DIFFUSION, bar.wrap(network), method=name, tau=TAU, classifier_scales=SCALES,
-            on_attempt=bar.follow, **options,
-        )  # fmt: skip
+        settings = Settings.of(method=name, tau=TAU, classifier_scales=SCALES, **options)
+        explainer = Explainer(far, DIFFUSION, bar.wrap(network), settings, on_attempt=bar.follow)
         found = list(explainer.explain([[0, 1], [2, 3]], lambda ids: (IMAGES[ids], -1, None), batch_size=3))
         made = bar.bar.n
         assert bar.bar.total == made
     assert [job.attempt for jobs in found for job in jobs] == [2, 2, 2, 2]
-    assert f" to {made:,} evaluations" in plan(range(4), (), cost, SCALES)
+    assert f" to {made:,} evaluations" in cost_line(4, 0, cost, len(SCALES))
 
 
 def test_a_sampler_is_the_method_of_its_name():

@@ -1,7 +1,12 @@
+import threading
+import time
+from concurrent.futures import wait
+
 import numpy as np
 import pytest
 import torch
 
+from core.methods import noise as noise_module
 from core.methods.noise import START, ImageNoise
 
 LIKE = torch.empty(1, 3, 8, 8)
@@ -71,3 +76,52 @@ def test_neither_torchs_nor_numpys_generators_are_used_or_disturbed():
 def test_every_image_has_an_attempt():
     with pytest.raises(ValueError):
         ImageNoise(0, [1, 2], [1])
+
+
+# -- drawn ahead -----------------------------------------------------------------------------------------------
+
+
+def test_numbers_drawn_ahead_are_the_same_even_where_the_shape_changes():
+    ids, attempts = [3, 14, 3], [1, 2, START]
+    plain, ahead = ImageNoise(5, ids, attempts), ImageNoise(5, ids, attempts, ahead=True)
+    for size in (8, 8, 4, 8, 8, 2, 4):
+        like = torch.empty(3, 3, size, 5)
+        assert torch.equal(ahead(like), plain(like))
+    assert not plain.next and ahead.next
+
+
+def test_the_next_call_finds_its_numbers_drawn_and_an_error_in_a_thread_is_not_lost(monkeypatch):
+    def fail(stream, image):
+        raise MemoryError("none left")
+
+    noise, expected = ImageNoise(0, [7], [1], ahead=True), draws([7])
+    first = noise(LIKE)
+    wait(noise.next[1])
+    monkeypatch.setattr(noise_module, "_draw", fail)
+    assert torch.equal(torch.stack([first, noise(LIKE)]), expected)
+    with pytest.raises(MemoryError, match="none left"):
+        noise(LIKE)
+
+
+def test_what_was_given_is_not_drawn_over():
+    noise = ImageNoise(0, [7], [1], ahead=True)
+    assert torch.equal(torch.stack([noise(LIKE) for _ in range(5)]), draws([7], times=5))
+
+
+def test_the_threads_end_with_the_noise_and_a_cpu_starts_none():
+    before = set(threading.enumerate())
+
+    def started():
+        return set(threading.enumerate()) - before
+
+    like = LIKE.expand(8, -1, -1, -1)
+    ImageNoise(0, range(8), [1] * 8)(like)
+    assert not started()
+    noise = ImageNoise(0, range(8), [1] * 8, ahead=True)
+    noise(like)
+    assert 1 <= len(started()) <= noise_module.THREADS
+    del noise
+    until = time.monotonic() + 10
+    while started() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not started()

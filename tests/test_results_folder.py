@@ -1,5 +1,10 @@
+import os
 import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -14,6 +19,7 @@ from core.results.folder import ResultsFolder, difference_map, image_id, read_pa
 from core.results.merging import merge_chunks
 from core.results.records import summarise
 from guided_diffusion.errors import UserError
+from guided_diffusion.storage import _part
 
 FLAGS = {"seed": 4, "l1_loss": 1e-5, "scales": "8,10", "oracle_path": None, "use_ddim": False, "gpu": "0"}
 
@@ -100,6 +106,35 @@ def test_the_summary_is_of_the_records(tmp_path):
     summary = yaml.safe_load(folder.summary_path.read_text())
     assert summary == summarise(records()) and list(summary) == list(summarise(records()))
     assert folder.finish(None) == {"n": 0}
+
+
+def test_an_experiment_that_is_being_written_is_refused_to_others(tmp_path):
+    with ResultsFolder(tmp_path, "exp").claimed():
+        message = refusal(UserError, ResultsFolder(tmp_path, "exp").claimed().__enter__)
+        assert str(tmp_path / "Results/exp") in message and f"process {os.getpid()}" in message
+        with ResultsFolder(tmp_path, "other").claimed(), ResultsFolder(tmp_path, "exp", 1, 2).claimed():
+            pass
+    with ResultsFolder(tmp_path, "exp").claimed():
+        pass
+
+
+def test_two_experiments_write_the_originals_that_they_share_at_once(tmp_path):
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda name: run(tmp_path, exp_name=name), [f"exp{k}" for k in range(6)]))
+    assert {path for path in files(tmp_path) if path.startswith("Original")} == ORIGINALS
+    assert torch.equal(read_image(tmp_path / "Original/Correct/0000030.png"), PIXELS[0])
+
+
+def test_what_killed_runs_had_half_written_is_removed(tmp_path):
+    run(tmp_path)
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    whole = files(tmp_path)
+    for path in whole:
+        part = str(_part(tmp_path / path)).replace(f"-{os.getpid()}-", f"-{dead.pid}-")
+        Path(part).write_text("half")
+    with ResultsFolder(tmp_path, "exp").claimed():
+        assert files(tmp_path) == whole | {"Results/exp/.lock"}
 
 
 # -- going on ----------------------------------------------------------------------------------------------

@@ -1,16 +1,19 @@
 import re
+from contextlib import nullcontext
 from functools import partial
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 from assertions import assert_near
 from golden import golden
 from reference_weights import deterministic_array
+from torch.utils._python_dispatch import TorchDispatchMode
 from toy_networks import filled, tiny_unet
 
 from core.running.explainer import explain
-from guided_diffusion import compile_util
-from guided_diffusion.compile_util import Specialised, Way
+from guided_diffusion import compile_util, sampling
+from guided_diffusion.compile_util import capture_if_faster, compile_if_faster
 from guided_diffusion.sampling import Overflow, SamplingNetwork
 from guided_diffusion.script_util import create_gaussian_diffusion, create_model
 from guided_diffusion.unet import ResBlock
@@ -87,61 +90,109 @@ def doubled(x):
     return 2 * x
 
 
-class Maker:
-    """Counts how often it is asked for a faster function, and gives `function`."""
-
-    def __init__(self, function):
-        self.function, self.shapes = function, []
-
-    def __call__(self, plain, tensors):
-        self.shapes.append(tuple(tensors[0].shape))
-        if isinstance(self.function, Exception):
-            raise self.function
-        return self.function
+INPUTS = (torch.ones(2),)
 
 
-def test_only_a_larger_batch_is_specialised_again():
-    make = Maker(lambda x: x + x)
-    function = Specialised(doubled, [Way("compile", make, True)])
-    for n in (3, 2, 3, 5, 4, 3):
-        assert torch.equal(function(torch.ones(n)), torch.full((n,), 2.0))
-    assert make.shapes == [(3,), (5,)]
+def test_only_a_larger_batch_is_specialised_again(monkeypatch):
+    unet, shapes = tiny_unet(learn_sigma=True), []
+
+    def note(torso, inputs, *choice):
+        shapes.append(len(inputs[0]))
+        return torso
+
+    monkeypatch.setattr(sampling, "compile_if_faster", note)
+    network = SamplingNetwork(unet, DIFFUSION, compile=True)
+    for n in (2, 1, 2, 3, 2, 1):
+        assert_near(network(X[:n], STEPS[:n]), unet(X[:n], STEPS[:n]))
+    assert shapes == [2, 3]
+
+
+def test_each_batch_computes_in_what_was_made_for_its_size(monkeypatch):
+    """The largest in the compiled and captured torso; smaller ones in the plain one."""
+    used = []
+
+    def wrap(name):
+        def make(function, *_):
+            def wrapped(*inputs):
+                used.append(name)
+                return function(*inputs)
+
+            return wrapped
+
+        return make
+
+    monkeypatch.setattr(sampling, "compile_if_faster", wrap("compiled"))
+    monkeypatch.setattr(sampling, "capture_if_faster", wrap("captured"))
+    network = SamplingNetwork(tiny_unet(learn_sigma=True), DIFFUSION, compile=True, cuda_graphs=True)
+    network(X, STEPS)
+    assert used == ["captured", "compiled"]
+    network(X[:2], STEPS[:2])
+    assert used == ["captured", "compiled"]
 
 
 @pytest.mark.parametrize(
     "function, words",
-    [(RuntimeError("no such kernel\nat all"), "(no such kernel)"), (lambda x: 3 * x, "changes the answer")],
+    [
+        (RuntimeError("no such kernel\nat all"), "(no such kernel)"),
+        (lambda x: 3 * x, "changes the answer"),
+        (lambda x: x * float("nan"), "changes the answer"),
+    ],
 )
-def test_a_way_that_does_not_work_is_left_out_and_said(function, words, capsys):
-    faster = Specialised(doubled, [Way("cuda_graphs", Maker(function), True)])
-    assert torch.equal(faster(torch.ones(2)), torch.full((2,), 2.0))
+def test_what_does_not_work_is_left_out_and_said(monkeypatch, function, words, capsys):
+    monkeypatch.setattr(compile_util, "captured", MagicMock(side_effect=[function]))  # an error is raised
+    assert capture_if_faster(doubled, INPUTS, True) is doubled
     out = capsys.readouterr().out
     assert out.startswith("--cuda_graphs failed") and words in out and out.count("\n") == 1
 
 
-@pytest.mark.parametrize("seconds, used", [(0.1, True), (10.0, False)])
-def test_auto_keeps_what_is_measured_to_be_faster(monkeypatch, capsys, seconds, used):
-    calls = []
+@pytest.mark.parametrize("choice", [True, "auto"])
+def test_a_graph_that_replays_nothing_is_left_out_and_said(monkeypatch, capsys, choice):
+    """As one is that was captured on another device than the current one: it keeps answering its first inputs."""
 
-    def other(x):
-        calls.append(1)
-        return x + x
+    class Graph:
+        def replay(self):
+            pass
 
-    monkeypatch.setattr(compile_util, "_seconds", lambda function, _: seconds if function is other else 1.0)
-    function = Specialised(doubled, [Way("compile", Maker(other), "auto", worth=100)], calls=100)
-    function(torch.ones(2))
-    before = len(calls)
-    function(torch.ones(2))
-    assert (len(calls) > before) is used
-    assert ("running without" in capsys.readouterr().out) is not used
+    monkeypatch.setattr(torch.cuda, "Stream", MagicMock())
+    monkeypatch.setattr(torch.cuda, "current_stream", MagicMock())
+    for name in ("stream", "graph"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    assert torch.equal(compile_util.captured(doubled, INPUTS)(*INPUTS), doubled(*INPUTS))  # by these nobody notices
+    assert capture_if_faster(doubled, INPUTS, choice) is doubled
+    assert "--cuda_graphs failed (it changes the answer)" in capsys.readouterr().out
 
 
-def test_auto_tries_nothing_where_too_little_is_to_come(monkeypatch):
+def other_than_doubled(x):
+    return x + x
+
+
+@pytest.fixture
+def trials(monkeypatch):
+    """What is made instead of `doubled`, at a second a call, is other_than_doubled -> the mock that makes it."""
+    made = MagicMock(return_value=other_than_doubled)
+    monkeypatch.setattr(compile_util, "compiled", made)
+    monkeypatch.setattr(compile_util, "captured", made)
     monkeypatch.setattr(compile_util, "_seconds", lambda *_: 1.0)
-    make = Maker(doubled)
-    Specialised(doubled, [Way("compile", make, "auto", worth=100)], calls=99)(torch.ones(2))
-    Specialised(doubled, [Way("compile", make, False)], calls=99)(torch.ones(2))
-    assert not make.shapes
+    monkeypatch.setattr(compile_util, "WORTH_TRYING", 100)
+    return made
+
+
+@pytest.mark.parametrize("seconds, used", [(0.1, True), (10.0, False)])
+@pytest.mark.parametrize("make", [partial(compile_if_faster, calls=100), capture_if_faster])
+def test_auto_keeps_what_is_measured_to_be_faster(monkeypatch, trials, capsys, seconds, used, make):
+    monkeypatch.setattr(compile_util, "_seconds", lambda function, _: seconds if function is not doubled else 1.0)
+    assert make(doubled, INPUTS, "auto") is (other_than_doubled if used else doubled)
+    assert ("running without" in capsys.readouterr().out) is not used
+    assert make(doubled, INPUTS, True) is other_than_doubled  # who asks for it has it
+    assert "running without" not in capsys.readouterr().out
+
+
+def test_nothing_is_tried_unasked_or_by_auto_where_too_little_is_to_come(trials):
+    assert compile_if_faster(doubled, INPUTS, "auto", calls=99) is doubled
+    assert compile_if_faster(doubled, INPUTS, False, calls=10**6) is doubled
+    assert capture_if_faster(doubled, INPUTS, False) is doubled
+    assert not trials.called
 
 
 # -- half precision --------------------------------------------------------------------------------------------
@@ -176,7 +227,38 @@ def test_an_overflow_is_an_error_of_half_precision_alone():
         assert network(X, STEPS).isfinite().all()
 
 
-@pytest.mark.parametrize("method", ["dime", "inversion"])
+class Looks(TorchDispatchMode):
+    """Counts the numbers that are read off a tensor, for each of which a GPU would be waited for."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **kwargs or {})
+
+
+def test_an_overflow_is_looked_for_once_an_outer_step_and_at_the_end():
+    looks = []
+    for dtype in (torch.float32, torch.bfloat16):
+        with Looks() as mode:
+            explained(SamplingNetwork(tiny_unet(learn_sigma=True), DIFFUSION, dtype=dtype))
+        looks.append(mode.count)
+    # Of each of the two attempts: 4 outer steps, the counterfactual, the end. At each evaluation it would be 2 x 7.
+    assert looks[1] - looks[0] == 2 * (4 + 1 + 1)
+
+
+def test_a_batch_that_overflows_is_given_up_at_the_next_outer_step(capsys):
+    network, dtypes = SamplingNetwork(overflowing(), DIFFUSION, dtype=torch.float16), []
+
+    def counted(z, t):
+        dtypes.append(network.dtype)
+        return network(z, t)
+
+    explained(counted)
+    assert dtypes == 2 * ([torch.float16] + 7 * [torch.float32])
+
+
+@pytest.mark.parametrize("method", ["dime", "fastdime2plus", "maskdime", "inversion"])
 def test_a_batch_that_overflows_is_computed_again_in_float32_and_this_is_said(method, capsys):
     unet = overflowing()
     found = explained(SamplingNetwork(unet, DIFFUSION, dtype=torch.float16), method=method)

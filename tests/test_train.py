@@ -221,6 +221,19 @@ def test_float16_skips_a_gradient_that_is_no_number_and_halves_its_scale(tmp_pat
     assert float(logged(tmp_path)[0]["grad_norm"]) < 1e6  # of the steps that were taken
 
 
+def test_averaged_weights_wait_for_a_step_that_float16_skipped(tmp_path):
+    def spoil(terms, step):
+        if step == 2:
+            terms["loss"] = terms["loss"] + (0 * terms["loss"]).sqrt()
+
+    train(tmp_path, 4, spoil, precision="fp16", keep_checkpoints=9)
+    averages = [saved(tmp_path, "ema_0.5_", step) for step in (1, 2, 3, 4)]
+    assert_identical(averages[1], averages[2])
+    for before, after in (averages[0:2], averages[2:4]):
+        assert any(not torch.equal(before[name], after[name]) for name in after)
+    assert [saved(tmp_path, "opt", step)["averaged"]["0.5"] for step in (2, 3, 4)] == [2, 2, 3]
+
+
 def test_a_loss_that_was_never_a_number_has_no_good_checkpoint(tmp_path):
     def spoil(terms, step):
         terms["loss"] = terms["loss"] * float("nan")

@@ -10,7 +10,7 @@ from toy_celeba import write_celeba
 
 from core.data.datasets import CelebA
 from core.data.images import read_image
-from core.data.training_data import TRAINING_DATA_FLAGS, load_training_data, recognise, require_labels
+from core.data.training_data import TRAINING_DATA_FLAGS, find_reader, load_training_data, require_labels
 from guided_diffusion.errors import UserError
 
 
@@ -207,7 +207,7 @@ def test_celeba_is_recognised_by_its_folder_or_its_lists(tmp_path, capsys):
     assert type(train) is CelebA and train.names == CelebA(root, "train", 8).names
     assert "4 train images with 40 attributes" in capsys.readouterr().out
     (root / "img_align_celeba").rename(root / "faces")
-    assert recognise(root) is CelebA and "img_align_celeba" in refused(root)
+    assert find_reader(root) is CelebA and "img_align_celeba" in refused(root)
 
 
 def test_what_is_no_folder_and_no_csv_is_named(tmp_path):

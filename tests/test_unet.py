@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from assertions import assert_near, refusal
 from golden import REFERENCE, golden
 from reference_weights import deterministic_array
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from toy_networks import filled, tiny_unet
 
 from guided_diffusion.errors import UserError
@@ -140,6 +141,20 @@ def test_attention_is_softmax_of_the_scaled_products(new_order, heads, num_heads
     block = filled(AttentionBlock(64, num_heads, num_head_channels, new_order, use_checkpoint=False))
     x = deterministic_array("attention.x", (1, 64, 3, 4))
     assert_near(block(x)[0], naive_attention(block, x[0], heads, new_order))
+
+
+@pytest.mark.parametrize("new_order", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_fused_kernel_computes_the_attention(new_order, training, dtype):
+    """PyTorch raises where flash attention, the only kernel that it may choose here, declines the inputs."""
+    block = filled(AttentionBlock(64, 2, -1, new_order, use_checkpoint=False))
+    x = deterministic_array("attention.x", (1, 64, 3, 4)).to(memory_format=torch.channels_last)
+    expected = block(x)
+    with torch.set_grad_enabled(training), torch.autocast("cpu", dtype, enabled=dtype is not torch.float32):
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+            found = block(x)
+    assert_near(found, expected, 0.02 if dtype is torch.bfloat16 else 1e-5)
 
 
 def test_the_two_attention_orders_are_different_functions():

@@ -95,6 +95,11 @@ def make_dataset(name, data_dir, split, image_size):
     return DATASETS[name](data_dir, split, image_size)
 
 
+def load_images(dataset, indices):
+    """Images (N, 3, S, S) in [-1, 1] of the dataset's indices."""
+    return torch.stack([dataset[i][0] for i in indices])
+
+
 def attribute_index(attributes, query, flag="query_label"):
     """A name such as Smiling, or an index such as 31 -> the index; UserError names the flag."""
     if str(query) in attributes:

@@ -28,7 +28,7 @@ def load_training_data(data_dir, splits, image_size, processes=1):
     processes: how many on this machine load the same. Raises UserError naming what is missing or malformed.
     """
     try:
-        kind = recognise(data_dir)
+        kind = find_reader(data_dir)
         datasets = [kind(data_dir, split, image_size) for split in splits]
     except OSError as error:
         raise UserError(f"--data_dir {data_dir} cannot be read ({error.filename}: {error.strerror})") from None
@@ -55,7 +55,7 @@ def require_labels(dataset, data_dir, num_classes=None, one_each=False):
         )
 
 
-def recognise(data_dir):
+def find_reader(data_dir):
     """The class that reads --data_dir, called with (data_dir, split, image_size)."""
     root = Path(data_dir)
     if root.is_file() and root.suffix.lower() == ".csv":

@@ -55,7 +55,7 @@ def inversion(
         if number < guided_steps:
             abar = float(diffusion.alphas_cumprod[t])
             parts = guidance.parts(z, x_clean, abar**0.5)
-            x0, strength = pushed(x_clean, parts, strength, abar, margin, growth)
+            x0, strength = apply_guidance(x_clean, parts, strength, abar, margin, growth)
         z = ddim_step(diffusion, z, t, x0, t - 1)
     return z
 
@@ -85,7 +85,7 @@ def seen_noise(diffusion, model_fn, z, t, clip_denoised=True):
     return diffusion.eps_from_x0(z, diffusion.batch_t(t, z), x0)
 
 
-def pushed(x_clean, parts, strength, abar, margin, growth):
+def apply_guidance(x_clean, parts, strength, abar, margin, growth):
     """(x_clean moved by its guidance, the next step's strength); strength (N, 1, 1, 1) multiplies the class part.
 
     An image that has its target by the margin is not moved, and its strength stays.

@@ -3,6 +3,7 @@
 OUTPUT_PATH/Original/{Correct,Incorrect}/<id>.png
 OUTPUT_PATH/Results/EXP/{CC,IC}/{CCF,ICF}/{CF,Noise,Info,SM}/<id>.png|.txt   (Mask: --save_masks)
 OUTPUT_PATH/Results/EXP/summary.yaml, records.csv, flags.yaml   (chunked: chunk-<c>_num-chunks-<C>_…)
+OUTPUT_PATH/Results/EXP/.lock                                (held while a run writes; chunked likewise)
 OUTPUT_PATH/Results/EXP/metrics.yaml, CD.png                    (of the compute_ scripts)
 OUTPUT_PATH/Original/activations.npz, Results/EXP/activations.npz   (Inception's, kept for FID)
 OUTPUT_PATH/{x_t,z_t}/EXP/<id>/<step>.png
@@ -10,15 +11,18 @@ OUTPUT_PATH/{x_t,z_t}/EXP/<id>/<step>.png
 
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from guided_diffusion.errors import UserError
+from guided_diffusion.storage import lock, remove_parts, write_text
 
 from ..data.images import SUFFIXES, from_uint8, read_image, to_uint8, write_png
-from .records import correct, flipped, read_records, read_yaml, summarise, write_records, write_text, write_yaml
+from .records import correct, flipped, read_records, read_yaml, summarise, write_records, write_yaml
 
 CHUNK = re.compile(r"chunk-(\d+)_num-chunks-(\d+)_flags\.yaml")  # the flags of a chunk, as it is called
 
@@ -53,8 +57,32 @@ class ResultsFolder:
         self.activations_path = self.experiment / "activations.npz"
         self.original_activations_path = self.root / "Original" / "activations.npz"
 
+    @contextmanager
+    def claimed(self):
+        """Within it no other process writes this experiment, or chunk; UserError where one does already.
+
+        What killed runs had half-written is removed.
+        """
+        try:
+            self.experiment.mkdir(parents=True, exist_ok=True)
+            held = lock(
+                self.experiment / f".{self.prefix}lock",
+                f"{self.experiment} is being written by another run ({{holder}}); wait for it, "
+                "or name another --exp_name",
+            )
+        except OSError as error:
+            raise UserError(f"--output_path {self.root} cannot be written ({error.strerror})") from None
+        try:
+            trajectories = self.root.glob(f"?_t/{self.exp_name}/*")
+            images = (*self.root.glob("Original/*"), *self.experiment.glob("?C/*CF/*"))
+            for folder in (self.experiment, *images, *trajectories):
+                remove_parts(folder)
+            yield self
+        finally:
+            held.release()
+
     def begin(self, flags, overwrite=False, free=()):
-        """Claims the folder for a run with these flags and returns the rows that an earlier one finished.
+        """Prepares the folder for a run with these flags and returns the rows that an earlier one finished.
 
         flags: name -> value, kept in flags.yaml; those named in `free` may differ from the earlier run's.
         The summary stays where the run was finished with these very flags; with others work may remain.
@@ -118,7 +146,8 @@ class ResultsFolder:
         start = to_uint8(explanation.start).cpu()
         right, reached = correct(table), flipped(table)
         parts = ("CF", "Noise", "Info", "SM") + (("Mask",) if masks else ())
-        for row, record in enumerate(table.to_dict("records")):
+
+        def write_row(row, record):
             name = image_id(record["id"])
             original = self.root / "Original" / ("Correct" if right[row] else "Incorrect")
             folder = self.experiment / ("CC" if right[row] else "IC") / ("CCF" if reached[row] else "ICF")
@@ -131,6 +160,9 @@ class ResultsFolder:
             if masks:
                 write_png(folder / "Mask" / f"{name}.png", 255 * explanation.mask[row, 0].to(torch.uint8).cpu())
             write_text(folder / "Info" / f"{name}.txt", _info(record))
+
+        with ThreadPoolExecutor() as pool:  # so that images do not wait for each other to be on the disk
+            list(pool.map(write_row, range(len(table)), table.to_dict("records")))
 
     def write_step(self, kind, ids, step, images):
         """One step of the trajectories: kind is x_t or z_t; images (N, 3, H, W) in [-1, 1], one for each id."""

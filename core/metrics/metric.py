@@ -1,4 +1,4 @@
-"""What was measured: printed, merged into metrics.yaml, and laid out as a table."""
+"""A measured metric: its value and interval, how it is printed, kept in metrics.yaml and shown in a table."""
 
 from copy import deepcopy
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ def statistic_of(name, statistic, n, of, lowest=-np.inf):
     return Metric(name, value, n, of, normal_interval(value, standard_error(statistic, n), lowest))
 
 
-def report(output_path, exp_name, metrics, weights=None, options=None, packages=()):
+def publish(output_path, exp_name, metrics, weights=None, options=None, packages=()):
     """Prints a line for each metric and merges them all into the experiment's metrics.yaml (merge_metrics)."""
     for metric in metrics:
         print(metric.line(), flush=True)

@@ -1,0 +1,80 @@
+"""What a run says: which images it explains, what that costs, how far it is, and what it found."""
+
+from tqdm import tqdm
+
+
+def selection_line(args, attribute, num_chosen, seen, available):
+    """One line that says which images will be explained, of how many, and why these."""
+    line = f"{attribute}: explaining {num_chosen} of {available} images of {args.dataset} {args.split}"
+    if args.num_chunks > 1:
+        line += f", chunk {args.chunk} of {args.num_chunks}"
+    if args.num_batches:
+        line += f"; --num_batches {args.num_batches} x --batch_size {args.batch_size} is the limit"
+    if args.target_label != -1:
+        line += f"; of the first {seen}, {seen - num_chosen} are predicted {args.target_label} already"
+    return line
+
+
+def cost_line(num_images, num_finished, cost, num_scales):
+    """One line: how many images are left, and how many network evaluations, of this Cost, at least and at most."""
+    left = num_images - num_finished
+    least, most = (left * (cost.once + cost.each * attempts) for attempts in (1, num_scales))
+    shared = f"{cost.once} an image and " if cost.once else ""
+    already = f" ({num_finished} of {num_images} are done already)" if num_finished else ""
+    repeated = ", and again those of finished images in the same batches" if num_finished and left else ""
+    return (
+        f"{left} images{already}: {shared}{cost.each} network evaluations an attempt, "
+        f"1 to {num_scales} attempts an image, {least:,} to {most:,} evaluations in all{repeated}"
+    )
+
+
+def result_line(summary, experiment, computed=0, seconds=0.0):
+    """One line: what summarise() found, how long that took for the images computed now, and where it lies."""
+    if not summary["n"]:
+        return f"no images: {experiment}"
+    parts = [
+        f"flip rate {100 * summary['cf acc']:.1f} % ({summary['cf-cor']} of {summary['n']})",
+        f"L1 {summary['l_1']:.3f}",
+        f"bKL {summary['bkl']:.3f}",
+    ]
+    if "mnac" in summary:
+        parts += [f"oracle flip rate {100 * summary['oracle fr']:.1f} %", f"MNAC {summary['mnac']:.2f}"]
+    line = ", ".join(parts)
+    if computed:
+        line += f"; {computed} images in {seconds:.1f} s, {seconds / computed:.2f} s each"
+    return f"{line}: {experiment}"
+
+
+class EvaluationBar:
+    """A bar of network evaluations, counted an image at a time. Its total grows with each further attempt.
+
+    Call `wrap(model_fn)` for the network to count, `follow` as an Explainer's on_attempt; leaving `with` closes it.
+    """
+
+    def __init__(self, num_images, cost):
+        self.each = cost.each
+        self.bar = tqdm(total=num_images * (cost.once + cost.each), desc="explaining", unit="eval", smoothing=0.02)
+
+    @property
+    def total(self):
+        """Evaluations of all images, their first attempts alone."""
+        return self.bar.total
+
+    def wrap(self, model_fn):
+        def counted(z, t, *labels):
+            # What a run that goes on repeats of finished images was not foreseen.
+            self.bar.total = max(self.bar.total, self.bar.n + len(z))
+            self.bar.update(len(z))
+            return model_fn(z, t, *labels)
+
+        return counted
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.bar.close()
+
+    def follow(self, jobs):
+        self.bar.total += self.each * sum(job.attempt > 1 for job in jobs if not job.replayed)
+        self.bar.refresh()
