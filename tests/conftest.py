@@ -4,6 +4,7 @@ from golden import golden
 from toy_celeba import write_celeba
 from toy_networks import filled, write_weights
 
+from guided_diffusion import logger
 from guided_diffusion.script_util import create_model_and_diffusion
 
 torch.set_num_threads(1)
@@ -24,3 +25,9 @@ def toy_files(tmp_path_factory):
     root = tmp_path_factory.mktemp("toy_files")
     write_celeba(root / "data", {"val": 8})
     return write_weights(root)
+
+
+@pytest.fixture
+def no_tensorboard(monkeypatch):
+    """Trainings write progress.csv alone: importing TensorBoard takes seconds."""
+    monkeypatch.setattr(logger, "_event_writer", lambda directory, start_step: None)
