@@ -10,7 +10,7 @@ import pytest
 import torch
 from assertions import assert_near
 from scripts import ROOT, as_argv, environment, logged, run_script
-from toy_celeba import write_data
+from toy_celeba import write_celeba
 from toy_networks import MODEL_FLAGS
 
 from guided_diffusion.dist_util import Ranks, device_of_rank, find_ranks, pick_device
@@ -23,7 +23,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "
 @pytest.fixture(scope="module")
 def flags(tmp_path_factory):
     root = tmp_path_factory.mktemp("distributed")
-    data = write_data(root / "celeba", (24, 4, 0))
+    data = write_celeba(root / "celeba", {"train": 24, "val": 4})
     return MODEL_FLAGS | {
         "data_dir": data, "batch_size": 2, "ema_rate": 0.9, "lr_anneal_steps": 20, "save_interval": 1,
         "log_interval": 1, "keep_checkpoints": 99, "sample_steps": 0, "schedule_sampler": "loss-second-moment",

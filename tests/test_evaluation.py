@@ -12,6 +12,7 @@ import torch
 import yaml
 from assertions import refusal
 from PIL import Image
+from toy_celeba import write_celeba
 from toy_results import Colours, flat, write_pair, write_random_pairs
 
 from core.metrics.activations import kept_activations
@@ -204,8 +205,8 @@ def test_activations_are_found_where_none_can_be_kept(tmp_path, pictures):
 # -- correlations of the data --------------------------------------------------------------------------------
 
 
-def test_correlations_of_the_train_split_are_computed_once_a_folder(make_celeba):
-    root = make_celeba({"train": 20, "val": 5}, attributes=["Smiling", "Young", "Male"])
+def test_correlations_of_the_train_split_are_computed_once_a_folder(tmp_path):
+    root = write_celeba(tmp_path, {"train": 20, "val": 5}, attributes=["Smiling", "Young", "Male"])
     labels = np.loadtxt(root / "list_attr_celeba.csv", delimiter=",", skiprows=1, usecols=(1, 2, 3))[:20]
     table = train_correlations(root)
     assert list(table.index) == list(table.columns) == ["Smiling", "Young", "Male"]
@@ -219,8 +220,8 @@ def test_correlations_of_the_train_split_are_computed_once_a_folder(make_celeba)
     np.testing.assert_array_equal(train_correlations(root), table)
 
 
-def test_kept_correlations_serve_without_a_train_split(make_celeba):
-    root = make_celeba({"test": 3})
+def test_kept_correlations_serve_without_a_train_split(tmp_path):
+    root = write_celeba(tmp_path, {"test": 3})
     assert "no images in its train split" in refusal(UserError, train_correlations, root)
     kept = root / "train_correlations.csv"
     kept.write_text(",A,B\nA,1,0\nB,0,1\n")

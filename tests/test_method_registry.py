@@ -2,7 +2,6 @@
 
 import inspect
 import math
-import sys
 from types import SimpleNamespace
 
 import pandas as pd
@@ -10,12 +9,10 @@ import pytest
 import torch
 import yaml
 from assertions import refusal
+from main_runs import main_flags
 from reference_weights import deterministic_array
-from scripts import as_argv, contents, run_script
-from toy_celeba import write_data
-from toy_networks import MODEL_FLAGS, write_weights
+from scripts import call_script, contents, run_script
 
-import main
 from core.data.images import read_image
 from core.methods.flags import OPTION_FLAGS
 from core.methods.inversion import end_of_path, invert
@@ -25,7 +22,6 @@ from core.running.explainer import Explainer, Settings, explain
 from core.running.progress import EvaluationBar, cost_line
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import create_gaussian_diffusion
-from guided_diffusion.script_util import run_script as guarded
 
 DIFFUSION = create_gaussian_diffusion(diffusion_steps=200, timestep_respacing="12", predict_xstart=True)
 TAU, SCALES = 5, (0.001, 0.002)
@@ -111,14 +107,8 @@ def test_a_network_of_classes_can_be_told_where_to_go_only_where_that_is_one_cla
 
 
 @pytest.fixture
-def flags(tmp_path):
-    write_data(tmp_path / "data")
-    write_weights(tmp_path)
-    return MODEL_FLAGS | {
-        "data_dir": tmp_path / "data", "model_path": tmp_path / "ddpm.pt",
-        "classifier_path": tmp_path / "classifier.pt", "classifier_architecture": "toy_networks:Brightness",
-        "output_path": tmp_path / "out", "classifier_scales": "0.001,100", "start_step": 4, "batch_size": 3,
-    }  # fmt: skip
+def flags(toy_files, tmp_path):
+    return main_flags(toy_files, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -166,10 +156,7 @@ def test_a_method_fills_the_folder(flags, given, said):
     ],
     ids=str,
 )
-def test_bad_choices_are_one_line_and_write_nothing(flags, change, words, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["main.py", *as_argv(flags | change)])
-    with pytest.raises(SystemExit) as caught:
-        guarded(main.main)
-    err = capsys.readouterr().err
-    assert caught.value.code == 2 and err.count("\n") == 1 and all(word in err for word in words), err
+def test_bad_choices_are_one_line_and_write_nothing(flags, change, words):
+    code, _, err = call_script("main.py", flags | change)
+    assert code == 2 and err.count("\n") == 1 and all(word in err for word in words), err
     assert not flags["output_path"].exists()
