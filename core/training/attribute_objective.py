@@ -5,6 +5,8 @@ import torch.nn.functional as F
 
 from guided_diffusion.objectives import Objective
 
+from ..data.labels import shares
+
 
 class AttributeObjective(Objective):
     """Binary cross-entropy, the mean over the attributes; with `balanced`, yes and no count alike in each."""
@@ -21,7 +23,7 @@ class AttributeObjective(Objective):
 
 def class_weights(labels, balanced):
     """labels (N, A) of 0/1 -> weights of no and of yes, (A,) each: 1/2 over their share, at most 10."""
-    share = labels.float().mean(0)
+    share = shares(labels)
     if not balanced:
         return torch.ones_like(share), torch.ones_like(share)
     return (0.5 / (1 - share)).clamp(max=10), (0.5 / share).clamp(max=10)
