@@ -1,8 +1,8 @@
-"""Classifiers: images (N, 3, H, W) in [-1, 1] -> logits (N, K), one per binary attribute.
+"""Classifiers: images (N, 3, H, W) in [-1, 1] -> logits (N, K), one per binary attribute or one per class.
 
 Two kinds of file. The published DenseNet-121 is {"feat_extract": ..., "classifier": ...}; ours is
-{"architecture", "attributes", "image_size", "state_dict"}, where a densenet121 has the published two keys in
-place of the last, so that the authors' code reads it as well.
+{"architecture", "attributes", "task", "image_size", "state_dict"}, where a densenet121 has the published two keys
+in place of the last, so that the authors' code reads it as well.
 """
 import copy
 import difflib
@@ -19,6 +19,7 @@ from .small import ARCHITECTURES
 
 DENSENET = "densenet121"
 CELEBA_OUTPUTS = 40
+TASKS = ("attributes", "classes")  # a yes or no for each output; or one of K, by softmax
 
 # Without their auxiliary heads, these two return plain logits like every other network.
 _OPTIONS = {name: {"aux_logits": False, "init_weights": True} for name in ("googlenet", "inception_v3")}
@@ -29,14 +30,16 @@ class Classifier(nn.Module):
 
     attributes: the K names, or None where the file gives none (the published networks: CelebA's 40 in order).
     image_size: pixels it was trained on, or None where the file does not say.
+    task: "attributes", a yes or no for each output, "classes", one of K, or None where the file does not say.
     """
 
-    def __init__(self, network, architecture, attributes=None, image_size=None):
+    def __init__(self, network, architecture, attributes=None, image_size=None, task=None):
         super().__init__()
         self.network = network
         self.architecture = architecture
         self.attributes = attributes
         self.image_size = image_size
+        self.task = task
         self.eval().requires_grad_(False)
 
     def forward(self, images):
@@ -140,9 +143,9 @@ def _first_line(error):
     return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
 
 
-def classifier_checkpoint(network, architecture, attributes, image_size):
+def classifier_checkpoint(network, architecture, attributes, image_size, task="attributes"):
     """What to torch.save for load_classifier to read; attributes: the names of the network's outputs."""
-    about = {"architecture": architecture, "attributes": list(attributes), "image_size": image_size}
+    about = {"architecture": architecture, "attributes": list(attributes), "task": task, "image_size": image_size}
     state = network.state_dict()
     if architecture != DENSENET:
         return {**about, "state_dict": state}
@@ -186,12 +189,15 @@ def classifier_from(contents, path, architecture=None):
     image_size = contents.get("image_size")
     if image_size is not None and not (isinstance(image_size, int) and image_size > 0):
         raise UserError(f"{path} was trained at {image_size!r} pixels, it says; save it with a whole number")
+    task = contents.get("task")
+    if task not in (None, *TASKS):
+        raise UserError(f"{path} says that its task is {task!r}; save it with {' or '.join(TASKS)}")
     try:
         network = build_classifier(trained, num_outputs, image_size)
     except UserError as error:
         raise UserError(f"{path} cannot be built: {error}") from error
     load_state(network, state, path, kind=f"{trained} classifier")
-    return Classifier(network, trained, attributes, image_size)
+    return Classifier(network, trained, attributes, image_size, task)
 
 
 def require_names(attributes, num_outputs, path):

@@ -148,7 +148,9 @@ WORDS = {"100000": "1", "runs/ddpm/ema_0.9999_100000.pt": "runs/ddpm/ema_0.9999_
 
 
 def write_data(root):
-    """path/to/photos in CelebA's layout, path/to/photos.csv, and path/to/output with two experiments' records."""
+    """path/to/photos in CelebA's layout, path/to/photos.csv, path/to/pets with a subfolder for each class, and
+    path/to/output with two experiments' records.
+    """
     photos = root / "path/to/photos"
     (photos / "img_align_celeba").mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
@@ -162,6 +164,10 @@ def write_data(root):
     partition.to_csv(photos / "list_eval_partition.csv", index=False)
     paths = [f"photos/img_align_celeba/{name}" for name in names]
     pd.DataFrame({"path": paths, "Striped": striped}).to_csv(photos.with_suffix(".csv"), index=False)
+    for kind in ("cat", "dog", "lynx"):
+        (root / "path/to/pets" / kind).mkdir(parents=True)
+        for name, image in zip(names, pixels, strict=True):
+            Image.fromarray(image).save(root / "path/to/pets" / kind / name)
     records = pd.DataFrame({"id": [0, 1], "label": 1, "pred": 1, "target": 0, "cf_pred": [0, 1], "attempts": 1,
                             "bkl": [0.1, 0.9], "l_1": 0.01})
     for name in ("smile", "age"):
