@@ -10,12 +10,12 @@ AUTO = "auto"  # the --dataset that is whatever --data_dir holds
 
 
 def settle_dataset(name, data_dir):
-    """The name of the dataset that AUTO is: CelebA, where data_dir is laid out so; else it has none but AUTO."""
+    """What a --dataset is called: AUTO becomes CelebA where data_dir is laid out so, as it was called before AUTO."""
     return "CelebA" if name == AUTO and data_dir and find_reader(data_dir) is CelebA else name
 
 
 def load_explained_data(name, data_dir, split, image_size, images=None):
-    """The ImageDataset to explain; prints what nobody would expect of it.
+    """The ImageDataset to explain. Prints what its validation split is where the data names no splits.
 
     name: AUTO, or one of DATASETS. images: paths, separated by commas, to explain instead.
     Raises UserError naming what is missing or malformed.

@@ -41,7 +41,7 @@ def shares(labels):
 
 
 def first_without_one_class(labels):
-    """Labels (N, A) of 0/1 -> the first row that has not exactly one 1, and how many it has; None for no row."""
+    """The first row of labels (N, A) without exactly one 1, and how many it has; None where every row has one."""
     if isinstance(labels, OneHot):
         return None
     counts = labels.sum(1)

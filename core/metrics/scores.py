@@ -79,7 +79,7 @@ def insertions(x, counterfactual, steps):
 def decide(network, dataset, device, batch_size=64, decision=lambda logits: (logits > 0).long()):
     """The decisions of a network, images -> (N, A) logits, on every image of a dataset: (N, A) of 0/1.
 
-    decision: logits -> what counts as decided; predicted_class makes them (N,) classes.
+    decision: logits -> decisions; with predicted_class these are (N,) classes.
     """
     decisions = []
     for start in range(0, len(dataset), batch_size):
