@@ -10,7 +10,7 @@ AUTO = "auto"  # the --dataset that is whatever --data_dir holds
 
 
 def settle_dataset(name, data_dir):
-    """What a --dataset is called: AUTO becomes CelebA where data_dir is laid out so, as it was called before AUTO."""
+    """What a --dataset is called: AUTO is CelebA where data_dir is laid out so, as it was before there was AUTO."""
     return "CelebA" if name == AUTO and data_dir and find_reader(data_dir) is CelebA else name
 
 

@@ -27,11 +27,12 @@ ANIMATED = ("GIF", "PNG", "WEBP")  # formats of moving pictures; in others sever
 def read_image(path, size=None):
     """An image file -> uint8 (3, H, W); with `size`, its short side is resized to that and the centre cut out.
 
-    It is turned as its EXIF orientation says.
+    path: of the file, or the file, opened. The image is turned as its EXIF orientation says.
     Raises UserError, naming the file, where it is missing, no image, an animation, or larger than Pillow deems
     safe.
     """
-    require_image_file(path)
+    if not hasattr(path, "read"):
+        require_image_file(path)
     try:
         with Image.open(path) as image:
             if image.format in ANIMATED and getattr(image, "n_frames", 1) > 1:
