@@ -37,7 +37,7 @@ def test_every_marker_stands_before_a_block():
 
 
 SHIMS = {  # what a shell finds instead of these programs; python notes the words that it is given
-    "python": 'printf "%s\\x1f" "$@" >> "$NOTED"; echo >> "$NOTED"',
+    "python": 'printf "%s\\x1f" "$@" >> "$NOTED"; printf "\\x1e" >> "$NOTED"',
     "mpiexec": '[ "$1" = -n ] && shift 2 && exec "$@"',
     "torchrun": '[ "$1" = --nproc-per-node ] && shift 2 && exec python "$@"',
     "pip": "",
@@ -56,7 +56,7 @@ def place(tmp_path, monkeypatch):
 
 
 def python_commands(text, place):
-    """The words of each call of Python that a shell makes when it runs the text."""
+    """The words of each call of this project's Python that a shell makes when it runs the text."""
     shims, noted = place / ".shims", place / ".noted"
     shims.mkdir(exist_ok=True)
     for name, body in SHIMS.items():
@@ -66,7 +66,8 @@ def python_commands(text, place):
     env = {**os.environ, "PATH": f"{shims}:{os.environ['PATH']}", "NOTED": str(noted)}
     done = subprocess.run(["bash", "-e", "-c", text], cwd=place, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return [line.split("\x1f")[:-1] for line in noted.read_text().splitlines()]
+    commands = [command.split("\x1f")[:-1] for command in noted.read_text().split("\x1e")[:-1]]
+    return [words for words in commands if words[:2] != ["-m", "timeit"]]
 
 
 def started(words):

@@ -31,7 +31,7 @@ def train_correlations(data_dir, flag="data_dir"):
             keep_correlations(data_dir, table)
         return table
     try:
-        table = pd.read_csv(path, index_col=0)
+        table = pd.read_csv(path, index_col=0, float_precision="round_trip")
     except ValueError as error:
         raise UserError(f"{path} cannot be read as a table ({error}); remove it") from None
     if list(table.index) != list(table.columns):
