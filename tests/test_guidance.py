@@ -215,8 +215,8 @@ def test_the_parts_are_the_class_and_the_distances_and_sum_to_the_whole():
     guidance = make_guidance(x, SIX_TARGETS, stand_in_classifier(8), classifier_scale=8.0, **options)
     no_class = make_guidance(x, SIX_TARGETS, stand_in_classifier(8), classifier_scale=0.0, **options)
     parts = guidance.parts(z, x_clean, 0.8)
-    assert_near(parts.of_class, class_gradient(x_clean, SIX_TARGETS, stand_in_classifier(8), 8.0) / 0.8)
-    assert_near(parts.of_distance, no_class(z, x_clean, 0.8))
+    assert_near(parts.class_part, class_gradient(x_clean, SIX_TARGETS, stand_in_classifier(8), 8.0) / 0.8)
+    assert_near(parts.distance_part, no_class(z, x_clean, 0.8))
     assert_near(parts.total, guidance(z, x_clean, 0.8))
     assert not parts.margin.requires_grad
 

@@ -24,27 +24,28 @@ SPLITS = {"train": 0, "val": 1, "test": 2}
 class ImageDataset(Dataset):
     """Labelled image files. Item i: (image (3, S, S) in [-1, 1], labels (A,) 0/1).
 
-    labels: a table of 0/1, a row for each file, indexed by its path in image_dir, a column for each of the A
+    labels: a DataFrame of 0/1. A row is a file, indexed by its path in image_dir; a column is one of the A
     `attributes`. Raises UserError naming the file where an image cannot be read.
     """
 
-    splits_drawn = False  # whether the data names no splits, so that they were drawn
+    splits_drawn = False  # True where the data names no splits, so that they were drawn at random
 
     def __init__(self, image_dir, labels, image_size):
         self.image_dir, self.image_size = Path(image_dir), image_size
         self.attributes = tuple(labels.columns)
         self.names = list(labels.index)
         self.labels = torch.from_numpy(labels.to_numpy().astype("int64"))
-        self.decoded = None  # where core.data.decoded keeps what was decoded
+        self.decoded = None  # the DecodedImages, where keep_decoded() keeps them in memory
 
     def __len__(self):
         return len(self.names)
 
     def decode(self, i):
+        """Image i, read from its file, as uint8 (3, S, S)."""
         return read_image(self.image_dir / self.names[i], self.image_size)
 
     def pixels(self, i):
-        """Image i as uint8 (3, S, S)."""
+        """Image i, from memory where it is kept there, as uint8 (3, S, S)."""
         return self.decode(i) if self.decoded is None else self.decoded[i]
 
     def __getitem__(self, i):
@@ -80,14 +81,14 @@ DATASETS = {"CelebA": CelebA, "CelebAMV": CelebAMV}
 
 
 def make_dataset(name, data_dir, split, image_size):
-    """The dataset registered as `name`; CelebAMV is of the validation split whatever `split` says."""
+    """The dataset registered as `name`. CelebAMV uses the validation split, whatever `split` says."""
     if name not in DATASETS:
         raise UserError(f"--dataset {name} is unknown; choose one of {', '.join(DATASETS)}")
     return DATASETS[name](data_dir, split, image_size)
 
 
 def load_images(dataset, indices):
-    """Images (N, 3, S, S) in [-1, 1] of the dataset's indices."""
+    """The dataset's images at these indices: (N, 3, S, S) in [-1, 1]."""
     return torch.stack([dataset[i][0] for i in indices])
 
 
@@ -127,7 +128,7 @@ def attribute_index(attributes, query, flag="query_label"):
 
 
 def data_attributes(data_dir):
-    """The names of the attributes of a data folder, in its order; CelebA's 40 where it is None or not there."""
+    """The attributes' names in a data folder's list, in its order; CelebA's 40 where there is no such list."""
     root = Path(data_dir or "")
     if not data_dir or not any((root / f"list_attr_celeba.{suffix}").is_file() for suffix in ("csv", "txt")):
         return CELEBA_ATTRIBUTES
@@ -144,7 +145,10 @@ def chunk_indices(n, chunk, num_chunks):
 
 
 def take_split(table, partition, split, source):
-    """The rows of `table` that `partition`, of 0, 1 or 2 a row, puts in a split; `source` is what says so."""
+    """The rows of `table` in a split, as `partition` says with 0, 1 or 2 for each row.
+
+    source: the flag or the file that `partition` comes from, which a UserError names.
+    """
     if not partition.isin(SPLITS.values()).all():
         image = partition.index[~partition.isin(SPLITS.values())][0]
         raise UserError(f"{source} puts {image} in none of 0 (train), 1 (val), 2 (test)")
@@ -155,9 +159,10 @@ def take_split(table, partition, split, source):
 
 
 def read_table(path, **options):
-    """A csv of images, or text that pandas.read_csv's options describe -> a DataFrame of numbers by image.
+    """A table of images in a csv or text file -> a DataFrame of numbers, indexed by image.
 
-    What is no number becomes NaN. Raises UserError where the file is no table, is empty or lists an image twice.
+    options: pandas.read_csv's. Values that are no numbers become NaN.
+    Raises UserError where the file is no table, is empty or lists an image twice.
     """
     try:
         table = pd.read_csv(path, **options)

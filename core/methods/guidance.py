@@ -1,4 +1,4 @@
-"""The gradients that guide a chain, each of the loss with respect to z_t (N, C, H, W).
+"""The gradients that guide a chain: dLoss/dz_t, each (N, C, H, W).
 
 The UNet is never differentiated: x_clean depends on z_t through dx_clean/dz_t = 1/sqrt(abar), as DiME assumes
 (Jeanneret et al. 2022, eq. 9).
@@ -26,9 +26,10 @@ def make_guidance(
 ):
     """Returns a Guidance: guidance(z, x_clean, sqrt_abar) -> (g_class + g_perc) / sqrt_abar + g_L1 + g_L2.
 
-    x: (N, C, H, W) in [-1, 1]; target: (N,) classes; classifier: images in [-1, 1] -> (N,) logits of a binary
-    question, or (N, K); classifier_scale: a number or (N,), one an image;
-    use_logits: maximise the target's logit, else its log-probability;
+    x: (N, C, H, W) in [-1, 1]; target: (N,) classes.
+    classifier: images in [-1, 1] -> (N,) logits of a binary question, or (N, K).
+    classifier_scale: a number, or (N,) with one for each image.
+    use_logits: maximise the target's logit; False: its log-probability.
     l1_loss, l2_loss, l_perc: weights of the distances to x; perceptual: images in [-1, 1] -> features.
     """
     if l_perc and perceptual is None:
@@ -41,37 +42,37 @@ def make_guidance(
     def parts(z, x_clean, sqrt_abar):
         logits = []
 
-        def remembered(images):
+        def keeping_logits(images):
             logits.append(classifier(images))
             return logits[0]
 
-        of_class = class_gradient(x_clean, target, remembered, scale, use_logits) / sqrt_abar
-        of_distance = torch.zeros_like(x_clean)
+        class_part = class_gradient(x_clean, target, keeping_logits, scale, use_logits) / sqrt_abar
+        distance_part = torch.zeros_like(x_clean)
         if l_perc:
-            of_distance = perceptual_gradient(x_clean, features, perceptual, l_perc) / sqrt_abar
+            distance_part = perceptual_gradient(x_clean, features, perceptual, l_perc) / sqrt_abar
         if l1_loss:
-            of_distance = of_distance + l1_gradient(z, x, l1_loss)
+            distance_part = distance_part + l1_gradient(z, x, l1_loss)
         if l2_loss:
-            of_distance = of_distance + l2_gradient(z, x, l2_loss)
-        return Parts(of_class, of_distance, logit_margin(logits[0].detach(), target))
+            distance_part = distance_part + l2_gradient(z, x, l2_loss)
+        return Parts(class_part, distance_part, logit_margin(logits[0].detach(), target))
 
     return Guidance(parts)
 
 
 class Parts(NamedTuple):
-    """What guides one step, by where it comes from; for the methods that look at more than the sum."""
+    """The parts of one step's gradient, for methods that need more than the sum."""
 
-    of_class: torch.Tensor  # (N, C, H, W): g_class / sqrt_abar
-    of_distance: torch.Tensor  # (N, C, H, W): g_perc / sqrt_abar + g_L1 + g_L2
-    margin: torch.Tensor  # (N,): by how much x_clean has its target
+    class_part: torch.Tensor  # (N, C, H, W): g_class / sqrt_abar
+    distance_part: torch.Tensor  # (N, C, H, W): g_perc / sqrt_abar + g_L1 + g_L2
+    margin: torch.Tensor  # (N,): logit_margin of the target at x_clean
 
     @property
     def total(self):
-        return self.of_class + self.of_distance
+        return self.class_part + self.distance_part
 
 
 class Guidance(NamedTuple):
-    """guidance(z, x_clean, sqrt_abar) -> dLoss/dz_t; guidance.parts(...) -> the same as Parts."""
+    """guidance(z, x_clean, sqrt_abar) -> dLoss/dz_t; guidance.parts(z, x_clean, sqrt_abar) -> its Parts."""
 
     parts: Callable
 
@@ -110,7 +111,7 @@ def l2_gradient(z, x, weight):
 
 
 def _gradient(loss, image):
-    """dloss/dimage, leaving the .grad of every parameter as it was."""
+    """dloss/dimage. Leaves every parameter's .grad as it was."""
     with torch.enable_grad():
         image = image.detach().requires_grad_()
         return torch.autograd.grad(loss(image), image)[0]
