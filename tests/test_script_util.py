@@ -113,11 +113,15 @@ def failing(error):
     return main
 
 
+def test_an_error_of_ours_keeps_its_traceback():
+    with pytest.raises(KeyError):
+        run_script(failing(KeyError("weights")))
+
+
 @pytest.mark.parametrize(
     "error, shown",
     [
         (UserError("--tau must be positive"), "--tau must be positive"),
-        (KeyError("weights"), "'weights'"),
         (PermissionError(13, "Permission denied", "out/a.png"), "out/a.png: Permission denied"),
     ],
 )
