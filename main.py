@@ -1,25 +1,20 @@
 """Explain a classifier: counterfactual images by DiME (Jeanneret, Simon, Jurie, ACCV 2022)."""
 
-import argparse
-
 from core.data.datasets import make_dataset
-from core.methods.dime import require_depth
-from core.methods.flags import choose_method
+from core.methods.flags import method_and_options
 from core.results.folder import ResultsFolder
 from core.results.merging import merge_chunks
 from core.running.conditions import require_conditions
 from core.running.experiment import Networks, Oracle, run_experiment
 from core.running.explainer import Settings
-from core.running.flags import FLAGS, FREE_AMONG_CHUNKS, check_flags, choose_split
+from core.running.flags import FLAGS, FREE_AMONG_CHUNKS, check_run_flags, choose_split
 from core.running.progress import result_line
 from core.running.question import find_question
 from guided_diffusion.dist_util import keep_freed_memory, pick_device
 from guided_diffusion.errors import UserError
+from guided_diffusion.flags import FlagParser
 from guided_diffusion.sampling import how_to_compute
 from guided_diffusion.script_util import (
-    DIFFUSION_FLAGS,
-    MODEL_FLAGS,
-    add_dict_to_argparser,
     args_to_dict,
     create_model_and_diffusion,
     model_and_diffusion_defaults,
@@ -32,9 +27,7 @@ from models.perceptual import vgg19_features
 
 
 def create_argparser():
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    add_dict_to_argparser(parser, FLAGS | MODEL_FLAGS | DIFFUSION_FLAGS)
-    return parser
+    return FlagParser(__doc__, FLAGS)
 
 
 def main():
@@ -43,8 +36,8 @@ def main():
         summary = merge_chunks(args.output_path, args.exp_name, FREE_AMONG_CHUNKS)
         print(result_line(summary, ResultsFolder(args.output_path, args.exp_name).experiment))
         return
-    scales, args.split = check_flags(args), choose_split(args)
-    method, options = choose_method(args, FLAGS)
+    scales, args.split = check_run_flags(args), choose_split(args)
+    method, options = method_and_options(args)
     options["guided_steps"] = None if args.guided_iterations == -1 else args.guided_iterations
     keep_freed_memory()
     device = pick_device(args.gpu)
@@ -82,7 +75,6 @@ def load_ddpm(args, device):
     """The network and the diffusion of the flags, on the device."""
     flags = args_to_dict(args, model_and_diffusion_defaults())
     model, diffusion = create_model_and_diffusion(**flags)
-    require_depth(diffusion, args.start_step)
     return load_diffusion(model, args.model_path, flags).requires_grad_(False).to(device), diffusion
 
 

@@ -1,12 +1,10 @@
 """torch.compile and CUDA graphs, used where they work and save time."""
 
-import argparse
 import time
 
 import torch
 
-from .errors import UserError
-from .script_util import str2bool
+from .flags import parse_bool_or_auto
 
 WORTH_COMPILING = 1000  # training steps; compiling takes a minute or two, which a few hundred steps win back
 WORTH_TRYING = 3600  # seconds of sampling; a trial that turns out useless costs half a minute to two minutes
@@ -20,19 +18,11 @@ def wants_compiling(choice, steps, device, dtype):
     `steps` includes those already done: compiled code rounds, and draws dropout, differently from eager code, so a
     training that is resumed near its end must not switch to the other.
     """
-    choice = true_false_or_auto("compile", choice)
+    choice = parse_bool_or_auto(choice, "compile")
     if choice != "auto":
         return choice
     gains = device.type != "cpu" or dtype is not torch.float32
     return gains and (steps is None or steps >= WORTH_COMPILING)
-
-
-def true_false_or_auto(flag, text):
-    """The value of a flag, as written -> True, False or "auto"."""
-    try:
-        return "auto" if text == "auto" else str2bool(text)
-    except argparse.ArgumentTypeError:
-        raise UserError(f"--{flag} {text} is unknown; choose True, False or auto") from None
 
 
 def compiled(function, device, **options):

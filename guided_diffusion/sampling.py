@@ -7,16 +7,24 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from .compile_util import capture_if_faster, compile_if_faster, true_false_or_auto
+from .compile_util import capture_if_faster, compile_if_faster
 from .dist_util import half_precision
+from .flags import Flag, parse_bool_or_auto
 
-# flag -> (default, help)
 COMPUTE_FLAGS = {
-    "compile": ("auto", "torch.compile the UNet, a minute or two to start: True, False, or auto, "
-                "in runs of an hour and more, if it is then measured to be faster"),
-    "cuda_graphs": ("auto", "launch the UNet as a CUDA graph: True, False, or auto, on CUDA if that is faster"),
-    "channels_last": (True, "lay images and weights out with the channels last, which convolutions prefer"),
-}  # fmt: skip
+    "compile": Flag(
+        "auto",
+        "torch.compile the UNet, a minute or two to start: True, False, or auto, in runs of an hour and "
+        "more, if it is then measured to be faster",
+        parse_bool_or_auto,
+    ),
+    "cuda_graphs": Flag(
+        "auto",
+        "launch the UNet as a CUDA graph: True, False, or auto, on CUDA if that is faster",
+        parse_bool_or_auto,
+    ),
+    "channels_last": Flag(True, "lay images and weights out with the channels last, which convolutions prefer"),
+}
 
 
 def how_to_compute(args, device):
@@ -27,7 +35,7 @@ def how_to_compute(args, device):
     dtype = half_precision(device) if args.use_fp16 else torch.float32
     if args.use_fp16:
         print(f"--use_fp16: the UNet computes in {dtype} on {device}")
-    choices = {flag: true_false_or_auto(flag, getattr(args, flag)) for flag in ("compile", "cuda_graphs")}
+    choices = {flag: parse_bool_or_auto(getattr(args, flag), flag) for flag in ("compile", "cuda_graphs")}
     if choices["cuda_graphs"] is True and device.type != "cuda":
         print(f"--cuda_graphs True: the {device} has none; running without")
     return choices | {"dtype": dtype, "channels_last": args.channels_last}

@@ -39,7 +39,7 @@ class TrainLoop:
         self, model, batches, objective, output_path, device, *, named_state, on_save=None, ranks=None, flags=()
     ):
         self.all_flags = dict(flags)
-        self.flags = {name: self.all_flags.get(name, default) for name, (default, _) in TRAIN_FLAGS.items()}
+        self.flags = {name: self.all_flags.get(name, flag.default) for name, flag in TRAIN_FLAGS.items()}
         self.ranks = ranks or Ranks()
         self.device = device
         self.dtype = choose_precision(self.flags["precision"], self.all_flags.get("use_fp16", False), device)

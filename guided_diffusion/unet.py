@@ -8,6 +8,14 @@ from torch.utils.checkpoint import checkpoint
 from .errors import UserError
 from .nn import GroupNorm32, timestep_embedding, zeroed
 
+# Widths of the levels where --channel_mult is empty, by image size; guided-diffusion's.
+USUAL_CHANNEL_MULT = {
+    512: (0.5, 1, 1, 2, 2, 4, 4),
+    256: (1, 1, 2, 2, 4, 4),
+    128: (1, 1, 2, 3, 4),
+    64: (1, 2, 3, 4),
+}
+
 
 class UNetModel(nn.Module):
     """Predicts the noise in an image, and with learn_sigma the variance of the step.

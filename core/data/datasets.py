@@ -61,19 +61,10 @@ class CelebA(ImageDataset):
     """
 
     def __init__(self, data_dir, split, image_size):
-        root = Path(data_dir)
-        if not root.is_dir():
-            raise UserError(f"--data_dir {data_dir} is not a folder")
-        image_dir = root / "img_align_celeba"
+        image_dir = require_folder(data_dir) / "img_align_celeba"
         if not image_dir.is_dir():
             raise UserError(f"--data_dir {data_dir} has no folder img_align_celeba")
-        table = _read_list(root, "list_attr_celeba")
-        partition = _read_list(root, "list_eval_partition").iloc[:, 0].reindex(table.index)
-        if not table.isin((1, -1)).all(axis=None):
-            image = table.index[~table.isin((1, -1)).all(axis=1)][0]
-            raise UserError(f"{root}/list_attr_celeba holds values other than 1 and -1 for {image}")
-        table = take_split(table, partition, split, f"{root}/list_eval_partition")
-        super().__init__(image_dir, table > 0, image_size)
+        super().__init__(image_dir, read_labels(data_dir, split), image_size)
 
 
 class CelebAMV(CelebA):
@@ -99,6 +90,28 @@ def make_dataset(name, data_dir, split, image_size):
 def load_images(dataset, indices):
     """The dataset's images at these indices: (N, 3, S, S) in [-1, 1]."""
     return torch.stack([dataset[i][0] for i in indices])
+
+
+def require_folder(data_dir, flag="data_dir"):
+    """The folder as a Path; UserError names the flag where there is none."""
+    if not Path(data_dir).is_dir():
+        raise UserError(f"--{flag} {data_dir} is not a folder")
+    return Path(data_dir)
+
+
+def read_labels(data_dir, split, flag="data_dir"):
+    """The labels of a split of CelebA, or of data laid out like it, without its images.
+
+    Returns a table of booleans: a row for each image, by its file name, a column for each attribute.
+    Raises UserError naming the flag or the file where a list is missing or malformed.
+    """
+    root = require_folder(data_dir, flag)
+    table = _read_list(root, "list_attr_celeba", flag)
+    partition = _read_list(root, "list_eval_partition", flag).iloc[:, 0].reindex(table.index)
+    if not table.isin((1, -1)).all(axis=None):
+        image = table.index[~table.isin((1, -1)).all(axis=1)][0]
+        raise UserError(f"{root}/list_attr_celeba holds values other than 1 and -1 for {image}")
+    return take_split(table, partition, split, f"{root}/list_eval_partition") > 0
 
 
 def attribute_index(attributes, query, flag="query_label"):
@@ -162,13 +175,13 @@ def read_table(path, **options):
     return table.apply(pd.to_numeric, errors="coerce")
 
 
-def _read_list(root, stem, **limits):
+def _read_list(root, stem, flag="data_dir", **limits):
     """list_*.csv, or the .txt that CelebA ships -> a DataFrame indexed by the image's file name."""
     csv, txt = root / f"{stem}.csv", root / f"{stem}.txt"
     if csv.is_file():
         path, options = csv, {"index_col": 0}
     elif not txt.is_file():
-        raise UserError(f"--data_dir {root} has neither {csv.name} nor {txt.name}")
+        raise UserError(f"--{flag} {root} has neither {csv.name} nor {txt.name}")
     elif stem == "list_attr_celeba":  # a count, the names of the columns, one row an image
         path, options = txt, {"sep": r"\s+", "skiprows": 1}
     else:

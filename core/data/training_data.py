@@ -3,21 +3,21 @@
 from pathlib import Path
 
 from guided_diffusion.errors import UserError
+from guided_diffusion.flags import Flag
 
 from .datasets import CelebA
 from .decoded import keep_decoded
 from .image_lists import ImageFolder, ImageTable
 
-# flag -> (default, help)
 TRAINING_DATA_FLAGS = {
-    "data_dir": (
+    "data_dir": Flag(
         None,
         "a folder with img_align_celeba/, list_attr_celeba and list_eval_partition; or a folder of images, "
         "each subfolder a class, perhaps below train/, val/ and test/; or a csv with a header: path (relative "
         "to the csv), a column of 0/1 or -1/1 for each label, perhaps `partition` (0 train, 1 val, 2 test)",
     ),
-    "random_flip": (True, "mirror half of the images"),
-    "num_workers": (4, "threads that load images ahead of the training"),
+    "random_flip": Flag(True, "mirror half of the images"),
+    "num_workers": Flag(4, "threads that load images ahead of the training", low=1, high=1024, group="speed"),
 }
 
 

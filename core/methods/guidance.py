@@ -5,6 +5,7 @@ The UNet is never differentiated: x_clean depends on z_t through dx_clean/dz_t =
 """
 
 from collections.abc import Callable
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -40,13 +41,8 @@ def make_guidance(
             features = perceptual(x)  # φ(x) is the same at every step
 
     def parts(z, x_clean, sqrt_abar):
-        logits = []
-
-        def keeping_logits(images):
-            logits.append(classifier(images))
-            return logits[0]
-
-        class_part = class_gradient(x_clean, target, keeping_logits, scale, use_logits) / sqrt_abar
+        class_part, logits = class_gradient(x_clean, target, classifier, scale, use_logits)
+        class_part = class_part / sqrt_abar
         distance_part = torch.zeros_like(x_clean)
         if l_perc:
             distance_part = perceptual_gradient(x_clean, features, perceptual, l_perc) / sqrt_abar
@@ -54,7 +50,7 @@ def make_guidance(
             distance_part = distance_part + l1_gradient(z, x, l1_loss)
         if l2_loss:
             distance_part = distance_part + l2_gradient(z, x, l2_loss)
-        return Parts(class_part, distance_part, logit_margin(logits[0].detach(), target))
+        return Parts(class_part, distance_part, logit_margin(logits, target))
 
     return Guidance(parts)
 
@@ -81,21 +77,21 @@ class Guidance(NamedTuple):
 
 
 def class_gradient(x_clean, target, classifier, scale, use_logits=True):
-    """d/dx_clean of Σ_n -scale_n · selected_n, where `selected` is the target's score (eq. 6 and 9)."""
+    """d/dx_clean of Σ_n -scale_n · selected_n, where `selected` is the target's score (eq. 6 and 9).
 
-    def loss(image):
-        return -(scale * selected_score(classifier(image), target, use_logits)).sum()
-
-    return _gradient(loss, x_clean)
+    Returns it and the classifier's logits at x_clean, (N,) or (N, K).
+    """
+    with _leaf(x_clean) as image:
+        logits = classifier(image)
+        loss = -(scale * selected_score(logits, target, use_logits)).sum()
+        return torch.autograd.grad(loss, image)[0], logits.detach()
 
 
 def perceptual_gradient(x_clean, features, perceptual, weight):
     """d/dx_clean of weight · Σ_n mean over c, h, w of (φ(x_clean) - φ(x))² (eq. 8)."""
-
-    def loss(image):
-        return weight * ((perceptual(image) - features) ** 2).flatten(1).mean(1).sum()
-
-    return _gradient(loss, x_clean)
+    with _leaf(x_clean) as image:
+        loss = weight * ((perceptual(image) - features) ** 2).flatten(1).mean(1).sum()
+        return torch.autograd.grad(loss, image)[0]
 
 
 def l1_gradient(z, x, weight):
@@ -110,8 +106,8 @@ def l2_gradient(z, x, weight):
     return weight * torch.where(norm > 0, difference / norm.clamp(min=1e-12), 0.0)
 
 
-def _gradient(loss, image):
-    """dloss/dimage. Leaves every parameter's .grad as it was."""
+@contextmanager
+def _leaf(image):
+    """The image as a leaf to differentiate by. Taking torch.autograd.grad leaves every parameter's .grad alone."""
     with torch.enable_grad():
-        image = image.detach().requires_grad_()
-        return torch.autograd.grad(loss(image), image)[0]
+        yield image.detach().requires_grad_()

@@ -8,24 +8,24 @@ import torch
 from tqdm import tqdm
 
 from guided_diffusion.errors import UserError
+from guided_diffusion.flags import BATCH_SIZE, GPU, Flag
 
 from ..data.datasets import CELEBA_ATTRIBUTES, attribute_index, data_attributes
 from ..data.images import from_uint8
 from ..results.folder import ResultsFolder, read_flags, read_pairs
-from ..running.flags import NETWORK_FLAGS, SAMPLING_FLAGS
+from ..running.flags import NETWORK_FLAGS, QUESTION_FLAGS
 
 RESULTS_FLAGS = {
-    "output_path": ("output", "the --output_path of main.py"),
-    "exp_name": ("exp", "the --exp_name of main.py"),
+    "output_path": Flag("output", "the --output_path of main.py"),
+    "exp_name": Flag("exp", "the --exp_name of main.py"),
 }
-DEVICE_FLAGS = {
-    "gpu": ("0", "index of the GPU; without one the CPU is used"),
-    "batch_size": (32, "images at a time"),
-}
+DEVICE_FLAGS = {"gpu": GPU, "batch_size": BATCH_SIZE}
 # By default those of the run (take_from_run).
-QUERY_FLAGS = {"query_label": (None, "the attribute that was to change, by name or index; by default the run's")}
-ORACLE_FLAGS = QUERY_FLAGS | {
-    "oracle_path": (None, "weights of the oracle; by default the run's"),
+QUERY_FLAGS = {
+    "query_label": Flag(None, "the attribute that was to change, by name or index; by default the run's")
+}
+ORACLE_FLAGS = {
+    "oracle_path": Flag(None, "weights of the oracle; by default the run's"),
     "oracle_architecture": NETWORK_FLAGS["oracle_architecture"],
 }
 FLIPPED = "pairs that reached their target"
@@ -33,7 +33,7 @@ FLIPPED = "pairs that reached their target"
 
 def take_from_run(args, *flags):
     """Fills those of the flags that were not given: with the run's, else with what main.py would take."""
-    of_run = {name: default for name, (default, _) in (NETWORK_FLAGS | SAMPLING_FLAGS).items()}
+    of_run = {name: flag.default for name, flag in (NETWORK_FLAGS | QUESTION_FLAGS).items()}
     of_run |= {"oracle_path": "models/oracle.pth", "data_dir": None}
     given = read_flags(args.output_path, args.exp_name)
     of_run |= {name: value for name, value in given.items() if value is not None}
