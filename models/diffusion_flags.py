@@ -30,17 +30,16 @@ def disagreements(wanted, trained):
         (name, wanted[name], trained[name])
         for name in DECIDING
         if name in wanted and name in trained and name not in unused
-        # Values written alike only differ in meaning where another flag differs, which is reported instead.
+        # Values written alike differ in meaning only where another flag differs. That one is reported.
         and wanted[name] != trained[name] and wanted_meaning[name] != trained_meaning[name]
     ]
 
 
 def infer_flags(state, image_size):
-    """A UNet's state dict -> the flags that follow from its names and shapes; {} where it is not a whole UNet's.
+    """A UNet's state dict -> the flags that follow from names and shapes; {} where it is not a whole UNet's.
 
     image_size (pixels) is not checked, since no shape depends on it. It is needed to turn the levels with attention
-    into attention_resolutions. The number of heads and, except learn_sigma, the flags of the diffusion do not follow
-    from shapes.
+    into attention_resolutions. Shapes do not tell the number of heads, nor flags of the diffusion but learn_sigma.
     """
     try:
         return _infer(state, image_size)

@@ -52,7 +52,10 @@ def vgg19_features(layer, path=None, image_size=None):
 
 
 def vgg_file(kind, path, flag):
-    """path, or where it is None that of torchvision's ImageNet weights (published_weights). kind: VGG16 or VGG19."""
+    """path, or where it is None that of torchvision's ImageNet weights, see published_weights.
+
+    kind: VGG16 or VGG19. flag: the flag that an error names.
+    """
     return path or published_weights(VGGS[kind][1].url, kind, flag)
 
 
