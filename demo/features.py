@@ -16,7 +16,7 @@ EYESHADOW = [(112, 72, 150), (64, 104, 148), (150, 62, 104)]
 
 
 def draw_face(canvas: Canvas, look: Look) -> Image.Image:
-    """The bare head; returns its mask."""
+    """Draws the bare head; returns its mask."""
     canvas.fill(look.face, look.skin)
     head = canvas.mask(look.face)
     side, turn = look.light, look.turn
@@ -178,7 +178,7 @@ def draw_nose(canvas: Canvas, look: Look):
 
 
 def draw_mouth(canvas: Canvas, look: Look):
-    """A parabola between two corners: clearly up when smiling, level or a little down when not."""
+    """Draws a parabola between two corners: clearly up when smiling, level or a little down when not."""
     n, x0 = look.n, look.turn * 1.2
     smiling, parted, big = (name in look for name in ("Smiling", "Mouth_Slightly_Open", "Big_Lips"))
     half = between(n.mouth_width, 18.5, 20.5) if smiling else between(n.mouth_width, 13.5, 15.5)

@@ -10,9 +10,9 @@ from demo.look import HATS, Look, between, choice
 
 
 def _waved(curve, look: Look, amplitude: float, wavelength: float, along=None):
-    """The curve with a sine across it, swelling from the crown (row 45) downwards.
+    """The curve with a sine wave added across it, which grows from the crown (row 45) downwards.
 
-    along: what the sine runs with, one number a point; the length of the curve if not given.
+    along: each point's position on the sine, in pixels; None: the length along the curve.
     """
     if along is None:
         along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(curve, axis=0).T))])
@@ -22,7 +22,7 @@ def _waved(curve, look: Look, amplitude: float, wavelength: float, along=None):
 
 
 def _outer(look: Look) -> np.ndarray:
-    """The outside of the hair, from the lower left over the crown to the lower right."""
+    """The outer edge of the hair, from the lower left over the crown to the lower right."""
     n = look.n
     lift = 6 * n.hair_volume
     lean = between(n.hair_part, -9, 9)
@@ -43,7 +43,7 @@ def _outer(look: Look) -> np.ndarray:
 
 
 def _inner(look: Look, receding: bool) -> np.ndarray:
-    """The hairline, and for long hair the inside of the locks, from the lower left to the lower right."""
+    """The inner edge of the hair, from the lower left over the hairline to the lower right."""
     n = look.n
     part = between(n.hair_part, -12, 12)
     centre, temple = (61.5, 57.5) if receding else (70, 77)
@@ -94,7 +94,7 @@ def draw_front_hair(canvas: Canvas, look: Look, head: Image.Image):
 
 
 def _draw_strands(canvas: Canvas, look: Look, outer, inner, hair: Image.Image):
-    """Lines that flow between the outside and the inside of the hair, and a sheen across the crown."""
+    """Draws lines between the outer and the inner edge of the hair, and a sheen across the crown."""
     count = 90
     outer, inner = resampled(outer, count), resampled(inner, count)
     between_them = [outer * (1 - f) + inner * f for f in (0.2, 0.4, 0.6, 0.8)]
@@ -131,7 +131,7 @@ def _draw_bangs(canvas: Canvas, look: Look, head: Image.Image):
 
 
 def draw_beard(canvas: Canvas, look: Look, head: Image.Image):
-    """Everything that grows below the nose; the lips are painted over it."""
+    """Draws all that grows below the nose. The lips are painted over it later."""
     turn, chin = look.turn, look.chin
     beard = mix(look.hair, (30, 20, 22), 0.22)
     if "5_o_Clock_Shadow" in look:

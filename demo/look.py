@@ -1,4 +1,4 @@
-"""What a portrait depends on: the attributes, and every other number, drawn once from the nuisance seed."""
+"""What a portrait depends on: the attributes, and for all else numbers that are drawn from the nuisance seed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HAIR = {"Black_Hair": (44, 38, 42), "Blond_Hair": (230, 192, 116), "Brown_Hair":
 
 @dataclass(frozen=True)
 class Nuisance:
-    """Numbers in [0, 1), uniform, one for each thing that no attribute decides."""
+    """Uniform numbers in [0, 1), one for each property that no attribute decides."""
 
     skin: float
     skin_hue: float
@@ -82,10 +82,9 @@ def choice(u: float, options):
 
 
 class Look:
-    """Attributes and nuisance together, and the colours and outlines that several parts share.
+    """The attributes and the nuisance of a portrait, and the colours and outlines that several of its parts use.
 
-    The face frame: x = 0 is the middle of the face, y is CelebA's row; eyes at (±19.5,
-                                                                                 111), mouth at y = 150.
+    Coordinates: x = 0 is the middle of the face, y is CelebA's row; eyes at (±19.5, 111), mouth at y = 150.
     """
 
     def __init__(self, attributes: frozenset[str], nuisance: Nuisance):

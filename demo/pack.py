@@ -1,4 +1,4 @@
-"""Make a small weight file to ship of a trained one: half precision, no training state.
+"""Make a small weight file from a trained one: half precision, without the state of the training.
 
     python -m demo.pack --trained DIR/ema_0.999_004000.pt --shipped models/demo/faces_ddpm.pt
 """
@@ -20,7 +20,7 @@ KEPT = ("architecture", "attributes", "image_size", "feat_extract", "classifier"
 
 
 def pack(contents):
-    """A diffusion model's state dict or a classifier's file -> the same with float16 weights."""
+    """The contents of a weight file, of a diffusion model or a classifier -> the same with float16 weights."""
     flags = flags_of(contents)
     if "architecture" in contents:
         return {name: _halved(contents[name]) for name in KEPT if name in contents}

@@ -1,7 +1,7 @@
 """A portrait from 40 attributes and one nuisance seed.
 
-Flipping an attribute and keeping the seed gives the true counterfactual of a face: nothing that the
-attribute does not show is touched.
+Flipping an attribute and keeping the seed gives the true counterfactual of a face: nothing changes that does
+not belong to the attribute.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ JEWELS = [(250, 206, 84), (244, 246, 250), (72, 196, 200)]
 
 
 def draw_portrait(attributes: frozenset[str], seed: int) -> Image.Image:
-    """The attributes that hold, a non-negative seed -> an RGB image of 178 × 218."""
+    """The attributes that are true, a non-negative seed -> an RGB image of 178 × 218."""
     look = Look(attributes, Nuisance.from_seed(seed))
     image = _backdrop(look)
     canvas = _posed(image, look)
@@ -45,7 +45,7 @@ def draw_portrait(attributes: frozenset[str], seed: int) -> Image.Image:
 
 
 def _backdrop(look: Look) -> Image.Image:
-    """A smooth gradient between two colours, and one soft disc."""
+    """An image with a smooth gradient between two colours, and one soft disc."""
     n = look.n
     pale, dark = choice(n.backdrop, BACKDROPS)
     angle = np.pi * between(n.backdrop_turn, 0.15, 0.85)
@@ -123,7 +123,7 @@ def _draw_collar(canvas: Canvas, neck_half: float, pale, dark):
 
 
 def _draw_tie(canvas: Canvas, look: Look, neck_half: float):
-    """A white shirt front with its collar, and the tie."""
+    """Draws a white shirt front with its collar, and the tie."""
     front = np.array([(-neck_half - 6, 178), (0, 186), (neck_half + 6, 178), (neck_half + 4, 240),
                       (-neck_half - 4, 240)])
     canvas.fill(front, (246, 246, 248))

@@ -1,4 +1,4 @@
-"""The picture of an experiment: original, noise, counterfactual and difference of each image, and the predictions.
+"""A picture of an experiment: original, noise, counterfactual and difference of each image, and its predictions.
 
     python -m demo.sheet --output_path DIR --exp_name EXP --picture sheet.png --yes smiling
 """
@@ -36,7 +36,7 @@ INK, FAINT, GOOD, BAD, PAPER = (32, 36, 44), (120, 126, 136), (28, 122, 80), (18
 def draw_sheet(output_path, exp_name, names, columns=4, tile=96, rows=0):
     """The experiment's images, in the order of their ids -> a PIL image.
 
-    names: what 0 and 1 are called; rows: how many of them are drawn, 0 for all.
+    names: what the predictions 0 and 1 are called; rows: how many rows are drawn, 0 for all.
     """
     pairs = read_pairs(output_path, exp_name, reached=("CCF", "ICF"))
     if not pairs:
@@ -47,9 +47,9 @@ def draw_sheet(output_path, exp_name, names, columns=4, tile=96, rows=0):
 
 
 def lay_out(cells, titles, columns=4, tile=96):
-    """Rows of `columns` cells -> a PIL image.
+    """Cells, in rows of `columns` -> a PIL image.
 
-    cells: (RGB images, one for each title; the caption below them as (text, colour) after (text, colour)).
+    cells: each is (RGB images, one for each title; their caption, a list of (text, colour)).
     """
     gap, margin, caption, head = tile // 24, tile // 4, tile // 4, tile // 3
     width = len(titles) * (tile + gap) + margin
@@ -76,7 +76,7 @@ def lay_out(cells, titles, columns=4, tile=96):
 
 
 def save_picture(picture, path, colours=0):
-    """write_file of a PIL image as a PNG of that many colours, or of all where 0."""
+    """Writes a PIL image as a PNG and prints its path. colours: how many it may have, 0 for all."""
     if colours:
         picture = picture.quantize(colours)
     write_file(path, lambda file: picture.save(file, format="PNG", optimize=True))
@@ -90,7 +90,7 @@ def _tiles(pair):
 
 
 def _caption(record, names):
-    """The prediction before and after, and whether it is the one that was wanted."""
+    """A list of (text, colour): the prediction before and after, coloured by whether the target was reached."""
     before, after = names[record["pred"]], names[record["cf_pred"]]
     flipped = record["cf_pred"] == record["target"]
     start = f"{before} {_percent(record['p_target_before'], record['pred'] == record['target'])}  to  "
@@ -99,7 +99,7 @@ def _caption(record, names):
 
 
 def _percent(p_target, is_target):
-    """The probability of the predicted class, from that of the target."""
+    """The probability of the predicted class in words, from that of the target."""
     return f"{100 * (p_target if is_target else 1 - p_target):.0f} %"
 
 

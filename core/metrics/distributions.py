@@ -73,8 +73,8 @@ def fid(activations, distance=frechet_distance):
 
 
 def sfid(activations, seed=0, distance=frechet_distance):
-    """sFID (Jeanneret et al., CVPR 2023): the originals are split in two seeded halves; the mean of the two FIDs
-    between one half and the counterfactuals of the other."""
+    """sFID (Jeanneret et al., CVPR 2023): the originals are split in two seeded halves, and the FIDs between each
+    half and the counterfactuals of the other are averaged."""
     first, second = activations.split(np.random.default_rng(seed))
     there = distance(activations.originals[first], activations.counterfactuals_of(second))
     back = distance(activations.originals[second], activations.counterfactuals_of(first))

@@ -20,7 +20,7 @@ RESULTS_FLAGS = {
     "exp_name": Flag("exp", "the --exp_name of main.py"),
 }
 DEVICE_FLAGS = {"gpu": GPU, "batch_size": BATCH_SIZE}
-# By default those of the run (take_from_run).
+# Their values are the run's where they are not given (take_from_run).
 QUERY_FLAGS = {
     "query_label": Flag(None, "the attribute that was to change, by name or index; by default the run's")
 }
@@ -32,14 +32,14 @@ FLIPPED = "pairs that reached their target"
 
 
 def take_from_run(args, *flags):
-    """Fills those of the flags that were not given: with the run's, else with what main.py would take."""
-    of_run = {name: flag.default for name, flag in (NETWORK_FLAGS | QUESTION_FLAGS).items()}
-    of_run |= {"oracle_path": "models/oracle.pth", "data_dir": None}
-    given = read_flags(args.output_path, args.exp_name)
-    of_run |= {name: value for name, value in given.items() if value is not None}
+    """Gives the flags that were not given the values of the run, or else main.py's defaults."""
+    run_flags = {name: flag.default for name, flag in (NETWORK_FLAGS | QUESTION_FLAGS).items()}
+    run_flags |= {"oracle_path": "models/oracle.pth", "data_dir": None}
+    recorded = read_flags(args.output_path, args.exp_name)
+    run_flags |= {name: value for name, value in recorded.items() if value is not None}
     for flag in flags:
         if getattr(args, flag) is None:
-            setattr(args, flag, of_run["data_dir" if flag == "celeba_path" else flag])
+            setattr(args, flag, run_flags["data_dir" if flag == "celeba_path" else flag])
 
 
 def find_query(args, network):

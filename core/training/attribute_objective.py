@@ -1,4 +1,4 @@
-"""What a classifier of attributes is trained by."""
+"""The loss of an attribute classifier."""
 
 import torch
 import torch.nn.functional as F
@@ -7,10 +7,11 @@ from guided_diffusion.objectives import Objective
 
 
 class AttributeObjective(Objective):
-    """Binary cross-entropy, the mean over the attributes; with `balanced`, yes and no count alike in each."""
+    """Binary cross-entropy, averaged over the attributes."""
 
     def __init__(self, labels, balanced, device):
-        """labels (N, A) of 0/1: those of the training split, for the shares."""
+        """balanced: weigh labels so that 0 and 1 count alike in each attribute, by their shares in `labels`, those
+        of the training split, (N, A) of 0/1."""
         self.no_weight, self.yes_weight = (each.to(device) for each in class_weights(labels, balanced))
 
     def losses(self, network, batch):
@@ -20,7 +21,8 @@ class AttributeObjective(Objective):
 
 
 def class_weights(labels, balanced):
-    """labels (N, A) of 0/1 -> weights of no and of yes, (A,) each: 1/2 over their share, at most 10."""
+    """labels (N, A) of 0/1 -> weights of 0 and of 1, (A,) each. balanced: 1/2 over the share of that label, at most
+    10; otherwise 1."""
     share = labels.float().mean(0)
     if not balanced:
         return torch.ones_like(share), torch.ones_like(share)
