@@ -99,7 +99,8 @@ def _if_faster(flag, choice, function, inputs, make):
         faster = make()
         if faster is function:
             return function  # make() has said why
-        others = [0.5 * each for each in inputs]  # a graph that replays nothing still answers what it was made with
+        # A graph that replays nothing still answers what it was made with.
+        others = [(0.5 * each).to(each.dtype) for each in inputs]
         expected = function(*others)
         if not (faster(*others) - expected).norm() <= TOLERANCE * expected.norm():
             raise RuntimeError("it changes the answer")

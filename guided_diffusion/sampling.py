@@ -35,6 +35,7 @@ class SamplingNetwork:
 
     z: (N, C, H, W) float32; t: (N,) values that diffusion.model_timesteps gives, no others. The UNet's projections
     of the timesteps are computed here, once for all; a class-conditional UNet's, which need y, at each call.
+    unet: a UNetModel, or any other module with its forward; one without projections() is called as a whole.
     dtype: what convolutions and attention compute in, with a copy of their weights; unet itself stays float32. An
     output of half precision that is not finite raises Overflow, within overflow_checked_later() not at once.
     channels_last: the memory layout of weights and activations.
@@ -50,10 +51,11 @@ class SamplingNetwork:
         self.dtype = self.own_dtype = dtype
         device = next(unet.parameters()).device
         self.compile, self.cuda_graphs, self.calls = compile, device.type == "cuda" and cuda_graphs, calls
-        self.torso = (self.unet if dtype is torch.float32 else _with_blocks_in(dtype, self.unet)).torso
+        self.full_torso = _torso(self.unet)
+        self.torso = self.full_torso if dtype is torch.float32 else _torso(_with_convolutions_in(dtype, self.unet))
         self.fast_torso, self.fast_shape = self.torso, None  # the fast one is for inputs of this shape alone
-        self.table = None
-        if unet.num_classes is None:
+        self.projects, self.table = hasattr(unet, "projections"), None
+        if self.projects and unet.num_classes is None:
             self.steps = diffusion.model_timesteps(torch.arange(diffusion.num_timesteps, device=device))
             with torch.no_grad():
                 self.table = unet.projections(self.steps)
@@ -63,9 +65,9 @@ class SamplingNetwork:
         z = z.contiguous(memory_format=self.layout)
         half = self.dtype is not torch.float32
         with torch.autocast(z.device.type, self.dtype, enabled=half, cache_enabled=False):
-            inputs = z, self._projections(t, *labels).to(self.dtype)
-            torso = self._torso_for(inputs) if self.dtype is self.own_dtype else self.unet.torso
-            output = torso(*inputs)
+            inputs = (z, self._projections(t, *labels).to(self.dtype)) if self.projects else (z, t, *labels)
+            torso = self._torso_for(inputs) if self.dtype is self.own_dtype else self.full_torso
+            output = torso(*inputs).to(z.dtype)
         if half:
             _note_overflow(self, output)
         return output
@@ -94,14 +96,18 @@ class SamplingNetwork:
         return self.table[torch.searchsorted(self.steps, t)]
 
 
-def _with_blocks_in(dtype, unet):
-    """A copy whose convolutions hold `dtype`: autocast would cast them at every evaluation, for 94 million weights
-    on 2 cores 0.3 s."""
+def _torso(unet):
+    """What is called at every evaluation: all of the network but its projections, where it can be had apart."""
+    return getattr(unet, "torso", unet)
+
+
+def _with_convolutions_in(dtype, unet):
+    """A copy whose convolutions hold `dtype`, but for the last, which makes the output: autocast would cast them at
+    every evaluation, for 94 million weights on 2 cores 0.3 s."""
     copy = deepcopy(unet)
-    for blocks in (copy.input_blocks, copy.middle_block, copy.output_blocks):
-        for layer in blocks.modules():
-            if isinstance(layer, nn.Conv1d | nn.Conv2d):
-                layer.to(dtype)
+    convolutions = [layer for layer in copy.modules() if isinstance(layer, nn.Conv1d | nn.Conv2d)]
+    for layer in convolutions[:-1]:
+        layer.to(dtype)
     return copy
 
 
