@@ -6,6 +6,7 @@ from .compile_util import true_false_or_auto
 from .dist_util import half_precision
 from .errors import UserError
 from .script_util import check_ranges, parse_numbers
+from .weight_files import SAVE_FORMATS, require_safetensors
 
 # flag -> (default, help)
 TRAIN_FLAGS = {
@@ -21,6 +22,7 @@ TRAIN_FLAGS = {
     "log_interval": (50, "steps between rows of progress.csv, which are means over them"),
     "save_interval": (10000, "steps between checkpoints"),
     "keep_checkpoints": (2, "how many of the newest checkpoints stay"),
+    "save_format": ("pt", "format of the weights: pt (torch.save) or safetensors"),
     "seed": (0, "seed of the order, the mirroring, the timesteps and the noise"),
     "compile": ("auto", "torch.compile the network, minutes to start, then faster: True, False, or auto, in "
                         "trainings of 1,000 steps and more, but not in float32 on a CPU"),
@@ -30,7 +32,7 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 # the statistics of batch norms.
 FREE_FLAGS = (
     "gpus", "data_dir", "output_path", "resume_checkpoint", "microbatch", "compile", "use_checkpoint",
-    "log_interval", "save_interval", "keep_checkpoints", "sample_steps", "num_workers",
+    "log_interval", "save_interval", "keep_checkpoints", "save_format", "sample_steps", "num_workers",
 )  # fmt: skip
 RANGES = {  # flag -> (lowest, highest), of those that all trainers have and of those that some have
     "lr": (0, None),
@@ -64,6 +66,10 @@ def check_train_flags(args):
             "of --diffusion_steps"
         )
     parse_rates(args.ema_rate)
+    if args.save_format not in SAVE_FORMATS:
+        raise UserError(f"--save_format {args.save_format} is unknown; choose {' or '.join(SAVE_FORMATS)}")
+    if args.save_format == "safetensors":
+        require_safetensors("--save_format safetensors")
     true_false_or_auto("compile", args.compile)
     choose_precision(args.precision, False, torch.device("cpu"))
 

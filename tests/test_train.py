@@ -11,7 +11,7 @@ from scripts import logged
 from toy_networks import TINY_FLAGS, filled
 
 from guided_diffusion import logger, train_flags, train_util
-from guided_diffusion.checkpoint_folder import CheckpointFolder, save_aside
+from guided_diffusion.checkpoint_folder import CheckpointFolder
 from guided_diffusion.compile_util import compiled, wants_compiling
 from guided_diffusion.errors import UserError
 from guided_diffusion.logger import Logger
@@ -20,6 +20,7 @@ from guided_diffusion.resample import create_named_schedule_sampler
 from guided_diffusion.script_util import create_model_and_diffusion
 from guided_diffusion.train_data import Batch, Batches, generator
 from guided_diffusion.train_util import TrainLoop
+from guided_diffusion.weight_files import save_aside
 
 CPU = torch.device("cpu")
 EVENT_WRITER = logger._event_writer
