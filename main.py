@@ -13,6 +13,7 @@ from core.running.explainer import Settings
 from core.running.flags import FLAGS, FREE_AMONG_CHUNKS, check_flags, choose_split
 from core.running.progress import result_line
 from core.running.question import find_question
+from guided_diffusion.described import described_diffusion, given_flags, take_described_flags
 from guided_diffusion.dist_util import keep_freed_memory, pick_device
 from guided_diffusion.errors import UserError
 from guided_diffusion.sampling import how_to_compute
@@ -27,6 +28,8 @@ from guided_diffusion.script_util import (
 )
 from models.checkpoints import load_diffusion
 from models.classifiers import BinaryQuestion, load_classifier
+from models.diffusers_config import find_diffusers_model
+from models.diffusers_models import load_diffusers_network
 from models.oracles import load_oracle
 from models.perceptual import vgg19_features
 
@@ -43,6 +46,9 @@ def main():
         summary = merge_chunks(args.output_path, args.exp_name, FREE_AMONG_CHUNKS)
         print(result_line(summary, ResultsFolder(args.output_path, args.exp_name).experiment))
         return
+    described = find_diffusers_model(args.model_path)
+    if described:
+        take_described_flags(args, given_flags(create_argparser()), described)
     scales, args.split = check_flags(args), choose_split(args)
     method, options = choose_method(args, FLAGS)
     options["guided_steps"] = None if args.guided_iterations == -1 else args.guided_iterations
@@ -59,16 +65,17 @@ def main():
         sampler_options=options,
         **args_to_dict(args, ("seed", "use_logits", "l1_loss", "l2_loss", "l_perc", "clip_denoised")),
     )
-    networks = load_networks(args, dataset, compute, device)
+    networks = load_networks(args, described, dataset, compute, device)
     run_experiment(args, settings, method.cost(args.start_step, **options), dataset, networks)
 
 
-def load_networks(args, dataset, compute, device):
+def load_networks(args, described, dataset, compute, device):
     """The diffusion model, the classifier as the question that is asked, and the oracle, if any."""
-    unet, diffusion = load_ddpm(args, device)
+    unet, diffusion = load_ddpm(args, described, device)
     classifier, column = load_question(args, dataset, device)
     oracle = load_judge(args, dataset, device) if args.oracle_path else None
-    return Networks(unet, diffusion, classifier, column, oracle, compute, device)
+    files = {"model_path": described.files} if described else {}
+    return Networks(unet, diffusion, classifier, column, oracle, compute, device, files)
 
 
 def load_perceptual(args, device):
@@ -78,12 +85,18 @@ def load_perceptual(args, device):
     return vgg19_features(args.l_perc_layer, args.perceptual_path, args.image_size).to(device)
 
 
-def load_ddpm(args, device):
-    """The network and the diffusion of the flags, on the device."""
-    flags = args_to_dict(args, model_and_diffusion_defaults())
-    model, diffusion = create_model_and_diffusion(**flags)
-    require_depth(diffusion, args.start_step)
-    return load_diffusion(model, args.model_path, flags).requires_grad_(False).to(device), diffusion
+def load_ddpm(args, described, device):
+    """The network and the diffusion, on the device: of the flags, or as a diffusers model describes them."""
+    if described:
+        diffusion = described_diffusion(described, args.timestep_respacing)
+        require_depth(diffusion, args.start_step)
+        model = load_diffusers_network(described, args.image_size)
+    else:
+        flags = args_to_dict(args, model_and_diffusion_defaults())
+        model, diffusion = create_model_and_diffusion(**flags)
+        require_depth(diffusion, args.start_step)
+        load_diffusion(model, args.model_path, flags)
+    return model.requires_grad_(False).to(device), diffusion
 
 
 def load_question(args, dataset, device):

@@ -1,4 +1,5 @@
 import csv
+import os
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from toy_networks import filled
 from core.data.datasets import CELEBA_ATTRIBUTES, SPLITS
 from guided_diffusion.script_util import create_model_and_diffusion
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the Hub for anything
 torch.set_num_threads(1)
 pytest_plugins = ["metric_fixtures"]
 
