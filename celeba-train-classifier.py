@@ -1,6 +1,6 @@
 """Train a classifier, or an oracle, of CelebA's attributes, a folder's classes, or the labels of a csv."""
 
-import argparse
+from dataclasses import replace
 
 import blobfile as bf
 import torch
@@ -11,38 +11,45 @@ from core.metrics.scores import attribute_accuracy, decide
 from core.training.attribute_objective import AttributeObjective
 from guided_diffusion.checkpoint_folder import complete_steps
 from guided_diffusion.dist_util import connect, device_of_rank, find_ranks, keep_freed_memory
-from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
+from guided_diffusion.flags import Flag, FlagParser, group_flags, with_defaults
+from guided_diffusion.script_util import MODEL_FLAGS, args_to_dict, require_flags, run_script
 from guided_diffusion.storage import write_file
 from guided_diffusion.train_data import Batches
-from guided_diffusion.train_flags import TRAIN_FLAGS, check_train_flags, smallest_part
+from guided_diffusion.train_flags import GPUS, TRAIN_FLAGS, check_train_flags, smallest_part
 from guided_diffusion.train_util import TrainLoop
 from guided_diffusion.weight_files import find_weights, load_weights, save_weights
 from models.classifiers import build_classifier, classifier_checkpoint, require_trainable
 
-FLAGS = {
-    "output_path": (None, "where checkpoints, best.pt, last.pt, attributes.csv and progress.csv go"),
-    "gpus": ("", "indices of the GPUs, one a rank of this machine, such as 0,1; empty: the first ones, or the CPU"),
-    "architecture": ("densenet121", "a torchvision network's name, small_cnn, tiny_cnn, or module:function"),
-    "query_label": (None, "train on this attribute alone, by name or index; all of them where not given"),
-    "image_size": (128, "height and width of the images in pixels"),
-    "balanced": (True, "weigh the loss so that yes and no of each attribute count alike, up to tenfold"),
-    "use_fp16": (False, "half precision: float16 on CUDA, bfloat16 on a CPU that computes in it, else float32"),
+NETWORK_FLAGS = {
+    "architecture": Flag("densenet121", "a torchvision network's name, small_cnn, tiny_cnn, or module:function"),
+    "image_size": replace(MODEL_FLAGS["image_size"], default=128),
+    "use_fp16": MODEL_FLAGS["use_fp16"],
 }
-DEFAULTS = {"lr": 1e-3, "weight_decay": 0.05, "ema_rate": "0.99", "lr_anneal_steps": 5000, "save_interval": 500}
+OWN_TRAIN_FLAGS = {
+    "query_label": Flag(None, "train on this attribute alone, by name or index; all of them where not given"),
+    "balanced": Flag(True, "weigh the loss so that yes and no of each attribute count alike, up to tenfold"),
+}
+FLAGS = group_flags(
+    data=TRAINING_DATA_FLAGS,
+    networks=NETWORK_FLAGS,
+    training=OWN_TRAIN_FLAGS
+    | with_defaults(
+        TRAIN_FLAGS, lr=1e-3, weight_decay=0.05, ema_rate="0.99", lr_anneal_steps=5000, save_interval=500
+    ),
+    output={"output_path": Flag(None, "where checkpoints, best.pt, last.pt, attributes.csv and progress.csv go")},
+    speed={"gpus": GPUS},
+)
 
 
 def create_argparser():
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    train_flags = {name: (DEFAULTS.get(name, default), text) for name, (default, text) in TRAIN_FLAGS.items()}
-    add_dict_to_argparser(parser, TRAINING_DATA_FLAGS | FLAGS | train_flags)
-    return parser
+    return FlagParser(__doc__, FLAGS)
 
 
 def main():
     args = create_argparser().parse_args()
     ranks = find_ranks()
     require_flags(args, "data_dir", "output_path")
-    check_train_flags(args)
+    check_train_flags(args, FLAGS)
     keep_freed_memory()
     device = device_of_rank(args.gpus, ranks)
     connect(ranks, device)
@@ -66,12 +73,14 @@ def main():
         beat_best = bool(complete_steps(args.output_path))
         save_best_and_last(args.output_path, checkpoint, table, args.save_format, beat_best)
 
+    def batches(start):
+        loading = args_to_dict(args, ("batch_size", "seed", "random_flip", "num_workers"))
+        place = {"device": device, "rank": ranks.rank, "world_size": ranks.world_size}
+        return Batches(train, start=start, **loading, **place)
+
     TrainLoop(
         model=network,
-        batches=lambda start: Batches(
-            train, args.batch_size, args.seed, start, args.random_flip, args.num_workers, device,
-            ranks.rank, ranks.world_size,
-        ),  # fmt: skip
+        batches=batches,
         objective=AttributeObjective(train.labels, args.balanced, device),
         output_path=args.output_path,
         device=device,

@@ -1,6 +1,5 @@
 """Train a DDPM on CelebA, a folder of images, or the images that a csv lists."""
 
-import argparse
 from functools import partial
 
 import blobfile as bf
@@ -10,12 +9,13 @@ from core.data.training_data import TRAINING_DATA_FLAGS, load_training_data, req
 from core.training.sheets import sample_sheet
 from guided_diffusion.checkpoint_folder import complete_steps
 from guided_diffusion.dist_util import connect, device_of_rank, find_ranks, keep_freed_memory
+from guided_diffusion.flags import Flag, FlagParser, group_flags
 from guided_diffusion.objectives import DenoisingObjective
 from guided_diffusion.resample import SAMPLERS, create_named_schedule_sampler
 from guided_diffusion.script_util import (
     DIFFUSION_FLAGS,
     MODEL_FLAGS,
-    add_dict_to_argparser,
+    MOST_STEPS,
     args_to_dict,
     create_gaussian_diffusion,
     create_model_and_diffusion,
@@ -24,32 +24,43 @@ from guided_diffusion.script_util import (
     run_script,
 )
 from guided_diffusion.train_data import Batches
-from guided_diffusion.train_flags import TRAIN_FLAGS, check_train_flags
+from guided_diffusion.train_flags import GPUS, TRAIN_FLAGS, check_train_flags
 from guided_diffusion.train_util import TrainLoop
 from models.checkpoints import attach_flags, load_diffusion
 
-FLAGS = {
-    "output_path": (None, "where checkpoints, progress.csv and sheets of samples go"),
-    "gpus": ("", "indices of the GPUs, one a rank of this machine, such as 0,1; empty: the first ones, or the CPU"),
-    "resume_checkpoint": (None, "weights to begin from, of this project, DiME or OpenAI; an output_path that"
-                          " already has checkpoints goes on from those"),
-    "schedule_sampler": ("uniform", f"which timesteps to train on: {' or '.join(SAMPLERS)}"),
-    "sample_steps": (50, "steps of the samples drawn at each checkpoint, at most --diffusion_steps; 0: draw none"),
+RESUME_CHECKPOINT = Flag(
+    None,
+    "weights to begin from, of this project, DiME or OpenAI; an output_path that already has checkpoints goes on "
+    "from those",
+)
+OUTPUT_FLAGS = {
+    "output_path": Flag(None, "where checkpoints, progress.csv and sheets of samples go"),
+    "sample_steps": Flag(
+        50,
+        "steps of the samples drawn at each checkpoint, at most --diffusion_steps; 0: draw none",
+        low=0,
+        high=MOST_STEPS,
+    ),
 }
+FLAGS = group_flags(
+    data=TRAINING_DATA_FLAGS,
+    networks={"resume_checkpoint": RESUME_CHECKPOINT} | MODEL_FLAGS | DIFFUSION_FLAGS,
+    training={"schedule_sampler": Flag("uniform", "which timesteps to train on", choices=SAMPLERS)} | TRAIN_FLAGS,
+    output=OUTPUT_FLAGS,
+    speed={"gpus": GPUS},
+)
 SAMPLES = 16  # of each sheet
 
 
 def create_argparser():
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    add_dict_to_argparser(parser, TRAINING_DATA_FLAGS | FLAGS | TRAIN_FLAGS | MODEL_FLAGS | DIFFUSION_FLAGS)
-    return parser
+    return FlagParser(__doc__, FLAGS)
 
 
 def main():
     args = create_argparser().parse_args()
     ranks = find_ranks()
     require_flags(args, "data_dir", "output_path")
-    check_train_flags(args)
+    check_train_flags(args, FLAGS)
     keep_freed_memory()
     device = device_of_rank(args.gpus, ranks)
     connect(ranks, device)
@@ -76,12 +87,14 @@ def main():
         path = bf.join(args.output_path, f"samples{step:06d}.png")
         sample_sheet(spaced, network, args.image_size, path, device, SAMPLES)
 
+    def batches(start):
+        loading = args_to_dict(args, ("batch_size", "seed", "random_flip", "num_workers"))
+        place = {"device": device, "rank": ranks.rank, "world_size": ranks.world_size}
+        return Batches(dataset, start=start, **loading, **place, with_noise=True)
+
     TrainLoop(
         model=model,
-        batches=lambda start: Batches(
-            dataset, args.batch_size, args.seed, start, args.random_flip, args.num_workers, device,
-            ranks.rank, ranks.world_size, with_noise=True,
-        ),  # fmt: skip
+        batches=batches,
         objective=DenoisingObjective(
             diffusion, create_named_schedule_sampler(args.schedule_sampler, diffusion.num_timesteps), condition
         ),

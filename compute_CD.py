@@ -1,7 +1,5 @@
 """CD: do attributes change together as they go together in the data? (Jeanneret et al., ACCV 2022)"""
 
-import argparse
-
 import numpy as np
 
 from core.metrics.charts import correlation_chart
@@ -10,6 +8,7 @@ from core.metrics.inference import (
     DEVICE_FLAGS,
     FLIPPED,
     ORACLE_FLAGS,
+    QUERY_FLAGS,
     RESULTS_FLAGS,
     find_query,
     judge,
@@ -21,22 +20,27 @@ from core.metrics.scores import change_correlations, correlation_difference
 from core.results.folder import ResultsFolder
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.errors import UserError
-from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
+from guided_diffusion.flags import Flag, FlagParser, check_flags, group_flags
+from guided_diffusion.script_util import require_flags, run_script
 from models.oracles import load_oracle
 
-CELEBA_FLAGS = {"celeba_path": (None, "the data, whose train split says what to expect; by default the run's")}
-FLAGS = RESULTS_FLAGS | CELEBA_FLAGS | ORACLE_FLAGS | DEVICE_FLAGS
+CELEBA_PATH = Flag(None, "the data, whose train split says what to expect; by default the run's")
+FLAGS = group_flags(
+    data=RESULTS_FLAGS | {"celeba_path": CELEBA_PATH},
+    question=QUERY_FLAGS,
+    networks=ORACLE_FLAGS,
+    speed=DEVICE_FLAGS,
+)
 SHOWN = 5  # attributes that are named
 
 
 def create_argparser():
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    add_dict_to_argparser(parser, FLAGS)
-    return parser
+    return FlagParser(__doc__, FLAGS)
 
 
 def main():
     args = create_argparser().parse_args()
+    check_flags(args, FLAGS)
     take_from_run(args, "celeba_path", "oracle_path", "query_label")
     require_flags(args, "celeba_path")
     pairs = require_pairs(args.output_path, args.exp_name)
@@ -66,7 +70,7 @@ def main():
 
 def expected_correlations(data_dir, attributes, query):
     """(A,) correlations of the attributes' labels with the queried one's; UserError where the data lack one."""
-    table = train_correlations(data_dir)
+    table = train_correlations(data_dir, flag="celeba_path")
     missing = [name for name in attributes if name not in table]
     if missing:
         raise UserError(f"--celeba_path {data_dir} has no labels of {', '.join(missing)}, which the oracle answers")

@@ -1,7 +1,5 @@
 """COUT: how few of the changed pixels turn the classifier's mind (Khorram and Fuxin, CVPR 2022)"""
 
-import argparse
-
 import torch
 
 from core.data.images import from_uint8
@@ -19,24 +17,24 @@ from core.metrics.metric import mean_of, publish
 from core.metrics.scores import cout
 from core.running.flags import NETWORK_FLAGS
 from guided_diffusion.dist_util import pick_device
-from guided_diffusion.script_util import add_dict_to_argparser, run_script
+from guided_diffusion.flags import Flag, FlagParser, check_flags, group_flags
+from guided_diffusion.script_util import run_script
 from models.classifiers import BinaryQuestion, load_classifier
 
 CLASSIFIER_FLAGS = {
-    "classifier_path": (None, "weights of the explained classifier; by default the run's"),
+    "classifier_path": Flag(None, "weights of the explained classifier; by default the run's"),
     "classifier_architecture": NETWORK_FLAGS["classifier_architecture"],
 }
-FLAGS = RESULTS_FLAGS | CLASSIFIER_FLAGS | QUERY_FLAGS | DEVICE_FLAGS
+FLAGS = group_flags(data=RESULTS_FLAGS, question=QUERY_FLAGS, networks=CLASSIFIER_FLAGS, speed=DEVICE_FLAGS)
 
 
 def create_argparser():
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    add_dict_to_argparser(parser, FLAGS)
-    return parser
+    return FlagParser(__doc__, FLAGS)
 
 
 def main():
     args = create_argparser().parse_args()
+    check_flags(args, FLAGS)
     take_from_run(args, "classifier_path", "query_label")
     pairs = require_pairs(args.output_path, args.exp_name, classified=("CC",), reached=("CCF", "ICF"))
     device = pick_device(args.gpu)

@@ -1,6 +1,6 @@
 """FID, sFID and KID: do the counterfactuals look like photographs of the data? (pytorch-fid's Inception)"""
 
-import argparse
+from dataclasses import replace
 from functools import partial
 from unittest import mock
 
@@ -27,27 +27,29 @@ from core.metrics.metric import Metric, publish
 from core.results.folder import ResultsFolder
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.errors import UserError
-from guided_diffusion.script_util import add_dict_to_argparser, run_script
+from guided_diffusion.flags import SEED, Flag, FlagParser, check_flags, group_flags
+from guided_diffusion.script_util import run_script
 from guided_diffusion.storage import sha256
 from models.checkpoints import describe, read_weights
 from models.published import published_weights
 
-INCEPTION_FLAGS = {"inception_path": (None, "weights of pytorch-fid's Inception; by default its own, downloaded")}
-SEED_FLAGS = {"seed": (0, "of the halves of sFID, of KID's subsets and of the resampling")}
-FLAGS = RESULTS_FLAGS | INCEPTION_FLAGS | SEED_FLAGS | DEVICE_FLAGS
+INCEPTION_PATH = Flag(None, "weights of pytorch-fid's Inception; by default its own, downloaded")
+FLAGS = group_flags(
+    data=RESULTS_FLAGS,
+    networks={"inception_path": INCEPTION_PATH},
+    sampling={"seed": replace(SEED, help="seed of sFID's halves, of KID's subsets and of the resampling")},
+    speed=DEVICE_FLAGS,
+)
 ENOUGH = 2048  # images: as many as Inception's features
 
 
 def create_argparser():
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    add_dict_to_argparser(parser, FLAGS)
-    return parser
+    return FlagParser(__doc__, FLAGS)
 
 
 def main():
     args = create_argparser().parse_args()
-    if args.seed < 0:
-        raise UserError(f"--seed {args.seed} must be at least 0")
+    check_flags(args, FLAGS)
     pairs = require_pairs(args.output_path, args.exp_name, reached=("CCF", "ICF"))
     folder = ResultsFolder(args.output_path, args.exp_name)
     rows = [row for row, pair in enumerate(pairs) if pair.reached == "CCF"]

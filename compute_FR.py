@@ -1,19 +1,18 @@
 """FR, bKL and L1: how often the target was reached, how surely, and how far away (from records.csv)"""
 
-import argparse
-
 from core.metrics.inference import FLIPPED, RESULTS_FLAGS, tell_unfinished
 from core.metrics.metric import mean_of, publish
 from core.results.folder import ResultsFolder
 from core.results.records import flipped, read_records
 from guided_diffusion.errors import UserError
-from guided_diffusion.script_util import add_dict_to_argparser, run_script
+from guided_diffusion.flags import FlagParser, group_flags
+from guided_diffusion.script_util import run_script
+
+FLAGS = group_flags(data=RESULTS_FLAGS)
 
 
 def create_argparser():
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    add_dict_to_argparser(parser, RESULTS_FLAGS)
-    return parser
+    return FlagParser(__doc__, FLAGS)
 
 
 def main():

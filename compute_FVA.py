@@ -1,25 +1,24 @@
 """FVA and FS: is the counterfactual of a face still the same person? (VGGFace2's opinion)"""
 
-import argparse
-
 from core.metrics.inference import DEVICE_FLAGS, FLIPPED, RESULTS_FLAGS, in_batches, require_pairs
 from core.metrics.metric import mean_of, publish
 from core.metrics.scores import SAME_FACE, face_similarity
 from guided_diffusion.dist_util import pick_device
-from guided_diffusion.script_util import add_dict_to_argparser, run_script
+from guided_diffusion.flags import Flag, FlagParser, check_flags, group_flags
+from guided_diffusion.script_util import run_script
 from models.vggface2 import face_pixels, load_vggface2
 
-FLAGS = RESULTS_FLAGS | {"weights_path": ("models/resnet50_ft_weight.pkl", "VGGFace2's resnet50_ft")} | DEVICE_FLAGS
+WEIGHTS_PATH = Flag("models/resnet50_ft_weight.pkl", "weights of VGGFace2's resnet50_ft")
+FLAGS = group_flags(data=RESULTS_FLAGS, networks={"weights_path": WEIGHTS_PATH}, speed=DEVICE_FLAGS)
 
 
 def create_argparser():
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    add_dict_to_argparser(parser, FLAGS)
-    return parser
+    return FlagParser(__doc__, FLAGS)
 
 
 def main():
     args = create_argparser().parse_args()
+    check_flags(args, FLAGS)
     pairs = require_pairs(args.output_path, args.exp_name)
     device = pick_device(args.gpu)
     network = load_vggface2(args.weights_path).to(device)

@@ -1,6 +1,5 @@
 """sigma_L: how much the counterfactuals of one image differ between runs (mean LPIPS-VGG over pairs of runs)"""
 
-import argparse
 from fnmatch import fnmatchcase
 from itertools import combinations
 from pathlib import Path
@@ -11,31 +10,31 @@ import lpips
 import torch
 
 from core.data.images import from_uint8, read_image
-from core.metrics.inference import DEVICE_FLAGS, in_batches, tell_unfinished
+from core.metrics.inference import DEVICE_FLAGS, RESULTS_FLAGS, in_batches, tell_unfinished
 from core.metrics.metric import mean_of, merge_metrics
 from core.results.folder import read_pairs
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.errors import UserError
-from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
+from guided_diffusion.flags import Flag, FlagParser, check_flags, group_flags
+from guided_diffusion.script_util import require_flags, run_script
 from models.perceptual import vgg_file, vgg_layers
 
-FLAGS = {
-    "output_path": ("output", "the --output_path of main.py"),
-    "exp_pattern": (None, "the runs' names: smile-{}, filled with --exp_values; or smile-*, whatever is there"),
-    "vgg_path": (None, "weights of VGG16; by default torchvision's, downloaded"),
-} | DEVICE_FLAGS
+RUNS_FLAGS = {
+    "output_path": RESULTS_FLAGS["output_path"],
+    "exp_pattern": Flag(None, "the runs' names: smile-{}, filled with --exp_values; or smile-*, whatever is there"),
+    "exp_values": Flag([], "what to fill the pattern with, separated by spaces or commas", many=True),
+}
+VGG_PATH = Flag(None, "weights of VGG16; by default torchvision's, downloaded")
+FLAGS = group_flags(data=RUNS_FLAGS, networks={"vgg_path": VGG_PATH}, speed=DEVICE_FLAGS)
 
 
 def create_argparser():
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    add_dict_to_argparser(parser, FLAGS)
-    what = "what to fill the pattern with, separated by spaces or commas"
-    parser.add_argument("--exp_values", "--exp-values", nargs="+", default=[], help=what)
-    return parser
+    return FlagParser(__doc__, FLAGS)
 
 
 def main():
     args = create_argparser().parse_args()
+    check_flags(args, FLAGS)
     require_flags(args, "exp_pattern")
     runs = runs_of(args.output_path, args.exp_pattern, args.exp_values)
     images = alike_in_all(args.output_path, runs)

@@ -1,11 +1,10 @@
 """MNAC and Oracle FR: how many attributes changed, and did the queried one? (the oracle's opinion)"""
 
-import argparse
-
 from core.metrics.inference import (
     DEVICE_FLAGS,
     FLIPPED,
     ORACLE_FLAGS,
+    QUERY_FLAGS,
     RESULTS_FLAGS,
     find_query,
     judge,
@@ -15,20 +14,20 @@ from core.metrics.inference import (
 from core.metrics.metric import mean_of, publish
 from core.metrics.scores import changed_attributes
 from guided_diffusion.dist_util import pick_device
-from guided_diffusion.script_util import add_dict_to_argparser, run_script
+from guided_diffusion.flags import FlagParser, check_flags, group_flags
+from guided_diffusion.script_util import run_script
 from models.oracles import load_oracle
 
-FLAGS = RESULTS_FLAGS | ORACLE_FLAGS | DEVICE_FLAGS
+FLAGS = group_flags(data=RESULTS_FLAGS, question=QUERY_FLAGS, networks=ORACLE_FLAGS, speed=DEVICE_FLAGS)
 
 
 def create_argparser():
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    add_dict_to_argparser(parser, FLAGS)
-    return parser
+    return FlagParser(__doc__, FLAGS)
 
 
 def main():
     args = create_argparser().parse_args()
+    check_flags(args, FLAGS)
     take_from_run(args, "oracle_path", "query_label")
     pairs = require_pairs(args.output_path, args.exp_name)
     device = pick_device(args.gpu)

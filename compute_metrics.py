@@ -1,14 +1,17 @@
 """Every metric that can be computed of some experiments, why the others could not, and a table"""
 
-import argparse
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+from core.metrics.inference import RESULTS_FLAGS
 from core.metrics.metric import BETTER, metrics_table, read_metrics
 from core.results.folder import ResultsFolder
+from core.running.flags import NETWORK_FLAGS
 from guided_diffusion.errors import UserError
-from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
+from guided_diffusion.flags import BATCH_SIZE, GPU, Flag, FlagParser, check_flags, group_flags
+from guided_diffusion.script_util import require_flags, run_script
 from guided_diffusion.storage import write_text
 
 ROOT = Path(__file__).parent
@@ -22,35 +25,39 @@ SCRIPTS = {  # script -> (its metrics, the flags that it is handed where they ar
     "compute_FID.py": (("FID", "sFID", "KID"), ("inception_path", *DEVICE)),
     "compute_LPIPS.py": (("sigma_L",), ("exp_pattern", "exp_values", "vgg_path", *DEVICE)),
 }
-FLAGS = {
-    "output_path": ("output", "the --output_path of main.py"),
-    "metrics": (None, "compute these alone, such as FR,MNAC,COUT"),
-    "markdown": (None, "write the table, which is Markdown, to this file as well"),
-    "oracle_path": (None, "weights of the oracle; by default each run's"),
-    "oracle_architecture": (None, "a module:function that builds it, where the file needs one"),
-    "weights_path": (None, "VGGFace2's resnet50_ft; by default models/resnet50_ft_weight.pkl"),
-    "celeba_path": (None, "the data, for CD; by default each run's"),
-    "classifier_path": (None, "weights of the explained classifier, for COUT; by default each run's"),
-    "classifier_architecture": (None, "a module:function that builds it, where the file needs one"),
-    "query_label": (None, "the attribute that was to change, by name or index; by default each run's"),
-    "inception_path": (None, "weights of pytorch-fid's Inception; by default its own, downloaded"),
-    "vgg_path": (None, "weights of VGG16, for sigma_L; by default torchvision's, downloaded"),
-    "exp_pattern": (None, "the runs that sigma_L compares, as in compute_LPIPS.py"),
-    "gpu": (None, "index of the GPU; without one the CPU is used"),
-    "batch_size": (None, "images at a time"),
-}
+FLAGS = group_flags(
+    data={
+        "output_path": RESULTS_FLAGS["output_path"],
+        "exp_names": Flag([], "the experiments", many=True),
+        "metrics": Flag(None, "compute these alone, such as FR,MNAC,COUT"),
+        "exp_pattern": Flag(None, "the runs that sigma_L compares, as in compute_LPIPS.py"),
+        "exp_values": Flag([], "what fills --exp_pattern", many=True),
+        "celeba_path": Flag(None, "the data, for CD; by default each run's"),
+    },
+    question={
+        "query_label": Flag(None, "the attribute that was to change, by name or index; by default each run's"),
+    },
+    networks={
+        "oracle_path": Flag(None, "weights of the oracle; by default each run's"),
+        "oracle_architecture": NETWORK_FLAGS["oracle_architecture"],
+        "weights_path": Flag(None, "VGGFace2's resnet50_ft; by default models/resnet50_ft_weight.pkl"),
+        "classifier_path": Flag(None, "weights of the explained classifier, for COUT; by default each run's"),
+        "classifier_architecture": NETWORK_FLAGS["classifier_architecture"],
+        "inception_path": Flag(None, "weights of pytorch-fid's Inception; by default its own, downloaded"),
+        "vgg_path": Flag(None, "weights of VGG16, for sigma_L; by default torchvision's, downloaded"),
+    },
+    output={"markdown": Flag(None, "write the table, which is Markdown, to this file as well")},
+    speed={"gpu": replace(GPU, default=None), "batch_size": replace(BATCH_SIZE, default=None)},
+)
 
 
 def create_argparser():
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    add_dict_to_argparser(parser, FLAGS)
-    parser.add_argument("--exp_names", "--exp-names", nargs="+", default=[], help="the experiments")
-    parser.add_argument("--exp_values", "--exp-values", nargs="+", default=[], help="what fills --exp_pattern")
-    return parser
+    return FlagParser(__doc__, FLAGS)
 
 
 def main():
     args = create_argparser().parse_args()
+    check_flags(args, FLAGS)
     require_flags(args, "exp_names")
     wanted = wanted_metrics(args.metrics)
     computed, reasons = 0, []
@@ -63,8 +70,8 @@ def main():
             continue
         for of, which in targets(script, args):
             print(f"-- {title} of {of}", flush=True)
-            code, said = run([sys.executable, ROOT / script, "--output_path", args.output_path, *which,
-                              *handed_on(args, flags)])  # fmt: skip
+            own = ["--output_path", args.output_path, *which, *handed_on(args, flags)]
+            code, said = run([sys.executable, ROOT / script, *own])
             computed += code == 0
             if code:
                 old = " (the table has an earlier value)" if measured(args, of, metrics) else ""

@@ -1,26 +1,21 @@
 """Explain a classifier: counterfactual images by DiME (Jeanneret, Simon, Jurie, ACCV 2022)."""
 
-import argparse
-
 from core.data.datasets import make_dataset
-from core.methods.dime import require_depth
-from core.methods.flags import choose_method
+from core.methods.flags import method_and_options
 from core.results.folder import ResultsFolder
 from core.results.merging import merge_chunks
 from core.running.conditions import require_conditions
 from core.running.experiment import Networks, Oracle, run_experiment
 from core.running.explainer import Settings
-from core.running.flags import FLAGS, FREE_AMONG_CHUNKS, check_flags, choose_split
+from core.running.flags import FLAGS, FREE_AMONG_CHUNKS, check_run_flags, choose_split
 from core.running.progress import result_line
 from core.running.question import find_question
 from guided_diffusion.described import described_diffusion, given_flags, take_described_flags
 from guided_diffusion.dist_util import keep_freed_memory, pick_device
 from guided_diffusion.errors import UserError
+from guided_diffusion.flags import FlagParser
 from guided_diffusion.sampling import how_to_compute
 from guided_diffusion.script_util import (
-    DIFFUSION_FLAGS,
-    MODEL_FLAGS,
-    add_dict_to_argparser,
     args_to_dict,
     create_model_and_diffusion,
     model_and_diffusion_defaults,
@@ -35,9 +30,7 @@ from models.perceptual import vgg19_features
 
 
 def create_argparser():
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    add_dict_to_argparser(parser, FLAGS | MODEL_FLAGS | DIFFUSION_FLAGS)
-    return parser
+    return FlagParser(__doc__, FLAGS)
 
 
 def main():
@@ -49,14 +42,14 @@ def main():
     described = find_diffusers_model(args.model_path)
     if described:
         take_described_flags(args, given_flags(create_argparser()), described)
-    scales, args.split = check_flags(args), choose_split(args)
-    method, options = choose_method(args, FLAGS)
+    scales, args.split = check_run_flags(args), choose_split(args)
+    method, options = method_and_options(args)
     options["guided_steps"] = None if args.guided_iterations == -1 else args.guided_iterations
     keep_freed_memory()
     device = pick_device(args.gpu)
     compute = how_to_compute(args, device)
     dataset = make_dataset(args.dataset, args.data_dir, args.split, args.image_size)
-    require_conditions(args, dataset)
+    require_classes(args, described, dataset)
     settings = Settings(
         method=args.method,
         tau=args.start_step,
@@ -67,6 +60,14 @@ def main():
     )
     networks = load_networks(args, described, dataset, compute, device)
     run_experiment(args, settings, method.cost(args.start_step, **options), dataset, networks)
+
+
+def require_classes(args, described, dataset):
+    """require_conditions, which for a diffusers model names flags that nobody gave: the error says where from."""
+    try:
+        require_conditions(args, dataset)
+    except UserError as error:
+        raise UserError(f"{described.name} is class-conditional: {error}" if described else str(error)) from None
 
 
 def load_networks(args, described, dataset, compute, device):
@@ -88,13 +89,11 @@ def load_perceptual(args, device):
 def load_ddpm(args, described, device):
     """The network and the diffusion, on the device: of the flags, or as a diffusers model describes them."""
     if described:
-        diffusion = described_diffusion(described, args.timestep_respacing)
-        require_depth(diffusion, args.start_step)
         model = load_diffusers_network(described, args.image_size)
+        diffusion = described_diffusion(described, args.timestep_respacing)
     else:
         flags = args_to_dict(args, model_and_diffusion_defaults())
         model, diffusion = create_model_and_diffusion(**flags)
-        require_depth(diffusion, args.start_step)
         load_diffusion(model, args.model_path, flags)
     return model.requires_grad_(False).to(device), diffusion
 

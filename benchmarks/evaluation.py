@@ -7,12 +7,12 @@ long as trained ones. What is timed is core.metrics.inference.in_batches, from t
 the time around it is that of statistics: the bootstrap, FID's covariances and roots, the chart of CD.
 """
 
-import argparse
 import io
 import sys
 import tempfile
 from collections import defaultdict
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -31,7 +31,7 @@ import compute_LPIPS
 import compute_MNAC
 import core.metrics.activations
 import core.metrics.inference
-from benchmarks.timing import now
+from benchmarks.timing import ROUNDS, now
 from core.data.datasets import CELEBA_ATTRIBUTES, attribute_index
 from core.data.images import centre_crop, from_uint8
 from core.metrics.correlations import correlation_table, keep_correlations
@@ -41,18 +41,21 @@ from core.running.explainer import Explanation
 from demo.correlations import training_labels
 from demo.faces import face_of, render
 from guided_diffusion.dist_util import pick_device
-from guided_diffusion.script_util import add_dict_to_argparser, run_script
+from guided_diffusion.flags import BATCH_SIZE, GPU, Flag, FlagParser, check_flags
+from guided_diffusion.script_util import MODEL_FLAGS, run_script
 from models.classifiers import Classifier, build_classifier
 from models.oracles import Oracle
 from models.vggface2 import FaceFeatures, caffe_resnet50
 
 FLAGS = {
-    "gpu": ("0", "index of the GPU; without one the CPU is used"),
-    "image_size": (128, "height and width of the images in pixels"),
-    "pairs": (64, "how many counterfactuals"),
-    "batch_size": (32, "pairs at a time"),
-    "rounds": (2, "how often every metric is measured; the fastest counts, so that none warms up"),
-    "classifier": ("densenet121", "the explained classifier, for COUT: densenet121, small_cnn, ..."),
+    "gpu": GPU,
+    "image_size": replace(MODEL_FLAGS["image_size"], default=128),
+    "pairs": Flag(64, "how many counterfactuals", low=2, high=10**6),
+    "batch_size": replace(BATCH_SIZE, help="pairs at a time"),
+    "rounds": replace(
+        ROUNDS, default=2, help="how often every metric is measured; the fastest counts, so that none warms up"
+    ),
+    "classifier": Flag("densenet121", "the explained classifier, for COUT: densenet121, small_cnn, ..."),
 }
 RUNS = ("run-0", "run-1")
 
@@ -71,17 +74,27 @@ def random_inception(args, device):
 # title: (script, its loader of the network, what builds the network, the flag that names the weights)
 METRICS = {
     "FVA, FS (ResNet-50)": (
-        compute_FVA, "load_vggface2", lambda args, device: FaceFeatures(caffe_resnet50()), "weights_path"),
+        compute_FVA,
+        "load_vggface2",
+        lambda args, device: FaceFeatures(caffe_resnet50()),
+        "weights_path",
+    ),
     "MNAC, Oracle FR (ResNet-50)": (compute_MNAC, "load_oracle", oracle, "oracle_path"),
     "CD (ResNet-50)": (compute_CD, "load_oracle", oracle, "oracle_path"),
     "COUT (the classifier, 51 times)": (
-        compute_COUT, "load_classifier",
-        lambda args, device: Classifier(build_classifier(args.classifier, 40), args.classifier), "classifier_path"),
+        compute_COUT,
+        "load_classifier",
+        lambda args, device: Classifier(build_classifier(args.classifier, 40), args.classifier),
+        "classifier_path",
+    ),
     "FID, sFID, KID (Inception)": (compute_FID, "load_inception", random_inception, "inception_path"),
     "sigma_L of two runs (VGG16)": (
-        compute_LPIPS, "load_lpips",
-        lambda args, device: lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False), "vgg_path"),
-}  # fmt: skip
+        compute_LPIPS,
+        "load_lpips",
+        lambda args, device: lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False),
+        "vgg_path",
+    ),
+}
 
 
 def write_experiments(root, args):
@@ -90,17 +103,15 @@ def write_experiments(root, args):
     generator = torch.Generator().manual_seed(0)
     faces = [face_of(0, "test", k) for k in range(args.pairs)]
     labels = torch.tensor([attributes["Smiling"] for attributes, _ in faces]).long()
-    images, changed = (
-        from_uint8(torch.stack([_pixels(attributes | toggle(attributes), seed, args.image_size)
-                                for attributes, seed in faces]))
-        for toggle in (lambda attributes: {}, lambda attributes: {"Smiling": not attributes["Smiling"]})
-    )  # fmt: skip
+    images = _drawn(faces, args.image_size)
+    toggled = [(attributes | {"Smiling": not attributes["Smiling"]}, seed) for attributes, seed in faces]
+    changed = _drawn(toggled, args.image_size)
     keep_correlations(root, correlation_table(training_labels(0, 1000), CELEBA_ATTRIBUTES))
     for run in RUNS:
         noise = 0.02 * torch.randn(changed.shape, generator=generator)
         sure, once = torch.full((args.pairs,), 0.9), torch.ones(args.pairs)
-        found = Explanation((changed + noise).clamp(-1, 1), images, labels, 1 - labels, 1 - labels, 1 - sure, sure,
-                            once.long(), once)  # fmt: skip
+        counterfactuals, opposite = (changed + noise).clamp(-1, 1), 1 - labels
+        found = Explanation(counterfactuals, images, labels, opposite, opposite, 1 - sure, sure, once.long(), once)
         folder = ResultsFolder(root / "output", run)
         folder.begin({"query_label": CELEBA_ATTRIBUTES[smiling], "data_dir": str(root)})
         table = make_records(range(args.pairs), [f"{k}.jpg" for k in range(args.pairs)], images, labels, found)
@@ -109,8 +120,10 @@ def write_experiments(root, args):
     (root / "weights").write_bytes(b"random")
 
 
-def _pixels(attributes, seed, size):
-    return torch.from_numpy(np.array(centre_crop(render(attributes, seed), size))).permute(2, 0, 1)
+def _drawn(faces, size):
+    """(attributes, nuisance seed) of each face -> images (N, 3, S, S) in [-1, 1]."""
+    pixels = [np.array(centre_crop(render(attributes, seed), size)) for attributes, seed in faces]
+    return from_uint8(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2))
 
 
 class Stopwatch:
@@ -142,8 +155,8 @@ def measure(title, root, args, device):
     else:
         network = watch.timed("network", network)
     of = ["--exp_pattern", "run-*"] if script is compute_LPIPS else ["--exp_name", RUNS[0]]
-    argv = [script.__name__, "--output_path", root / "output", *of, f"--{weights_flag}", root / "weights",
-            "--gpu", args.gpu, "--batch_size", args.batch_size]  # fmt: skip
+    argv = [script.__name__, "--output_path", root / "output", *of, f"--{weights_flag}", root / "weights"]
+    argv += ["--gpu", args.gpu, "--batch_size", args.batch_size]
     for kept in (root / "output").rglob("activations.npz"):
         kept.unlink()
     with ExitStack() as stack:
@@ -168,10 +181,13 @@ def table(found, pairs):
     return "\n".join(lines)
 
 
+def create_argparser():
+    return FlagParser(__doc__, FLAGS)
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    add_dict_to_argparser(parser, FLAGS)
-    args = parser.parse_args()
+    args = create_argparser().parse_args()
+    check_flags(args, FLAGS)
     device = pick_device(args.gpu)
     print(
         f"{args.pairs} pairs of {args.image_size} x {args.image_size} in batches of {args.batch_size}, "

@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.runs import timing
 from core.data.images import from_uint8
-from core.methods.flags import choose_method
+from core.methods.flags import method_and_options
 from core.metrics.charts import FAINT, INK, save_figure
 from core.metrics.distributions import Activations, error_by_halves, fid
 from core.metrics.inference import FLIPPED, in_batches
@@ -15,7 +15,6 @@ from core.metrics.metric import Metric, mean_of, read_metrics, statistic_of
 from core.metrics.scores import face_similarity
 from core.results.folder import experiment_folder, read_flags, read_pairs
 from core.results.records import read_records
-from core.running.flags import FLAGS
 from guided_diffusion.dist_util import pick_device
 from models.oracles import load_oracle
 
@@ -60,7 +59,7 @@ def column_of(root, name, baseline):
 def evaluations(root, name):
     """(N,) network evaluations of each image, in the order of their ids, all attempts included."""
     args = argparse.Namespace(**read_flags(root, name))
-    method, options = choose_method(args, FLAGS)
+    method, options = method_and_options(args)
     cost = method.cost(args.start_step, **options)
     attempts = read_records(experiment_folder(root, name) / "records.csv")["attempts"].to_numpy()
     return cost.once + cost.each * attempts
@@ -92,11 +91,11 @@ def seen_by_the_oracle(path, pairs):
         return []
     activations = Activations(before.numpy(), after[rows].numpy(), rows)
     distance, error = fid(activations), error_by_halves(fid, activations)
+    interval, of = normal_interval(distance, error, lowest=0), f"flipped, against {len(pairs)} originals"
     return [
         mean_of("similarity in oracle features", face_similarity(before[rows], after[rows]), FLIPPED),
-        Metric("FID in oracle features", distance, len(rows), f"flipped, against {len(pairs)} originals",
-               normal_interval(distance, error, lowest=0)),
-    ]  # fmt: skip
+        Metric("FID in oracle features", distance, len(rows), of, interval),
+    ]
 
 
 def draw_frontier(path, columns):

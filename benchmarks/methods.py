@@ -8,10 +8,10 @@ The images are the first of the demo's test split, the networks the demo's; furt
 --gpu 1, and reach every experiment. The same command goes on where one was stopped.
 """
 
-import argparse
 import platform
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,7 +22,8 @@ from benchmarks.variants import VARIANTS
 from core.methods.registry import METHODS
 from core.metrics.metric import table_of
 from guided_diffusion.errors import UserError
-from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
+from guided_diffusion.flags import WORKERS, Flag, FlagParser, check_flags
+from guided_diffusion.script_util import require_flags, run_script
 from guided_diffusion.storage import write_text
 
 # What stands for DIME and OURS in the sets: the flags of main.py by dataset. DiME's are the demo's (demo/flags.sh).
@@ -59,22 +60,20 @@ SETS = {  # set -> experiment -> its flags; the others are compared to the first
     },
 }
 FLAGS = {
-    "output_path": (None, "folder of the data, the results, the table and the plot"),
-    "dataset": ("faces", f"whose data and networks: {' or '.join(OURS)}"),
-    "set": ("methods", f"what is compared: {' or '.join(SETS)}"),
-    "methods": (None, "these experiments of the set alone, separated by commas"),
-    "images": (256, "how many images are explained"),
-    "table": (None, "the Markdown file to write; by default OUTPUT_PATH/SET.md"),
-    "plot": (None, "the PNG to write; by default OUTPUT_PATH/SET.png"),
-    "workers": (2, "processes that compare faces with the true counterfactuals"),
+    "output_path": Flag(None, "folder of the data, the results, the table and the plot"),
+    "dataset": Flag("faces", "whose data and networks", choices=OURS),
+    "set": Flag("methods", "what is compared", choices=SETS),
+    "methods": Flag(None, "these experiments of the set alone, separated by commas"),
+    "images": Flag(256, "how many images are explained", low=1, high=10**6),
+    "table": Flag(None, "the Markdown file to write; by default OUTPUT_PATH/SET.md"),
+    "plot": Flag(None, "the PNG to write; by default OUTPUT_PATH/SET.png"),
+    "workers": replace(WORKERS, help="processes that compare faces with the true counterfactuals"),
 }
 OURSELVES = ("--data_dir", "--exp_name", "--query_label", "--method", "--overwrite")  # not for main.py
 
 
 def create_argparser():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    add_dict_to_argparser(parser, FLAGS)
-    return parser
+    return FlagParser(__doc__, FLAGS)
 
 
 def main():
@@ -99,12 +98,7 @@ def main():
 
 def choose(args, further):
     """The experiments that the flags ask for, name -> words of main.py; UserError names what cannot be."""
-    for flag, known in (("dataset", OURS), ("set", SETS)):
-        if getattr(args, flag) not in known:
-            raise UserError(f"--{flag} {getattr(args, flag)} is unknown; choose one of {', '.join(known)}")
-    for flag in ("images", "workers"):
-        if getattr(args, flag) < 1:
-            raise UserError(f"--{flag} {getattr(args, flag)} must be at least 1")
+    check_flags(args, FLAGS)
     for word in further:
         if word.replace("-", "_").replace("__", "--", 1).split("=")[0] in OURSELVES:
             raise UserError(f"{word} is what this script tells main.py itself; leave it out")
@@ -113,8 +107,10 @@ def choose(args, further):
     if unknown := [name for name in names if name not in experiments]:
         raise UserError(f"--methods {', '.join(unknown)} is unknown; choose of {', '.join(experiments)}")
     stands_for = {"DIME": demo_flags(args.dataset, "DIME"), "OURS": OURS[args.dataset].split()}
-    return {name: [word for each in experiments[name].split() for word in stands_for.get(each, [each])]
-            for name in names}  # fmt: skip
+    return {
+        name: [word for each in experiments[name].split() for word in stands_for.get(each, [each])]
+        for name in names
+    }
 
 
 def about(args):

@@ -7,9 +7,8 @@ Each variant runs in a process of its own, in turn; the median of the rounds cou
 product. At the end the whole sampler, from images in memory to written PNGs, against the time in its network.
 """
 
-import argparse
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import torch
@@ -17,17 +16,18 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from benchmarks.timing import alone, medians, now
+from benchmarks.timing import ROUNDS, alone, medians, now
 from core.methods.dime import evaluations
 from core.results.folder import ResultsFolder
 from core.results.records import make_records
 from core.running.explainer import explain
 from guided_diffusion.dist_util import half_precision, keep_freed_memory, pick_device
+from guided_diffusion.flags import BATCH_SIZE, GPU, Flag, FlagParser, check_flags
 from guided_diffusion.sampling import SamplingNetwork, overflow_checked_later
 from guided_diffusion.script_util import (
     DIFFUSION_FLAGS,
     MODEL_FLAGS,
-    add_dict_to_argparser,
+    MOST_STEPS,
     args_to_dict,
     create_model_and_diffusion,
     model_and_diffusion_defaults,
@@ -35,15 +35,16 @@ from guided_diffusion.script_util import (
 )
 from models.classifiers import BinaryQuestion, Classifier, build_classifier
 
-FLAGS = {
-    "gpu": ("0", "index of the GPU; without one the CPU is used"),
-    "batch_size": (16, "images an evaluation"),
-    "seconds": (5.0, "how long a variant is measured in each round, after its start"),
-    "rounds": (3, "how often every variant is measured; the median counts"),
-    "with_compile": (True, "measure the compiled variants too, which takes minutes"),
-    "start_step": (10, "depth of the whole sampler's chain"),
-    "classifier": ("small_cnn", "what guides the whole sampler: densenet121, small_cnn, ..."),
+OWN_FLAGS = {
+    "gpu": GPU,
+    "batch_size": replace(BATCH_SIZE, default=16, help="images an evaluation"),
+    "seconds": Flag(5.0, "how long a variant is measured in each round, after its start", low=0),
+    "rounds": ROUNDS,
+    "with_compile": Flag(True, "measure the compiled variants too, which takes minutes"),
+    "start_step": Flag(10, "depth of the whole sampler's chain", low=1, high=MOST_STEPS),
+    "classifier": Flag("small_cnn", "what guides the whole sampler: densenet121, small_cnn, ..."),
 }
+FLAGS = OWN_FLAGS | MODEL_FLAGS | DIFFUSION_FLAGS
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,8 @@ class Variant:
         if self.plain:
             return unet
         dtype = half_precision(device) if self.half else torch.float32
-        return SamplingNetwork(
-            unet, diffusion, dtype=dtype, channels_last=self.channels_last, compile=self.compile,
-            cuda_graphs=self.cuda_graphs,
-        )  # fmt: skip
+        ways = {"compile": self.compile, "cuda_graphs": self.cuda_graphs}
+        return SamplingNetwork(unet, diffusion, dtype=dtype, channels_last=self.channels_last, **ways)
 
 
 PLAIN = Variant("plain eager fp32 loop", plain=True)
@@ -79,10 +78,9 @@ def variants(args, device):
         found.append(Variant("+ half precision", keep=True, channels_last=True, half=True))
     last = found[-1]
     if device.type == "cuda":
-        found.append(Variant("+ CUDA graphs", keep=True, channels_last=True, half=last.half, cuda_graphs=True))
+        found.append(replace(last, name="+ CUDA graphs", cuda_graphs=True))
     if args.with_compile:
-        found.append(Variant("+ compile", keep=True, channels_last=True, half=last.half, compile=True,
-                             cuda_graphs=found[-1].cuda_graphs))  # fmt: skip
+        found.append(replace(found[-1], name="+ compile", compile=True))
     return found
 
 
@@ -163,10 +161,14 @@ def flops_an_image(args):
     return counter.get_total_flops()
 
 
+def create_argparser():
+    return FlagParser(__doc__, FLAGS)
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    add_dict_to_argparser(parser, FLAGS | MODEL_FLAGS | DIFFUSION_FLAGS)
-    args = SimpleNamespace(**vars(parser.parse_args()))
+    args = create_argparser().parse_args()
+    check_flags(args, FLAGS)
+    args = SimpleNamespace(**vars(args))
     device = pick_device(args.gpu)
     flops, half = alone(flops_an_image, args), half_precision(device)
     peaks = {dtype: alone(matmul_peak, dtype, device) for dtype in {torch.float32, half}}

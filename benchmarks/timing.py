@@ -6,6 +6,10 @@ from multiprocessing import get_context
 
 import torch
 
+from guided_diffusion.flags import Flag
+
+ROUNDS = Flag(3, "how often every variant is measured; the median counts", low=1, high=1000)
+
 
 def now(device):
     """Seconds, once the device has done what it was told."""

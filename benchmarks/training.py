@@ -6,23 +6,22 @@ Every variant runs in a process of its own, so that its peak memory is its own; 
 in turn, so that a machine that changes its mind does so for all of them. Compiling is not counted, but reported.
 """
 
-import argparse
 import resource
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from tqdm import tqdm
 
-from benchmarks.timing import alone, medians, now
+from benchmarks.timing import ROUNDS, alone, medians, now
 from guided_diffusion.dist_util import half_precision, keep_freed_memory, pick_device
+from guided_diffusion.flags import BATCH_SIZE, GPU, MANY, Flag, FlagParser, check_flags
 from guided_diffusion.objectives import DenoisingObjective
 from guided_diffusion.resample import UniformSampler
 from guided_diffusion.script_util import (
     DIFFUSION_FLAGS,
     MODEL_FLAGS,
-    add_dict_to_argparser,
     args_to_dict,
     create_model_and_diffusion,
     model_and_diffusion_defaults,
@@ -31,12 +30,13 @@ from guided_diffusion.script_util import (
 from guided_diffusion.train_data import Batches
 from guided_diffusion.train_util import TrainLoop
 
-FLAGS = {
-    "gpu": ("0", "index of the GPU; without one the CPU is used"),
-    "batch_size": (32, "images a step"),
-    "steps": (8, "steps that are timed, after two that are not"),
-    "rounds": (3, "how often every variant is measured; the median counts"),
+OWN_FLAGS = {
+    "gpu": GPU,
+    "batch_size": replace(BATCH_SIZE, help="images a step"),
+    "steps": Flag(8, "steps that are timed, after two that are not", low=1, high=MANY),
+    "rounds": ROUNDS,
 }
+FLAGS = OWN_FLAGS | MODEL_FLAGS | DIFFUSION_FLAGS
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,9 @@ def plain_step(model, diffusion, device):
 
 def trainer_step(variant, model, diffusion, device, flags, folder):
     """A step of TrainLoop with, of its ways to be fast, those of the variant alone."""
-    loop = TrainLoop(
-        model, None, DenoisingObjective(diffusion, UniformSampler(diffusion.num_timesteps)), folder, device,
-        named_state=None, flags=flags | {"use_fp16": variant.half, "compile": variant.compile},
-    )  # fmt: skip
+    objective = DenoisingObjective(diffusion, UniformSampler(diffusion.num_timesteps))
+    flags = flags | {"use_fp16": variant.half, "compile": variant.compile}
+    loop = TrainLoop(model, None, objective, folder, device, named_state=None, flags=flags)
     if not variant.fused:
         loop.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     if not variant.channels_last:
@@ -145,10 +144,13 @@ def _peak_mib(device):
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
+def create_argparser():
+    return FlagParser(__doc__, FLAGS)
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    add_dict_to_argparser(parser, FLAGS | MODEL_FLAGS | DIFFUSION_FLAGS)
-    args = parser.parse_args()
+    args = create_argparser().parse_args()
+    check_flags(args, FLAGS)
     device = pick_device(args.gpu)
     flags = vars(args) | {"device": str(device), "log_interval": 1, "ema_rate": "0.999"}
     model, _ = create_model_and_diffusion(**args_to_dict(args, model_and_diffusion_defaults()))

@@ -3,19 +3,18 @@
     python -m demo.accuracy --data_dir DIR --split test models/demo/faces_classifier.pt models/demo/faces_oracle.pt
 """
 
-import argparse
-
 import pandas as pd
 import torch
 
-from core.data.datasets import make_dataset
+from core.data.datasets import SPLITS, make_dataset
 from core.metrics.scores import attribute_accuracy, decide
-from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
+from guided_diffusion.flags import Flag, FlagParser, check_flags
+from guided_diffusion.script_util import require_flags, run_script
 from models.classifiers import load_classifier
 
 FLAGS = {
-    "data_dir": (None, "a folder laid out like CelebA"),
-    "split": ("test", "train, val or test"),
+    "data_dir": Flag(None, "a folder laid out like CelebA"),
+    "split": Flag("test", "whose images", choices=SPLITS),
 }
 
 
@@ -30,11 +29,16 @@ def accuracy_table(paths, data_dir, split):
     return pd.DataFrame(columns)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    add_dict_to_argparser(parser, FLAGS)
+def create_argparser():
+    parser = FlagParser(__doc__, FLAGS)
+    parser.usage += " WEIGHTS ..."
     parser.add_argument("weights", nargs="+", help="files of celeba-train-classifier.py, packed or not")
-    args = parser.parse_args()
+    return parser
+
+
+def main():
+    args = create_argparser().parse_args()
+    check_flags(args, FLAGS)
     require_flags(args, "data_dir")
     table = accuracy_table(args.weights, args.data_dir, args.split)
     print("| attribute | " + " | ".join(table.columns) + " |")

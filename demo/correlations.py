@@ -5,19 +5,20 @@
 The demo draws test faces alone; what its networks were trained on is known from the labels, which cost nothing.
 """
 
-import argparse
+from dataclasses import replace
 
 import numpy as np
 
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.metrics.correlations import correlation_table, keep_correlations
 from demo.faces import face_of
-from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
+from guided_diffusion.flags import SEED, Flag, FlagParser, check_flags
+from guided_diffusion.script_util import require_flags, run_script
 
 FLAGS = {
-    "data_dir": (None, "the folder that demo.faces has written"),
-    "train": (12000, "number of training faces"),
-    "seed": (0, "seed of the whole set"),
+    "data_dir": Flag(None, "the folder that demo.faces has written"),
+    "train": Flag(12000, "number of training faces", low=1, high=10**6),
+    "seed": replace(SEED, help="seed of the whole set"),
 }
 
 
@@ -27,14 +28,13 @@ def training_labels(seed, count):
 
 
 def create_argparser():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    add_dict_to_argparser(parser, FLAGS)
-    return parser
+    return FlagParser(__doc__, FLAGS)
 
 
 def main():
     args = create_argparser().parse_args()
-    require_flags(args, "data_dir", "train")
+    check_flags(args, FLAGS)
+    require_flags(args, "data_dir")
     labels = training_labels(args.seed, args.train)
     keep_correlations(args.data_dir, correlation_table(labels, CELEBA_ATTRIBUTES))
 

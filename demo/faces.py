@@ -10,8 +10,8 @@ Image k of a split depends on (seed, split, k) only, and every face has a known 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
+from dataclasses import replace
 from multiprocessing import Pool
 from pathlib import Path
 
@@ -23,10 +23,19 @@ from core.data.datasets import CELEBA_ATTRIBUTES, SPLITS
 from demo.layout import check_counts, write_layout
 from demo.portrait import draw_portrait
 from guided_diffusion.errors import UserError
-from guided_diffusion.script_util import run_script
+from guided_diffusion.flags import SEED, WORKERS, Flag, FlagParser, check_flags
+from guided_diffusion.script_util import require_flags, run_script
 
 VISIBLE_ATTRIBUTES = tuple(name for name in CELEBA_ATTRIBUTES if name not in ("Attractive", "Blurry"))
 JPEG_QUALITY = 95
+FLAGS = {
+    "data_dir": Flag(None, "folder to write to"),
+    "train": Flag(12000, "number of training images", low=0, high=10**6),
+    "val": Flag(1000, "number of validation images", low=0, high=10**6),
+    "test": Flag(1000, "number of test images", low=0, high=10**6),
+    "seed": replace(SEED, help="seed of the whole set"),
+    "workers": WORKERS,
+}
 
 
 def render(attributes: Mapping[str, bool], seed: int) -> Image.Image:
@@ -153,23 +162,14 @@ def _write_image(job: tuple[Path, int, str, int]):
     render(*face_of(seed, split, k)).save(images / image_name(split, k), quality=JPEG_QUALITY)
 
 
-def create_argparser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m demo.faces",
-        description="Write a synthetic CelebA: drawn faces with CelebA's layout, files and 40 attributes.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--data_dir", required=True, help="folder to write to")
-    parser.add_argument("--train", type=int, default=12000, help="number of training images")
-    parser.add_argument("--val", type=int, default=1000, help="number of validation images")
-    parser.add_argument("--test", type=int, default=1000, help="number of test images")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the whole set")
-    parser.add_argument("--workers", type=int, default=2, help="number of processes")
-    return parser
+def create_argparser():
+    return FlagParser(__doc__, FLAGS)
 
 
 def main():
     args = create_argparser().parse_args()
+    check_flags(args, FLAGS)
+    require_flags(args, "data_dir")
     counts = {split: getattr(args, split) for split in SPLITS}
     write_celeba(args.data_dir, counts, args.seed, args.workers)
 

@@ -6,7 +6,6 @@ Xiao, Rasul, Vollgraf 2017, arXiv 1708.07747. The classes are the attributes: of
 `--query_label Ankle_boot` asks main.py what would make a sneaker an ankle boot, and the reverse.
 """
 
-import argparse
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,8 @@ from core.data.datasets import SPLITS
 from core.data.images import write_png
 from demo.layout import check_counts, write_layout
 from guided_diffusion.errors import UserError
-from guided_diffusion.script_util import add_dict_to_argparser, args_to_dict, require_flags, run_script
+from guided_diffusion.flags import Flag, FlagParser, check_flags
+from guided_diffusion.script_util import args_to_dict, require_flags, run_script
 
 CLASSES = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat",
            "Sandal", "Shirt", "Sneaker", "Bag", "Ankle_boot")  # in the order of the labels 0 … 9
@@ -31,13 +31,16 @@ STEMS = tuple(Path(name).stem for name, _ in FashionMNIST.resources)
 BORDER = 2  # pixels of black on each side: 28 × 28 becomes 32 × 32, which a UNet can halve
 
 FLAGS = {
-    "data_dir": (None, "folder to write to"),
-    "classes": (",".join(CLASSES), "which classes, separated by commas, in the order of the attributes"),
-    "train": (12000, "at most this many training images; -1: all"),
-    "val": (1000, "at most this many validation images; -1: all"),
-    "test": (1000, "at most this many test images; -1: all"),
-    "source": (None, "folder of Fashion-MNIST's four files, or torchvision's root over them; without it "
-                     f"{DEBIAN_FOLDER} (Debian's dataset-fashion-mnist), else a download to --data_dir"),
+    "data_dir": Flag(None, "folder to write to"),
+    "classes": Flag(",".join(CLASSES), "which classes, separated by commas, in the order of the attributes"),
+    "train": Flag(12000, "at most this many training images; -1: all", low=-1, high=10**6),
+    "val": Flag(1000, "at most this many validation images; -1: all", low=-1, high=10**6),
+    "test": Flag(1000, "at most this many test images; -1: all", low=-1, high=10**6),
+    "source": Flag(
+        None,
+        "folder of Fashion-MNIST's four files, or torchvision's root over them; without it "
+        f"{DEBIAN_FOLDER} (Debian's dataset-fashion-mnist), else a download to --data_dir",
+    ),
 }
 
 
@@ -121,18 +124,13 @@ def _read_idx(raw: Path, stem: str, read: Callable) -> torch.Tensor:
         raise UserError(f"{path} cannot be read ({type(error).__name__}); restore it") from None
 
 
-def create_argparser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m demo.fashion",
-        description="Write Fashion-MNIST with CelebA's layout: 32 × 32 grey images, an attribute a class.",
-        allow_abbrev=False,
-    )
-    add_dict_to_argparser(parser, FLAGS)
-    return parser
+def create_argparser():
+    return FlagParser(__doc__, FLAGS)
 
 
 def main():
     args = create_argparser().parse_args()
+    check_flags(args, FLAGS)
     require_flags(args, "data_dir")
     write_fashion(args.data_dir, args_to_dict(args, SPLITS), args.classes.split(","), args.source)
 

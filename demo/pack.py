@@ -3,18 +3,18 @@
     python -m demo.pack --trained DIR/ema_0.999_004000.pt --shipped models/demo/faces_ddpm.pt
 """
 
-import argparse
 from pathlib import Path
 
 import torch
 
-from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
+from guided_diffusion.flags import Flag, FlagParser
+from guided_diffusion.script_util import require_flags, run_script
 from guided_diffusion.weight_files import save_aside
 from models.checkpoints import attach_flags, flags_of, read_weights
 
 FLAGS = {
-    "trained": (None, "a weight file of one of the training scripts"),
-    "shipped": (None, "the file to write, .pt or .safetensors"),
+    "trained": Flag(None, "a weight file of one of the training scripts"),
+    "shipped": Flag(None, "the file to write, .pt or .safetensors"),
 }
 KEPT = ("architecture", "attributes", "image_size", "feat_extract", "classifier", "state_dict")
 
@@ -33,10 +33,12 @@ def _halved(value):
     return value.half() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
+def create_argparser():
+    return FlagParser(__doc__, FLAGS)
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    add_dict_to_argparser(parser, FLAGS)
-    args = parser.parse_args()
+    args = create_argparser().parse_args()
     require_flags(args, "trained", "shipped")
     contents = pack(read_weights(args.trained))
     Path(args.shipped).parent.mkdir(parents=True, exist_ok=True)

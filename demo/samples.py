@@ -3,14 +3,14 @@
     python -m demo.samples --weights models/demo/faces_ddpm.pt --picture samples.png
 """
 
-import argparse
+from dataclasses import replace
 
 from core.training.sheets import sample_sheet
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.errors import UserError
+from guided_diffusion.flags import GPU, SEED, Flag, FlagParser, check_flags
 from guided_diffusion.script_util import (
-    add_dict_to_argparser,
-    check_ranges,
+    DIFFUSION_FLAGS,
     create_model_and_diffusion,
     model_and_diffusion_defaults,
     require_flags,
@@ -19,21 +19,23 @@ from guided_diffusion.script_util import (
 from models.checkpoints import flags_of, load_diffusion, read_weights
 
 FLAGS = {
-    "weights": (None, "a weight file of celeba-train-diffusion.py, which carries its flags"),
-    "picture": (None, "the PNG to write"),
-    "count": (16, "how many images"),
-    "timestep_respacing": ("100", "steps to sample with"),
-    "seed": (0, "of the noise"),
-    "gpu": ("0", "index of the GPU; without one the CPU is used"),
+    "weights": Flag(None, "a weight file of celeba-train-diffusion.py, which carries its flags"),
+    "picture": Flag(None, "the PNG to write"),
+    "count": Flag(16, "how many images", low=1, high=10_000),
+    "timestep_respacing": replace(DIFFUSION_FLAGS["timestep_respacing"], default="100"),
+    "seed": SEED,
+    "gpu": GPU,
 }
 
 
+def create_argparser():
+    return FlagParser(__doc__, FLAGS)
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    add_dict_to_argparser(parser, FLAGS)
-    args = parser.parse_args()
+    args = create_argparser().parse_args()
+    check_flags(args, FLAGS)
     require_flags(args, "weights", "picture")
-    check_ranges(args, {"count": (1, None), "seed": (0, None)})
     trained = flags_of(read_weights(args.weights))
     if not trained:
         raise UserError(f"{args.weights} carries no flags, so there is no telling what network it is of")

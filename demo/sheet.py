@@ -3,7 +3,6 @@
     python -m demo.sheet --output_path DIR --exp_name EXP --picture sheet.png --yes smiling
 """
 
-import argparse
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -11,19 +10,24 @@ from PIL import Image, ImageDraw, ImageFont
 from core.results.folder import read_pairs
 from core.results.records import read_records
 from guided_diffusion.errors import UserError
-from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
+from guided_diffusion.flags import MANY, Flag, FlagParser, check_flags
+from guided_diffusion.script_util import require_flags, run_script
 from guided_diffusion.storage import write_file
 
+COLUMNS = Flag(4, "images beside each other in the picture", low=1, high=1000)
+TILE = Flag(96, "width of an image of the picture in pixels", low=8, high=4096)
 FLAGS = {
-    "output_path": (None, "the --output_path of main.py"),
-    "exp_name": ("exp", "the --exp_name of main.py"),
-    "picture": (None, "the PNG to write"),
-    "no": ("no", "what a prediction of 0 is called"),
-    "yes": ("yes", "what a prediction of 1 is called"),
-    "columns": (4, "images beside each other"),
-    "rows": (0, "rows of images, from the first; 0: all"),
-    "tile": (96, "width of an image in pixels"),
-    "colours": (0, "how many colours the picture may have, at most 256, which makes its file smaller; 0: all"),
+    "output_path": Flag(None, "the --output_path of main.py"),
+    "exp_name": Flag("exp", "the --exp_name of main.py"),
+    "picture": Flag(None, "the PNG to write"),
+    "no": Flag("no", "what a prediction of 0 is called"),
+    "yes": Flag("yes", "what a prediction of 1 is called"),
+    "columns": COLUMNS,
+    "rows": Flag(0, "rows of images, from the first; 0: all", low=0, high=MANY),
+    "tile": TILE,
+    "colours": Flag(
+        0, "how many colours the picture may have, which makes its file smaller; 0: all", low=0, high=256
+    ),
 }
 TILES = ("original", "noise", "counterfactual", "difference")
 INK, FAINT, GOOD, BAD, PAPER = (32, 36, 44), (120, 126, 136), (28, 122, 80), (186, 50, 42), (255, 255, 255)
@@ -100,16 +104,13 @@ def _percent(p_target, is_target):
 
 
 def create_argparser():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    add_dict_to_argparser(parser, FLAGS)
-    return parser
+    return FlagParser(__doc__, FLAGS)
 
 
 def main():
     args = create_argparser().parse_args()
+    check_flags(args, FLAGS)
     require_flags(args, "output_path", "picture")
-    if not 0 <= args.colours <= 256:
-        raise UserError(f"--colours {args.colours} must be from 0 to 256")
     sheet = draw_sheet(args.output_path, args.exp_name, (args.no, args.yes), args.columns, args.tile, args.rows)
     save_picture(sheet, args.picture, args.colours)
 

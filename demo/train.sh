@@ -5,7 +5,7 @@
 #
 # A training that was stopped goes on. On 2 CPU cores: about two and a half hours in all.
 #
-# The README's pictures are of these weights. After demo/faces.sh and demo/fashion.sh:
+# The pictures of the README and of docs/demo.md are of these weights. After demo/faces.sh and demo/fashion.sh:
 #
 #     small="--exp_name demo --rows 4 --tile 72 --colours 256"
 #     python -m demo.sheet --output_path demo/output/faces $small \

@@ -5,7 +5,7 @@
 Writes truth.yaml, and truth.csv with a row for each counterfactual, into the experiment's folder.
 """
 
-import argparse
+from dataclasses import replace
 from functools import partial
 from multiprocessing import Pool
 from pathlib import Path
@@ -20,21 +20,23 @@ from core.metrics.scores import change_correlations, correlation_difference, pea
 from core.results.records import BITS, write_yaml
 from demo.compare import TRUTH, compare, find_faces, tiles
 from demo.correlations import training_labels
-from demo.sheet import BAD, GOOD, INK, lay_out, save_picture
-from guided_diffusion.errors import UserError
-from guided_diffusion.script_util import add_dict_to_argparser, require_flags, run_script
+from demo.sheet import BAD, COLUMNS, GOOD, INK, TILE, lay_out, save_picture
+from guided_diffusion.flags import SEED, WORKERS, Flag, FlagParser, check_flags
+from guided_diffusion.script_util import require_flags, run_script
 from guided_diffusion.storage import write_text
 
 FLAGS = {
-    "output_path": (None, "the --output_path of main.py"),
-    "exp_name": ("exp", "the --exp_name of main.py"),
-    "query_label": ("Smiling", "the --query_label of main.py"),
-    "seed": (0, "the --seed of demo.faces"),
-    "train": (12000, "the --train of the networks' data; CD compares with the labels of these faces"),
-    "workers": (2, "number of processes"),
-    "picture": ("", "a PNG to write: originals, counterfactuals, true counterfactuals, and how the two differ"),
-    "columns": (4, "images beside each other in the picture"),
-    "tile": (96, "width of an image of the picture in pixels"),
+    "output_path": Flag(None, "the --output_path of main.py"),
+    "exp_name": Flag("exp", "the --exp_name of main.py"),
+    "query_label": Flag("Smiling", "the --query_label of main.py"),
+    "seed": replace(SEED, help="the --seed of demo.faces"),
+    "train": Flag(
+        12000, "the --train of the networks' data; CD compares with the labels of these faces", low=1, high=10**6
+    ),
+    "workers": WORKERS,
+    "picture": Flag("", "a PNG to write: originals, counterfactuals, true counterfactuals, and how the two differ"),
+    "columns": COLUMNS,
+    "tile": TILE,
 }
 TITLES = ("original", "counterfactual", "truth", "difference")
 
@@ -101,17 +103,13 @@ def draw_truth(faces, table, query, columns, tile):
 
 
 def create_argparser():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    add_dict_to_argparser(parser, FLAGS)
-    return parser
+    return FlagParser(__doc__, FLAGS)
 
 
 def main():
     args = create_argparser().parse_args()
+    check_flags(args, FLAGS)
     require_flags(args, "output_path")
-    for flag in ("train", "workers", "columns", "tile"):
-        if getattr(args, flag) < 1:
-            raise UserError(f"--{flag} {getattr(args, flag)} must be at least 1")
     query = CELEBA_ATTRIBUTES[attribute_index(CELEBA_ATTRIBUTES, args.query_label)]
     faces = find_faces(args.output_path, args.exp_name, query, args.seed)
     print(f"{query}: comparing {len(faces)} counterfactuals with some 80 renderings each", flush=True)

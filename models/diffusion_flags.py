@@ -3,6 +3,9 @@
 Flags have guided-diffusion's names. A wrong one is seldom an error by itself: `num_heads 4` against
 `num_head_channels 64` loads the same tensors and computes another function.
 """
+
+from guided_diffusion.unet import USUAL_CHANNEL_MULT
+
 # The flags that decide which function the network and its diffusion compute. Left out on purpose: dropout,
 # use_checkpoint and use_fp16 (cost), timestep_respacing (a choice at sampling), use_kl and
 # rescale_learned_sigmas (training losses).
@@ -12,14 +15,6 @@ DECIDING = (
     "use_scale_shift_norm", "resblock_updown", "class_cond", "num_classes", "multiclass",
     "learn_sigma", "diffusion_steps", "noise_schedule", "predict_xstart", "rescale_timesteps",
 )
-
-# guided-diffusion's widths of the levels where channel_mult is empty, by image size.
-DEFAULT_CHANNEL_MULT = {
-    512: (0.5, 1, 1, 2, 2, 4, 4),
-    256: (1, 1, 2, 2, 4, 4),
-    128: (1, 1, 2, 3, 4),
-    64: (1, 2, 3, 4),
-}
 
 
 def disagreements(given, trained):
@@ -111,7 +106,7 @@ def _understood(flags):
     size = flags.get("image_size")
     if "channel_mult" in flags:
         written = [float(multiple) for multiple in _split(flags["channel_mult"])]
-        meaning["channel_mult"] = tuple(written) or DEFAULT_CHANNEL_MULT.get(size)
+        meaning["channel_mult"] = tuple(written) or USUAL_CHANNEL_MULT.get(size)
     if "attention_resolutions" in flags and size:
         # Only the resolutions that a level has get attention.
         reached = {2**level for level in range(len(meaning.get("channel_mult") or ()))}

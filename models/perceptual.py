@@ -1,5 +1,6 @@
 """VGG features for perceptual distances (Johnson et al., 2016): images in [-1, 1] -> feature maps."""
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torchvision.models import VGG16_Weights, VGG19_Weights, vgg
 
@@ -25,7 +26,9 @@ class PerceptualFeatures(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, images):
-        return self.layers(((images.clamp(-1, 1) + 1) / 2 - self.mean) / self.std)
+        # hardtanh clamps as clamp(-1, 1) does. Its gradient at -1 and 1, where clipped images lie, is 0; that of
+        # clamp is 1 in torch 2.6 and 0 in 2.14, and the golden numbers are of the latter.
+        return self.layers(((F.hardtanh(images) + 1) / 2 - self.mean) / self.std)
 
 
 def vgg19_features(layer, path=None, image_size=None):

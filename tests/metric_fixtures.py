@@ -1,9 +1,6 @@
 """Fixtures of the tests of the compute_ scripts."""
 
-import os
 import pickle
-import subprocess
-import sys
 from unittest import mock
 
 import pytest
@@ -12,14 +9,13 @@ import yaml
 from published_weights import published
 from pytorch_fid import inception
 from reference_weights import deterministic_array, deterministic_state
-from scripts import ROOT, as_argv, environment
+from scripts import call_script
 from torchvision.models import vgg
 from toy_results import Colours
 
 import compute_CD
 import compute_MNAC
 from core.data.datasets import CELEBA_ATTRIBUTES
-from guided_diffusion.script_util import run_script as guarded
 from models.classifiers import build_classifier, classifier_checkpoint
 
 
@@ -49,11 +45,11 @@ def inception_state():
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
+def run(tmp_path):
     """run(module, flags) -> (what metrics.yaml says, stdout) of a script in this process, which must succeed."""
 
     def run(module, exp_name="exp", **flags):
-        code, out, err = here(module, flags | {"output_path": tmp_path, "exp_name": exp_name}, monkeypatch, capsys)
+        code, out, err = call_script(module, flags | {"output_path": tmp_path, "exp_name": exp_name})
         assert code == 0, err
         return yaml.safe_load((tmp_path / "Results" / exp_name / "metrics.yaml").read_text()), out
 
@@ -61,26 +57,16 @@ def run(tmp_path, monkeypatch, capsys):
 
 
 @pytest.fixture
-def refuse(tmp_path, monkeypatch, capsys):
+def refuse(tmp_path):
     """refuse(module, flags) -> the one line of a script that must end with exit code 2 and write nothing."""
 
     def run(module, **flags):
-        code, _, err = here(module, flags | {"output_path": tmp_path, "exp_name": "exp"}, monkeypatch, capsys)
+        code, _, err = call_script(module, flags | {"output_path": tmp_path, "exp_name": "exp"})
         lines = [line for line in err.splitlines() if "error:" in line]
         assert code == 2 and len(lines) == 1 and not list(tmp_path.rglob("metrics.yaml")), err
         return lines[0]
 
     return run
-
-
-def here(module, flags, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", [module.__name__, *as_argv(flags)])
-    code = 0
-    try:
-        guarded(module.main)
-    except SystemExit as exit:
-        code = exit.code
-    return code, *capsys.readouterr()
 
 
 @pytest.fixture
@@ -91,12 +77,3 @@ def colours(tmp_path, monkeypatch):
     for module in (compute_MNAC, compute_CD):
         monkeypatch.setattr(module, "load_oracle", lambda *_: Colours())
     return {"oracle_path": path, "query_label": "Smiling"}
-
-
-def shell(script, *words, **extra):
-    """Runs a shell script of the root -> (exit code, stdout, stderr); extra: of its environment."""
-    done = subprocess.run(
-        ["bash", ROOT / script, *map(str, words)], capture_output=True, text=True, cwd="/",
-        env=environment(PATH=f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}", **extra),
-    )  # fmt: skip
-    return done.returncode, done.stdout, done.stderr

@@ -1,17 +1,36 @@
-"""The scripts as their users run them: command lines, processes, and what they leave behind."""
+"""The scripts as their users run them: command lines, processes, and what they leave behind.
+
+Python takes seconds to import what a script needs. start_script therefore forks each process from a server that
+has imported it already: a process like any other, with its own memory, exit code and death. run_python and
+run_shell start one from nothing.
+"""
 
 import csv
+import io
+import multiprocessing
+import multiprocessing.forkserver
 import os
+import runpy
 import subprocess
 import sys
+import tempfile
+import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest import mock
+
+from guided_diffusion.script_util import run_script as exit_on_user_errors
 
 ROOT = Path(__file__).parent.parent
+FORKSERVER = multiprocessing.get_context("forkserver")
+TIMEOUT = 300  # seconds that a script may take
 
 
 def as_argv(flags):
-    """name -> value as words of a command line."""
-    return [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+    """name -> value as words of a command line; words stay as they are."""
+    if isinstance(flags, dict):
+        return [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+    return [str(word) for word in flags]
 
 
 def environment(**extra):
@@ -20,19 +39,137 @@ def environment(**extra):
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, **extra}
 
 
-def start_script(script, flags, **extra):
-    """A root script as a process of its own."""
-    command = [sys.executable, str(ROOT / script), *as_argv(flags)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(**extra)
+# -- in a process of its own -------------------------------------------------------------------------------------
+
+
+class Running:
+    """A script that runs in a forked process."""
+
+    def __init__(self, script, argv, env, cwd):
+        with mock.patch.dict(os.environ, environment()):
+            FORKSERVER.set_forkserver_preload(["imported_by_scripts"])
+            multiprocessing.forkserver.ensure_running()
+        self.outputs = [tempfile.NamedTemporaryFile("r") for _ in range(2)]
+        names = [file.name for file in self.outputs]
+        self.process = FORKSERVER.Process(target=_become, args=(script, argv, env, str(cwd), names))
+        self.process.start()
+
+    def poll(self):
+        """The exit code, minus the signal of one that was killed; None while it runs."""
+        return self.process.exitcode
+
+    def kill(self):
+        self.process.kill()
+
+    def finish(self):
+        """Waits for the end -> (exit code, stdout, stderr)."""
+        self.process.join(TIMEOUT)
+        code = self.poll()
+        if code is None:
+            self.kill()
+        out, err = (file.read() for file in self.outputs)
+        for file in self.outputs:
+            file.close()
+        assert code is not None, f"still running after {TIMEOUT} s:\n{out}\n{err}"
+        return code, out, err
+
+
+def _become(script, argv, env, cwd, outputs):
+    """What a forked process does: it becomes the script."""
+    for descriptor, name in enumerate(outputs, start=1):
+        os.dup2(os.open(name, os.O_WRONLY), descriptor)
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    _run(script, argv)
+
+
+def _run(script, argv):
+    """Runs main.py or demo.faces, say, as `python main.py` or `python -m demo.faces` would."""
+    sys.argv = [script, *argv]
+    if script.endswith(".py"):
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+    else:
+        runpy.run_module(script, run_name="__main__", alter_sys=True)
+
+
+def start_script(script, flags, cwd=ROOT, **extra):
+    """Starts a script of the root, such as main.py, or a module, such as demo.faces; extra: of its environment."""
+    return Running(script, as_argv(flags), environment(**extra), cwd)
+
+
+def run_script(script, flags, cwd=ROOT, **extra):
+    """Runs a script of the root, or a module, to its end -> (exit code, stdout, stderr)."""
+    return start_script(script, flags, cwd, **extra).finish()
+
+
+def kill_when(running, there):
+    """Kills a script as soon as there() holds; whether it was still running."""
+    while running.poll() is None and not there():
+        time.sleep(0.001)
+    alive = running.poll() is None
+    running.kill()
+    running.finish()
+    return alive
+
+
+# -- by a command ------------------------------------------------------------------------------------------------
+
+
+def run_command(*words, cwd="/", **extra):
+    """Runs a command from nothing, mpiexec and python being this environment's -> (exit code, stdout, stderr)."""
+    path = extra.pop("PATH", f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}")
+    done = subprocess.run(
+        [str(word) for word in words],
+        capture_output=True, text=True, timeout=TIMEOUT, cwd=cwd, env=environment(PATH=path, **extra),
     )
+    return done.returncode, done.stdout, done.stderr
 
 
-def run_script(script, flags, **extra):
-    """Runs a root script to its end -> (exit code, stdout, stderr)."""
-    process = start_script(script, flags, **extra)
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
+def run_python(script, flags, **extra):
+    """Runs a script of the root, or a module, by a Python of its own -> (exit code, stdout, stderr)."""
+    which = [ROOT / script] if script.endswith(".py") else ["-m", script]
+    return run_command(sys.executable, *which, *as_argv(flags), cwd=ROOT, **extra)
+
+
+def run_shell(script, *words, **extra):
+    """Runs a shell script of the root, by bash -> (exit code, stdout, stderr); extra: of its environment."""
+    return run_command("bash", ROOT / script, *words, **extra)
+
+
+# -- in this process ---------------------------------------------------------------------------------------------
+
+
+def call_script(script, flags):
+    """Runs a script in this process, where functions may be replaced -> (exit code, stdout, stderr).
+
+    script: main.py or demo.faces, say; or a module, of which main() is called, so that what is replaced in the
+    module itself counts.
+    """
+    argv = as_argv(flags)
+    if isinstance(script, str):
+        return _called(lambda: _run(script, argv))
+
+    def run():
+        sys.argv = [f"{script.__name__}.py", *argv]
+        exit_on_user_errors(script.main)
+
+    return _called(run)
+
+
+def _called(function):
+    """Calls a function that ends like a script -> (exit code, stdout, stderr)."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    code = 0
+    with mock.patch.object(sys, "argv", sys.argv), redirect_stdout(out), redirect_stderr(err):
+        try:
+            function()
+        except SystemExit as exit:
+            code = exit.code
+    return code, *(stream.buffer.getvalue().decode() for stream in (out, err))
+
+
+# -- what they leave behind --------------------------------------------------------------------------------------
 
 
 def contents(root):

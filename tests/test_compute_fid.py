@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from metric_fixtures import shell
 from pytorch_fid import inception
+from scripts import run_shell
 from toy_results import write_random_pairs
 
 import compute_FID
@@ -60,9 +60,9 @@ def test_a_seed_below_0_is_refused_before_the_work(tmp_path, refuse):
 def test_compute_fid_takes_its_two_arguments(tmp_path, weights):
     write_random_pairs(tmp_path, exp_name="smile", places=["CC/CCF"] * 3)
     for words in ((), (tmp_path,), (tmp_path, "--gpu")):
-        code, _, err = shell("compute-fid.sh", *words)
+        code, _, err = run_shell("compute-fid.sh", *words)
         assert code == 2 and "usage: compute-fid.sh OUTPUT_PATH EXPNAME" in err
-    code, out, err = shell("compute-fid.sh", tmp_path, "smile", "--gpu", "-1", TORCH_HOME=str(weights))
+    code, out, err = run_shell("compute-fid.sh", tmp_path, "smile", "--gpu", "-1", TORCH_HOME=str(weights))
     assert code == 0, err
     assert all(f"\n{name}: " in f"\n{out}" for name in ("FID", "sFID", "KID"))
     assert (tmp_path / "Results/smile/metrics.yaml").exists()

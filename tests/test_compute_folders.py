@@ -3,9 +3,8 @@
 import shutil
 
 import pytest
-from metric_fixtures import here
 from PIL import Image
-from scripts import run_script
+from scripts import call_script, run_script
 from toy_networks import write_weights
 from toy_results import flat, write_pair, write_random_pairs
 
@@ -150,14 +149,14 @@ def test_code_is_imported_where_the_command_names_it_and_not_where_a_folder_does
     (compute_FID, "pt_inception-2015-12-05-6726825d.pth", "inception_path"),
     (compute_LPIPS, "vgg16-397923af.pth", "vgg_path"),
 ])  # fmt: skip
-def test_offline_it_is_said_what_is_missing_and_where(tmp_path, monkeypatch, capsys, module, file, flag):
+def test_offline_it_is_said_what_is_missing_and_where(tmp_path, monkeypatch, module, file, flag):
     for exp_name in ("exp", "exp-2"):
         write_random_pairs(tmp_path, exp_name)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     for name in ("https_proxy", "HTTPS_PROXY"):  # a download must fail at once, here and anywhere
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     which = {"exp_pattern": "exp*"} if module is compute_LPIPS else {"exp_name": "exp"}
-    code, _, err = here(module, {"output_path": tmp_path} | which, monkeypatch, capsys)
+    code, _, err = call_script(module, {"output_path": tmp_path} | which)
     path = tmp_path / "cache/hub/checkpoints" / file
     assert code == 2 and f"{path} and cannot be downloaded" in err and f"give --{flag}" in err
     assert not path.exists()

@@ -1,15 +1,12 @@
 """sigma_L as its users run it."""
 
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from metric_fixtures import here
-from scripts import ROOT, environment
+from scripts import call_script, run_script
 from toy_results import write_random_pairs
 
 import compute_LPIPS
@@ -51,36 +48,36 @@ def test_sigma_l_is_the_mean_lpips_between_runs_of_images_that_lie_alike(tmp_pat
                          if pair.id == f"{i:07d}").images()[1] for seed in range(3)]  # fmt: skip
             pairs = [(runs[0], runs[1]), (runs[0], runs[2]), (runs[1], runs[2])]
             expected.append(np.mean([lpips_vgg(weights, *pair) for pair in pairs]))
-    command = [sys.executable, ROOT / "compute_LPIPS.py", "--output-path", tmp_path, "--gpu", "-1",
-               "--exp-pattern", "run-{}", "--exp-values", "0", "1", "2", "--batch-size", "2"]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(TORCH_HOME=str(weights)))
-    assert done.returncode == 0, done.stderr
-    assert "5 images lie in the same folder of all of run-0, run-1, run-2" in done.stdout
-    assert done.stdout.count("sigma_L: ") == 1 and "(n = 5 images of 3 runs" in done.stdout
+    flags = ["--output-path", tmp_path, "--gpu", "-1", "--exp-pattern", "run-{}", "--exp-values", "0", "1", "2",
+             "--batch-size", "2"]  # fmt: skip
+    code, out, err = run_script("compute_LPIPS.py", flags, TORCH_HOME=str(weights))
+    assert code == 0, err
+    assert "5 images lie in the same folder of all of run-0, run-1, run-2" in out
+    assert out.count("sigma_L: ") == 1 and "(n = 5 images of 3 runs" in out
     for seed in range(3):
         found = yaml.safe_load((tmp_path / f"Results/run-{seed}/metrics.yaml").read_text())["sigma_L"]
         assert found["value"] == pytest.approx(np.mean(expected), rel=1e-4)
         assert found["options"]["runs"] == ["run-0", "run-1", "run-2"] and "lpips" in found["versions"]
 
 
-def test_sigma_l_needs_two_runs_with_an_image_in_common(tmp_path, monkeypatch, capsys):
+def test_sigma_l_needs_two_runs_with_an_image_in_common(tmp_path):
     write_random_pairs(tmp_path, exp_name="a", places=["CC/CCF"])
     write_random_pairs(tmp_path, exp_name="b", places=["CC/ICF"])
     for pattern, words in [("c*", "names 0 runs"), ("a", "names 1 runs"), ("*", "no image lies in the same"),
                            (tmp_path / "Results/*", "names 0 runs"), ("**/*", "names 0 runs")]:  # fmt: skip
-        code, _, err = here(compute_LPIPS, {"output_path": tmp_path, "exp_pattern": pattern}, monkeypatch, capsys)
+        code, _, err = call_script(compute_LPIPS, {"output_path": tmp_path, "exp_pattern": pattern})
         assert code == 2 and words in err
 
 
-def test_values_without_a_place_for_them_are_refused(tmp_path, monkeypatch, capsys):
+def test_values_without_a_place_for_them_are_refused(tmp_path):
     flags = {"output_path": tmp_path, "exp_pattern": "run-*", "exp_values": 1}
-    code, _, err = here(compute_LPIPS, flags, monkeypatch, capsys)
+    code, _, err = call_script(compute_LPIPS, flags)
     assert code == 2 and "--exp_values fill the {} of --exp_pattern, but there is none in run-*" in err
 
 
-def test_runs_of_different_sizes_are_refused(tmp_path, weights, monkeypatch, capsys):
+def test_runs_of_different_sizes_are_refused(tmp_path, weights, monkeypatch):
     for exp_name, size in (("a", 16), ("b", 32)):
         write_random_pairs(tmp_path, exp_name, size=size)
     monkeypatch.setenv("TORCH_HOME", str(weights))
-    code, _, err = here(compute_LPIPS, {"output_path": tmp_path, "exp_pattern": "*"}, monkeypatch, capsys)
+    code, _, err = call_script(compute_LPIPS, {"output_path": tmp_path, "exp_pattern": "*"})
     assert code == 2 and "b/CC/CCF/CF/0000000.png is not of the size of" in err and "--image_size" in err

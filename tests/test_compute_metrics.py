@@ -1,14 +1,15 @@
 """All metrics by one command."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from metric_fixtures import here, shell
-from reference_weights import deterministic_array
+from scripts import call_script, run_script, run_shell
 from test_project import parser_of
+from toy_celeba import write_celeba
 from toy_results import write_random_pairs
 
 import compute_metrics
@@ -28,19 +29,11 @@ def write_experiment(root, weights, exp_name="exp", seed=0):
     pd.DataFrame(rows).to_csv(root / "Results" / exp_name / "records.csv", index=False)
 
 
-def write_train_split(root):
-    (root / "img_align_celeba").mkdir(parents=True)
-    labels = np.where(deterministic_array("train.labels", (30, 40)).numpy() > 0, 1, -1)
-    names = pd.Index([f"{i}.jpg" for i in range(30)], name="image_id")
-    pd.DataFrame(labels, names, CELEBA_ATTRIBUTES).to_csv(root / "list_attr_celeba.csv")
-    pd.DataFrame({"partition": 0}, names).to_csv(root / "list_eval_partition.csv")
-
-
 def test_everything_is_measured_by_one_command_and_laid_out(tmp_path, weights):
     write_experiment(tmp_path, weights)
     write_experiment(tmp_path, weights, "exp-2", seed=1)
-    write_train_split(tmp_path / "celeba")
-    code, out, err = shell(
+    write_celeba(tmp_path / "celeba", {"train": 30}, images=False)
+    code, out, err = run_shell(
         "compute_metrics.sh", tmp_path, "exp", "--weights-path", weights / "resnet50_ft.pkl", "--gpu", "-1",
         "--exp-pattern", "exp*", "--markdown", tmp_path / "table.md", TORCH_HOME=str(weights),
     )  # fmt: skip
@@ -66,7 +59,7 @@ def test_what_cannot_be_measured_is_said_and_the_rest_is(tmp_path, weights):
     write_experiment(tmp_path, weights)
     write_experiment(tmp_path, weights, "other")
     (tmp_path / "Results/other/records.csv").unlink()
-    code, out, err = shell("compute_metrics.sh", tmp_path, "exp", "other", "--metrics", "FR,sigma_L")
+    code, out, err = run_shell("compute_metrics.sh", tmp_path, "exp", "other", "--metrics", "FR,sigma_L")
     assert code == 0, err
     assert "| metric | exp" in out and re.search(r"\| FR ↑ +\| 0\.6667 \[.*\], n = 6 \| – +\|", out)
     reasons = [line for line in out.splitlines() if line.startswith("not computed: ")]
@@ -75,30 +68,41 @@ def test_what_cannot_be_measured_is_said_and_the_rest_is(tmp_path, weights):
     assert "sigma_L: give --exp_pattern" in reasons[1]
 
 
-def test_a_value_of_before_is_told_from_one_of_now(tmp_path, weights, monkeypatch, capsys):
+@pytest.fixture
+def forked(monkeypatch):
+    """Lets compute_metrics.py fork the scripts that it runs, for speed."""
+
+    def run(command):
+        code, _, err = run_script(Path(command[1]).name, command[2:])
+        return code, err.strip()
+
+    monkeypatch.setattr(compute_metrics, "run", run)
+
+
+def test_a_value_of_before_is_told_from_one_of_now(tmp_path, weights, forked):
     write_experiment(tmp_path, weights)
     flags = {"output_path": tmp_path, "exp_names": "exp", "metrics": "FR,MNAC", "oracle_path": tmp_path / "none"}
-    _, out, _ = here(compute_metrics, flags, monkeypatch, capsys)
+    _, out, _ = call_script(compute_metrics, flags)
     reasons = [line for line in out.splitlines() if line.startswith("not computed: ")]
     assert len(reasons) == 1 and "earlier value" not in reasons[0]
     (tmp_path / "Results/exp/records.csv").unlink()
-    _, out, _ = here(compute_metrics, flags | {"oracle_path": weights / "small.pt"}, monkeypatch, capsys)
+    _, out, _ = call_script(compute_metrics, flags | {"oracle_path": weights / "small.pt"})
     assert "FR ↑" in out
     reasons = [line for line in out.splitlines() if line.startswith("not computed: ")]
     assert len(reasons) == 1 and reasons[0].endswith("(the table has an earlier value)")
 
 
-def test_nothing_to_measure_is_an_error(tmp_path, monkeypatch, capsys):
+def test_nothing_to_measure_is_an_error(tmp_path, forked):
     flags = {"output_path": tmp_path, "exp_names": "none", "metrics": "FR"}
-    code, out, err = here(compute_metrics, flags, monkeypatch, capsys)
+    code, out, err = call_script(compute_metrics, flags)
     assert code == 2 and "not computed: FR, bKL, L1 of none" in out and "no metric of none" in err
-    code, _, err = here(compute_metrics, flags | {"metrics": "FRR"}, monkeypatch, capsys)
+    code, _, err = call_script(compute_metrics, flags | {"metrics": "FRR"})
     assert code == 2 and "--metrics FRR is unknown" in err
 
 
 @pytest.mark.parametrize("words", [(), ("out",), ("out", "--gpu", "0"), ("--gpu", "0")])
 def test_compute_metrics_says_how_it_is_used(words):
-    code, _, err = shell("compute_metrics.sh", *words)
+    code, _, err = run_shell("compute_metrics.sh", *words)
     assert code == 2 and "usage: compute_metrics.sh OUTPUT_PATH EXPNAME..." in err
 
 

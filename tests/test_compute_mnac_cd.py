@@ -53,8 +53,8 @@ def test_an_oracle_that_does_not_answer_is_refused(tmp_path, refuse, colours):
 
 
 def write_celeba(root, attributes=("Smiling", "Young", "Male")):
-    """Labels of four training images: Young goes with Smiling, Male does not."""
-    (root / "img_align_celeba").mkdir(parents=True)
+    """The lists of four training images, without the images: Young goes with Smiling, Male does not."""
+    root.mkdir()
     rows = [(1, 1, 1), (1, 1, -1), (-1, -1, 1), (-1, -1, -1)]
     lines = [f"{i}.jpg,{','.join(map(str, row))}\n" for i, row in enumerate(rows)]
     (root / "list_attr_celeba.csv").write_text(f"image_id,{','.join(attributes)}\n" + "".join(lines))
@@ -87,3 +87,7 @@ def test_cd_needs_data_with_the_oracles_attributes(tmp_path, refuse, colours):
     assert "--celeba_path must be given" in refuse(compute_CD, **colours)
     data = write_celeba(tmp_path / "celeba", ("Smiling", "Old", "Male"))
     assert "no labels of Young" in refuse(compute_CD, celeba_path=data, **colours)
+    (data / "list_eval_partition.csv").unlink()
+    (data / "train_correlations.csv").unlink()
+    assert f"--celeba_path {data} has neither" in refuse(compute_CD, celeba_path=data, **colours)
+    assert "--celeba_path nowhere is not a folder" in refuse(compute_CD, celeba_path="nowhere", **colours)

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from assertions import refusal
+from toy_celeba import write_celeba
 
 from core.data.datasets import (
     CELEBA_ATTRIBUTES,
@@ -28,8 +29,8 @@ def replace(path, old, new):
 # -- reading -----------------------------------------------------------------------------------------------
 
 
-def test_an_item_is_an_image_in_minus_1_to_1_and_its_labels(make_celeba):
-    root = make_celeba()
+def test_an_item_is_an_image_in_minus_1_to_1_and_its_labels(tmp_path):
+    root = write_celeba(tmp_path)
     dataset = CelebA(root, "val", 16)
     assert len(dataset) == 3 and dataset.names == ["000005.jpg", "000006.jpg", "000007.jpg"]
     assert dataset.attributes == CELEBA_ATTRIBUTES
@@ -43,23 +44,23 @@ def test_an_item_is_an_image_in_minus_1_to_1_and_its_labels(make_celeba):
         assert torch.equal(dataset.labels[i], labels) and labels.dtype is torch.int64
 
 
-def test_the_splits_share_out_the_images(make_celeba):
-    root = make_celeba({"train": 4, "val": 3, "test": 5})
+def test_the_splits_share_out_the_images(tmp_path):
+    root = write_celeba(tmp_path, {"train": 4, "val": 3, "test": 5})
     splits = [CelebA(root, split, 16).names for split in ("train", "val", "test")]
     assert [len(names) for names in splits] == [4, 3, 5]
     assert sorted(sum(splits, [])) == [f"{i:06d}.jpg" for i in range(1, 13)]
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_csv_and_celebas_own_text_files_say_the_same(make_celeba, split):
-    csv, txt = (CelebA(make_celeba(layout=layout), split, 16) for layout in ("csv", "txt"))
+def test_csv_and_celebas_own_text_files_say_the_same(tmp_path, split):
+    csv, txt = (CelebA(write_celeba(tmp_path / layout, layout=layout), split, 16) for layout in ("csv", "txt"))
     assert (txt.names, txt.attributes) == (csv.names, csv.attributes)
     assert torch.equal(txt.labels, csv.labels)
     assert all(torch.equal(txt[i][0], csv[i][0]) for i in range(len(csv)))
 
 
-def test_rows_of_the_two_lists_may_be_in_any_order(make_celeba):
-    root = make_celeba()
+def test_rows_of_the_two_lists_may_be_in_any_order(tmp_path):
+    root = write_celeba(tmp_path)
     before = CelebA(root, "test", 16)
     header, *rows = (root / "list_eval_partition.csv").read_text().splitlines()
     (root / "list_eval_partition.csv").write_text("\n".join([header, *reversed(rows)]) + "\n")
@@ -67,16 +68,17 @@ def test_rows_of_the_two_lists_may_be_in_any_order(make_celeba):
     assert after.names == before.names and torch.equal(after.labels, before.labels)
 
 
-def test_another_domain_brings_its_own_attributes(make_celeba):
-    dataset = CelebA(make_celeba(attributes=("Striped", "Round")), "val", 16)
+def test_another_domain_brings_its_own_attributes(tmp_path):
+    dataset = CelebA(write_celeba(tmp_path, attributes=("Striped", "Round")), "val", 16)
     assert dataset.attributes == ("Striped", "Round") and dataset.labels.shape == (3, 2)
 
 
 # -- the mini-validation set -------------------------------------------------------------------------------
 
 
-def test_the_mini_validation_set_is_the_one_of_the_release(make_celeba):
-    root = make_celeba({"train": 2, "val": 19_867, "test": 1}, attributes=("Smiling", "Young"), images=False)
+def test_the_mini_validation_set_is_the_one_of_the_release(tmp_path):
+    counts = {"train": 2, "val": 19_867, "test": 1}
+    root = write_celeba(tmp_path, counts, attributes=("Smiling", "Young"), images=False)
     mini, whole = CelebAMV(root, "val", 16), CelebA(root, "val", 16)
     drawn = [whole.names.index(name) for name in dict.fromkeys(mini.names)]
     assert len(mini) == 1000 and len(drawn) == 966 and drawn[:5] == [8, 13, 18, 35, 58]
@@ -86,8 +88,8 @@ def test_the_mini_validation_set_is_the_one_of_the_release(make_celeba):
     assert torch.equal(mini.labels, whole.labels[drawn])
 
 
-def test_the_mini_validation_set_is_of_the_validation_split_and_disturbs_no_generator(make_celeba):
-    root = make_celeba({"train": 3, "val": 2, "test": 3})
+def test_the_mini_validation_set_is_of_the_validation_split_and_disturbs_no_generator(tmp_path):
+    root = write_celeba(tmp_path, {"train": 3, "val": 2, "test": 3})
     random.seed(1)
     expected = random.random()
     random.seed(1)
@@ -100,8 +102,8 @@ def test_the_mini_validation_set_is_of_the_validation_split_and_disturbs_no_gene
 # -- choosing ----------------------------------------------------------------------------------------------
 
 
-def test_datasets_are_chosen_by_name(make_celeba):
-    root = make_celeba()
+def test_datasets_are_chosen_by_name(tmp_path):
+    root = write_celeba(tmp_path)
     assert all(type(make_dataset(name, root, "val", 16)) is kind for name, kind in DATASETS.items())
     message = refusal(UserError, make_dataset, "CelebB", root, "val", 16)
     assert "--dataset CelebB" in message and "CelebAMV" in message
@@ -140,7 +142,7 @@ def refused(root, split="val"):
     return refusal(UserError, CelebA, root, split, 16)
 
 
-def test_a_missing_folder_is_named(make_celeba, tmp_path):
+def test_a_missing_folder_is_named(tmp_path):
     assert f"--data_dir {tmp_path}/nowhere" in refused(tmp_path / "nowhere")
     assert "img_align_celeba" in refused(tmp_path)
 
@@ -148,14 +150,14 @@ def test_a_missing_folder_is_named(make_celeba, tmp_path):
 @pytest.mark.parametrize("stem", ["list_attr_celeba", "list_eval_partition"])
 @pytest.mark.parametrize("layout", ["csv", "txt"])
 class TestLists:
-    def test_a_missing_list_is_named_in_both_spellings(self, make_celeba, stem, layout):
-        root = make_celeba(layout=layout)
+    def test_a_missing_list_is_named_in_both_spellings(self, tmp_path, stem, layout):
+        root = write_celeba(tmp_path, layout=layout)
         (root / f"{stem}.{layout}").unlink()
         message = refused(root)
         assert str(root) in message and f"{stem}.csv" in message and f"{stem}.txt" in message
 
-    def test_an_image_listed_twice_is_named(self, make_celeba, stem, layout):
-        root = make_celeba(layout=layout)
+    def test_an_image_listed_twice_is_named(self, tmp_path, stem, layout):
+        root = write_celeba(tmp_path, layout=layout)
         path = root / f"{stem}.{layout}"
         row = next(line for line in path.read_text().splitlines() if line.startswith("000006"))
         path.write_text(path.read_text() + row + "\n")
@@ -163,15 +165,15 @@ class TestLists:
         assert str(path) in message and "000006.jpg" in message
 
     @pytest.mark.parametrize("contents", [b"", b"\x89PNG\xff\xfe\x00", b"image_id\n"])
-    def test_a_list_that_is_no_table_is_named(self, make_celeba, stem, layout, contents):
-        root = make_celeba(layout=layout)
+    def test_a_list_that_is_no_table_is_named(self, tmp_path, stem, layout, contents):
+        root = write_celeba(tmp_path, layout=layout)
         (root / f"{stem}.{layout}").write_bytes(contents)
         assert stem in refused(root)
 
 
 @pytest.mark.parametrize("value", ["0", "2", "", "yes"])
-def test_a_label_other_than_1_and_minus_1_is_named(make_celeba, value):
-    root = make_celeba(attributes=("Smiling", "Young"))
+def test_a_label_other_than_1_and_minus_1_is_named(tmp_path, value):
+    root = write_celeba(tmp_path, attributes=("Smiling", "Young"))
     path = root / "list_attr_celeba.csv"
     row = next(line for line in path.read_text().splitlines() if line.startswith("000006"))
     replace(path, row, f"000006.jpg,{value},1")
@@ -180,35 +182,35 @@ def test_a_label_other_than_1_and_minus_1_is_named(make_celeba, value):
 
 
 @pytest.mark.parametrize("value", ["3", "-1", "", "val"])
-def test_a_partition_other_than_0_1_2_is_named(make_celeba, value):
-    root = make_celeba()
+def test_a_partition_other_than_0_1_2_is_named(tmp_path, value):
+    root = write_celeba(tmp_path)
     replace(root / "list_eval_partition.csv", "000006.jpg,1", f"000006.jpg,{value}")
     message = refused(root)
     assert "list_eval_partition" in message and "000006.jpg" in message
 
 
-def test_an_image_without_a_partition_is_named(make_celeba):
-    root = make_celeba()
+def test_an_image_without_a_partition_is_named(tmp_path):
+    root = write_celeba(tmp_path)
     replace(root / "list_eval_partition.csv", "000006.jpg,1\n", "")
     assert "000006.jpg" in refused(root)
 
 
-def test_an_empty_split_is_named(make_celeba):
-    root = make_celeba({"train": 2, "val": 0, "test": 1})
+def test_an_empty_split_is_named(tmp_path):
+    root = write_celeba(tmp_path, {"train": 2, "val": 0, "test": 1})
     message = refused(root)
     assert "val" in message and str(root) in message
 
 
-def test_an_image_that_is_listed_but_absent_is_named_when_it_is_needed(make_celeba):
-    root = make_celeba()
+def test_an_image_that_is_listed_but_absent_is_named_when_it_is_needed(tmp_path):
+    root = write_celeba(tmp_path)
     (root / "img_align_celeba" / "000006.jpg").unlink()
     dataset = CelebA(root, "val", 16)
     assert dataset[0][0].shape == dataset[2][0].shape == (3, 16, 16)
     assert "000006.jpg" in refusal(UserError, dataset.__getitem__, 1)
 
 
-def test_a_corrupt_image_is_named(make_celeba):
-    root = make_celeba()
+def test_a_corrupt_image_is_named(tmp_path):
+    root = write_celeba(tmp_path)
     path = root / "img_align_celeba" / "000006.jpg"
     path.write_bytes(path.read_bytes()[:200])
     assert str(path) in refusal(UserError, CelebA(root, "val", 16).__getitem__, 1)

@@ -5,6 +5,7 @@ import psutil
 import pytest
 import torch
 from assertions import refusal
+from toy_celeba import write_celeba
 
 from core.data.datasets import CelebA
 from core.data.decoded import MIB, DecodedImages, available_memory, keep_decoded
@@ -39,8 +40,8 @@ def test_an_image_that_cannot_be_decoded_is_not_taken_for_decoded():
 
 @pytest.mark.parametrize("processes", [1, 3])
 @pytest.mark.parametrize("enough", [True, False])
-def test_images_stay_in_memory_where_all_fit_into_half_of_it(make_celeba, capsys, enough, processes):
-    root = make_celeba({"train": 4, "val": 3, "test": 0})
+def test_images_stay_in_memory_where_all_fit_into_half_of_it(tmp_path, capsys, enough, processes):
+    root = write_celeba(tmp_path, {"train": 4, "val": 3, "test": 0})
     train, val = CelebA(root, "train", 16), CelebA(root, "val", 16)
     before = [train.pixels(i) for i in range(4)]
     needed = 7 * 3 * 16 * 16 * processes

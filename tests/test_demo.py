@@ -1,15 +1,13 @@
 """The demos' tools: the picture of an experiment, and the weights as they are shipped."""
 
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+from main_runs import explain, main_flags
 from PIL import Image
-from scripts import ROOT, environment, run_script
-from toy_celeba import write_data
-from toy_networks import MODEL_FLAGS, write_weights
+from scripts import ROOT, run_script
 
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.metrics.correlations import train_correlations
@@ -19,17 +17,10 @@ from demo.sheet import draw_sheet
 
 
 @pytest.fixture(scope="module")
-def output(tmp_path_factory):
-    root = tmp_path_factory.mktemp("demo")
-    write_weights(root)
-    flags = MODEL_FLAGS | {
-        "data_dir": write_data(root / "data"), "model_path": root / "ddpm.pt", "start_step": 2,
-        "classifier_path": root / "classifier.pt", "classifier_architecture": "toy_networks:Brightness",
-        "output_path": root / "out",
-    }  # fmt: skip
-    code, _, err = run_script("main.py", flags)
-    assert code == 0, err
-    return root / "out"
+def output(toy_files, tmp_path_factory):
+    output_path = tmp_path_factory.mktemp("demo") / "out"
+    explain(main_flags(toy_files, output_path))
+    return output_path
 
 
 def test_the_sheet_shows_original_noise_counterfactual_and_difference_of_every_image(output):
@@ -56,15 +47,13 @@ def test_a_sheet_of_some_rows_is_the_top_of_the_whole(output):
 
 
 def test_the_sheet_is_a_command(output, tmp_path):
-    command = [sys.executable, "-m", "demo.sheet", "--output_path", output, "--picture"]
-    small = [*command, tmp_path / "sheet.png", "--rows", "1", "--colours", "64"]
-    done = subprocess.run(small, capture_output=True, text=True, env=environment(), cwd=ROOT)
-    assert done.returncode == 0 and str(tmp_path / "sheet.png") in done.stdout
+    flags = {"output_path": output, "picture": tmp_path / "sheet.png", "rows": 1, "colours": 64}
+    code, out, err = run_script("demo.sheet", flags)
+    assert code == 0 and str(tmp_path / "sheet.png") in out, err
     sheet = Image.open(tmp_path / "sheet.png")
     assert sheet.width > 400 and 1 < len(sheet.convert("RGB").getcolors()) <= 64
-    nowhere = [*command[:4], tmp_path / "none", "--picture", tmp_path / "x.png"]
-    failed = subprocess.run(nowhere, capture_output=True, text=True, env=environment(), cwd=ROOT)
-    assert failed.returncode == 2 and "is not a folder" in failed.stderr and not (tmp_path / "x.png").exists()
+    code, _, err = run_script("demo.sheet", {"output_path": tmp_path / "none", "picture": tmp_path / "x.png"})
+    assert code == 2 and "is not a folder" in err and not (tmp_path / "x.png").exists()
 
 
 @pytest.mark.parametrize("script", ["faces", "fashion"])
@@ -78,9 +67,8 @@ def test_a_demo_refuses_flags_that_would_reach_one_of_its_steps(script, flags):
 
 def test_the_correlations_of_the_training_faces_need_no_face_drawn(tmp_path):
     labels = np.array([list(face_of(0, "train", k)[0].values()) for k in range(50)])
-    command = [sys.executable, "-m", "demo.correlations", "--data_dir", tmp_path, "--train", "50"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=ROOT)
-    assert done.returncode == 0, done.stderr
+    code, _, err = run_script("demo.correlations", {"data_dir": tmp_path, "train": 50})
+    assert code == 0, err
     table = train_correlations(tmp_path)
     smiling, cheekbones = (list(CELEBA_ATTRIBUTES).index(name) for name in ("Smiling", "High_Cheekbones"))
     expected = np.corrcoef(labels[:, smiling], labels[:, cheekbones])[0, 1]
@@ -91,13 +79,12 @@ def test_the_correlations_of_the_training_faces_need_no_face_drawn(tmp_path):
 
 
 def test_samples_of_shipped_weights_are_a_command_that_needs_no_flags(tmp_path):
-    command = [sys.executable, "-m", "demo.samples", "--picture", tmp_path / "samples.png", "--count", "3"]
-    few = [*command, "--timestep_respacing", "3", "--weights"]
-    done = subprocess.run([*few, ROOT / "models/demo/fashion_ddpm.pt"], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
+    flags = {"picture": tmp_path / "samples.png", "count": 3, "timestep_respacing": 3}
+    code, _, err = run_script("demo.samples", flags | {"weights": ROOT / "models/demo/fashion_ddpm.pt"})
+    assert code == 0, err
     assert Image.open(tmp_path / "samples.png").size == (3 * 34 + 2, 36)
 
     bare = torch.load(ROOT / "models/demo/fashion_ddpm.pt")
     torch.save(dict(bare), tmp_path / "bare.pt")
-    done = subprocess.run([*few, tmp_path / "bare.pt"], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 2 and "carries no flags" in done.stderr
+    code, _, err = run_script("demo.samples", flags | {"weights": tmp_path / "bare.pt"})
+    assert code == 2 and "carries no flags" in err

@@ -7,16 +7,14 @@ import shutil
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from assertions import assert_near, refusal
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, PNDMScheduler, UNet2DModel
-from scripts import run_script
+from main_runs import explain, main_flags, refuse
+from pages import module_of
 from test_checkpoints import Payload
-from test_project import parser_of
-from toy_celeba import write_data
-from toy_networks import write_weights
+from toy_networks import MODEL_FLAGS
 
 from guided_diffusion.described import described_diffusion, given_flags, take_described_flags
 from guided_diffusion.errors import UserError
@@ -383,7 +381,7 @@ def test_a_pickle_is_fetched_only_where_the_hub_has_no_safetensors_file(hub_cach
 def taken(folder, **given):
     """main.py's flags after a command line that gives these, and the files of the folder."""
     words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-    args = parser_of("main.py").parse_args(words)
+    args = module_of("main.py").create_argparser().parse_args(words)
     take_described_flags(args, set(given), find_diffusers_model(folder))
     return args
 
@@ -435,21 +433,21 @@ def test_the_flags_on_a_command_line_are_told_from_the_defaults(monkeypatch):
     assert given_flags(parser) == {"seed"}
 
 
-def test_main_explains_with_a_diffusers_folder_and_no_model_flags(tmp_path):
-    write_weights(tmp_path)
-    model = pipeline_folder(tmp_path / "ddpm", network(sample_size=16))
-    flags = {
-        "data_dir": write_data(tmp_path / "data"), "model_path": model, "start_step": 3,
-        "classifier_path": tmp_path / "classifier.pt", "classifier_architecture": "toy_networks:Brightness",
-        "output_path": tmp_path / "out", "classifier_scales": "1", "use_fp16": True,
-    }  # fmt: skip
-    code, out, err = run_script("main.py", flags)
-    assert code == 0, err
-    assert "explaining 8 of 8 images" in out
-    assert len(pd.read_csv(tmp_path / "out/Results/exp/records.csv")) == 8
+def test_main_explains_with_a_diffusers_folder_and_no_model_flags(toy_files, tmp_path):
+    flags = main_flags(toy_files, tmp_path / "out")
+    flags = {name: value for name, value in flags.items() if name not in MODEL_FLAGS}
+    flags["model_path"] = folder = pipeline_folder(tmp_path / "ddpm", network(sample_size=16))
+    records, out = explain(flags | {"use_fp16": True})
+    assert "explaining 8 of 8 images" in out and len(records) == 8
 
-    change(model, SCHEDULE, variance_type="fixed_large")
-    code, _, err = run_script("main.py", flags)
-    assert code == 2 and "--model_path sha256" in err.splitlines()[-1]
-    code, _, err = run_script("main.py", flags | {"start_step": STEPS})
-    assert code == 2 and f"--start_step {STEPS} must be from 1 to {STEPS - 1}" in err.splitlines()[-1]
+    refuse(flags | {"start_step": STEPS}, f"--start_step {STEPS} must be from 1 to {STEPS - 1}")
+    refuse(flags | {"num_channels": 32}, "--num_channels", folder)
+    change(folder, SCHEDULE, variance_type="fixed_large")
+    refuse(flags | {"use_fp16": True}, "--model_path sha256")
+
+
+def test_a_class_conditional_model_needs_labels_of_its_classes(toy_files, tmp_path):
+    flags = main_flags(toy_files, tmp_path / "out")
+    flags = {name: value for name, value in flags.items() if name not in MODEL_FLAGS}
+    flags["model_path"] = folder = pipeline_folder(tmp_path / "ddpm", network(sample_size=16, num_class_embeds=5))
+    refuse(flags, f"{folder} is class-conditional: --num_classes 5 must be 40")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scripts import run_script
 
 from core.data.datasets import CELEBA_ATTRIBUTES
 from demo.faces import VISIBLE_ATTRIBUTES, face_of, render, sample_attributes, write_celeba
@@ -183,8 +184,8 @@ def test_another_data_set_is_not_overwritten(tmp_path):
 
 
 def test_command_line(tmp_path):
-    command = [sys.executable, "-m", "demo.faces", "--data_dir", str(tmp_path), "--train", "0", "--val", "0"]
-    subprocess.run([*command, "--test", "2"], cwd=ROOT, capture_output=True, check=True)
+    flags = {"data_dir": tmp_path, "train": 0, "val": 0}
+    assert run_script("demo.faces", flags | {"test": 2})[0] == 0
     assert len(read_rows(tmp_path / "list_eval_partition.csv")) == 3
-    refused = subprocess.run([*command, "--test", "-1"], cwd=ROOT, capture_output=True, text=True)
-    assert refused.returncode == 2 and "--test -1 must be at least 0" in refused.stderr
+    code, _, err = run_script("demo.faces", flags | {"test": -1})
+    assert code == 2 and "--test -1 must be at least 0" in err

@@ -1,12 +1,12 @@
 import gzip
 import hashlib
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from scripts import run_script
 from torchvision.datasets import FashionMNIST
 
 from core.data.datasets import CelebA
@@ -229,8 +229,7 @@ def test_a_folder_that_cannot_be_made_is_refused(raw, tmp_path):
 
 def test_command_line(raw, tmp_path):
     flags = f"--data_dir {tmp_path} --source {raw} --classes Sneaker,Ankle_boot --train 3 --val 0 --test -1"
-    command = [sys.executable, "-m", "demo.fashion", *flags.split()]
-    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    assert run_script("demo.fashion", flags.split())[0] == 0
     partition = read_rows(tmp_path / "list_eval_partition.csv")
     assert [row[1] for row in partition] == ["partition", "0", "0", "0", "2", "2", "2", "2"]
     assert read_rows(tmp_path / "list_attr_celeba.csv")[0] == ["image_id", "Sneaker", "Ankle_boot"]

@@ -1,7 +1,7 @@
 """The methods as explain() and main.py run them: starts, costs, options, masks."""
 
+import inspect
 import math
-import sys
 from types import SimpleNamespace
 
 import pandas as pd
@@ -9,13 +9,12 @@ import pytest
 import torch
 import yaml
 from assertions import refusal
+from main_runs import main_flags
 from reference_weights import deterministic_array
-from scripts import as_argv, contents, run_script
-from toy_celeba import write_data
-from toy_networks import MODEL_FLAGS, write_weights
+from scripts import call_script, contents, run_script
 
-import main
 from core.data.images import read_image
+from core.methods.flags import OPTION_FLAGS
 from core.methods.inversion import end_of_path, invert
 from core.methods.registry import METHODS, find_method
 from core.running.conditions import conditions, require_conditions
@@ -23,7 +22,6 @@ from core.running.explainer import Explainer, Settings, explain
 from core.running.progress import EvaluationBar, cost_line
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import create_gaussian_diffusion
-from guided_diffusion.script_util import run_script as guarded
 
 DIFFUSION = create_gaussian_diffusion(diffusion_steps=200, timestep_respacing="12", predict_xstart=True)
 TAU, SCALES = 5, (0.001, 0.002)
@@ -88,6 +86,13 @@ def test_one_class_an_image_is_the_column_or_of_two_the_other():
     assert conditions(labels, 0, target, True).tolist() == [[1, 0], [0, 1]]
 
 
+def test_every_option_of_a_method_is_a_flag_and_every_flag_is_an_option():
+    assert set().union(*(method.options for method in METHODS.values())) == OPTION_FLAGS.keys()
+    for name in ("dime", "maskdime", "inversion"):  # whose samplers spell their arguments out
+        arguments = {OPTION_FLAGS[option].argument or option for option in METHODS[name].options}
+        assert arguments <= inspect.signature(METHODS[name].sample).parameters.keys()
+
+
 @pytest.mark.parametrize("count, target, possible", [(2, -1, True), (3, 1, True), (3, -1, False), (3, 0, False)])
 def test_a_network_of_classes_can_be_told_where_to_go_only_where_that_is_one_class(count, target, possible):
     args = SimpleNamespace(
@@ -102,14 +107,8 @@ def test_a_network_of_classes_can_be_told_where_to_go_only_where_that_is_one_cla
 
 
 @pytest.fixture
-def flags(tmp_path):
-    write_data(tmp_path / "data")
-    write_weights(tmp_path)
-    return MODEL_FLAGS | {
-        "data_dir": tmp_path / "data", "model_path": tmp_path / "ddpm.pt",
-        "classifier_path": tmp_path / "classifier.pt", "classifier_architecture": "toy_networks:Brightness",
-        "output_path": tmp_path / "out", "classifier_scales": "0.001,100", "start_step": 4, "batch_size": 3,
-    }  # fmt: skip
+def flags(toy_files, tmp_path):
+    return main_flags(toy_files, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -157,10 +156,7 @@ def test_a_method_fills_the_folder(flags, given, said):
     ],
     ids=str,
 )
-def test_bad_choices_are_one_line_and_write_nothing(flags, change, words, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["main.py", *as_argv(flags | change)])
-    with pytest.raises(SystemExit) as caught:
-        guarded(main.main)
-    err = capsys.readouterr().err
-    assert caught.value.code == 2 and err.count("\n") == 1 and all(word in err for word in words), err
+def test_bad_choices_are_one_line_and_write_nothing(flags, change, words):
+    code, _, err = call_script("main.py", flags | change)
+    assert code == 2 and err.count("\n") == 1 and all(word in err for word in words), err
     assert not flags["output_path"].exists()

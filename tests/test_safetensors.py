@@ -10,12 +10,12 @@ import torch
 from assertions import assert_identical, refusal
 from published_weights import published
 from safetensors.torch import save_file
-from scripts import run_script
+from scripts import call_script, run_script
 from test_checkpoints import TINY, linear
-from test_train import names, train
 from torchvision.models import vgg
-from toy_celeba import write_data
+from toy_celeba import write_celeba
 from toy_networks import MODEL_FLAGS
+from toy_training import names, train
 
 from core.running.explainer import explain
 from demo.pack import pack
@@ -88,21 +88,11 @@ def test_without_the_library_a_line_says_what_to_install(tmp_path, monkeypatch):
     remedy = "which is not installed: pip install -r requirements-hub.txt"
     assert refusal(UserError, read_weights, path) == f"{path} needs safetensors, {remedy}"
     assert remedy in refusal(UserError, save_aside, {}, path)
-    code, _, err = run_without_safetensors(tmp_path)
-    assert code == 2 and err.splitlines()[-1].endswith(
-        "error: --save_format safetensors needs safetensors.torch, which is not installed: "
-        "pip install -r requirements-hub.txt"
-    )
-
-
-def run_without_safetensors(folder):
-    """A trainer on a machine that has it not: it stops before it has written anything."""
-    (folder / "hidden").mkdir()
-    (folder / "hidden/sitecustomize.py").write_text("import sys\nsys.modules['safetensors'] = None\n")
-    flags = {"data_dir": folder, "output_path": folder / "out", "save_format": "safetensors"}
-    result = run_script("celeba-train-classifier.py", flags, PYTHONPATH=str(folder / "hidden"))
-    assert not (folder / "out").exists()
-    return result
+    # A training stops before it has written anything.
+    flags = {"data_dir": tmp_path, "output_path": tmp_path / "out", "save_format": "safetensors"}
+    code, _, err = call_script("celeba-train-classifier.py", flags)
+    assert code == 2 and "--save_format safetensors needs safetensors.torch, " + remedy in err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
 
 
 # -- what is taken ---------------------------------------------------------------------------------------------
@@ -194,6 +184,7 @@ def test_a_name_has_one_file_whose_format_is_the_last_one_asked_for(tmp_path):
 # -- training --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("no_tensorboard")
 def test_a_training_goes_on_from_either_format_in_either(tmp_path):
     train(tmp_path / "whole", 6, save_interval=3)
     for before, after in (SAVE_FORMATS, SAVE_FORMATS[::-1]):
@@ -208,6 +199,7 @@ def test_a_training_goes_on_from_either_format_in_either(tmp_path):
         assert (parts / "opt000006.pt").exists()
 
 
+@pytest.mark.usefixtures("no_tensorboard")
 def test_the_oldest_of_either_format_go(tmp_path):
     train(tmp_path, 2, keep_checkpoints=2)
     train(tmp_path, 4, keep_checkpoints=2, save_format="safetensors")
@@ -216,6 +208,7 @@ def test_the_oldest_of_either_format_go(tmp_path):
     assert kept == {*weights, "opt000003.pt", "opt000004.pt"}
 
 
+@pytest.mark.usefixtures("no_tensorboard")
 def test_a_damaged_safetensors_checkpoint_is_one_line(tmp_path):
     train(tmp_path, 1, save_format="safetensors")
     (tmp_path / "model000001.safetensors").write_bytes(b"damaged")
@@ -224,12 +217,12 @@ def test_a_damaged_safetensors_checkpoint_is_one_line(tmp_path):
 
 def test_an_unknown_format_is_refused_by_the_flags_name(tmp_path):
     flags = {"data_dir": tmp_path, "output_path": tmp_path / "out", "save_format": "ckpt"}
-    code, _, err = run_script("celeba-train-diffusion.py", flags)
+    code, _, err = call_script("celeba-train-diffusion.py", flags)
     assert code == 2 and "--save_format ckpt is unknown" in err.splitlines()[-1]
 
 
 def test_both_trainers_write_what_main_reads(tmp_path):
-    data = write_data(tmp_path / "celeba", (12, 6, 0))
+    data = write_celeba(tmp_path / "celeba", {"train": 12, "val": 6})
     common = {"data_dir": data, "batch_size": 4, "lr_anneal_steps": 2, "save_format": "safetensors"}
     ddpm = MODEL_FLAGS | common | {"output_path": tmp_path / "ddpm", "ema_rate": "0.9", "sample_steps": 0}
     code, _, err = run_script("celeba-train-diffusion.py", ddpm)

@@ -9,10 +9,12 @@ import pytest
 import torch
 from assertions import assert_identical, refusal
 from scripts import environment, logged
-from test_train import names, no_tensorboard, train  # noqa: F401  (a fixture)
+from toy_training import names, train
 
 from guided_diffusion.errors import UserError
 from guided_diffusion.storage import _part, lock_folder, remove_parts, write_file
+
+pytestmark = pytest.mark.usefixtures("no_tensorboard")
 
 
 @pytest.fixture

@@ -5,14 +5,18 @@ from assertions import refusal
 from test_project import parser_of
 
 from guided_diffusion.errors import UserError
-from guided_diffusion.script_util import check_ranges
-from guided_diffusion.train_flags import FREE_FLAGS, RANGES, TRAIN_FLAGS, check_train_flags, smallest_part
+from guided_diffusion.train_flags import FREE_FLAGS, TRAIN_FLAGS, check_train_flags, smallest_part
 
 TRAINERS = ["celeba-train-diffusion.py", "celeba-train-classifier.py"]
 
 
-def given(script, *words):
-    return parser_of(script).parse_args(words)
+def flags_of(script):
+    """name -> Flag."""
+    return {action.dest: action.flag for action in parser_of(script)._actions if action.dest != "help"}
+
+
+def check(script, *words):
+    check_train_flags(parser_of(script).parse_args(words), flags_of(script))
 
 
 @pytest.mark.parametrize("script", TRAINERS)
@@ -39,7 +43,7 @@ def given(script, *words):
 )
 def test_what_no_training_can_have_is_refused_by_its_flag(script, flag, values):
     for value in values:
-        assert f"--{flag} " in refusal(UserError, check_train_flags, given(script, f"--{flag}={value}"))
+        assert f"--{flag} " in refusal(UserError, check, script, f"--{flag}={value}")
 
 
 @pytest.mark.parametrize(
@@ -50,28 +54,22 @@ def test_what_no_training_can_have_is_refused_by_its_flag(script, flag, values):
     ],
 )
 def test_what_no_ddpm_can_have_is_refused_by_its_flag(flag, value):
-    assert f"--{flag} " in refusal(UserError, check_train_flags, given(TRAINERS[0], f"--{flag}={value}"))
+    assert f"--{flag} " in refusal(UserError, check, TRAINERS[0], f"--{flag}={value}")
 
 
 @pytest.mark.parametrize("script", TRAINERS)
 def test_the_defaults_and_the_ends_of_the_ranges_are_taken(script):
-    check_train_flags(given(script))
-    flags = vars(given(script))
-    for flag, ends in RANGES.items():
-        for value in ends:
-            if value is not None and flag in flags:
-                check_train_flags(given(script, f"--{flag}={value}"))
+    check(script)
+    for name, flag in flags_of(script).items():
+        for value in (flag.low, flag.high):
+            if value is not None:
+                check(script, f"--{name}={value}")
 
 
-def test_a_range_is_of_flags_that_are_there():
-    known = set().union(*(vars(given(script)) for script in TRAINERS))
-    assert set(RANGES) | set(TRAIN_FLAGS) | set(FREE_FLAGS) <= known
-
-
-def test_a_range_without_an_upper_end_has_none():
-    check_ranges(argparse.Namespace(seed=10**30), {"seed": (0, None), "absent": (1, 2)})
-    message = refusal(UserError, check_ranges, argparse.Namespace(share=1.5), {"share": (0, 1)})
-    assert message == "--share 1.5 must be from 0 to 1"
+def test_the_flags_of_all_trainers_and_those_that_may_change_are_there():
+    for script in TRAINERS:
+        assert set(TRAIN_FLAGS) <= flags_of(script).keys()
+    assert set(FREE_FLAGS) <= set().union(*map(flags_of, TRAINERS))
 
 
 @pytest.mark.parametrize("batch_size, microbatch, least", [(4, -1, 4), (8, 4, 4), (5, 4, 1), (7, 4, 3), (3, 8, 3)])

@@ -3,16 +3,14 @@
 import io
 import os
 import shlex
-import signal
-import subprocess
 import sys
 
 import pandas as pd
 import pytest
 import torch
 from assertions import assert_identical
-from scripts import ROOT, as_argv, contents, environment, logged, run_script, start_script
-from toy_celeba import write_data
+from scripts import ROOT, as_argv, contents, kill_when, logged, run_command, run_script, start_script
+from toy_celeba import write_celeba
 from toy_networks import MODEL_FLAGS, write_weights
 
 from core.running.explainer import explain
@@ -25,7 +23,7 @@ from models.classifiers import BinaryQuestion, load_classifier
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return write_data(tmp_path_factory.mktemp("data") / "celeba", (12, 6, 0))
+    return write_celeba(tmp_path_factory.mktemp("data") / "celeba", {"train": 12, "val": 6})
 
 
 @pytest.fixture
@@ -51,12 +49,7 @@ def weights(folder):
 
 def kill_at(sign, script, flags):
     """Runs a script until a file is there, and kills it."""
-    process = start_script(script, flags)
-    while process.poll() is None and not sign.exists():
-        pass
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    assert kill_when(start_script(script, flags), sign.exists)
 
 
 def test_a_diffusion_training_killed_again_and_again_ends_bit_identical(diffusion_flags):
@@ -148,11 +141,9 @@ def test_a_full_disk_leaves_the_checkpoints_before_it_and_can_be_gone_on_from(di
     before = weights(output)
     assert len(before) == 4
     command = shlex.join([sys.executable, str(ROOT / "celeba-train-diffusion.py"), *as_argv(flags)])
-    done = subprocess.run(  # no file may grow beyond 200 KiB: the weights do
-        ["bash", "-c", f"ulimit -f 200; exec {command}"], capture_output=True, text=True, env=environment()
-    )
-    last = done.stderr.splitlines()[-1]
-    assert done.returncode == 2 and "cannot be written (File too large)" in last and "Traceback" not in done.stderr
+    # No file may grow beyond 200 KiB: the weights do.
+    code, _, err = run_command("bash", "-c", f"ulimit -f 200; exec {command}")
+    assert code == 2 and "cannot be written (File too large)" in err.splitlines()[-1] and "Traceback" not in err
     assert weights(output) == before
     assert not list(output.glob("*.part"))
     assert run_script("celeba-train-diffusion.py", flags)[0] == 0
@@ -230,7 +221,7 @@ def test_trained_files_are_what_main_reads_packed_or_not(diffusion_flags, classi
 @pytest.fixture
 def folder(tmp_path):
     """Twelve images in two subfolders."""
-    images = write_data(tmp_path / "drawn", (12, 0, 0)) / "img_align_celeba"
+    images = write_celeba(tmp_path / "drawn", {"train": 12}) / "img_align_celeba"
     for i, path in enumerate(sorted(images.iterdir())):
         place = tmp_path / "folder" / ("even", "odd")[i % 2]
         place.mkdir(parents=True, exist_ok=True)
@@ -250,7 +241,7 @@ def test_a_classifier_of_a_folder_answers_for_its_classes(classifier_flags, fold
 
 
 def test_a_ddpm_conditioned_on_the_labels_of_a_csv(diffusion_flags, folder):
-    rows = [f"{path.relative_to(folder)},{i % 2}" for i, path in enumerate(sorted(folder.rglob("*.png")))]
+    rows = [f"{path.relative_to(folder)},{i % 2}" for i, path in enumerate(sorted(folder.rglob("*.jpg")))]
     (folder / "list.csv").write_text("\n".join(["path,Odd", *rows]) + "\n")
     flags = diffusion_flags | {
         "data_dir": folder / "list.csv", "class_cond": True, "num_classes": 1, "lr_anneal_steps": 2,
@@ -270,7 +261,7 @@ def test_a_ddpm_of_classes_learns_from_a_folder_of_them_and_serves_main(diffusio
     assert torch.load(weights)["label_emb.weight"].shape == (2, 128)
 
     write_weights(tmp_path)
-    data = write_data(tmp_path / "two_classes", (0, 4, 0))
+    data = write_celeba(tmp_path / "two_classes", {"val": 4})
     table = pd.read_csv(data / "list_attr_celeba.csv")[["image_id", "Smiling"]]
     table.assign(Serious=-table["Smiling"]).to_csv(data / "list_attr_celeba.csv", index=False)
     explained = {
@@ -305,7 +296,7 @@ def test_a_ddpm_of_classes_refuses_images_of_several_and_a_single_class(diffusio
 
 
 def test_a_corrupt_image_ends_a_training_in_one_line_that_names_it(diffusion_flags, folder):
-    for path in folder.rglob("*.png"):
+    for path in folder.rglob("*.jpg"):
         path.write_bytes(path.read_bytes()[:100])
     code, _, err = run_script("celeba-train-diffusion.py", diffusion_flags | {"data_dir": folder})
     assert code == 2 and "Traceback" not in err

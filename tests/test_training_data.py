@@ -6,6 +6,7 @@ import pytest
 import torch
 from assertions import refusal
 from PIL import Image
+from toy_celeba import write_celeba
 
 from core.data.datasets import CelebA
 from core.data.images import read_image
@@ -200,8 +201,8 @@ def test_bytes_are_no_csv(tmp_path):
 # -- which it is -------------------------------------------------------------------------------------------
 
 
-def test_celeba_is_recognised_by_its_folder_or_its_lists(make_celeba, capsys):
-    root = make_celeba()
+def test_celeba_is_recognised_by_its_folder_or_its_lists(tmp_path, capsys):
+    root = write_celeba(tmp_path)
     (train,) = load(root, "train")
     assert type(train) is CelebA and train.names == CelebA(root, "train", 8).names
     assert "4 train images with 40 attributes" in capsys.readouterr().out

@@ -1,7 +1,5 @@
 """Counterfactuals of drawn faces against the true ones: folders built so that every answer is known."""
 
-import subprocess
-import sys
 from io import BytesIO
 
 import numpy as np
@@ -9,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image, ImageFilter
-from scripts import ROOT, environment
+from scripts import run_script
 
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.data.images import centre_crop, read_image
@@ -216,9 +214,7 @@ def test_a_query_that_does_not_show_has_no_share():
 
 
 def command(root, *more):
-    words = [sys.executable, "-m", "demo.truth", "--output_path", str(root), "--train", "100", *map(str, more)]
-    done = subprocess.run(words, capture_output=True, text=True, env=environment(), cwd=ROOT)
-    return done.returncode, done.stdout, done.stderr
+    return run_script("demo.truth", ["--output_path", root, "--train", 100, *more])
 
 
 @pytest.fixture(scope="module")

@@ -1,34 +1,48 @@
 """Small data sets laid out like CelebA."""
 
-import csv
-
 import numpy as np
+import pandas as pd
 from PIL import Image
 
-from core.data.datasets import CELEBA_ATTRIBUTES
+from core.data.datasets import CELEBA_ATTRIBUTES, SPLITS
 
 SMILING = CELEBA_ATTRIBUTES.index("Smiling")
 
 
-def write_data(root, counts=(0, 8, 0)):
-    """A CelebA of `counts` train, val and test images, some brighter, some darker, Smiling where bright."""
-    (root / "img_align_celeba").mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    names, splits, labels = [], [], []
-    for split, count in enumerate(counts):
-        for _ in range(count):
-            names.append(f"{len(names):06d}.png")
-            level = rng.integers(90, 165)
-            pixels = np.clip(level + rng.normal(0, 30, (5, 4, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).resize((18, 22)).save(root / "img_align_celeba" / names[-1])
-            splits.append(split)
-            labels.append([1 if level > 127 else -1] * 40)
-    _write_csv(root / "list_attr_celeba.csv", [["image_id", *CELEBA_ATTRIBUTES]] + [
-        [name, *row] for name, row in zip(names, labels, strict=True)])  # fmt: skip
-    _write_csv(root / "list_eval_partition.csv", [["image_id", "partition"], *zip(names, splits, strict=True)])
+def write_celeba(root, counts=None, layout="csv", attributes=CELEBA_ATTRIBUTES, images=True):
+    """Images 000001.jpg, 000002.jpg, … of 22 x 18, some brighter, some darker, Smiling where bright -> root.
+
+    counts: images of each split, in which the images lie one after the other.
+    layout: "csv", or "txt" for CelebA's own files. Attributes other than Smiling are drawn.
+    images: False writes the lists alone. Equal counts and attributes give equal contents.
+    """
+    counts = counts or {"train": 4, "val": 3, "test": 5}
+    folder = root / "img_align_celeba"
+    folder.mkdir(parents=True)
+    partition = [SPLITS[split] for split, count in counts.items() for _ in range(count)]
+    names = pd.Index([f"{i:06d}.jpg" for i in range(1, len(partition) + 1)], name="image_id")
+    rng, levels = np.random.default_rng(0), []
+    for name in names:
+        levels.append(rng.integers(90, 165))
+        pixels = np.clip(levels[-1] + rng.normal(0, 30, (5, 4, 3)), 0, 255).astype(np.uint8)
+        if images:
+            Image.fromarray(pixels).resize((18, 22)).save(folder / name)
+    labels = pd.DataFrame(rng.choice([-1, 1], (len(names), len(attributes))), names, attributes)
+    if "Smiling" in attributes:
+        labels["Smiling"] = np.where(np.array(levels) > 127, 1, -1)
+    partition = pd.Series(partition, names, name="partition")
+    write = _write_csv if layout == "csv" else _write_txt
+    write(root, labels, partition)
     return root
 
 
-def _write_csv(path, rows):
-    with open(path, "w", newline="") as file:
-        csv.writer(file).writerows(rows)
+def _write_csv(root, labels, partition):
+    labels.to_csv(root / "list_attr_celeba.csv")
+    partition.to_csv(root / "list_eval_partition.csv")
+
+
+def _write_txt(root, labels, partition):
+    rows = [f"{name} " + " ".join(f"{value:2d}" for value in row) for name, *row in labels.itertuples()]
+    lines = [str(len(labels)), " ".join(labels.columns) + " ", *rows]
+    (root / "list_attr_celeba.txt").write_text("\n".join(lines) + "\n")
+    partition.to_csv(root / "list_eval_partition.txt", sep=" ", header=False)

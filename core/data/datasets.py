@@ -24,27 +24,28 @@ SPLITS = {"train": 0, "val": 1, "test": 2}
 class ImageDataset(Dataset):
     """Labelled image files. Item i: (image (3, S, S) in [-1, 1], labels (A,) 0/1).
 
-    labels: a table of 0/1, a row for each file, indexed by its path in image_dir, a column for each of the A
+    labels: a DataFrame of 0/1. A row is a file, indexed by its path in image_dir; a column is one of the A
     `attributes`. Raises UserError naming the file where an image cannot be read.
     """
 
-    splits_drawn = False  # whether the data names no splits, so that they were drawn
+    splits_drawn = False  # True where the data names no splits, so that they were drawn at random
 
     def __init__(self, image_dir, labels, image_size):
         self.image_dir, self.image_size = Path(image_dir), image_size
         self.attributes = tuple(labels.columns)
         self.names = list(labels.index)
         self.labels = torch.from_numpy(labels.to_numpy().astype("int64"))
-        self.decoded = None  # where core.data.decoded keeps what was decoded
+        self.decoded = None  # the DecodedImages, where keep_decoded() keeps them in memory
 
     def __len__(self):
         return len(self.names)
 
     def decode(self, i):
+        """Image i, read from its file, as uint8 (3, S, S)."""
         return read_image(self.image_dir / self.names[i], self.image_size)
 
     def pixels(self, i):
-        """Image i as uint8 (3, S, S)."""
+        """Image i, from memory where it is kept there, as uint8 (3, S, S)."""
         return self.decode(i) if self.decoded is None else self.decoded[i]
 
     def __getitem__(self, i):
@@ -60,19 +61,10 @@ class CelebA(ImageDataset):
     """
 
     def __init__(self, data_dir, split, image_size):
-        root = Path(data_dir)
-        if not root.is_dir():
-            raise UserError(f"--data_dir {data_dir} is not a folder")
-        image_dir = root / "img_align_celeba"
+        image_dir = require_folder(data_dir) / "img_align_celeba"
         if not image_dir.is_dir():
             raise UserError(f"--data_dir {data_dir} has no folder img_align_celeba")
-        table = _read_list(root, "list_attr_celeba")
-        partition = _read_list(root, "list_eval_partition").iloc[:, 0].reindex(table.index)
-        if not table.isin((1, -1)).all(axis=None):
-            image = table.index[~table.isin((1, -1)).all(axis=1)][0]
-            raise UserError(f"{root}/list_attr_celeba holds values other than 1 and -1 for {image}")
-        table = take_split(table, partition, split, f"{root}/list_eval_partition")
-        super().__init__(image_dir, table > 0, image_size)
+        super().__init__(image_dir, read_labels(data_dir, split), image_size)
 
 
 class CelebAMV(CelebA):
@@ -89,15 +81,37 @@ DATASETS = {"CelebA": CelebA, "CelebAMV": CelebAMV}
 
 
 def make_dataset(name, data_dir, split, image_size):
-    """The dataset registered as `name`; CelebAMV is of the validation split whatever `split` says."""
+    """The dataset registered as `name`. CelebAMV uses the validation split, whatever `split` says."""
     if name not in DATASETS:
         raise UserError(f"--dataset {name} is unknown; choose one of {', '.join(DATASETS)}")
     return DATASETS[name](data_dir, split, image_size)
 
 
 def load_images(dataset, indices):
-    """Images (N, 3, S, S) in [-1, 1] of the dataset's indices."""
+    """The dataset's images at these indices: (N, 3, S, S) in [-1, 1]."""
     return torch.stack([dataset[i][0] for i in indices])
+
+
+def require_folder(data_dir, flag="data_dir"):
+    """The folder as a Path; UserError names the flag where there is none."""
+    if not Path(data_dir).is_dir():
+        raise UserError(f"--{flag} {data_dir} is not a folder")
+    return Path(data_dir)
+
+
+def read_labels(data_dir, split, flag="data_dir"):
+    """The labels of a split of CelebA, or of data laid out like it, without its images.
+
+    Returns a table of booleans: a row for each image, by its file name, a column for each attribute.
+    Raises UserError naming the flag or the file where a list is missing or malformed.
+    """
+    root = require_folder(data_dir, flag)
+    table = _read_list(root, "list_attr_celeba", flag)
+    partition = _read_list(root, "list_eval_partition", flag).iloc[:, 0].reindex(table.index)
+    if not table.isin((1, -1)).all(axis=None):
+        image = table.index[~table.isin((1, -1)).all(axis=1)][0]
+        raise UserError(f"{root}/list_attr_celeba holds values other than 1 and -1 for {image}")
+    return take_split(table, partition, split, f"{root}/list_eval_partition") > 0
 
 
 def attribute_index(attributes, query, flag="query_label"):
@@ -114,7 +128,7 @@ def attribute_index(attributes, query, flag="query_label"):
 
 
 def data_attributes(data_dir):
-    """The names of the attributes of a data folder, in its order; CelebA's 40 where it is None or not there."""
+    """The attributes' names in a data folder's list, in its order; CelebA's 40 where there is no such list."""
     root = Path(data_dir or "")
     if not data_dir or not any((root / f"list_attr_celeba.{suffix}").is_file() for suffix in ("csv", "txt")):
         return CELEBA_ATTRIBUTES
@@ -131,7 +145,10 @@ def chunk_indices(n, chunk, num_chunks):
 
 
 def take_split(table, partition, split, source):
-    """The rows of `table` that `partition`, of 0, 1 or 2 a row, puts in a split; `source` is what says so."""
+    """The rows of `table` in a split, as `partition` says with 0, 1 or 2 for each row.
+
+    source: the flag or the file that `partition` comes from, which a UserError names.
+    """
     if not partition.isin(SPLITS.values()).all():
         image = partition.index[~partition.isin(SPLITS.values())][0]
         raise UserError(f"{source} puts {image} in none of 0 (train), 1 (val), 2 (test)")
@@ -142,9 +159,10 @@ def take_split(table, partition, split, source):
 
 
 def read_table(path, **options):
-    """A csv of images, or text that pandas.read_csv's options describe -> a DataFrame of numbers by image.
+    """A table of images in a csv or text file -> a DataFrame of numbers, indexed by image.
 
-    What is no number becomes NaN. Raises UserError where the file is no table, is empty or lists an image twice.
+    options: pandas.read_csv's. Values that are no numbers become NaN.
+    Raises UserError where the file is no table, is empty or lists an image twice.
     """
     try:
         table = pd.read_csv(path, **options)
@@ -157,13 +175,13 @@ def read_table(path, **options):
     return table.apply(pd.to_numeric, errors="coerce")
 
 
-def _read_list(root, stem, **limits):
+def _read_list(root, stem, flag="data_dir", **limits):
     """list_*.csv, or the .txt that CelebA ships -> a DataFrame indexed by the image's file name."""
     csv, txt = root / f"{stem}.csv", root / f"{stem}.txt"
     if csv.is_file():
         path, options = csv, {"index_col": 0}
     elif not txt.is_file():
-        raise UserError(f"--data_dir {root} has neither {csv.name} nor {txt.name}")
+        raise UserError(f"--{flag} {root} has neither {csv.name} nor {txt.name}")
     elif stem == "list_attr_celeba":  # a count, the names of the columns, one row an image
         path, options = txt, {"sep": r"\s+", "skiprows": 1}
     else:

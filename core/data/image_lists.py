@@ -1,4 +1,4 @@
-"""Images to train on that lie in a folder, or that a csv lists."""
+"""Images to train on: those in a folder, or those listed in a csv."""
 
 import os
 from pathlib import Path
@@ -13,10 +13,10 @@ from .images import SUFFIXES
 
 
 class ImageFolder(ImageDataset):
-    """A split of the images below a folder, hidden ones left out; each subfolder is a class and an attribute.
+    """A split of the images in a folder and its subfolders. Each subfolder is a class, and an attribute.
 
-    Where the folder has train/, that and val/ and test/ are its splits, and the classes lie in them. Images that
-    lie in no subfolder have no label.
+    Where there is a train/, then train/, val/ and test/ are the splits and the classes are their subfolders.
+    Images in no subfolder have no labels. Hidden files and folders are left out.
     """
 
     def __init__(self, data_dir, split, image_size):
@@ -26,28 +26,29 @@ class ImageFolder(ImageDataset):
                 f"--data_dir {data_dir} has neither img_align_celeba/ with its lists nor an image "
                 f"({', '.join(SUFFIXES)}), in it or in subfolders"
             )
-        places = pd.Series([name.split("/") for name in names], index=names)
+        parts = pd.Series([name.split("/") for name in names], index=names)
         self.splits_drawn = not any(name.startswith("train/") for name in names)
         if self.splits_drawn:
             partition = draw_partition(names)
         else:
-            partition = places.str[0].map(SPLITS)
+            partition = parts.str[0].map(SPLITS)
             _refuse(partition.isna(), data_dir, "has train/, but {} is not in train/, val/ or test/")
-            places = places.str[1:]
-        classes = places.map(lambda place: place[0] if len(place) > 1 else None)
+            parts = parts.str[1:]
+        classes = parts.map(lambda path: path[0] if len(path) > 1 else None)
         if classes.notna().any():
             _refuse(classes.isna(), data_dir, "has a subfolder for each class, but {} lies in none")
         if not self.splits_drawn:
-            known = classes[partition == SPLITS["train"]]
-            _refuse(~classes.isin(known), data_dir, "has {}, but train/ has no image of its class")
+            in_train = classes[partition == SPLITS["train"]]
+            _refuse(~classes.isin(in_train), data_dir, "has {}, but train/ has no image of its class")
         labels = pd.get_dummies(classes)
         super().__init__(data_dir, take_split(labels, partition, split, f"--data_dir {data_dir}"), image_size)
 
 
 class ImageTable(ImageDataset):
-    """A split of the images that a csv lists: path (relative to the csv), labels, and perhaps `partition`.
+    """A split of the images listed in a csv with the columns path, labels, and perhaps partition.
 
-    A column's labels are 0 and 1, or -1 and 1; partition is 0 (train), 1 (val) or 2 (test).
+    Paths are relative to the csv. A column's labels are 0 and 1, or -1 and 1. partition is 0 (train), 1 (val) or
+    2 (test).
     """
 
     def __init__(self, data_dir, split, image_size):
@@ -71,7 +72,10 @@ class ImageTable(ImageDataset):
 
 
 def list_images(root):
-    """The images below a folder, links followed and hidden names left out: sorted paths with /, relative to it."""
+    """The images in a folder and its subfolders: their paths relative to it, with /, sorted.
+
+    Links are followed, hidden names left out.
+    """
 
     def refuse(error):
         raise error
@@ -85,14 +89,14 @@ def list_images(root):
 
 
 def draw_partition(names):
-    """A tenth of the images, at least one, to val and the others to train: the same for the same names."""
+    """Puts a tenth of the images, at least one, in val and the rest in train. Equal names give equal splits."""
     partition = pd.Series(SPLITS["train"], index=names)
     chosen = np.random.default_rng(0).permutation(len(partition))[: max(1, round(len(partition) / 10))]
     partition.iloc[chosen] = SPLITS["val"]
     return partition
 
 
-def _refuse(where, data_dir, fault):
-    """UserError with the first image that is so."""
-    if where.any():
-        raise UserError(f"--data_dir {data_dir} {fault.format(where.index[where][0])}")
+def _refuse(faulty, data_dir, fault):
+    """UserError that names the first image for which `faulty`, a Series of booleans, is True."""
+    if faulty.any():
+        raise UserError(f"--data_dir {data_dir} {fault.format(faulty.index[faulty][0])}")

@@ -1,31 +1,32 @@
-"""What the trainers train on: a CelebA, a folder of images, or a csv of paths and labels."""
+"""The trainers' data: a CelebA, a folder of images, or a csv of paths and labels."""
 
 from pathlib import Path
 
 from guided_diffusion.errors import UserError
+from guided_diffusion.flags import Flag
 
 from .datasets import CelebA
 from .decoded import keep_decoded
 from .image_lists import ImageFolder, ImageTable
 
-# flag -> (default, help)
 TRAINING_DATA_FLAGS = {
-    "data_dir": (
+    "data_dir": Flag(
         None,
         "a folder with img_align_celeba/, list_attr_celeba and list_eval_partition; or a folder of images, "
         "each subfolder a class, perhaps below train/, val/ and test/; or a csv with a header: path (relative "
         "to the csv), a column of 0/1 or -1/1 for each label, perhaps `partition` (0 train, 1 val, 2 test)",
     ),
-    "random_flip": (True, "mirror half of the images"),
-    "num_workers": (4, "threads that load images ahead of the training"),
+    "random_flip": Flag(True, "mirror half of the images"),
+    "num_workers": Flag(4, "threads that load images ahead of the training", low=1, high=1024, group="speed"),
 }
 
 
 def load_training_data(data_dir, splits, image_size, processes=1):
-    """An ImageDataset for each of the splits; says what was found, and whether decoded images stay in memory.
+    """An ImageDataset for each of the splits. Prints what they hold, and whether decoded images stay in memory.
 
-    Data that names no splits has a tenth of its images, always the same, in val and the others in train.
-    processes: how many on this machine load the same. Raises UserError naming what is missing or malformed.
+    Where the data names no splits, a tenth of the images, always the same, are val and the others train.
+    processes: how many processes of this machine load the data.
+    Raises UserError naming what is missing or malformed.
     """
     try:
         kind = find_reader(data_dir)
@@ -41,12 +42,12 @@ def load_training_data(data_dir, splits, image_size, processes=1):
 
 
 def require_labels(dataset, data_dir, num_classes=None, one_each=False):
-    """UserError where the dataset has no labels, not as many as a network takes, or not `one_each` image."""
+    """UserError where the dataset has no labels, or not num_classes of them. one_each: each image must have one."""
     count = len(dataset.attributes)
     if not count:
         raise UserError(f"--data_dir {data_dir} has no labels: give a subfolder for each class, or a csv of labels")
     if num_classes not in (None, count):
-        raise UserError(f"--num_classes {num_classes} is not the {count} of --data_dir {data_dir}")
+        raise UserError(f"--num_classes {num_classes} must be {count}, as many as --data_dir {data_dir} has")
     if one_each and (several := (dataset.labels.sum(1) != 1).nonzero()).numel():
         first = int(several[0])
         raise UserError(

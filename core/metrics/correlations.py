@@ -1,4 +1,4 @@
-"""How attributes go together in the training data: what CD holds the counterfactuals against."""
+"""How attributes correlate in the training data, which CD compares the counterfactuals with."""
 
 import os
 from contextlib import suppress
@@ -10,27 +10,28 @@ import pandas as pd
 from guided_diffusion.errors import UserError
 from guided_diffusion.storage import write_text
 
-from ..data.datasets import CelebA
+from ..data.datasets import read_labels
 from .scores import correlation_matrix
 
 FILE = "train_correlations.csv"
 
 
-def train_correlations(data_dir):
+def train_correlations(data_dir, flag="data_dir"):
     """(A, A) Pearson correlations of the train split's labels, as a DataFrame with the attributes' names.
 
+    data_dir: a folder with CelebA's two lists, list_attr_celeba and list_eval_partition; its images are not needed.
     Computed once a data folder: they are kept in its train_correlations.csv, until its lists change.
-    Raises UserError for a folder that is no CelebA, or whose correlations cannot be read.
+    Raises UserError, naming the flag, where the lists are missing, or the file where it cannot be read.
     """
     path = Path(data_dir) / FILE
     if not _up_to_date(path):
-        train = CelebA(data_dir, "train", image_size=None)
-        table = correlation_table(train.labels, train.attributes)
+        labels = read_labels(data_dir, "train", flag)
+        table = correlation_table(labels.to_numpy(int), labels.columns)
         with suppress(UserError):  # the data may lie where nothing can be written
             keep_correlations(data_dir, table)
         return table
     try:
-        table = pd.read_csv(path, index_col=0)
+        table = pd.read_csv(path, index_col=0, float_precision="round_trip")
     except ValueError as error:
         raise UserError(f"{path} cannot be read as a table ({error}); remove it") from None
     if list(table.index) != list(table.columns):
@@ -39,17 +40,17 @@ def train_correlations(data_dir):
 
 
 def correlation_table(labels, attributes):
-    """Labels (N, A) -> their (A, A) correlations, as a DataFrame with the attributes' names."""
+    """Labels (N, A) -> (A, A) correlations of the attributes, as a DataFrame with their names."""
     return pd.DataFrame(correlation_matrix(labels), index=list(attributes), columns=list(attributes))
 
 
 def keep_correlations(data_dir, table):
-    """Writes a correlation_table where train_correlations looks for it."""
+    """Writes a correlation_table into the file of the data folder that train_correlations reads."""
     text = StringIO()
     table.to_csv(text)
     write_text(Path(data_dir) / FILE, text.getvalue())
 
 
 def _up_to_date(path):
-    lists = [os.path.getmtime(found) for found in path.parent.glob("list_*")]
+    lists = [os.path.getmtime(file) for file in path.parent.glob("list_*")]
     return path.exists() and os.path.getmtime(path) >= max(lists, default=0)

@@ -1,4 +1,4 @@
-"""What the compute_ scripts share: their flags, and networks run over a results folder in batches."""
+"""What the compute_ scripts share: flags, and running networks over the images of a results folder in batches."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -8,24 +8,24 @@ import torch
 from tqdm import tqdm
 
 from guided_diffusion.errors import UserError
+from guided_diffusion.flags import BATCH_SIZE, GPU, Flag
 
 from ..data.datasets import CELEBA_ATTRIBUTES, attribute_index, data_attributes
 from ..data.images import from_uint8
 from ..results.folder import ResultsFolder, read_flags, read_pairs
-from ..running.flags import NETWORK_FLAGS, SAMPLING_FLAGS
+from ..running.flags import NETWORK_FLAGS, QUESTION_FLAGS
 
 RESULTS_FLAGS = {
-    "output_path": ("output", "the --output_path of main.py"),
-    "exp_name": ("exp", "the --exp_name of main.py"),
+    "output_path": Flag("output", "the --output_path of main.py"),
+    "exp_name": Flag("exp", "the --exp_name of main.py"),
 }
-DEVICE_FLAGS = {
-    "gpu": ("0", "index of the GPU; without one the CPU is used"),
-    "batch_size": (32, "images at a time"),
-}
+DEVICE_FLAGS = {"gpu": GPU, "batch_size": BATCH_SIZE}
 # By default those of the run (take_from_run).
-QUERY_FLAGS = {"query_label": (None, "the attribute that was to change, by name or index; by default the run's")}
-ORACLE_FLAGS = QUERY_FLAGS | {
-    "oracle_path": (None, "weights of the oracle; by default the run's"),
+QUERY_FLAGS = {
+    "query_label": Flag(None, "the attribute that was to change, by name or index; by default the run's")
+}
+ORACLE_FLAGS = {
+    "oracle_path": Flag(None, "weights of the oracle; by default the run's"),
     "oracle_architecture": NETWORK_FLAGS["oracle_architecture"],
 }
 FLIPPED = "pairs that reached their target"
@@ -33,7 +33,7 @@ FLIPPED = "pairs that reached their target"
 
 def take_from_run(args, *flags):
     """Fills those of the flags that were not given: with the run's, else with what main.py would take."""
-    of_run = {name: default for name, (default, _) in (NETWORK_FLAGS | SAMPLING_FLAGS).items()}
+    of_run = {name: flag.default for name, flag in (NETWORK_FLAGS | QUESTION_FLAGS).items()}
     of_run |= {"oracle_path": "models/oracle.pth", "data_dir": None}
     given = read_flags(args.output_path, args.exp_name)
     of_run |= {name: value for name, value in given.items() if value is not None}
@@ -43,21 +43,21 @@ def take_from_run(args, *flags):
 
 
 def find_query(args, network):
-    """(names of the network's outputs, the index among them of --query_label), after take_from_run.
+    """(names of the network's outputs, index of --query_label among them). Call it after take_from_run.
 
-    A number in --query_label counts the attributes of the data, as in main.py; those of the network may be others.
-    UserError where the network does not answer the question.
+    A number in --query_label is an index among the attributes of the data, as in main.py; the network may have
+    others. UserError where none of its outputs is the queried attribute.
     """
     names, query = tuple(network.attributes or CELEBA_ATTRIBUTES), str(args.query_label)
     if query.isdigit():
         data_dir = getattr(args, "celeba_path", None) or read_flags(args.output_path, args.exp_name).get("data_dir")
-        of_data = data_attributes(data_dir)
-        query = of_data[attribute_index(of_data, query)]
+        data_names = data_attributes(data_dir)
+        query = data_names[attribute_index(data_names, query)]
     return names, attribute_index(names, query)
 
 
 def tell_unfinished(output_path, exp_name):
-    """Says so, on stderr, where main.py has not finished an experiment: what is there will be measured."""
+    """Warns on stderr where main.py has not finished an experiment, as only a part of it can be measured."""
     folder = ResultsFolder(output_path, exp_name)
     if not folder.summary_path.exists() and read_flags(output_path, exp_name):
         print(
@@ -68,7 +68,7 @@ def tell_unfinished(output_path, exp_name):
 
 
 def require_pairs(output_path, exp_name, **which):
-    """read_pairs, at least one; UserError where there is none."""
+    """read_pairs(), but UserError where there is no pair. which: its further arguments."""
     tell_unfinished(output_path, exp_name)
     pairs = read_pairs(output_path, exp_name, **which)
     if not pairs:
@@ -78,9 +78,9 @@ def require_pairs(output_path, exp_name, **which):
 
 
 def read_batches(load, items, batch_size):
-    """Yields load(item), a tuple of tensors, of each item in order, stacked; the next batch is read ahead.
+    """Yields the items in batches: the tensors that load(item) returns, stacked. The next batch is read ahead.
 
-    Raises UserError where images of different sizes meet in a batch, or a batch would hold none.
+    Raises UserError where a batch has images of different sizes, or batch_size is below 1.
     """
     if batch_size < 1:
         raise UserError(f"--batch_size {batch_size} must be at least 1")
@@ -102,7 +102,7 @@ def _stacked(rows):
 
 @contextmanager
 def progress(**options):
-    """A tqdm bar, which an error takes away, so that its message stands alone."""
+    """A tqdm bar. An error removes it, so that its message stands alone."""
     with tqdm(**options) as bar:
         try:
             yield bar
@@ -113,17 +113,17 @@ def progress(**options):
 
 @torch.no_grad()
 def in_batches(function, load, items, batch_size, device, desc):
-    """function(*stacked load(item)) of every item, whatever the batches -> its rows, joined, on the CPU.
+    """Runs a function over all items in batches -> its results, each with a row for every item, on the CPU.
 
-    function takes batches on the device and gives a tuple of tensors with a row for each item. Load images as
-    bytes, and make numbers of them there: that leaves the device waiting the least.
+    load(item) -> a tuple of tensors. function gets these stacked, on the device, and returns a tuple of tensors
+    with a row for each item. Let load return bytes and function convert them, so that the device waits the least.
     """
-    found = []
+    results = []
     with progress(total=len(items), desc=desc, unit="image") as bar:
         for batch in read_batches(load, items, batch_size):
-            found.append([part.cpu() for part in function(*(part.to(device) for part in batch))])
+            results.append([part.cpu() for part in function(*(part.to(device) for part in batch))])
             bar.update(len(batch[0]))
-    return [torch.cat(parts) for parts in zip(*found, strict=True)]
+    return [torch.cat(parts) for parts in zip(*results, strict=True)]
 
 
 def require_size(network, pairs, flag):
@@ -136,10 +136,10 @@ def require_size(network, pairs, flag):
 
 
 def judge(oracle, pairs, batch_size, device):
-    """An oracle's decisions, 0 or 1, on originals and on counterfactuals: (N, A) each."""
+    """An oracle's decisions, 0 or 1, on the originals (N, A) and on the counterfactuals (N, A) of N pairs."""
     require_size(oracle, pairs, "oracle_path")
 
-    def decide_both(*both):
-        return [(oracle(from_uint8(pixels)) > 0).long() for pixels in both]
+    def decide_both(*originals_and_counterfactuals):
+        return [(oracle(from_uint8(pixels)) > 0).long() for pixels in originals_and_counterfactuals]
 
     return in_batches(decide_both, lambda pair: pair.pixels(), pairs, batch_size, device, "oracle")

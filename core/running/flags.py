@@ -1,106 +1,109 @@
-"""The flags of main.py: flag -> (default, help). Those of the network stand in guided_diffusion.script_util."""
+"""The flags of main.py, what they mean together, and which of them may change in a run that goes on."""
 
 import hashlib
-import math
+from dataclasses import replace
 from pathlib import Path
 
 from guided_diffusion.errors import UserError
+from guided_diffusion.flags import BATCH_SIZE, GPU, MANY, SEED, Flag, check_flags, group_flags, parse_numbers
 from guided_diffusion.sampling import COMPUTE_FLAGS
-from guided_diffusion.script_util import parse_numbers
+from guided_diffusion.script_util import (
+    DIFFUSION_FLAGS,
+    MODEL_FLAGS,
+    MOST_STEPS,
+    args_to_dict,
+    create_gaussian_diffusion,
+)
 from guided_diffusion.storage import sha256
 
 from ..data.datasets import DATASETS, SPLITS
+from ..methods.dime import require_depth
 from ..methods.flags import METHOD_FLAGS
 
 DATA_FLAGS = {
-    "dataset": ("CelebA", f"what to explain: {' or '.join(DATASETS)}"),
-    "data_dir": (None, "the folder with img_align_celeba/, list_attr_celeba and list_eval_partition"),
-    "use_train": (False, "explain the training split instead of --split"),
-    "split": (None, f"the split to explain: {', '.join(SPLITS)} (default: val)"),
-    "batch_size": (16, "images at a time"),
-    "num_batches": (0, "stop after this many times --batch_size images; 0: explain every image"),
-    "num_chunks": (1, "cut the images in this many chunks, for as many runs"),
-    "chunk": (0, "which chunk this run explains: the images i with i mod --num_chunks = --chunk"),
-    "merge_and_eval": (False, "merge the finished chunks into summary.yaml and records.csv, and stop"),
+    "dataset": Flag("CelebA", "what to explain", choices=DATASETS),
+    "data_dir": Flag(None, "the folder with img_align_celeba/, list_attr_celeba and list_eval_partition"),
+    "use_train": Flag(False, "explain the training split instead of --split"),
+    "split": Flag(None, "the split to explain, val where not given", choices=SPLITS),
+    "batch_size": replace(BATCH_SIZE, default=16),
+    "num_batches": Flag(
+        0, "stop after this many times --batch_size images; 0: explain every image", low=0, high=MANY
+    ),
+    "num_chunks": Flag(1, "cut the images in this many chunks, for as many runs", low=1, high=MANY),
+    "chunk": Flag(
+        0, "which chunk this run explains: the images i with i mod --num_chunks = --chunk", low=0, high=MANY
+    ),
 }
-OUTPUT_FLAGS = {
-    "output_path": ("output", "folder of the results"),
-    "exp_name": ("exp", "name of the experiment, a subfolder of OUTPUT_PATH/Results"),
-    "overwrite": (False, "start afresh where the experiment was begun before, instead of going on"),
-    "save_images": (True, "write the images; otherwise records and summary alone"),
-    "save_masks": (False, "write the mask of each image, white where it was allowed to change"),
-    "save_x_t": (False, "write x_t, the clean estimate, at every step"),
-    "save_z_t": (False, "write z_t, the noisy chain, at every step"),
+QUESTION_FLAGS = {
+    "query_label": Flag("31", "the attribute to change, by name or index (31: Smiling, 39: Young)"),
+    "target_label": Flag(
+        -1, "-1: the opposite of each prediction; 0 or 1: that, for the images not predicted so", low=-1, high=1
+    ),
 }
 NETWORK_FLAGS = {
-    "gpu": ("0", "index of the GPU; without one the CPU is used"),
-    "model_path": ("models/ddpm-celeba.pt", "weights of the diffusion model"),
-    "classifier_path": ("models/classifier.pth", "weights of the classifier to explain"),
-    "classifier_architecture": (None, "a module:function that builds the classifier, where the file needs one"),
-    "oracle_path": (None, "weights of an oracle, whose decisions are then recorded before and after"),
-    "oracle_architecture": (None, "a module:function that builds the oracle, where the file needs one"),
-    "perceptual_path": (None, "weights of VGG19; by default torchvision's, downloaded"),
+    "model_path": Flag("models/ddpm-celeba.pt", "weights of the diffusion model"),
+    "classifier_path": Flag("models/classifier.pth", "weights of the classifier to explain"),
+    "classifier_architecture": Flag(None, "a module:function that builds the classifier, where the file needs one"),
+    "oracle_path": Flag(None, "weights of an oracle, whose decisions are then recorded before and after"),
+    "oracle_architecture": Flag(None, "a module:function that builds the oracle, where the file needs one"),
+    "perceptual_path": Flag(None, "weights of VGG19; by default torchvision's, downloaded"),
 }
 SAMPLING_FLAGS = {
-    "query_label": ("31", "the attribute to change, by name or index (31: Smiling, 39: Young)"),
-    "target_label": (-1, "-1: the opposite of each prediction; 0 or 1: that, for the images not predicted so"),
-    "classifier_scales": ("8,10,15", "classifier scales, tried in turn until an image flips"),
-    "start_step": (60, "tau, the respaced step that the chain starts from"),
-    "guided_iterations": (-1, "how many steps are guided; -1: all"),
-    "use_logits": (True, "follow the target's logit instead of its log-probability"),
-    "l1_loss": (0.05, "weight of the L1 distance to the image"),
-    "l2_loss": (0.0, "weight of the L2 distance to the image"),
-    "l_perc": (0.0, "weight of the perceptual distance to the image"),
-    "l_perc_layer": (18, "how many layers of VGG19 the perceptual distance looks through"),
-    "use_sampling_on_x_t": (True, "sample the inner chain instead of following its means"),
-    "use_ddim": (False, "make the inner chain DDIM with eta 0"),
-    "sampling_scale": (1.0, "multiplies the noise of the guided chain"),
-    "clip_denoised": (True, "clip predicted clean images to [-1, 1]"),
-    "seed": (4, "seed of the noise"),
+    "classifier_scales": Flag(
+        "8,10,15", "classifier scales, tried in turn until an image flips", parse_numbers, low=0
+    ),
+    "start_step": Flag(60, "tau, the respaced step that the chain starts from", low=1, high=MOST_STEPS),
+    "timestep_respacing": DIFFUSION_FLAGS["timestep_respacing"],
+    "guided_iterations": Flag(-1, "how many steps are guided; -1: all", low=-1, high=MOST_STEPS),
+    "use_logits": Flag(True, "follow the target's logit instead of its log-probability"),
+    "l1_loss": Flag(0.05, "weight of the L1 distance to the image", low=0),
+    "l2_loss": Flag(0.0, "weight of the L2 distance to the image", low=0),
+    "l_perc": Flag(0.0, "weight of the perceptual distance to the image", low=0),
+    "l_perc_layer": Flag(18, "how many layers of VGG19 the perceptual distance looks through", low=1, high=37),
+    "clip_denoised": Flag(True, "clip predicted clean images to [-1, 1]"),
+    "seed": replace(SEED, default=4),
 }
-FLAGS = DATA_FLAGS | OUTPUT_FLAGS | NETWORK_FLAGS | COMPUTE_FLAGS | SAMPLING_FLAGS | METHOD_FLAGS
+OUTPUT_FLAGS = {
+    "output_path": Flag("output", "folder of the results"),
+    "exp_name": Flag("exp", "name of the experiment, a subfolder of OUTPUT_PATH/Results"),
+    "overwrite": Flag(False, "start afresh where the experiment was begun before, instead of going on"),
+    "save_images": Flag(True, "write the images; otherwise records and summary alone"),
+    "save_masks": Flag(False, "write the mask of each image, white where it was allowed to change"),
+    "save_x_t": Flag(False, "write x_t, the clean estimate, at every step"),
+    "save_z_t": Flag(False, "write z_t, the noisy chain, at every step"),
+    "merge_and_eval": Flag(False, "merge the finished chunks into summary.yaml and records.csv, and stop"),
+}
+FLAGS = group_flags(
+    data=DATA_FLAGS,
+    question=QUESTION_FLAGS,
+    networks=NETWORK_FLAGS | MODEL_FLAGS | DIFFUSION_FLAGS,
+    method=METHOD_FLAGS,
+    sampling=SAMPLING_FLAGS,
+    output=OUTPUT_FLAGS,
+    speed={"gpu": GPU} | COMPUTE_FLAGS,
+)
 # What may differ in a run that goes on: where it runs, and how far. Like another device, another layout or another
 # compiler changes what is computed by rounding alone; not so half precision.
 FREE_FLAGS = ("gpu", *COMPUTE_FLAGS, "num_batches", "overwrite", "merge_and_eval")
 # Chunks of one experiment may differ in these too, but not in how far each goes.
 FREE_AMONG_CHUNKS = {"chunk", *FREE_FLAGS} - {"num_batches"}
-RANGES = {  # flag -> (lowest, highest)
-    "batch_size": (1, None),
-    "num_batches": (0, None),
-    "image_size": (1, None),
-    "target_label": (-1, 1),
-    "start_step": (1, None),
-    "guided_iterations": (-1, None),
-    "sampling_scale": (0, None),
-    "l1_loss": (0, None),
-    "l2_loss": (0, None),
-    "l_perc": (0, None),
-    "seed": (0, None),
-}
 WEIGHTS = ("model_path", "classifier_path", "oracle_path", "perceptual_path")
 
 
-def check_flags(args):
+def check_run_flags(args):
     """Returns the classifier scales, a tuple of numbers; UserError names the first flag that cannot be."""
     if not args.data_dir:
         raise UserError("--data_dir must be given: the folder of CelebA, or of data laid out like it")
-    for flag, (lowest, highest) in RANGES.items():
-        value = getattr(args, flag)
-        if not (math.isfinite(value) and lowest <= value <= (math.inf if highest is None else highest)):
-            limits = f"from {lowest} to {highest}" if highest is not None else f"a number, at least {lowest}"
-            raise UserError(f"--{flag} {value} must be {limits}")
+    check_flags(args, FLAGS)
     scales = parse_numbers(args.classifier_scales, "classifier_scales")
     if not scales:
         raise UserError("--classifier_scales must name at least one number, such as 8,10,15")
-    if not all(math.isfinite(scale) and scale >= 0 for scale in scales):
-        raise UserError(f"--classifier_scales {args.classifier_scales} must be numbers, each at least 0")
+    require_depth(create_gaussian_diffusion(**args_to_dict(args, DIFFUSION_FLAGS)), args.start_step)
     return scales
 
 
 def choose_split(args):
     """The split that --split, --use_train and --dataset ask for; UserError names those that contradict."""
-    if args.split not in (None, *SPLITS):
-        raise UserError(f"--split {args.split} is unknown; choose one of {', '.join(SPLITS)}")
     asked = {f"--split {args.split}": args.split} if args.split else {}
     if args.use_train:
         asked["--use_train True"] = "train"

@@ -1,0 +1,194 @@
+"""A flag, declared once: its parser, the check of its value, --help and the documentation all read a Flag.
+
+A script keeps its flags in a dict, name -> Flag. FlagParser makes its command line of them, and check_flags refuses
+the values that cannot be.
+"""
+
+import argparse
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+
+from .errors import UserError
+
+MANY = 10**9  # the upper end of counts that have no other: within the integers of every library
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One flag of a command line.
+
+    default: the value where the flag is not given. None: it has no value then.
+    help: what it does. --help adds the choices, the range and the default.
+    kind: bool, int, float or str; left out, it is the default's type, or str where that is None. Or a function
+        (text, flag's name) -> value, such as parse_numbers: then args keep the text, and whoever needs the value
+        calls the function.
+    low, high: the smallest and the largest value, both allowed; of a list, the ends for each number.
+    choices: the values that it may have, any where there are none.
+    group: the heading in --help.
+    argument: the argument of a function that the flag becomes, where that has another name.
+    many: the flag takes one or more words, and its value is a list.
+    """
+
+    default: object
+    help: str
+    kind: Callable | None = None
+    low: float | None = None
+    high: float | None = None
+    choices: Collection = ()
+    group: str = ""
+    argument: str | None = None
+    many: bool = False
+
+    def __post_init__(self):
+        if self.kind is None:
+            kind = str if self.default is None or self.many else type(self.default)
+            object.__setattr__(self, "kind", kind)
+
+    def parse(self, name, text):
+        """A word of the command line -> the value; UserError where it is not of the kind."""
+        try:
+            if self.kind is bool:
+                return str2bool(text)
+            return self.kind(text) if self.kind in (int, float) else text
+        except (ValueError, argparse.ArgumentTypeError):
+            expected = {bool: "is neither True nor False", int: "must be a whole number", float: "must be a number"}
+            raise UserError(f"--{name} {text} {expected[self.kind]}") from None
+
+    def check(self, name, value):
+        """UserError where the value is not finite, out of range or none of the choices. None is not checked."""
+        if value is None:
+            return
+        if self.choices and value not in self.choices:
+            raise UserError(f"--{name} {value} is unknown; choose one of {', '.join(self.choices)}")
+        read = value if self.kind in (bool, int, float, str) else self.kind(value, name)
+        several = isinstance(read, tuple | list)
+        must_be = "must be numbers, each" if several else "must be"
+        for number in read if several else (read,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise UserError(f"--{name} {value} {must_be} finite")
+            if self.low is not None and number < self.low:
+                raise UserError(f"--{name} {value} {must_be} at least {self.low}")
+            if self.high is not None and number > self.high:
+                raise UserError(f"--{name} {value} {must_be} from {self.low} to {self.high}")
+
+    def full_help(self):
+        """The help with the choices, the range and the default, as far as there are any."""
+        notes = []
+        if self.choices:
+            *others, last = self.choices
+            notes.append(f"{', '.join(others)} or {last}" if others else last)
+        if self.low is not None:
+            limits = f"at least {self.low}" if self.high in (None, MANY) else f"from {self.low} to {self.high}"
+            notes.append(limits if self.kind in (int, float) else f"each {limits}")
+        if self.default not in (None, "", []):
+            notes.append(f"default: {self.default}")
+        return self.help + f" ({'; '.join(notes)})" * bool(notes)
+
+
+# Declarations that many scripts share.
+GPU = Flag("0", "index of the GPU; without one the CPU is used")
+BATCH_SIZE = Flag(32, "images at a time", low=1, high=65_536)
+SEED = Flag(0, "seed of the noise", low=0, high=2**32 - 1)
+WORKERS = Flag(2, "number of processes", low=1, high=256)
+
+
+def group_flags(**tables):
+    """heading=flags, ... -> all of the flags in one dict, under their headings, in the order of the headings.
+
+    A flag that names a heading itself goes there. One that is in two of the tables is taken from the later one.
+    """
+    headings = list(tables)
+    flags = {
+        name: replace(flag, group=flag.group or heading)
+        for heading, table in tables.items()
+        for name, flag in table.items()
+    }
+    return dict(sorted(flags.items(), key=lambda item: headings.index(item[1].group)))
+
+
+def with_defaults(flags, **defaults):
+    """The flags, some of them with other defaults."""
+    return flags | {name: replace(flags[name], default=default) for name, default in defaults.items()}
+
+
+class FlagParser(argparse.ArgumentParser):
+    """The parser of a script's flags. What it cannot parse is one line on stderr, and exit code 2.
+
+    docstring: the script's, whose first line --help shows.
+    """
+
+    def __init__(self, docstring, flags):
+        description = docstring.splitlines()[0]
+        super().__init__(description=description, usage="%(prog)s [--flag value ...]", allow_abbrev=False)
+        add_flags(self, flags)
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def add_flags(parser, flags):
+    """Adds --name (and --na-me) to an argparse parser for each name -> Flag, under the headings of their groups."""
+    groups = {"": parser}
+    for name, flag in flags.items():
+        if flag.group not in groups:
+            groups[flag.group] = parser.add_argument_group(flag.group)
+        groups[flag.group].add_argument(
+            *dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}")),
+            action=_Store,
+            flag=flag,
+            dest=name,
+            default=flag.default,
+            nargs="+" if flag.many else None,
+            metavar={bool: "BOOL", int: "INT", float: "FLOAT"}.get(flag.kind, "TEXT"),
+            help=flag.full_help().replace("%", "%%"),
+        )
+
+
+class _Store(argparse.Action):
+    """Keeps the value of a Flag. Argparse's own `type` would tell an error in words without the value."""
+
+    def __init__(self, flag, **options):
+        super().__init__(**options)
+        self.flag = flag
+
+    def __call__(self, parser, namespace, words, option_string=None):
+        try:
+            parsed = [self.flag.parse(self.dest, word) for word in (words if self.flag.many else [words])]
+        except UserError as error:
+            parser.error(str(error))
+        setattr(namespace, self.dest, parsed if self.flag.many else parsed[0])
+
+
+def check_flags(args, flags):
+    """UserError for the first of the flags whose value in args cannot be. Those that args lack are passed over."""
+    for name, flag in flags.items():
+        if hasattr(args, name):
+            flag.check(name, getattr(args, name))
+
+
+def str2bool(value):
+    """True or False as written on a command line."""
+    text = str(value).lower()
+    if text in ("yes", "true", "t", "y", "1"):
+        return True
+    if text in ("no", "false", "f", "n", "0"):
+        return False
+    raise argparse.ArgumentTypeError(f"{value!r} is neither True nor False")
+
+
+def parse_bool_or_auto(text, flag):
+    """The value of a flag, as written -> True, False or "auto"."""
+    try:
+        return "auto" if text == "auto" else str2bool(text)
+    except argparse.ArgumentTypeError:
+        raise UserError(f"--{flag} {text} is unknown; choose True, False or auto") from None
+
+
+def parse_numbers(text, flag):
+    """ "8,10,15" -> (8, 10, 15), whole numbers as int; UserError names the flag."""
+    try:
+        values = tuple(float(part) for part in str(text).split(",") if part.strip())
+    except ValueError:
+        raise UserError(f"--{flag} {text!r} is not a list of numbers separated by commas") from None
+    return tuple(int(v) if v.is_integer() else v for v in values)

@@ -1,0 +1,163 @@
+"""The README and the pages of docs/: their size, their links, their flags and their figures."""
+
+import importlib
+import re
+from collections import Counter
+from itertools import dropwhile, takewhile
+from pathlib import Path
+
+import pytest
+from pages import MARKER, NAMES, PAGES, README, ROOT, SCRIPTS, blocks_of, module_of, prose_of
+from PIL import Image
+
+
+def test_the_readme_is_short():
+    assert len(README.read_bytes()) <= 9000
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/*.md")), ids=lambda page: page.name)
+def test_a_page_begins_with_the_command_that_a_user_came_for(page):
+    lines = [line for line in page.read_text().splitlines() if line and not MARKER.fullmatch(line)]
+    assert lines[0].startswith("# ") and lines[1] == "```bash"
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/*.md")), ids=lambda page: page.name)
+def test_the_readme_leads_to_every_page(page):
+    assert f"(docs/{page.name}" in README.read_text()
+
+
+def anchors_of(page):
+    """What GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.*)", prose_of(page), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_links_and_pictures_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)]+)\)", prose_of(page))
+    for link in links:
+        assert "://" not in link, "a link that no test can follow"
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors_of(target), link
+    pictures = {path for link in links if (path := page.parent / link).suffix == ".png"}
+    assert all(Image.open(path).width > 100 for path in pictures)
+
+
+def test_every_picture_is_shown():
+    shown = set()
+    for page in PAGES:
+        shown |= {(page.parent / link).resolve() for link in re.findall(r"\]\(([^)]*png)\)", prose_of(page))}
+    assert shown == {path.resolve() for path in ROOT.glob("docs/*.png")}
+
+
+def test_paths_of_the_code_that_are_named_exist():
+    for page in PAGES:
+        for path in re.findall(r"`([\w-]+/[\w/-]+\.(?:py|sh))`", prose_of(page)):
+            assert (ROOT / path).exists(), path
+        for name in re.findall(r"`(core\.[\w.]+)`", prose_of(page)):
+            module, _, attribute = name.rpartition(".")
+            assert hasattr(importlib.import_module(module), attribute), name
+
+
+def test_the_map_of_the_code_names_what_is_there():
+    (tree,) = [block.text for block in blocks_of(README) if "guided_diffusion/" in block.text]
+    named = set(re.findall(r"^[\w-]\S*|celeba-train\.sh|compute\*\.sh", tree, re.M))
+    assert all(list(ROOT.glob(name)) for name in named)
+    rooms = set(re.findall(r"^  (\w+/)", tree, re.M))
+    assert rooms == {f"{path.parent.name}/" for path in ROOT.glob("core/*/__init__.py")}
+    scripts = {path.name for path in [*ROOT.glob("*.py"), *ROOT.glob("*.sh")]}
+    assert {name for name in scripts if not any(Path(name).match(pattern) for pattern in named)} == set()
+
+
+# -- the flags ---------------------------------------------------------------------------------------------
+
+
+def flags_of(script):
+    """flag -> its default as docs/flags.md shows it."""
+    actions = module_of(script).create_argparser()._actions
+    return {f"--{action.dest}": shown(action.default) for action in actions if action.dest != "help"}
+
+
+def shown(default):
+    return "–" if default in (None, "", []) else str(default)
+
+
+def rows_of_flags():
+    """(script, flag, default) of every row of docs/flags.md, for each script that it is about.
+
+    A table is about the scripts that the ## heading above it names, with their default; or a column stands for a
+    script; or the column "of" holds the metrics' scripts.
+    """
+    for section in re.split(r"^## ", (ROOT / "docs/flags.md").read_text(), flags=re.M)[1:]:
+        scripts = re.findall(r"[\w-]+\.py", section.splitlines()[0])
+        columns = []
+        for line in section.splitlines():
+            cells = cells_of(line)
+            if cells[:1] == ["flag"]:
+                columns = cells
+            elif cells and cells[0].startswith("`--"):
+                row = dict(zip(columns, cells, strict=True))
+                assert row.pop("meaning")
+                flag = row.pop("flag").strip("`")
+                if "of" in row:
+                    scripts_of_row = [f"compute_{name.strip()}.py" for name in row["of"].split(",")]
+                    assert set(scripts_of_row) <= set(scripts), flag
+                    row = dict.fromkeys(scripts_of_row, row["default"])
+                elif "default" in row:
+                    row = dict.fromkeys(scripts, row["default"])
+                yield from ((script, flag, default) for script, default in row.items() if default)
+
+
+def test_every_flag_of_every_script_is_in_the_table_with_its_default_and_no_other():
+    rows = list(rows_of_flags())
+    assert max(Counter((script, flag) for script, flag, _ in rows).values()) == 1
+    assert {script for script, *_ in rows} == set(SCRIPTS)
+    for script in SCRIPTS:
+        assert {flag: default for of, flag, default in rows if of == script} == flags_of(script), script
+
+
+# -- the figures -------------------------------------------------------------------------------------------
+
+
+def table_under(page, heading):
+    """The rows of the first table below a heading, each as cells by the titles of their columns."""
+    lines = (ROOT / page).read_text().partition(f"\n## {heading}\n")[2].splitlines()
+    below = dropwhile(lambda line: not line.startswith("|"), lines)
+    titles, _, *rows = map(cells_of, takewhile(lambda line: line.startswith("|"), below))
+    return [dict(zip(titles, row, strict=True)) for row in rows]
+
+
+def cells_of(line):
+    """The cells of a line of a table; none where it is no such line."""
+    return [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
+
+
+def measured():
+    """metric -> method -> its value in the table of docs/benchmarks.md."""
+    rows = table_under("docs/benchmarks.md", "The methods")
+    return {row.pop("metric")[:-2]: {name: float(re.match(r"[\d.e-]+", cell)[0]) for name, cell in row.items()}
+            for row in rows}  # fmt: skip
+
+
+TITLES = {
+    "network evaluations": "evaluations an image",
+    "seconds": "seconds an image",
+    "s an image": "seconds an image",
+    "oracle FR": "Oracle FR",
+    "L1 to the truth": "distance to the truth",
+}
+
+
+@pytest.mark.parametrize(
+    "page, heading", [("README.md", "How fast, how true"), ("docs/methods.md", "How they compare")]
+)
+def test_a_table_of_the_methods_holds_the_figures_of_benchmarks_md(page, heading):
+    exact, rows = measured(), table_under(page, heading)
+    assert len(rows) >= 4
+    for row in rows:
+        method = re.match("`(.+)`", row.pop(next(iter(row))))[1].replace(" --inner_steps ", "-inner-")
+        for title, cell in row.items():
+            half = 0.5000001 * 10 ** -len(cell.partition(".")[2])
+            assert abs(exact[TITLES.get(title, title)][method] - float(cell)) <= half, (method, title)

@@ -1,0 +1,194 @@
+"""Every command in the README and in docs/ runs, or at least parses.
+
+A block of commands (bash, python) is run here, in a folder with small data, unless the line before it says what it
+needs or how long it takes: <!-- needs CelebA -->, or <!-- takes minutes and needs the network -->. What is not run
+is parsed, by the parser of the script that it starts.
+"""
+
+import argparse
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from pages import CARD, NAMES, PAGES, ROOT, SCRIPTS, blocks_of, module_of
+from PIL import Image
+
+REASONS = {"CelebA", "weights", "a GPU", "the network", "minutes"}
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+RUN = [block for block in BLOCKS if block.language in ("bash", "python") and not block.reasons]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.place)
+def test_a_block_says_what_it_is_and_why_it_is_not_run(block):
+    assert block.language in ("bash", "python", "text")
+    assert set(block.reasons) <= REASONS and (block.language != "text" or not block.reasons)
+
+
+def test_every_marker_stands_before_a_block():
+    markers = sum(len(re.findall(r"<!--", page.read_text())) for page in PAGES)
+    assert markers == sum(bool(block.reasons) for block in BLOCKS) > 0
+
+
+SHIMS = {  # what a shell finds instead of these programs; python notes the words that it is given
+    "python": 'printf "%s\\x1f" "$@" >> "$NOTED"; printf "\\x1e" >> "$NOTED"',
+    "mpiexec": '[ "$1" = -n ] && shift 2 && exec "$@"',
+    "torchrun": '[ "$1" = --nproc-per-node ] && shift 2 && exec python "$@"',
+    "pip": "",
+    "make": 'for target in "$@"; do grep -q "^$target:" Makefile || exit 1; done',
+}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder that looks like the root, and that a command may write into; the test runs in it."""
+    for path in ROOT.iterdir():
+        if not path.name.startswith(".") and path.name != "runs":
+            (tmp_path / path.name).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def python_commands(text, place):
+    """The words of each call of this project's Python that a shell makes when it runs the text."""
+    shims, noted = place / ".shims", place / ".noted"
+    shims.mkdir(exist_ok=True)
+    for name, body in SHIMS.items():
+        (shims / name).write_text(f"#!/bin/bash\n{body}\n")
+        (shims / name).chmod(0o755)
+    noted.write_text("")
+    env = {**os.environ, "PATH": f"{shims}:{os.environ['PATH']}", "NOTED": str(noted)}
+    done = subprocess.run(["bash", "-e", "-c", text], cwd=place, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    commands = [command.split("\x1f")[:-1] for command in noted.read_text().split("\x1e")[:-1]]
+    return [words for words in commands if words[:2] != ["-m", "timeit"]]
+
+
+def started(words):
+    """(module, its words) of a Python command."""
+    if words[0] == "-m":
+        return importlib.import_module(words[1]), words[2:]
+    assert Path(words[0]).name in SCRIPTS, words[0]
+    return module_of(Path(words[0]).name), words[1:]
+
+
+class Found(Exception):
+    """Raised in place of what a script does once it has its parser."""
+
+
+def parser_of(module):
+    """The parser that the main() of a module uses."""
+
+    def stop(parser, *_):
+        raise Found(parser)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_known_args", stop)  # which parse_args calls
+        with pytest.raises(Found) as found:
+            module.main()
+    return found.value.args[0]
+
+
+def unknown_words(words):
+    """What the parser of a Python command does not know; SystemExit where it refuses a value."""
+    module, rest = started(words)
+    return parser_of(module).parse_known_args(rest)[1]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_the_commands_of_a_page_parse(page, place):
+    blocks = [block for block in blocks_of(page) if block.language == "bash"]
+    installs = [block for block in blocks if re.search(r"-m venv|uv pip", block.text)]
+    commands = python_commands("\n".join(block.text for block in blocks if block not in installs), place)
+    for words in commands:
+        if words[-1] == "--help":
+            continue
+        rest = unknown_words(words)
+        if words[:2] == ["-m", "benchmarks.methods"]:  # which hands the rest on
+            rest = unknown_words(["main.py", *rest])
+        assert rest == [], words
+    assert commands or page in (CARD, ROOT / "docs/installing.md")
+
+
+def test_a_wrong_flag_in_a_page_would_be_seen(place):
+    (words,) = python_commands('F="--seed 1"\npython main.py $F --chnk \\\n  0', place)
+    assert words == ["main.py", "--seed", "1", "--chnk", "0"] and unknown_words(words) == ["--chnk", "0"]
+    with pytest.raises(SystemExit):
+        unknown_words(["main.py", "--seed", "x"])
+
+
+def test_no_page_names_a_flag_that_there_is_not():
+    known = {"--help", "--batch-size"} | {"--nproc-per-node", "--python", "--resolution"}  # of torchrun and uv
+    modules = list(map(module_of, SCRIPTS))
+    for path in [*ROOT.glob("demo/*.py"), *ROOT.glob("benchmarks/*.py")]:
+        if "\ndef main(" in path.read_text():
+            modules.append(importlib.import_module(f"{path.parent.name}.{path.stem}"))
+    for module in modules:
+        known |= {f"--{action.dest}" for action in parser_of(module)._actions}
+    for page in PAGES:
+        assert set(re.findall(r"(?<![\w-])--[a-z][\w-]+", page.read_text())) <= known, page
+
+
+# What makes the commands that are run quick: flags that follow theirs, and words that stand for theirs.
+TINY = ["--image_size", "16", "--num_channels", "32", "--channel_mult", "1", "--num_res_blocks", "1"]
+QUICK = {
+    "main.py": [*TINY, "--start_step", "2", "--classifier_scales", "1", "--batch_size", "2"],
+    "celeba-train-diffusion.py": [*TINY, "--lr_anneal_steps", "1", "--batch_size", "2", "--sample_steps", "0"],
+    "celeba-train-classifier.py": [
+        "--image_size", "16", "--architecture", "tiny_cnn", "--lr_anneal_steps", "1", "--batch_size", "2",
+    ],
+    "compute_metrics.py": ["--metrics", "FR"],
+}
+WORDS = {"100000": "1", "runs/ddpm/ema_0.9999_100000.pt": "runs/ddpm/ema_0.9999_000001.pt"}
+
+
+def write_data(root):
+    """path/to/photos in CelebA's layout, path/to/photos.csv, and path/to/output with two experiments' records."""
+    photos = root / "path/to/photos"
+    (photos / "img_align_celeba").mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
+    names = [f"{i}.png" for i in range(8)]
+    for name, image in zip(names, pixels, strict=True):
+        Image.fromarray(image).save(photos / "img_align_celeba" / name)
+    striped = np.arange(8) % 2
+    labels = pd.DataFrame({"image_id": names, "Striped": 2 * striped - 1, "Round": 1 - 2 * striped})
+    labels.to_csv(photos / "list_attr_celeba.csv", index=False)
+    partition = pd.DataFrame({"image_id": names, "partition": [0] * 6 + [1] * 2})
+    partition.to_csv(photos / "list_eval_partition.csv", index=False)
+    paths = [f"photos/img_align_celeba/{name}" for name in names]
+    pd.DataFrame({"path": paths, "Striped": striped}).to_csv(photos.with_suffix(".csv"), index=False)
+    records = pd.DataFrame({"id": [0, 1], "label": 1, "pred": 1, "target": 0, "cf_pred": [0, 1], "attempts": 1,
+                            "bkl": [0.1, 0.9], "l_1": 0.01})
+    for name in ("smile", "age"):
+        (root / "path/to/output/Results" / name).mkdir(parents=True)
+        records.to_csv(root / "path/to/output/Results" / name / "records.csv", index=False)
+
+
+@pytest.mark.parametrize("block", [b for b in RUN if b.language == "bash"], ids=lambda block: block.place)
+def test_a_block_of_commands_runs(block, place, monkeypatch, capsys):
+    write_data(place)
+    commands = python_commands(block.text, place)
+    assert commands
+    for words in commands:
+        module, rest = started(words)
+        rest = [WORDS.get(word, word) for word in rest] + QUICK.get(Path(words[0]).name, [])
+        monkeypatch.setattr(sys, "argv", [module.__name__, *rest])
+        try:
+            module.main()
+        except SystemExit as end:
+            assert end.code == 0 and words[-1] == "--help"
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("block", [b for b in RUN if b.language == "python"], ids=lambda block: block.place)
+def test_the_lines_for_a_notebook_explain_a_tensor_of_images(block, place):
+    images = torch.zeros(2, 3, 64, 64)
+    names = {"images": images}
+    exec(block.text.replace("tau=10", "tau=1"), names)
+    assert names["found"].counterfactual.shape == images.shape and names["found"].flipped.shape == (2,)

@@ -1,0 +1,145 @@
+"""What main.py refuses: one line that names the flag or the file, and exit code 2."""
+
+
+import pandas as pd
+import pytest
+import torch
+from main_runs import main_flags, refuse
+from scripts import run_python, run_script
+from toy_celeba import write_celeba
+
+
+@pytest.fixture
+def flags(toy_files, tmp_path):
+    return main_flags(toy_files, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"chunk": 3, "num_chunks": 3}, ["--chunk 3", "0 to 2"]),
+        ({"num_chunks": 0}, ["--num_chunks 0"]),
+        ({"classifier_scales": "8,ten"}, ["--classifier_scales '8,ten'"]),
+        ({"classifier_scales": ","}, ["--classifier_scales"]),
+        ({"start_step": 40}, ["--start_step 40", "40 steps"]),
+        ({"start_step": 0}, ["--start_step 0"]),
+        ({"timestep_respacing": "4"}, ["--start_step 4", "4 steps"]),
+        ({"timestep_respacing": "41"}, ["--timestep_respacing 41"]),
+        ({"query_label": "Smirking"}, ["--query_label Smirking", "Smiling"]),
+        ({"query_label": "40"}, ["--query_label 40"]),
+        ({"target_label": 2}, ["--target_label 2"]),
+        ({"split": "all"}, ["--split all"]),
+        ({"split": "test"}, ["no images in its test split"]),
+        ({"dataset": "CelebB"}, ["--dataset CelebB", "CelebAMV"]),
+        ({"data_dir": "nowhere"}, ["--data_dir nowhere"]),
+        ({"data_dir": ""}, ["--data_dir must be given"]),
+        ({"model_path": "nowhere.pt"}, ["nowhere.pt does not exist"]),
+        ({"classifier_path": "nowhere.pt"}, ["nowhere.pt does not exist"]),
+        ({"oracle_path": "nowhere.pt"}, ["nowhere.pt does not exist"]),
+        ({"l_perc": 1, "perceptual_path": "nowhere.pt"}, ["nowhere.pt does not exist"]),
+        ({"num_channels": 64}, ["--num_channels is 64", "ddpm.pt", "32"]),
+        ({"num_heads": 4}, ["--num_heads is 4", "ddpm.pt"]),
+        ({"noise_schedule": "cosine"}, ["--noise_schedule is cosine", "ddpm.pt"]),
+        ({"diffusion_steps": 50}, ["--diffusion_steps is 50", "ddpm.pt"]),
+        ({"image_size": 32}, ["--image_size", "16"]),
+        ({"batch_size": 0}, ["--batch_size 0"]),
+        ({"compile": "perhaps"}, ["--compile perhaps", "auto"]),
+        ({"cuda_graphs": "perhaps"}, ["--cuda_graphs perhaps", "auto"]),
+        ({"classifier_scales": "8,nan"}, ["--classifier_scales 8,nan"]),
+        ({"classifier_scales": "inf"}, ["--classifier_scales inf"]),
+        ({"classifier_scales": "-8"}, ["--classifier_scales -8"]),
+        ({"l1_loss": "nan"}, ["--l1_loss nan"]),
+        ({"l1_loss": -0.1}, ["--l1_loss -0.1"]),
+        ({"l2_loss": "inf"}, ["--l2_loss inf"]),
+        ({"l_perc": -1}, ["--l_perc -1"]),
+        ({"sampling_scale": "nan"}, ["--sampling_scale nan"]),
+        ({"dropout": 2}, ["--dropout 2"]),
+        ({"l_perc": 1, "l_perc_layer": 37}, ["--l_perc_layer 37", "--image_size 16"]),
+        ({"exp_name": ""}, ["--exp_name ''"]),
+        ({"exp_name": "../../x"}, ["--exp_name '../../x'"]),
+        ({"use_train": True, "split": "test"}, ["--split test and --use_train True contradict"]),
+        ({"use_train": True, "split": "val"}, ["--split val and --use_train True contradict"]),
+        ({"dataset": "CelebAMV", "split": "test"}, ["--split test", "--dataset CelebAMV"]),
+        ({"dataset": "CelebAMV", "use_train": True}, ["--use_train True", "--dataset CelebAMV"]),
+    ],
+    ids=lambda value: "-".join(map(str, value)) if isinstance(value, dict) else "",
+)
+def test_bad_flags_are_one_line_and_write_nothing(flags, change, words):
+    refuse(flags | change, *words)
+    assert not flags["output_path"].exists()
+
+
+def test_an_empty_output_path_is_refused_by_name(flags, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    refuse(flags | {"output_path": ""}, "--output_path is empty")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_weights_are_told_apart(flags, toy_files, tmp_path):
+    whole = (toy_files / "ddpm.pt").read_bytes()
+    (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
+    refuse(flags | {"model_path": tmp_path / "cut.pt"}, "cut.pt")
+    refuse(flags | {"model_path": toy_files / "classifier.pt"}, "classifier.pt", "not a diffusion model")
+    refuse(flags | {"classifier_path": toy_files / "ddpm.pt"}, "ddpm.pt", "not a classifier")
+    refuse(flags | {"classifier_architecture": "resnet18"}, "resnet18")
+
+
+class Payload:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("flag", ["model_path", "classifier_path", "oracle_path"])
+def test_a_malicious_weight_file_is_refused_without_running(flags, tmp_path, flag):
+    torch.save({"state_dict": Payload(tmp_path / "pwned")}, tmp_path / "evil.pt")
+    refuse(flags | {flag: tmp_path / "evil.pt"}, "evil.pt")
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_an_oracle_of_another_image_size_is_named(flags, toy_files, tmp_path):
+    torch.save(torch.load(toy_files / "classifier.pt") | {"image_size": 224}, tmp_path / "oracle.pt")
+    flags |= {"oracle_path": tmp_path / "oracle.pt", "oracle_architecture": "toy_networks:Brightness"}
+    refuse(flags, "--image_size is 16", "oracle.pt was trained at 224")
+
+
+def test_a_classifier_of_other_questions_is_named(flags, toy_files, tmp_path):
+    other = torch.load(toy_files / "classifier.pt") | {"attributes": [f"Other_{i}" for i in range(40)]}
+    torch.save(other, tmp_path / "other.pt")
+    refuse(flags | {"classifier_path": tmp_path / "other.pt"}, "--classifier_path does not answer Smiling")
+
+
+@pytest.mark.parametrize("damage, words", [(None, "listed but not there"), (b"not an image", "cannot be read")])
+def test_an_absent_or_corrupt_image_is_named_and_nothing_finished_is_lost(flags, tmp_path, damage, words):
+    data = write_celeba(tmp_path / "data", {"val": 8})
+    path = data / "img_align_celeba/000005.jpg"
+    whole = path.read_bytes()
+    path.unlink() if damage is None else path.write_bytes(damage)
+    flags |= {"data_dir": data, "batch_size": 2}
+    refuse(flags, "000005.jpg", words)
+    assert len(pd.read_csv(flags["output_path"] / "Results/exp/records.csv")) == 4
+    path.write_bytes(whole)
+    code, out, _ = run_script("main.py", flags)
+    assert code == 0 and "4 of 8 are done already" in out
+
+
+def test_an_output_folder_that_cannot_be_written_is_named(flags, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    refuse(flags | {"output_path": tmp_path / "file"}, "--output_path", "file")
+
+
+def test_nan_from_the_network_stops_the_run_and_names_the_image(flags, toy_files, tmp_path):
+    state = torch.load(toy_files / "classifier.pt")
+    state["state_dict"]["scale"] = torch.full((40,), 3e38)
+    torch.save(state, tmp_path / "huge.pt")
+    refuse(flags | {"classifier_path": tmp_path / "huge.pt"}, "NaN for image 0", "--use_fp16")
+    assert not (flags["output_path"] / "Results/exp/summary.yaml").exists()
+
+
+def test_an_error_is_exit_code_2_and_one_line_of_a_real_process(flags):
+    code, _, err = run_python("main.py", flags | {"start_step": 400})
+    assert code == 2 and err.count("\n") == 1 and "--start_step 400" in err
+    code, _, err = run_script("main.py", flags | {"clip_denoised": "perhaps"})
+    assert code == 2 and "neither True nor False" in err
