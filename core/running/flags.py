@@ -41,7 +41,9 @@ QUESTION_FLAGS = {
     ),
 }
 NETWORK_FLAGS = {
-    "model_path": Flag("models/ddpm-celeba.pt", "weights of the diffusion model"),
+    "model_path": Flag(
+        "models/ddpm-celeba.pt", "the diffusion model: a weight file, or a folder or Hub name of diffusers"
+    ),
     "classifier_path": Flag("models/classifier.pth", "weights of the classifier to explain"),
     "classifier_architecture": Flag(None, "a module:function that builds the classifier, where the file needs one"),
     "oracle_path": Flag(None, "weights of an oracle, whose decisions are then recorded before and after"),
