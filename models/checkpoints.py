@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.errors import UserError, hub_package
 
 from .diffusion_flags import disagreements, infer_flags
 
@@ -21,10 +21,12 @@ LEGACY_HEAD = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 def read_weights(path):
     """What torch.save wrote to path (tensors and plain containers only), with its tensors on the CPU.
 
-    Reads both the zip format and the one before it. Raises UserError for a path without a file, an
+    Reads both the zip format and the one before it, and safetensors. Raises UserError for a path without a file, an
     empty, damaged or foreign file, and one that would run code when it is unpickled.
     """
     head = read_head(path)
+    if head[4:9] == bytes(4) + b"{":  # the header's length, never beyond 4 bytes of the 8, and its JSON
+        return _read_safetensors(path)
     if not head.startswith((ZIP_HEAD, LEGACY_HEAD)):
         found = "a bare pickle, which can run code and is not opened" if head[:1] == b"\x80" else "not one"
         raise UserError(f"{path} should be a PyTorch weight file, but is {found}; check the path")
@@ -41,6 +43,18 @@ def read_weights(path):
             reason = "its end is missing"
         raise UserError(
             f"{path} is cut short, damaged or no weight file ({reason}); copy or download it again"
+        ) from error
+
+
+def _read_safetensors(path):
+    with hub_package(path):
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"{path} is cut short, damaged or no weight file ({error}); copy or download it again"
         ) from error
 
 

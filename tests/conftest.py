@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 from golden import golden
@@ -8,6 +10,7 @@ from guided_diffusion import logger
 from guided_diffusion.script_util import create_model_and_diffusion
 
 torch.set_num_threads(1)
+os.environ["HF_HUB_OFFLINE"] = "1"
 pytest_plugins = ["metric_fixtures"]
 
 
