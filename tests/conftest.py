@@ -11,6 +11,7 @@ from guided_diffusion.script_util import create_model_and_diffusion
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the Hub for anything
 torch.set_num_threads(1)
+os.environ["HF_HUB_OFFLINE"] = "1"
 pytest_plugins = ["metric_fixtures"]
 
 
