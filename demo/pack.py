@@ -16,7 +16,7 @@ FLAGS = {
     "trained": Flag(None, "a weight file of one of the training scripts"),
     "shipped": Flag(None, "the file to write, .pt or .safetensors"),
 }
-KEPT = ("architecture", "attributes", "image_size", "feat_extract", "classifier", "state_dict")
+KEPT = ("architecture", "attributes", "task", "image_size", "feat_extract", "classifier", "state_dict")
 
 
 def pack(contents):

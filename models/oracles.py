@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from .checkpoints import load_state, read_weights
-from .classifiers import Classifier, classifier_from, require_names
+from .classifiers import classifier_from, from_file, require_names
+from .named import is_named, load_named, require_no_weights
 
 STAGES = {2: (64, 3), 3: (128, 4), 4: (256, 6), 5: (512, 3)}  # stage: (width, number of bottlenecks)
 
@@ -75,11 +76,14 @@ class Oracle(nn.Module):
         return self.classifier(self.feat_extract(x))
 
 
-def load_oracle(path, architecture=None):
+def load_oracle(path, architecture=None, weights=None, changes=None, image_size=None, run_code=True):
     """The published oracle, or any classifier (see load_classifier) as one -> Classifier.
 
-    Raises UserError for a file that is neither.
+    Raises UserError for what is neither, with the flags --oracle_... of what should change.
     """
+    if is_named(path):
+        return load_named(path, architecture, weights, changes, image_size, run_code, "oracle")
+    require_no_weights(path, weights, "oracle")
     contents = read_weights(path)
     match contents:
         case {
@@ -90,5 +94,5 @@ def load_oracle(path, architecture=None):
             oracle = Oracle(num_outputs)
             load_state(oracle.feat_extract, trunk, path, kind="40-attribute oracle")
             load_state(oracle.classifier, head, path, kind="40-attribute oracle")
-            return Classifier(oracle, "oracle_resnet50_128")
-    return classifier_from(contents, path, architecture)
+            return from_file(oracle, "oracle_resnet50_128", changes=changes)
+    return classifier_from(contents, path, architecture, changes)

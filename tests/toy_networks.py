@@ -69,6 +69,13 @@ class Brightness(torch.nn.Module):
         return self.scale * (images.mean((1, 2, 3))[:, None] - self.threshold)
 
 
+def brightness():
+    """Brightness as --classifier_path takes it: built without arguments, with the names of its answers."""
+    network = Brightness(40)
+    network.attributes = list(CELEBA_ATTRIBUTES)
+    return network
+
+
 def write_weights(root):
     """ddpm.pt and classifier.pt, of random weights and of Brightness."""
     torch.manual_seed(0)
