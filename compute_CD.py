@@ -13,11 +13,14 @@ from core.metrics.inference import (
     find_query,
     judge,
     require_pairs,
+    size_of,
     take_from_run,
+    what_was_used,
 )
 from core.metrics.metric import publish, statistic_of
 from core.metrics.scores import change_correlations, correlation_difference
 from core.results.folder import ResultsFolder
+from core.running.flags import network_arguments
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import Flag, FlagParser, check_flags, group_flags
@@ -41,11 +44,12 @@ def create_argparser():
 def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
-    take_from_run(args, "celeba_path", "oracle_path", "query_label")
+    taken = take_from_run(args, "celeba_path", "oracle_path", "query_label")
     require_flags(args, "celeba_path")
     pairs = require_pairs(args.output_path, args.exp_name)
     device = pick_device(args.gpu)
-    oracle = load_oracle(args.oracle_path, args.oracle_architecture).to(device)
+    named = network_arguments(args, "oracle")
+    oracle = load_oracle(*named, size_of(pairs), "oracle_path" not in taken).to(device)
     attributes, query = find_query(args, oracle)
     expected = expected_correlations(args.celeba_path, attributes, query)
 
@@ -56,8 +60,9 @@ def main():
 
     metric = statistic_of("CD", cd, len(pairs), FLIPPED, lowest=0)
     asked = {"query_label": attributes[query], "attributes": len(attributes)}
-    options = asked | {"celeba_path": args.celeba_path}
-    publish(args.output_path, args.exp_name, [metric], {"oracle_path": args.oracle_path}, options)
+    weights, options = what_was_used(args, "oracle")
+    options = {**asked, "celeba_path": args.celeba_path, **options}
+    publish(args.output_path, args.exp_name, [metric], weights, options)
 
     found = change_correlations(before, after, query)
     print(f"what moved most against expectation, with {attributes[query]}:")

@@ -9,10 +9,13 @@ from core.metrics.inference import (
     find_query,
     judge,
     require_pairs,
+    size_of,
     take_from_run,
+    what_was_used,
 )
 from core.metrics.metric import mean_of, publish
 from core.metrics.scores import changed_attributes
+from core.running.flags import network_arguments
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.flags import FlagParser, check_flags, group_flags
 from guided_diffusion.script_util import run_script
@@ -28,10 +31,11 @@ def create_argparser():
 def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
-    take_from_run(args, "oracle_path", "query_label")
+    taken = take_from_run(args, "oracle_path", "query_label")
     pairs = require_pairs(args.output_path, args.exp_name)
     device = pick_device(args.gpu)
-    oracle = load_oracle(args.oracle_path, args.oracle_architecture).to(device)
+    named = network_arguments(args, "oracle")
+    oracle = load_oracle(*named, size_of(pairs), "oracle_path" not in taken).to(device)
     attributes, query = find_query(args, oracle)
 
     before, after = judge(oracle, pairs, args.batch_size, device)
@@ -39,8 +43,9 @@ def main():
         mean_of("MNAC", changed_attributes(before, after), FLIPPED),
         mean_of("Oracle FR", before[:, query] != after[:, query], FLIPPED),
     ]
-    options = {"query_label": attributes[query], "attributes": len(attributes)}
-    publish(args.output_path, args.exp_name, metrics, {"oracle_path": args.oracle_path}, options)
+    asked = {"query_label": attributes[query], "attributes": len(attributes)}
+    weights, options = what_was_used(args, "oracle")
+    publish(args.output_path, args.exp_name, metrics, weights, asked | options)
 
 
 if __name__ == "__main__":

@@ -8,20 +8,22 @@ from pathlib import Path
 from core.metrics.inference import RESULTS_FLAGS
 from core.metrics.metric import BETTER, metrics_table, read_metrics
 from core.results.folder import ResultsFolder
-from core.running.flags import NETWORK_FLAGS
+from core.running.flags import NETWORK_FLAGS, named_flags
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import BATCH_SIZE, GPU, Flag, FlagParser, check_flags, group_flags
 from guided_diffusion.script_util import require_flags, run_script
 from guided_diffusion.storage import write_text
 
 ROOT = Path(__file__).parent
-DEVICE, ORACLE = ("gpu", "batch_size"), ("oracle_path", "oracle_architecture", "query_label")
+DEVICE = ("gpu", "batch_size")
+ORACLE = ("oracle_path", "oracle_architecture", *named_flags("oracle"), "query_label")
+CLASSIFIER = ("classifier_path", "classifier_architecture", *named_flags("classifier"), "query_label")
 SCRIPTS = {  # script -> (its metrics, the flags that it is handed where they are given)
     "compute_FR.py": (("FR", "bKL", "L1"), ()),
     "compute_FVA.py": (("FVA", "FS"), ("weights_path", *DEVICE)),
     "compute_MNAC.py": (("MNAC", "Oracle FR"), (*ORACLE, *DEVICE)),
     "compute_CD.py": (("CD",), ("celeba_path", *ORACLE, *DEVICE)),
-    "compute_COUT.py": (("COUT",), ("classifier_path", "classifier_architecture", "query_label", *DEVICE)),
+    "compute_COUT.py": (("COUT",), (*CLASSIFIER, *DEVICE)),
     "compute_FID.py": (("FID", "sFID", "KID"), ("inception_path", *DEVICE)),
     "compute_LPIPS.py": (("sigma_L",), ("exp_pattern", "exp_values", "vgg_path", *DEVICE)),
 }
@@ -38,11 +40,13 @@ FLAGS = group_flags(
         "query_label": Flag(None, "the attribute that was to change, by name or index; by default each run's"),
     },
     networks={
-        "oracle_path": Flag(None, "weights of the oracle; by default each run's"),
+        "oracle_path": Flag(None, "the oracle, a file or a name; by default each run's"),
         "oracle_architecture": NETWORK_FLAGS["oracle_architecture"],
+        **named_flags("oracle"),
         "weights_path": Flag(None, "VGGFace2's resnet50_ft; by default models/resnet50_ft_weight.pkl"),
-        "classifier_path": Flag(None, "weights of the explained classifier, for COUT; by default each run's"),
+        "classifier_path": Flag(None, "the explained classifier, a file or a name; by default each run's"),
         "classifier_architecture": NETWORK_FLAGS["classifier_architecture"],
+        **named_flags("classifier"),
         "inception_path": Flag(None, "weights of pytorch-fid's Inception; by default its own, downloaded"),
         "vgg_path": Flag(None, "weights of VGG16, for sigma_L; by default torchvision's, downloaded"),
     },

@@ -7,7 +7,7 @@ from core.results.merging import merge_chunks
 from core.running.conditions import require_conditions
 from core.running.experiment import Networks, Oracle, run_experiment
 from core.running.explainer import Settings
-from core.running.flags import FLAGS, FREE_AMONG_CHUNKS, check_run_flags, choose_split
+from core.running.flags import FLAGS, FREE_AMONG_CHUNKS, check_run_flags, choose_split, network_arguments
 from core.running.progress import result_line
 from core.running.question import find_question
 from guided_diffusion.described import described_diffusion, given_flags, take_described_flags
@@ -100,7 +100,8 @@ def load_ddpm(args, described, device):
 
 def load_question(args, dataset, device):
     """The queried attribute as a network, images -> (N,) logits, and its column in the data's labels."""
-    classifier = load_classifier(args.classifier_path, args.classifier_architecture).to(device)
+    classifier = load_classifier(*network_arguments(args, "classifier"), args.image_size).to(device)
+    tell_about(classifier, "classifier", args.classifier_path)
     require_size(classifier, args.classifier_path, args.image_size)
     column, output = find_question(args.query_label, dataset.attributes, classifier.attributes, "classifier_path")
     return BinaryQuestion(classifier, output), column
@@ -108,10 +109,19 @@ def load_question(args, dataset, device):
 
 def load_judge(args, dataset, device):
     """The Oracle of --oracle_path."""
-    oracle = load_oracle(args.oracle_path, args.oracle_architecture).to(device)
+    oracle = load_oracle(*network_arguments(args, "oracle"), args.image_size).to(device)
+    tell_about(oracle, "oracle", args.oracle_path)
     require_size(oracle, args.oracle_path, args.image_size)
     _, output = find_question(args.query_label, dataset.attributes, oracle.attributes, "oracle_path")
     return Oracle(lambda images: (oracle(images.to(device)) > 0).long().cpu(), output)
+
+
+def tell_about(classifier, role, path):
+    """Prints the line about a network that is no plain file; UserError where it answers no yes/no questions."""
+    if classifier.about:
+        print(f"{role} {classifier.about}")
+    if classifier.task != "attributes":
+        raise UserError(f"--{role}_path {path} tells classes apart, and is asked yes/no questions; give another")
 
 
 def require_size(classifier, path, image_size):

@@ -13,7 +13,7 @@ from guided_diffusion.flags import BATCH_SIZE, GPU, Flag
 from ..data.datasets import CELEBA_ATTRIBUTES, attribute_index, data_attributes
 from ..data.images import from_uint8
 from ..results.folder import ResultsFolder, read_flags, read_pairs
-from ..running.flags import NETWORK_FLAGS, QUESTION_FLAGS
+from ..running.flags import NETWORK_FLAGS, QUESTION_FLAGS, ROLES, named_flags
 
 RESULTS_FLAGS = {
     "output_path": Flag("output", "the --output_path of main.py"),
@@ -25,21 +25,38 @@ QUERY_FLAGS = {
     "query_label": Flag(None, "the attribute that was to change, by name or index; by default the run's")
 }
 ORACLE_FLAGS = {
-    "oracle_path": Flag(None, "weights of the oracle; by default the run's"),
+    "oracle_path": Flag(None, "the oracle, a file or a name; by default the run's"),
     "oracle_architecture": NETWORK_FLAGS["oracle_architecture"],
+    **named_flags("oracle"),
 }
 FLIPPED = "pairs that reached their target"
 
 
 def take_from_run(args, *flags):
-    """Gives the flags that were not given the values of the run, or else main.py's defaults."""
+    """Gives the flags that were not given the values of the run, or else main.py's defaults.
+
+    With the path of a network come its weights and the preparing of its images, not its architecture: that is code,
+    which is run only where the user names it. Returns the names of the flags that got a value.
+    """
     run_flags = {name: flag.default for name, flag in (NETWORK_FLAGS | QUESTION_FLAGS).items()}
     run_flags |= {"oracle_path": "models/oracle.pth", "data_dir": None}
     recorded = read_flags(args.output_path, args.exp_name)
     run_flags |= {name: value for name, value in recorded.items() if value is not None}
-    for flag in flags:
-        if getattr(args, flag) is None:
-            setattr(args, flag, run_flags["data_dir" if flag == "celeba_path" else flag])
+    taken = {flag for flag in flags if getattr(args, flag) is None}
+    with_paths = [name for role in ROLES if f"{role}_path" in taken for name in named_flags(role)]
+    taken |= {name for name in with_paths if getattr(args, name, "") is None}
+    for flag in taken:
+        setattr(args, flag, run_flags["data_dir" if flag == "celeba_path" else flag])
+    return taken
+
+
+def what_was_used(args, role):
+    """Two dicts for publish: the path and weights of a role's network, and the flags that prepare its images."""
+    weights = {f"{role}_path": getattr(args, f"{role}_path")}
+    options = {name: value for name in named_flags(role) if (value := getattr(args, name)) is not None}
+    if f"{role}_weights" in options:
+        weights[f"{role}_weights"] = options.pop(f"{role}_weights")
+    return weights, options
 
 
 def find_query(args, network):
@@ -126,9 +143,14 @@ def in_batches(function, load, items, batch_size, device, desc):
     return [torch.cat(parts) for parts in zip(*results, strict=True)]
 
 
+def size_of(pairs):
+    """Pixels of the images."""
+    return pairs[0].pixels()[0].shape[-1]
+
+
 def require_size(network, pairs, flag):
     """UserError, naming the flag, where the network was trained on images of another size."""
-    size = pairs[0].pixels()[0].shape[-1]
+    size = size_of(pairs)
     if network.image_size not in (None, size):
         raise UserError(
             f"--{flag}: the network was trained at {network.image_size} pixels, but {pairs[0].original} has {size}"

@@ -3,6 +3,7 @@
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import yaml
@@ -65,12 +66,13 @@ def publish(output_path, exp_name, metrics, weights=None, options=None, packages
 def merge_metrics(output_path, exp_name, metrics, weights=None, options=None, packages=()):
     """Writes metrics into the experiment's metrics.yaml, in place of earlier ones of the same names.
 
-    Each is written with what it was computed with. weights: flag -> path of the file that was used; options: what
-    else decides the value; packages: further packages, besides PACKAGES, whose versions are written.
+    Each is written with what it was computed with. weights: flag -> path of the file that was used, or name of the
+    network; options: what else decides the value; packages: further packages, besides PACKAGES, whose versions are
+    written.
     """
     path = ResultsFolder(output_path, exp_name).metrics_path
     made_with = {
-        "weights": {flag: {"file": str(file), "sha256": sha256(file)} for flag, file in (weights or {}).items()},
+        "weights": {flag: _identity(file) for flag, file in (weights or {}).items()},
         "options": options or {},
         "versions": {package: version(package) for package in (*PACKAGES, *packages)},
     }
@@ -80,6 +82,13 @@ def merge_metrics(output_path, exp_name, metrics, weights=None, options=None, pa
             # A copy: YAML writes shared parts as references.
             entries[metric.name] = metric.entry() | deepcopy(made_with)
         write_yaml(path, entries)
+
+
+def _identity(weights):
+    """What tells weights from others: a file by its hash, a network of a library by its name."""
+    if Path(weights).is_file():
+        return {"file": str(weights), "sha256": sha256(weights)}
+    return {"name": str(weights)}
 
 
 def read_metrics(path):
