@@ -92,10 +92,10 @@ def _folders_beside(name):
 
 
 def _cached_names():
-    from huggingface_hub import CacheNotFound, scan_cache_dir
+    from huggingface_hub import CacheNotFound, constants, scan_cache_dir
 
     try:
-        return [repository.repo_id for repository in scan_cache_dir().repos]
+        return [repository.repo_id for repository in scan_cache_dir(constants.HF_HUB_CACHE).repos]
     except CacheNotFound:
         return []
 
@@ -116,12 +116,14 @@ def _preprocessing(transformers, name, called, changes, role):
     try:
         processor = transformers.AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
         if "auto_map" in processor.to_dict():
-            raise ValueError("it is code of its own, which is never run")
+            raise ValueError("trust_remote_code")
     except Exception as error:
         if {"size", "mean", "std"} <= changes.keys():
             return Preprocessing().changed(**changes)
+        of_its_own = "trust_remote_code" in str(error)
+        reason = "it is code of its own, which is never run" if of_its_own else first_line(error)
         raise UserError(
-            f"{called} has no image processor that can be used ({first_line(error)}); "
+            f"{called} has no image processor that can be used ({reason}); "
             f"give --{role}_size, --{role}_mean and --{role}_std"
         ) from error
 
@@ -203,13 +205,13 @@ def _with_weights(network_class, config, called, weights):
 
 def _complete(model, info, file, called):
     """The model, where every one of its tensors was in the file; else UserError."""
-    shapes = [f"{name}: {list(given)} for {list(own)}" for name, given, own in info["mismatched_keys"]]
+    reshaped = [each if isinstance(each, str) else each[0] for each in info["mismatched_keys"]]  # a tuple in 5
     problems = [
         f"{len(names)} {what} ({', '.join(sorted(names)[:3])})"
         for what, names in (
             ("missing", info["missing_keys"]),
             ("unexpected", info["unexpected_keys"]),
-            ("of another shape", shapes),
+            ("of another shape", reshaped),
         )
         if names
     ]

@@ -36,7 +36,7 @@ def take_from_run(args, *flags):
     """Gives the flags that were not given the values of the run, or else main.py's defaults.
 
     With the path of a network come its weights and the preparing of its images, not its architecture: that is code,
-    which is run only where the user names it. Returns the names of the flags that were filled.
+    which is run only where the user names it. Returns the names of the flags that got a value.
     """
     run_flags = {name: flag.default for name, flag in (NETWORK_FLAGS | QUESTION_FLAGS).items()}
     run_flags |= {"oracle_path": "models/oracle.pth", "data_dir": None}

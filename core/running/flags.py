@@ -172,8 +172,8 @@ def weight_hashes(args, files):
     files: flag -> the files of a network that the flag names by other words than a path. Kept among the flags of a
     run, they tell other weights under the same name.
     """
-    paths = {flag: _weight_files(getattr(args, flag)) for flag in WEIGHTS} | files
-    return {f"{flag} sha256": _joined_sha256(each)[:12] for flag, each in paths.items() if each}
+    paths = {flag: found for flag in WEIGHTS if (found := _weight_files(getattr(args, flag)))} | files
+    return {f"{flag} sha256": _sha256_of(each)[:12] for flag, each in paths.items()}
 
 
 def _weight_files(path):
@@ -184,6 +184,6 @@ def _weight_files(path):
     return [place] if place.is_file() else []
 
 
-def _joined_sha256(paths):
+def _sha256_of(paths):
     hashes = [sha256(path) for path in paths]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
