@@ -68,7 +68,7 @@ def main():
         print(f"step {step}: balanced accuracy {score:.4f}, accuracy {table['accuracy'].mean():.4f}", flush=True)
         checkpoint = classifier_checkpoint(ema_network, args.architecture, train.attributes, args.image_size)
         checkpoint["balanced_accuracy"] = score
-        # At its first checkpoint a training has nothing to beat: what lies there is another one's.
+        # At its first checkpoint a training has nothing to beat: a best.pt in the folder is another training's.
         save_best_and_last(args.output_path, checkpoint, table, beat_best=bool(complete_steps(args.output_path)))
 
     def batches(start):
@@ -90,9 +90,9 @@ def main():
 
 
 def save_best_and_last(output_path, checkpoint, table, beat_best):
-    """last.pt is this checkpoint; so are best.pt and attributes.csv, its table, where it is the best so far.
+    """Writes the checkpoint as last.pt. If it is the best so far, also as best.pt, and its table as attributes.csv.
 
-    beat_best: only where it is better than best.pt, if there is one.
+    beat_best: compare it with best.pt, where there is one; False: it counts as the best.
     """
     best = bf.join(output_path, "best.pt")
     save_aside(checkpoint, bf.join(output_path, "last.pt"))
