@@ -12,7 +12,7 @@ $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -r requirements.txt
 	touch $@
-$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
+$(VENV)/installed-dev: requirements-dev.txt requirements-hub.txt $(VENV)/installed
 	$(BIN)/pip install --quiet -r requirements-dev.txt
 	touch $@
 

@@ -9,7 +9,7 @@ from core.data.datasets import attribute_index
 from core.data.training_data import TRAINING_DATA_FLAGS, load_training_data, require_labels
 from core.metrics.scores import attribute_accuracy, decide
 from core.training.attribute_objective import AttributeObjective
-from guided_diffusion.checkpoint_folder import complete_steps, save_aside
+from guided_diffusion.checkpoint_folder import complete_steps
 from guided_diffusion.dist_util import connect, device_of_rank, find_ranks, keep_freed_memory
 from guided_diffusion.flags import Flag, FlagParser, group_flags, with_defaults
 from guided_diffusion.script_util import MODEL_FLAGS, args_to_dict, require_flags, run_script
@@ -17,6 +17,7 @@ from guided_diffusion.storage import write_file
 from guided_diffusion.train_data import Batches
 from guided_diffusion.train_flags import GPUS, TRAIN_FLAGS, check_train_flags, smallest_part
 from guided_diffusion.train_util import TrainLoop
+from guided_diffusion.weight_files import find_weights, load_weights, save_weights
 from models.classifiers import build_classifier, classifier_checkpoint, require_trainable
 
 NETWORK_FLAGS = {
@@ -68,8 +69,9 @@ def main():
         print(f"step {step}: balanced accuracy {score:.4f}, accuracy {table['accuracy'].mean():.4f}", flush=True)
         checkpoint = classifier_checkpoint(ema_network, args.architecture, train.attributes, args.image_size)
         checkpoint["balanced_accuracy"] = score
-        # At its first checkpoint a training has nothing to beat: a best.pt in the folder is another training's.
-        save_best_and_last(args.output_path, checkpoint, table, beat_best=bool(complete_steps(args.output_path)))
+        # At its first checkpoint a training has nothing to beat: a best in the folder is another training's.
+        beat_best = bool(complete_steps(args.output_path))
+        save_best_and_last(args.output_path, checkpoint, table, args.save_format, beat_best)
 
     def batches(start):
         loading = args_to_dict(args, ("batch_size", "seed", "random_flip", "num_workers"))
@@ -89,19 +91,18 @@ def main():
     ).run_loop()
 
 
-def save_best_and_last(output_path, checkpoint, table, beat_best):
-    """Writes the checkpoint as last.pt. If it is the best so far, also as best.pt, and its table as attributes.csv.
+def save_best_and_last(output_path, checkpoint, table, save_format, beat_best):
+    """Writes the checkpoint as last.<save_format>, and if it is the best so far as best.<save_format>, with its table
+    as attributes.csv.
 
-    beat_best: compare it with best.pt, where there is one; False: it counts as the best.
+    beat_best: compare it with the best in the folder, if there is one; False: it counts as the best.
     """
-    best = bf.join(output_path, "best.pt")
-    save_aside(checkpoint, bf.join(output_path, "last.pt"))
-    if beat_best and bf.exists(best):
-        with bf.BlobFile(best, "rb") as file:
-            if torch.load(file, weights_only=True)["balanced_accuracy"] >= checkpoint["balanced_accuracy"]:
-                return
+    save_weights(checkpoint, output_path, "last", save_format)
+    best = find_weights(output_path, "best")
+    if beat_best and best and load_weights(best)["balanced_accuracy"] >= checkpoint["balanced_accuracy"]:
+        return
     write_file(bf.join(output_path, "attributes.csv"), lambda file: file.write(table.to_csv().encode()))
-    save_aside(checkpoint, best)
+    save_weights(checkpoint, output_path, "best", save_format)
 
 
 if __name__ == "__main__":

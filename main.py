@@ -10,6 +10,7 @@ from core.running.explainer import Settings
 from core.running.flags import FLAGS, FREE_AMONG_CHUNKS, check_run_flags, choose_split
 from core.running.progress import result_line
 from core.running.question import find_question
+from guided_diffusion.described import described_diffusion, given_flags, take_described_flags
 from guided_diffusion.dist_util import keep_freed_memory, pick_device
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import FlagParser
@@ -22,6 +23,8 @@ from guided_diffusion.script_util import (
 )
 from models.checkpoints import load_diffusion
 from models.classifiers import BinaryQuestion, load_classifier
+from models.diffusers_config import find_diffusers_model
+from models.diffusers_models import load_diffusers_network
 from models.oracles import load_oracle
 from models.perceptual import vgg19_features
 
@@ -36,6 +39,9 @@ def main():
         summary = merge_chunks(args.output_path, args.exp_name, FREE_AMONG_CHUNKS)
         print(result_line(summary, ResultsFolder(args.output_path, args.exp_name).experiment))
         return
+    described = find_diffusers_model(args.model_path)
+    if described:
+        take_described_flags(args, given_flags(create_argparser()), described)
     scales, args.split = check_run_flags(args), choose_split(args)
     method, options = method_and_options(args)
     options["guided_steps"] = None if args.guided_iterations == -1 else args.guided_iterations
@@ -43,7 +49,7 @@ def main():
     device = pick_device(args.gpu)
     compute = how_to_compute(args, device)
     dataset = make_dataset(args.dataset, args.data_dir, args.split, args.image_size)
-    require_conditions(args, dataset)
+    require_classes(args, described, dataset)
     settings = Settings(
         method=args.method,
         tau=args.start_step,
@@ -52,16 +58,25 @@ def main():
         sampler_options=options,
         **args_to_dict(args, ("seed", "use_logits", "l1_loss", "l2_loss", "l_perc", "clip_denoised")),
     )
-    networks = load_networks(args, dataset, compute, device)
+    networks = load_networks(args, described, dataset, compute, device)
     run_experiment(args, settings, method.cost(args.start_step, **options), dataset, networks)
 
 
-def load_networks(args, dataset, compute, device):
+def require_classes(args, described, dataset):
+    """require_conditions, which for a diffusers model names flags that nobody gave: the error says where from."""
+    try:
+        require_conditions(args, dataset)
+    except UserError as error:
+        raise UserError(f"{described.name} is class-conditional: {error}" if described else str(error)) from None
+
+
+def load_networks(args, described, dataset, compute, device):
     """The diffusion model, the classifier as the question that is asked, and the oracle, if any."""
-    unet, diffusion = load_ddpm(args, device)
+    unet, diffusion = load_ddpm(args, described, device)
     classifier, column = load_question(args, dataset, device)
     oracle = load_judge(args, dataset, device) if args.oracle_path else None
-    return Networks(unet, diffusion, classifier, column, oracle, compute, device)
+    files = {"model_path": described.files} if described else {}
+    return Networks(unet, diffusion, classifier, column, oracle, compute, device, files)
 
 
 def load_perceptual(args, device):
@@ -71,11 +86,16 @@ def load_perceptual(args, device):
     return vgg19_features(args.l_perc_layer, args.perceptual_path, args.image_size).to(device)
 
 
-def load_ddpm(args, device):
-    """The network and the diffusion of the flags, on the device."""
-    flags = args_to_dict(args, model_and_diffusion_defaults())
-    model, diffusion = create_model_and_diffusion(**flags)
-    return load_diffusion(model, args.model_path, flags).requires_grad_(False).to(device), diffusion
+def load_ddpm(args, described, device):
+    """The network and the diffusion, on the device: of the flags, or as a diffusers model describes them."""
+    if described:
+        model = load_diffusers_network(described, args.image_size)
+        diffusion = described_diffusion(described, args.timestep_respacing)
+    else:
+        flags = args_to_dict(args, model_and_diffusion_defaults())
+        model, diffusion = create_model_and_diffusion(**flags)
+        load_diffusion(model, args.model_path, flags)
+    return model.requires_grad_(False).to(device), diffusion
 
 
 def load_question(args, dataset, device):

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import torch
 
-from guided_diffusion.checkpoint_folder import save_aside
 from guided_diffusion.flags import Flag, FlagParser
 from guided_diffusion.script_util import require_flags, run_script
+from guided_diffusion.weight_files import save_aside
 from models.checkpoints import attach_flags, flags_of, read_weights
 
 FLAGS = {
     "trained": Flag(None, "a weight file of one of the training scripts"),
-    "shipped": Flag(None, "the file to write"),
+    "shipped": Flag(None, "the file to write, .pt or .safetensors"),
 }
 KEPT = ("architecture", "attributes", "image_size", "feat_extract", "classifier", "state_dict")
 

@@ -91,7 +91,8 @@ def _if_faster(flag, choice, function, inputs, make):
         faster = make()
         if faster is function:
             return function  # make() has said why
-        others = [0.5 * each for each in inputs]  # for its own inputs a graph that replays nothing is right, too
+        # For its own inputs a graph that replays nothing is right, too.
+        others = [(0.5 * each).to(each.dtype) for each in inputs]
         expected = function(*others)
         if not (faster(*others) - expected).norm() <= TOLERANCE * expected.norm():
             raise RuntimeError("it changes the answer")

@@ -21,6 +21,7 @@ class ModelMeanType(Enum):
     PREVIOUS_X = auto()
     START_X = auto()
     EPSILON = auto()
+    VELOCITY = auto()  # Salimans & Ho 2022, appendix D
 
 
 class ModelVarType(Enum):
@@ -124,8 +125,7 @@ class GaussianDiffusion:
             x0 = self._x0_from_previous(z, t, prediction)
             x0 = x0.clamp(-1, 1) if clip_denoised else x0
         else:
-            is_x0 = self.mean_type is ModelMeanType.START_X
-            x0 = prediction if is_x0 else self.x0_from_eps(z, t, prediction)
+            x0 = self._x0_from_prediction(z, t, prediction)
             x0 = x0.clamp(-1, 1) if clip_denoised else x0
             mean, _, _ = self.q_posterior_mean_variance(x0, z, t)
         return {"mean": mean, "variance": log_variance.exp(), "log_variance": log_variance, "pred_xstart": x0}
@@ -148,6 +148,23 @@ class GaussianDiffusion:
         else:
             table = "fixed_large_log_variance"
         return output, self._at(table, t, z).expand_as(z)
+
+    def _x0_from_prediction(self, z, t, prediction):
+        if self.mean_type is ModelMeanType.START_X:
+            return prediction
+        if self.mean_type is ModelMeanType.VELOCITY:
+            return self.x0_from_velocity(z, t, prediction)
+        return self.x0_from_eps(z, t, prediction)
+
+    def x0_from_velocity(self, z, t, v):
+        """sqrt(abar) · z - sqrt(1 - abar) · v; the noise is then sqrt(abar) · v + sqrt(1 - abar) · z."""
+        sigma = self._at("sqrt_one_minus_alphas_cumprod", t, z)
+        return self._at("sqrt_alphas_cumprod", t, z) * z - sigma * v
+
+    def velocity(self, x0, t, eps):
+        """sqrt(abar) · eps - sqrt(1 - abar) · x0."""
+        sigma = self._at("sqrt_one_minus_alphas_cumprod", t, x0)
+        return self._at("sqrt_alphas_cumprod", t, x0) * eps - sigma * x0
 
     def x0_from_eps(self, z, t, eps):
         """(z - sqrt(1 - abar) · eps) / sqrt(abar)."""
@@ -227,6 +244,7 @@ class GaussianDiffusion:
             ModelMeanType.PREVIOUS_X: lambda: self.q_posterior_mean_variance(x0, z, t)[0],
             ModelMeanType.START_X: lambda: x0,
             ModelMeanType.EPSILON: lambda: noise,
+            ModelMeanType.VELOCITY: lambda: self.velocity(x0, t, noise),
         }[self.mean_type]()
         terms["mse"] = mean_flat((target - prediction) ** 2)
         terms["loss"] = terms["mse"] + terms["vb"] if "vb" in terms else terms["mse"]

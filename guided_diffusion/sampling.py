@@ -47,6 +47,7 @@ class SamplingNetwork:
     z: (N, C, H, W) float32; t: (N,) timesteps, only values that diffusion.model_timesteps returns. The UNet's
     projections of all timesteps are computed once, here; those of a class-conditional UNet need y and are computed
     at each call.
+    unet: a UNetModel, or another module with its forward; one without projections() is called as a whole.
     dtype: the type that convolutions and attention compute in, with a copy of their weights; unet stays float32. In
     half precision an output that is not finite raises Overflow; within overflow_checked_later() it does so later.
     channels_last: the memory layout of weights and activations.
@@ -62,10 +63,11 @@ class SamplingNetwork:
         self.dtype = self.own_dtype = dtype
         device = next(unet.parameters()).device
         self.compile, self.cuda_graphs, self.calls = compile, device.type == "cuda" and cuda_graphs, calls
-        self.torso = (self.unet if dtype is torch.float32 else _cast_convolutions(dtype, self.unet)).torso
+        self.full_torso = _torso(self.unet)
+        self.torso = self.full_torso if dtype is torch.float32 else _torso(_cast_convolutions(dtype, self.unet))
         self.fast_torso, self.fast_shape = self.torso, None  # fast_torso takes only inputs of fast_shape
-        self.table = None
-        if unet.num_classes is None:
+        self.projects, self.table = hasattr(unet, "projections"), None
+        if self.projects and unet.num_classes is None:
             self.steps = diffusion.model_timesteps(torch.arange(diffusion.num_timesteps, device=device))
             with torch.no_grad():
                 self.table = unet.projections(self.steps)
@@ -75,9 +77,9 @@ class SamplingNetwork:
         z = z.contiguous(memory_format=self.layout)
         half = self.dtype is not torch.float32
         with torch.autocast(z.device.type, self.dtype, enabled=half, cache_enabled=False):
-            inputs = z, self._projections(t, *labels).to(self.dtype)
-            torso = self._torso_for(inputs) if self.dtype is self.own_dtype else self.unet.torso
-            output = torso(*inputs)
+            inputs = (z, self._projections(t, *labels).to(self.dtype)) if self.projects else (z, t, *labels)
+            torso = self._torso_for(inputs) if self.dtype is self.own_dtype else self.full_torso
+            output = torso(*inputs).to(z.dtype)
         if half:
             _note_overflow(self, output)
         return output
@@ -106,14 +108,18 @@ class SamplingNetwork:
         return self.table[torch.searchsorted(self.steps, t)]
 
 
+def _torso(unet):
+    """The part of a network that is called at every evaluation: all but its projections, if it has these apart."""
+    return getattr(unet, "torso", unet)
+
+
 def _cast_convolutions(dtype, unet):
-    """A copy of the UNet with convolutions in `dtype`. Without it autocast would cast their weights at every
-    evaluation: 0.3 s for 94 million weights on 2 cores."""
+    """A copy of the UNet with convolutions in `dtype`, except the last, which makes the output. Without it autocast
+    would cast their weights at every evaluation: 0.3 s for 94 million weights on 2 cores."""
     copy = deepcopy(unet)
-    for blocks in (copy.input_blocks, copy.middle_block, copy.output_blocks):
-        for layer in blocks.modules():
-            if isinstance(layer, nn.Conv1d | nn.Conv2d):
-                layer.to(dtype)
+    convolutions = [layer for layer in copy.modules() if isinstance(layer, nn.Conv1d | nn.Conv2d)]
+    for layer in convolutions[:-1]:
+        layer.to(dtype)
     return copy
 
 

@@ -54,7 +54,7 @@ class TrainLoop:
         self.emas = {rate: AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(rate), use_buffers=True)
                      for rate in parse_rates(self.flags["ema_rate"])}  # fmt: skip
         self.means = Means()
-        self.checkpoints = CheckpointFolder(output_path, self.flags["keep_checkpoints"])
+        self.checkpoints = CheckpointFolder(output_path, self.flags["keep_checkpoints"], self.flags["save_format"])
         if self.ranks.first:
             self.lock = None if is_remote(output_path) else lock_folder(output_path)
             self.checkpoints.remove_parts()

@@ -9,7 +9,8 @@ from torchvision.transforms import functional as transforms
 
 from guided_diffusion.errors import UserError
 
-from .checkpoints import load_state, read_head
+from .checkpoints import load_state, read_head, read_weights
+from .safetensors_files import is_safetensors
 
 IDENTITIES = 8631
 # (module, name) of all that a pickle of numpy arrays needs, whether Python 2 or 3 wrote it, with any numpy.
@@ -55,8 +56,14 @@ def face_pixels(pixels):
 
 
 def load_vggface2(path):
-    """The published resnet50_ft, a pickle of numpy arrays -> FaceFeatures; UserError for another file."""
-    state = {name: torch.from_numpy(array) for name, array in read_arrays(path).items()}
+    """The published resnet50_ft, a pickle of numpy arrays, or a safetensors file of the same -> FaceFeatures.
+
+    UserError for another file.
+    """
+    if is_safetensors(read_head(path)):
+        state = read_weights(path)
+    else:
+        state = {name: torch.from_numpy(array) for name, array in read_arrays(path).items()}
     return FaceFeatures(load_state(caffe_resnet50(), state, path, kind="VGGFace2 network"))
 
 

@@ -79,6 +79,7 @@ def test_another_domain_brings_its_own_attributes(tmp_path):
 def test_the_mini_validation_set_is_the_one_of_the_release(tmp_path):
     counts = {"train": 2, "val": 19_867, "test": 1}
     root = write_celeba(tmp_path, counts, attributes=("Smiling", "Young"), images=False)
+    (root / "img_align_celeba").mkdir()
     mini, whole = CelebAMV(root, "val", 16), CelebA(root, "val", 16)
     drawn = [whole.names.index(name) for name in dict.fromkeys(mini.names)]
     assert len(mini) == 1000 and len(drawn) == 966 and drawn[:5] == [8, 13, 18, 35, 58]

@@ -1,16 +1,14 @@
 """Trainings of several ranks, started as their users start them."""
 
-import os
 import shutil
 import socket
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 from assertions import assert_near
-from scripts import ROOT, as_argv, logged, run_command, run_shell, start_script
+from scripts import ROOT, SEARCH_PATH, as_argv, logged, run_command, run_shell, start_script
 from toy_celeba import write_celeba
 from toy_networks import MODEL_FLAGS
 
@@ -30,8 +28,8 @@ def flags(tmp_path_factory):
     return MODEL_FLAGS | TRAIN_FLAGS | {"data_dir": data}
 
 
-def one_liner(flags, output, gpus, path, **changes):
-    """Runs celeba-train.sh where the commands of `path` are found -> stdout."""
+def one_liner(flags, output, gpus, path=SEARCH_PATH, **changes):
+    """Runs celeba-train.sh, which finds the commands of `path` -> stdout."""
     code, out, err = run_shell(
         "celeba-train.sh", flags["data_dir"], output, "--sample_steps", 0, PATH=path, GPUS=gpus,
         MODEL_FLAGS=" ".join(as_argv(MODEL_FLAGS)), TRAIN_FLAGS=" ".join(as_argv(TRAIN_FLAGS | changes)),
@@ -41,16 +39,10 @@ def one_liner(flags, output, gpus, path, **changes):
 
 
 @pytest.fixture(scope="module")
-def path():
-    """The folders of commands of this environment: its python, mpiexec and torchrun first."""
-    return os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-
-
-@pytest.fixture(scope="module")
-def on_one(flags, path, tmp_path_factory):
+def on_one(flags, tmp_path_factory):
     """(output, stdout) of one rank with the batch of two."""
     output = tmp_path_factory.mktemp("one") / "run"
-    return output, one_liner(flags, output, "0", path, batch_size=4)
+    return output, one_liner(flags, output, "0", batch_size=4)
 
 
 @pytest.fixture(scope="module")
@@ -59,22 +51,25 @@ def alone(on_one):
 
 
 @pytest.fixture(scope="module", params=["mpiexec", "torchrun"])
-def on_two(request, flags, path, tmp_path_factory):
+def on_two(request, flags, tmp_path_factory):
     """(output, stdout) of two ranks, started by either."""
     root = tmp_path_factory.mktemp("two")
-    if request.param == "mpiexec" and not shutil.which("mpiexec", path=path):
+    if request.param == "mpiexec":
+        require_mpiexec()
+        return root / "run", one_liner(flags, root / "run", "0,1")
+    for name in ("bash", "dirname", "torchrun"):  # a machine without mpiexec
+        (root / name).symlink_to(shutil.which(name, path=SEARCH_PATH))
+    return root / "run", one_liner(flags, root / "run", "0,1", path=str(root))
+
+
+def require_mpiexec():
+    if not shutil.which("mpiexec", path=SEARCH_PATH):
         pytest.skip("no mpiexec on this machine")
-    if request.param == "torchrun":  # a machine without mpiexec
-        for name in ("bash", "dirname", "torchrun"):
-            (root / name).symlink_to(shutil.which(name, path=path))
-        path = str(root)
-    return root / "run", one_liner(flags, root / "run", "0,1", path)
 
 
 def start_by_mpiexec(flags):
     """Runs the training of a DDPM on two ranks -> (exit code, stdout, stderr)."""
-    if not shutil.which("mpiexec"):
-        pytest.skip("no mpiexec on this machine")
+    require_mpiexec()
     return run_command("mpiexec", "-n", 2, sys.executable, ROOT / DIFFUSION, *as_argv(flags))
 
 

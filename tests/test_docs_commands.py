@@ -13,12 +13,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 from pages import CARD, NAMES, PAGES, ROOT, SCRIPTS, blocks_of, module_of
-from PIL import Image
+from toy_celeba import write_celeba
 
 REASONS = {"CelebA", "weights", "a GPU", "the network", "minutes"}
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
@@ -151,18 +150,9 @@ WORDS = {"100000": "1", "runs/ddpm/ema_0.9999_100000.pt": "runs/ddpm/ema_0.9999_
 def write_data(root):
     """path/to/photos in CelebA's layout, path/to/photos.csv, and path/to/output with two experiments' records."""
     photos = root / "path/to/photos"
-    (photos / "img_align_celeba").mkdir(parents=True)
-    pixels = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
-    names = [f"{i}.png" for i in range(8)]
-    for name, image in zip(names, pixels, strict=True):
-        Image.fromarray(image).save(photos / "img_align_celeba" / name)
-    striped = np.arange(8) % 2
-    labels = pd.DataFrame({"image_id": names, "Striped": 2 * striped - 1, "Round": 1 - 2 * striped})
-    labels.to_csv(photos / "list_attr_celeba.csv", index=False)
-    partition = pd.DataFrame({"image_id": names, "partition": [0] * 6 + [1] * 2})
-    partition.to_csv(photos / "list_eval_partition.csv", index=False)
-    paths = [f"photos/img_align_celeba/{name}" for name in names]
-    pd.DataFrame({"path": paths, "Striped": striped}).to_csv(photos.with_suffix(".csv"), index=False)
+    write_celeba(photos, {"train": 6, "val": 2}, attributes=("Striped", "Round"), labels=[(1, -1), (-1, 1)] * 4)
+    paths = [f"photos/img_align_celeba/{path.name}" for path in sorted((photos / "img_align_celeba").iterdir())]
+    pd.DataFrame({"path": paths, "Striped": [1, 0] * 4}).to_csv(photos.with_suffix(".csv"), index=False)
     records = pd.DataFrame({"id": [0, 1], "label": 1, "pred": 1, "target": 0, "cf_pred": [0, 1], "attempts": 1,
                             "bkl": [0.1, 0.9], "l_1": 0.01})
     for name in ("smile", "age"):

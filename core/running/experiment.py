@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 import torch
@@ -40,6 +40,7 @@ class Networks:
     oracle: Oracle | None
     compute: dict  # options of a SamplingNetwork
     device: torch.device
+    files: dict = field(default_factory=dict)  # see weight_hashes
 
 
 def run_experiment(args, settings, cost, dataset, networks):
@@ -54,7 +55,7 @@ def run_experiment(args, settings, cost, dataset, networks):
 
 
 def _explain_into(results, indices, args, settings, cost, dataset, networks):
-    earlier = results.begin(vars(args) | weight_hashes(args), args.overwrite, FREE_FLAGS)
+    earlier = results.begin(vars(args) | weight_hashes(args, networks.files), args.overwrite, FREE_FLAGS)
     limit = args.num_batches * args.batch_size or None
     chosen, seen = choose_images(
         dataset, indices, networks.classifier, args.target_label, limit, args.batch_size, networks.device

@@ -1,5 +1,6 @@
 """The flags of main.py, what they mean together, and which of them may change in a run that goes on."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,7 +41,9 @@ QUESTION_FLAGS = {
     ),
 }
 NETWORK_FLAGS = {
-    "model_path": Flag("models/ddpm-celeba.pt", "weights of the diffusion model"),
+    "model_path": Flag(
+        "models/ddpm-celeba.pt", "the diffusion model: a weight file, or a folder or Hub name of diffusers"
+    ),
     "classifier_path": Flag("models/classifier.pth", "weights of the classifier to explain"),
     "classifier_architecture": Flag(None, "a module:function that builds the classifier, where the file needs one"),
     "oracle_path": Flag(None, "weights of an oracle, whose decisions are then recorded before and after"),
@@ -113,10 +116,16 @@ def choose_split(args):
     return next(iter(asked.values()), "val")
 
 
-def weight_hashes(args):
+def weight_hashes(args, files):
     """`--model_path sha256` and so on -> 12 hex digits, of each file of weights that is there.
 
-    Kept among the flags of a run, they tell other weights under the same name.
+    files: flag -> the files of a network that the flag names by other words than a path. Kept among the flags of a
+    run, they tell other weights under the same name.
     """
-    paths = {flag: getattr(args, flag) for flag in WEIGHTS}
-    return {f"{flag} sha256": sha256(path)[:12] for flag, path in paths.items() if path and Path(path).is_file()}
+    paths = {flag: [path] for flag in WEIGHTS if (path := getattr(args, flag)) and Path(path).is_file()} | files
+    return {f"{flag} sha256": _sha256_of(each)[:12] for flag, each in paths.items()}
+
+
+def _sha256_of(paths):
+    hashes = [sha256(path) for path in paths]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
