@@ -92,9 +92,8 @@ def main():
 
 
 def save_best_and_last(output_path, checkpoint, table, save_format, beat_best):
-    """Writes the checkpoint as last.<save_format>, and if it is the best so far as best.<save_format>, with its table
-    as attributes.csv.
-
+    """Writes the checkpoint as last.<save_format>. The best so far is also written as best.<save_format>, and its
+    table as attributes.csv.
     beat_best: compare it with the best in the folder, if there is one; False: it counts as the best.
     """
     save_weights(checkpoint, output_path, "last", save_format)
