@@ -69,7 +69,7 @@ def main():
         print(f"step {step}: balanced accuracy {score:.4f}, accuracy {table['accuracy'].mean():.4f}", flush=True)
         checkpoint = classifier_checkpoint(ema_network, args.architecture, train.attributes, args.image_size)
         checkpoint["balanced_accuracy"] = score
-        # At its first checkpoint a training has nothing to beat: what lies there is another one's.
+        # At its first checkpoint a training has nothing to beat: a best in the folder is another training's.
         beat_best = bool(complete_steps(args.output_path))
         save_best_and_last(args.output_path, checkpoint, table, args.save_format, beat_best)
 
@@ -92,9 +92,9 @@ def main():
 
 
 def save_best_and_last(output_path, checkpoint, table, save_format, beat_best):
-    """last.<save_format> is this checkpoint; so are best and attributes.csv, its table, if it is the best so far.
-
-    beat_best: only where it is better than the best that is there already, if there is one.
+    """Writes the checkpoint as last.<save_format>. The best so far is also written as best.<save_format>, and its
+    table as attributes.csv.
+    beat_best: compare it with the best in the folder, if there is one; False: it counts as the best.
     """
     save_weights(checkpoint, output_path, "last", save_format)
     best = find_weights(output_path, "best")

@@ -59,22 +59,22 @@ def main():
         return correlation_difference(expected, change_correlations(before[rows], after[rows], query))
 
     metric = statistic_of("CD", cd, len(pairs), FLIPPED, lowest=0)
-    asked = {"query_label": attributes[query], "attributes": len(attributes)}
+    question = {"query_label": attributes[query], "attributes": len(attributes)}
     weights, options = what_was_used(args, "oracle")
-    options = {**asked, "celeba_path": args.celeba_path, **options}
+    options = {**question, "celeba_path": args.celeba_path, **options}
     publish(args.output_path, args.exp_name, [metric], weights, options)
 
-    found = change_correlations(before, after, query)
-    print(f"what moved most against expectation, with {attributes[query]}:")
-    for a in np.argsort(-np.abs(expected - found), kind="stable")[:SHOWN]:
-        print(f"  {attributes[a]:20} {expected[a]:+.2f} in the data, {found[a]:+.2f} in the counterfactuals")
+    measured = change_correlations(before, after, query)
+    print(f"furthest from expectation, in their correlation with {attributes[query]}:")
+    for a in np.argsort(-np.abs(expected - measured), kind="stable")[:SHOWN]:
+        print(f"  {attributes[a]:20} {expected[a]:+.2f} in the data, {measured[a]:+.2f} in the counterfactuals")
     chart = ResultsFolder(args.output_path, args.exp_name).chart_path
-    correlation_chart(chart, attributes, expected, found, attributes[query], metric.value)
+    correlation_chart(chart, attributes, expected, measured, attributes[query], metric.value)
     print(f"the chart: {chart}")
 
 
 def expected_correlations(data_dir, attributes, query):
-    """(A,) correlations of the attributes' labels with the queried one's; UserError where the data lack one."""
+    """(A,) correlations of the attributes' labels with the queried one's; UserError where the data lacks one."""
     table = train_correlations(data_dir, flag="celeba_path")
     missing = [name for name in attributes if name not in table]
     if missing:

@@ -1,4 +1,4 @@
-"""Every metric that can be computed of some experiments, why the others could not, and a table"""
+"""Every metric of some experiments that can be computed, why the others could not, and a table"""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent
 DEVICE = ("gpu", "batch_size")
 ORACLE = ("oracle_path", "oracle_architecture", *named_flags("oracle"), "query_label")
 CLASSIFIER = ("classifier_path", "classifier_architecture", *named_flags("classifier"), "query_label")
-SCRIPTS = {  # script -> (its metrics, the flags that it is handed where they are given)
+SCRIPTS = {  # script -> (its metrics, the flags that are passed on to it)
     "compute_FR.py": (("FR", "bKL", "L1"), ()),
     "compute_FVA.py": (("FVA", "FS"), ("weights_path", *DEVICE)),
     "compute_MNAC.py": (("MNAC", "Oracle FR"), (*ORACLE, *DEVICE)),
@@ -72,14 +72,14 @@ def main():
         if script == "compute_LPIPS.py" and not args.exp_pattern:
             reasons.append(f"{title}: give --exp_pattern, for it compares several runs")
             continue
-        for of, which in targets(script, args):
-            print(f"-- {title} of {of}", flush=True)
-            own = ["--output_path", args.output_path, *which, *handed_on(args, flags)]
-            code, said = run([sys.executable, ROOT / script, *own])
+        for target, target_flags in targets(script, args):
+            print(f"-- {title} of {target}", flush=True)
+            words = ["--output_path", args.output_path, *target_flags, *passed_on(args, flags)]
+            code, error = run([sys.executable, ROOT / script, *words])
             computed += code == 0
             if code:
-                old = " (the table has an earlier value)" if measured(args, of, metrics) else ""
-                reasons.append(f"{title} of {of}: {said}{old}")
+                old = " (the table has an earlier value)" if measured(args, target, metrics) else ""
+                reasons.append(f"{title} of {target}: {error}{old}")
     table = metrics_table(args.output_path, args.exp_names)
     print(f"\n{table}")
     for reason in reasons:
@@ -91,7 +91,7 @@ def main():
 
 
 def wanted_metrics(text):
-    """FR,MNAC -> their names, all where None; UserError for a name that is no metric's."""
+    """--metrics, such as FR,MNAC, or None for all -> a set of names; UserError for an unknown one."""
     names = {name.strip() for name in text.split(",")} if text else set(BETTER)
     if unknown := names - set(BETTER):
         raise UserError(f"--metrics {', '.join(sorted(unknown))} is unknown; choose of {', '.join(BETTER)}")
@@ -99,21 +99,21 @@ def wanted_metrics(text):
 
 
 def targets(script, args):
-    """What a script runs over: (its name in print, the flags that say so), one or several."""
+    """The runs of a script: a list of (what it measures, to print; the flags that say so)."""
     if script == "compute_LPIPS.py":
         return [(args.exp_pattern, [])]
     return [(name, ["--exp_name", name]) for name in args.exp_names]
 
 
 def measured(args, exp_name, metrics):
-    """Whether the experiment's metrics.yaml, and so the table, holds one of the metrics."""
+    """Whether the experiment's metrics.yaml, and so the table, has one of the metrics."""
     return exp_name in args.exp_names and bool(
         read_metrics(ResultsFolder(args.output_path, exp_name).metrics_path).keys() & set(metrics)
     )
 
 
-def handed_on(args, flags):
-    """Those of the flags that were given, as words of a command line."""
+def passed_on(args, flags):
+    """The words of a command line with those of the flags that have a value."""
     words = []
     for flag in flags:
         value = getattr(args, flag)
@@ -123,14 +123,14 @@ def handed_on(args, flags):
 
 
 def run(command):
-    """Runs a script and shows what it shows -> (exit code, why it failed: the last line of its errors)."""
-    said = b""
+    """Runs a script and shows its output -> (exit code, the last line on stderr, which says why it failed)."""
+    errors = b""
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
         while chunk := process.stderr.read1():
             sys.stderr.buffer.write(chunk)
             sys.stderr.flush()
-            said += chunk
-    lines = said.decode(errors="replace").strip().splitlines()
+            errors += chunk
+    lines = errors.decode(errors="replace").strip().splitlines()
     return process.returncode, lines[-1].partition("error: ")[2] or lines[-1] if lines else ""
 
 

@@ -80,7 +80,7 @@ def load_networks(args, described, dataset, compute, device):
 
 
 def load_perceptual(args, device):
-    """The features of --l_perc on the device; None where nothing asks for them."""
+    """The network of the perceptual distance on the device; None where --l_perc is 0."""
     if not args.l_perc:
         return None
     return vgg19_features(args.l_perc_layer, args.perceptual_path, args.image_size).to(device)
@@ -99,7 +99,7 @@ def load_ddpm(args, described, device):
 
 
 def load_question(args, dataset, device):
-    """The queried attribute as a network, images -> (N,) logits, and its column in the data's labels."""
+    """(the classifier of the queried attribute, images -> (N,) logits; the attribute's column in the labels)."""
     classifier = load_classifier(*network_arguments(args, "classifier"), args.image_size).to(device)
     tell_about(classifier, "classifier", args.classifier_path)
     require_size(classifier, args.classifier_path, args.image_size)
@@ -125,7 +125,7 @@ def tell_about(classifier, role, path):
 
 
 def require_size(classifier, path, image_size):
-    """UserError where a classifier's file says that it was trained on images of another size."""
+    """UserError where a classifier was trained on images of another size, as its file says."""
     if classifier.image_size not in (None, image_size):
         raise UserError(f"--image_size is {image_size}, but {path} was trained at {classifier.image_size}")
 

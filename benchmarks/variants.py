@@ -1,4 +1,4 @@
-"""main.py with methods that users do not need: `inversion` without a part of it, and with what did not help.
+"""main.py with methods that users do not need: `inversion` without one of its parts, or with one that did not help.
 
     python -m benchmarks.variants --method uncorrected, and the other flags of main.py
 """

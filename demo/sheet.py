@@ -99,7 +99,7 @@ def _caption(record, names):
 
 
 def _percent(p_target, is_target):
-    """The probability of the predicted class in words, from that of the target."""
+    """The probability of the predicted class, such as "93 %", from the target's."""
     return f"{100 * (p_target if is_target else 1 - p_target):.0f} %"
 
 

@@ -26,8 +26,8 @@ class PerceptualFeatures(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, images):
-        # hardtanh clamps as clamp(-1, 1) does. Its gradient at -1 and 1, where clipped images lie, is 0; that of
-        # clamp is 1 in torch 2.6 and 0 in 2.14, and the golden numbers are of the latter.
+        # hardtanh computes clamp(-1, 1). Its gradient at -1 and 1, where clipped images lie, is 0; clamp's is 1 in
+        # torch 2.6 and 0 in 2.14, with which the golden numbers were computed.
         return self.layers(((F.hardtanh(images) + 1) / 2 - self.mean) / self.std)
 
 
