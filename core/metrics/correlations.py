@@ -31,7 +31,8 @@ def train_correlations(data_dir, flag="data_dir"):
             keep_correlations(data_dir, table)
         return table
     try:
-        table = pd.read_csv(path, index_col=0, float_precision="round_trip")
+        # As text first: Python reads a number back as it was written, to the last bit.
+        table = pd.read_csv(path, index_col=0, dtype=str).astype(float)
     except ValueError as error:
         raise UserError(f"{path} cannot be read as a table ({error}); remove it") from None
     if list(table.index) != list(table.columns):
