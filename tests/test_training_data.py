@@ -235,5 +235,5 @@ def test_one_class_an_image_is_what_a_folder_of_classes_has_and_a_csv_may_not(tm
 
 
 def test_the_help_says_what_a_csv_holds():
-    text = TRAINING_DATA_FLAGS["data_dir"][1]
+    text = TRAINING_DATA_FLAGS["data_dir"].help
     assert all(word in text for word in ("csv", "0/1", "-1/1", "partition", "class", "train/"))
