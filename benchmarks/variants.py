@@ -9,7 +9,7 @@ import torch
 
 import main
 from core.methods.dime import ddim_step
-from core.methods.inversion import apply_guidance, end_of_path, predicted_noise
+from core.methods.inversion import apply_guidance, path_of, predicted_noise
 from core.methods.masks import strongest
 from core.methods.registry import METHODS
 from guided_diffusion.script_util import run_script
@@ -25,7 +25,7 @@ def varied(
     corrected: False: on the way back the predicted noise is used as it is, as in plain DDIM.
     share: only this share of the pixels, those with the strongest class gradient, and pixels near them may change.
     """
-    path_noise, z = z, end_of_path(diffusion, x, z)
+    path_noise, z = z, path_of(diffusion, x, z)[-1]
     strength = torch.ones_like(x[:, :1, :1, :1])
     for t in reversed(range(tau)):
         eps = path_noise[:, t]

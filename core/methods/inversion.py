@@ -13,6 +13,7 @@ itself, for any network and any number of steps; with guidance, only the gradien
                   after each step at which it does not lead so far, the class part grows by the factor growth
         x0      = x_clean - (1 - abar) / sqrt(abar) · g
         z_t-1   = the DDIM step from z_t to x0
+        from the fourth step on, where x0 has not changed from x: z_t-1 of the path, and at the end x itself
 """
 
 import torch
@@ -20,13 +21,30 @@ import torch
 from guided_diffusion.errors import UserError
 
 from .dime import ddim_step, predict, require_depth
+from .masks import changed, require_dilation, require_threshold, require_warm_up
+
+THRESHOLD, DILATION, WARM_UP = 0.15, 5, 3  # of the mask
 
 
 @torch.no_grad()
 def inversion(
-    diffusion, model_fn, x, guidance, *, tau, noise=None, z=None, clip_denoised=True, guided_steps=None,
-    callback=None, margin=10.0, growth=1.2,
-):  # fmt: skip
+    diffusion,
+    model_fn,
+    x,
+    guidance,
+    *,
+    tau,
+    noise=None,
+    z=None,
+    clip_denoised=True,
+    guided_steps=None,
+    callback=None,
+    margin=10.0,
+    growth=1.2,
+    mask_threshold=THRESHOLD,
+    mask_dilation=DILATION,
+    mask_warm_up=None,
+):
     """x (N, C, H, W) in [-1, 1] -> its counterfactual, same shape. tau - 1 evaluations, tau more where z is None.
 
     The arguments are dime_sample's without inner_* and sampling_scale, with these differences:
@@ -35,13 +53,22 @@ def inversion(
     clip_denoised: clip the network's clean estimate; x_clean, which is corrected, may leave [-1, 1].
     margin: an image is not guided while the target leads by this many logits at x_clean.
     growth: multiplies an image's class gradient once more after each step at which the target leads by less.
+    mask_threshold: the change, as a share of the image's largest, from which a pixel is in the mask; 0: no mask.
+    mask_dilation: width of the square that the change is dilated by.
+    mask_warm_up: how many steps at the beginning have no mask; None: 3, or tau - 1 where that is less.
+    callback(dict(t, z, x_clean, mask)): mask (N, 1, H, W) is the one that the step's update uses, or None.
     """
     require_depth(diffusion, tau)
     require_margin(margin)
     require_growth(growth)
+    require_threshold(mask_threshold)
+    require_dilation(mask_dilation)
+    warm_up = min(WARM_UP, tau - 1) if mask_warm_up is None else mask_warm_up
+    require_warm_up(warm_up, tau)
     guided_steps = tau if guided_steps is None else guided_steps
     path_noise = invert(diffusion, model_fn, x, tau=tau, clip_denoised=clip_denoised) if z is None else z
-    z = end_of_path(diffusion, x, path_noise)
+    path = path_of(diffusion, x, path_noise)
+    z = path[-1]
     strength = torch.ones_like(x[:, :1, :1, :1])
 
     for number, t in enumerate(reversed(range(tau))):
@@ -49,14 +76,18 @@ def inversion(
         if number > 0:
             eps = eps + predicted_noise(diffusion, model_fn, z, t, clip_denoised) - path_noise[:, t + 1]
         x_clean = diffusion.x0_from_eps(z, diffusion.batch_t(t, z), eps)
-        if callback is not None:
-            callback({"t": t, "z": z, "x_clean": x_clean})
-        x0 = x_clean
+        x0, mask = x_clean, None
         if number < guided_steps:
             abar = float(diffusion.alphas_cumprod[t])
             parts = guidance.parts(z, x_clean, abar**0.5)
             x0, strength = apply_guidance(x_clean, parts, strength, abar, margin, growth)
+        if mask_threshold and number >= warm_up:
+            mask = changed(x, x0, mask_threshold, mask_dilation)
+        if callback is not None:
+            callback({"t": t, "z": z, "x_clean": x_clean, "mask": mask})
         z = ddim_step(diffusion, z, t, x0, t - 1)
+        if mask is not None:
+            z = torch.where(mask, z, path[t])
     return z
 
 
@@ -71,12 +102,12 @@ def invert(diffusion, model_fn, x, *, tau, clip_denoised=True):
     return torch.stack(noises, dim=1)
 
 
-def end_of_path(diffusion, x, noises):
-    """x and the noises of its path (N, tau, C, H, W) -> z_tau-1, where the chain starts."""
-    z = x
+def path_of(diffusion, x, noises):
+    """x and the noises of its path (N, tau, C, H, W) -> [x, z_0, …, z_tau-1]; the chain starts at the last."""
+    path = [x]
     for t, eps in enumerate(noises.unbind(1)):
-        z = _one_step_up(diffusion, z, t, eps)
-    return z
+        path.append(_one_step_up(diffusion, path[-1], t, eps))
+    return path
 
 
 def predicted_noise(diffusion, model_fn, z, t, clip_denoised=True):
