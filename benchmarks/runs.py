@@ -51,9 +51,18 @@ def explain(root, name, dataset, data, flags):
     """Runs or resumes main.py. Adds the seconds that it prints to those of earlier runs of the experiment."""
     variant = any(name in flags for name in VARIANTS)
     lines = run(
-        *(("-m", "benchmarks.variants") if variant else ("main.py",)), *demo_flags(dataset, "RUN"), *flags,
-        "--data_dir", data, "--query_label", DATA[dataset][1], "--output_path", root.resolve(), "--exp_name", name,
-    )  # fmt: skip
+        *(("-m", "benchmarks.variants") if variant else ("main.py",)),
+        *demo_flags(dataset, "RUN"),
+        *flags,
+        "--data_dir",
+        data,
+        "--query_label",
+        DATA[dataset][1],
+        "--output_path",
+        root.resolve(),
+        "--exp_name",
+        name,
+    )
     if timed := TIMED.search(lines[-1]):
         earlier = timing(root, name)
         total = {"images": earlier[0] + int(timed[1]), "seconds": earlier[1] + float(timed[2])}
@@ -74,10 +83,27 @@ def _timing_path(root, name):
 def evaluate(root, names, dataset, workers):
     """Runs the scripts that measure experiments. They write metrics.yaml and, for faces, truth.yaml."""
     root, faces = root.resolve(), dataset == "faces"
-    run("compute_metrics.py", "--output_path", root, "--exp_names", *names,
-        "--metrics", "FR,bKL,L1,MNAC,CD" if faces else "FR,bKL,L1")  # fmt: skip
+    run(
+        "compute_metrics.py",
+        "--output_path",
+        root,
+        "--exp_names",
+        *names,
+        "--metrics",
+        "FR,bKL,L1,MNAC,CD" if faces else "FR,bKL,L1",
+    )
     for name in names if faces else ():
         records, truth = (experiment_folder(root, name) / file for file in ("records.csv", "truth.yaml"))
         if not truth.exists() or truth.stat().st_mtime < records.stat().st_mtime:  # it takes a second for each face
-            run("-m", "demo.truth", "--output_path", root, "--exp_name", name, "--query_label", DATA[dataset][1],
-                "--workers", workers)  # fmt: skip
+            run(
+                "-m",
+                "demo.truth",
+                "--output_path",
+                root,
+                "--exp_name",
+                name,
+                "--query_label",
+                DATA[dataset][1],
+                "--workers",
+                workers,
+            )

@@ -1,6 +1,6 @@
 """main.py with methods that users do not need: `inversion` without one of its parts, or with one that did not help.
 
-    python -m benchmarks.variants --method uncorrected, and the other flags of main.py
+python -m benchmarks.variants --method uncorrected, and the other flags of main.py
 """
 
 from functools import partial
@@ -17,9 +17,22 @@ from guided_diffusion.script_util import run_script
 
 @torch.no_grad()
 def varied(
-    diffusion, model_fn, x, guidance, *, tau, noise, z, clip_denoised=True, guided_steps=None, callback=None,
-    margin=10.0, growth=1.2, corrected=True, share=None,
-):  # fmt: skip
+    diffusion,
+    model_fn,
+    x,
+    guidance,
+    *,
+    tau,
+    noise,
+    z,
+    clip_denoised=True,
+    guided_steps=None,
+    callback=None,
+    margin=10.0,
+    growth=1.2,
+    corrected=True,
+    share=None,
+):
     """core.methods.inversion.inversion, whose loop is repeated here, with two more options.
 
     corrected: False: on the way back the predicted noise is used as it is, as in plain DDIM.

@@ -102,8 +102,12 @@ def _draw_hair(draw, has: dict[str, bool]):
     if draw("Bald", (0.08 if young else 0.20) if male else 0.0):
         return
     undecided = 1.0
-    shares = {"Gray_Hair": 0.01 if young else 0.42, "Black_Hair": 0.28 if young else 0.16,
-              "Brown_Hair": 0.26 if young else 0.16, "Blond_Hair": 0.10 if male else 0.24 if young else 0.12}
+    shares = {
+        "Gray_Hair": 0.01 if young else 0.42,
+        "Black_Hair": 0.28 if young else 0.16,
+        "Brown_Hair": 0.26 if young else 0.16,
+        "Blond_Hair": 0.10 if male else 0.24 if young else 0.12,
+    }
     for colour, share in shares.items():
         if draw(colour, share / undecided):
             break

@@ -24,8 +24,18 @@ from guided_diffusion.errors import UserError
 from guided_diffusion.flags import Flag, FlagParser, check_flags
 from guided_diffusion.script_util import args_to_dict, require_flags, run_script
 
-CLASSES = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat",
-           "Sandal", "Shirt", "Sneaker", "Bag", "Ankle_boot")  # in the order of the labels 0 … 9
+CLASSES = (
+    "T-shirt",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle_boot",
+)  # in the order of the labels 0 … 9
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 STEMS = tuple(Path(name).stem for name, _ in FashionMNIST.resources)
 BORDER = 2  # pixels of black on each side: 28 × 28 becomes 32 × 32, which a UNet can halve

@@ -29,8 +29,10 @@ def write_layout(
     Raises UserError where the folder cannot be made or holds another data set.
     """
     data_dir, rows = Path(data_dir), list(rows)
-    tables = {"list_attr_celeba.csv": _attribute_table(attributes, rows),
-              "list_eval_partition.csv": _partition_table(rows)}
+    tables = {
+        "list_attr_celeba.csv": _attribute_table(attributes, rows),
+        "list_eval_partition.csv": _partition_table(rows),
+    }
     existing = [name for name in tables if (data_dir / name).exists()]
     if any((data_dir / name).read_text() != tables[name] for name in existing):
         raise UserError(f"--data_dir {data_dir} holds another data set: name an empty folder, or remove it")

@@ -1,6 +1,6 @@
 """Make a small weight file from a trained one: half precision, without the state of the training.
 
-    python -m demo.pack --trained DIR/ema_0.999_004000.pt --shipped models/demo/faces_ddpm.pt
+python -m demo.pack --trained DIR/ema_0.999_004000.pt --shipped models/demo/faces_ddpm.pt
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
 """A sheet of images that a diffusion model samples from noise, for a model card.
 
-    python -m demo.samples --weights models/demo/faces_ddpm.pt --picture samples.png
+python -m demo.samples --weights models/demo/faces_ddpm.pt --picture samples.png
 """
 
 from dataclasses import replace

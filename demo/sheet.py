@@ -1,6 +1,6 @@
 """A picture of an experiment: original, noise, counterfactual and difference of each image, and its predictions.
 
-    python -m demo.sheet --output_path DIR --exp_name EXP --picture sheet.png --yes smiling
+python -m demo.sheet --output_path DIR --exp_name EXP --picture sheet.png --yes smiling
 """
 
 from pathlib import Path

@@ -160,8 +160,10 @@ def connect(ranks, device):
         # The others wait while the first rank draws samples or validates, which may take long.
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
-            rank=ranks.rank, world_size=ranks.world_size, timeout=timedelta(hours=6),
-        )  # fmt: skip
+            rank=ranks.rank,
+            world_size=ranks.world_size,
+            timeout=timedelta(hours=6),
+        )
 
 
 def under_mpiexec():

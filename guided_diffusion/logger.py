@@ -27,8 +27,9 @@ class Means:
 
     def take(self):
         """name -> mean since the last call, NaN where no number was finite."""
-        means = {name: total / self.counts[name] if self.counts[name] else math.nan
-                 for name, total in self.sums.items()}  # fmt: skip
+        means = {
+            name: total / self.counts[name] if self.counts[name] else math.nan for name, total in self.sums.items()
+        }
         self.sums, self.counts = {}, {}
         return means
 

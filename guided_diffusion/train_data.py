@@ -73,9 +73,18 @@ class Batches:
     """
 
     def __init__(
-        self, dataset, batch_size, seed, start=0, random_flip=False, num_workers=4, device="cpu",
-        rank=0, world_size=1, with_noise=False,
-    ):  # fmt: skip
+        self,
+        dataset,
+        batch_size,
+        seed,
+        start=0,
+        random_flip=False,
+        num_workers=4,
+        device="cpu",
+        rank=0,
+        world_size=1,
+        with_noise=False,
+    ):
         if num_workers < 1:
             raise UserError(f"--num_workers {num_workers} must be at least 1")
         self.dataset, self.batch_size, self.seed, self.start = dataset, batch_size, seed, start

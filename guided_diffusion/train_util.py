@@ -51,8 +51,10 @@ class TrainLoop:
             model.parameters(), lr=self.flags["lr"], weight_decay=self.flags["weight_decay"], fused=True
         )
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
-        self.emas = {rate: AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(rate), use_buffers=True)
-                     for rate in parse_rates(self.flags["ema_rate"])}  # fmt: skip
+        self.emas = {
+            rate: AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(rate), use_buffers=True)
+            for rate in parse_rates(self.flags["ema_rate"])
+        }
         self.means = Means()
         self.checkpoints = CheckpointFolder(output_path, self.flags["keep_checkpoints"], self.flags["save_format"])
         if self.ranks.first:
@@ -209,8 +211,11 @@ class TrainLoop:
 
     def _refuse_other_flags(self, earlier, path):
         now = self._deciding_flags()
-        differing = [f"--{name} {now.get(name)} (was {earlier.get(name)})"
-                     for name in {**earlier, **now} if now.get(name) != earlier.get(name)]  # fmt: skip
+        differing = [
+            f"--{name} {now.get(name)} (was {earlier.get(name)})"
+            for name in {**earlier, **now}
+            if now.get(name) != earlier.get(name)
+        ]
         if differing:
             raise UserError(
                 f"{path} was trained with other flags: {', '.join(differing)}; give those, "

@@ -77,9 +77,7 @@ class UNetModel(nn.Module):
         channels = first_channels = int(channel_mult[0] * model_channels)
         skip_channels = [channels]
         factor = 1
-        self.input_blocks = nn.ModuleList(
-            [TimestepSequential(nn.Conv2d(in_channels, channels, 3, padding=1))]
-        )
+        self.input_blocks = nn.ModuleList([TimestepSequential(nn.Conv2d(in_channels, channels, 3, padding=1))])
         for level, mult in enumerate(channel_mult):
             for _ in range(num_res_blocks):
                 layers = [res_block(channels, int(mult * model_channels))]

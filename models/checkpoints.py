@@ -3,6 +3,7 @@
 A file may come from anywhere, so nothing in it runs, and what is not recognised is refused: every error is a
 UserError, one line that names the file and what to do.
 """
+
 import pickle
 from collections import OrderedDict
 from pathlib import Path
@@ -86,11 +87,14 @@ def load_state(model, state, path, kind="network"):
     problems = [
         _some("missing", [name for name in wanted if name not in state]),
         _some("unexpected", [name for name in state if name not in wanted]),
-        _some("of another shape", [
-            f"{name}: {list(tensor.shape)} for {list(wanted[name].shape)}"
-            for name, tensor in state.items()
-            if name in wanted and tensor.shape != wanted[name].shape
-        ]),
+        _some(
+            "of another shape",
+            [
+                f"{name}: {list(tensor.shape)} for {list(wanted[name].shape)}"
+                for name, tensor in state.items()
+                if name in wanted and tensor.shape != wanted[name].shape
+            ],
+        ),
     ]
     if any(problems):
         raise UserError(
@@ -123,9 +127,7 @@ def load_diffusion(model, path, flags):
     try:
         wrong = disagreements(flags, trained)
     except ValueError as error:
-        raise UserError(
-            f"{path} carries flags that no diffusion model has ({error}); use another file"
-        ) from error
+        raise UserError(f"{path} carries flags that no diffusion model has ({error}); use another file") from error
     if wrong:
         given = ", ".join(f"--{name} is {_shell(value)}" for name, value, _ in wrong)
         found = ", ".join(f"{name} {_shell(value)}" for name, _, value in wrong)

@@ -1,4 +1,5 @@
 """A classifier as the rest of the project sees it, wherever it came from."""
+
 from torch import nn
 
 from guided_diffusion.errors import UserError

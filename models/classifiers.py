@@ -5,6 +5,7 @@ published DenseNet-121 is {"feat_extract": ..., "classifier": ...}; ours is {"ar
 "task", "image_size", "state_dict"}, where a densenet121 has the published two keys in place of the last, so that
 the authors' code reads it as well.
 """
+
 import copy
 
 import torch
@@ -122,9 +123,7 @@ def classifier_from(contents, path, architecture=None, changes=None):
             "give that name as the architecture"
         )
     if architecture not in (None, trained):
-        raise UserError(
-            f"{path} holds a {trained}, not a {architecture}; name {trained}, or give another file"
-        )
+        raise UserError(f"{path} holds a {trained}, not a {architecture}; name {trained}, or give another file")
     require_names(attributes, num_outputs, path)
     image_size = contents.get("image_size")
     if image_size is not None and not (isinstance(image_size, int) and image_size > 0):

@@ -10,10 +10,25 @@ from guided_diffusion.unet import USUAL_CHANNEL_MULT
 # use_checkpoint and use_fp16 (cost), timestep_respacing (a choice at sampling), use_kl and
 # rescale_learned_sigmas (training losses).
 DECIDING = (
-    "image_size", "num_channels", "channel_mult", "num_res_blocks", "attention_resolutions",
-    "num_head_channels", "num_heads", "num_heads_upsample", "use_new_attention_order",
-    "use_scale_shift_norm", "resblock_updown", "class_cond", "num_classes", "multiclass",
-    "learn_sigma", "diffusion_steps", "noise_schedule", "predict_xstart", "rescale_timesteps",
+    "image_size",
+    "num_channels",
+    "channel_mult",
+    "num_res_blocks",
+    "attention_resolutions",
+    "num_head_channels",
+    "num_heads",
+    "num_heads_upsample",
+    "use_new_attention_order",
+    "use_scale_shift_norm",
+    "resblock_updown",
+    "class_cond",
+    "num_classes",
+    "multiclass",
+    "learn_sigma",
+    "diffusion_steps",
+    "noise_schedule",
+    "predict_xstart",
+    "rescale_timesteps",
 )
 
 
@@ -29,9 +44,12 @@ def disagreements(wanted, trained):
     return [
         (name, wanted[name], trained[name])
         for name in DECIDING
-        if name in wanted and name in trained and name not in unused
+        if name in wanted
+        and name in trained
+        and name not in unused
         # Values written alike differ in meaning only where another flag differs. That one is reported.
-        and wanted[name] != trained[name] and wanted_meaning[name] != trained_meaning[name]
+        and wanted[name] != trained[name]
+        and wanted_meaning[name] != trained_meaning[name]
     ]
 
 

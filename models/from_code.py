@@ -1,4 +1,5 @@
 """Networks that a function of the user's builds. Such code is imported because the user names it, never a file."""
+
 import importlib
 
 from torch import nn

@@ -1,4 +1,5 @@
 """Classification networks of timm, by the names that timm gives them, a Hub name or a folder."""
+
 from pathlib import Path
 
 from guided_diffusion.errors import UserError, hub_package

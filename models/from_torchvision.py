@@ -1,4 +1,5 @@
 """Classification networks of torchvision: untrained, with the weights that it publishes, or with a user's."""
+
 import re
 
 import torch

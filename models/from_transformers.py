@@ -1,4 +1,5 @@
 """Image classifiers of transformers, by a folder that save_pretrained wrote or a name on the Hub."""
+
 import difflib
 from contextlib import contextmanager
 from pathlib import Path

@@ -1,4 +1,5 @@
 """What every loader of a network by its name gives, and what it checks."""
+
 import difflib
 from dataclasses import dataclass
 

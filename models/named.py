@@ -1,4 +1,5 @@
 """Networks by their names: `timm:NAME`, `torchvision:NAME`, `transformers:NAME-OR-FOLDER`, `module:function`."""
+
 import re
 from pathlib import Path
 

@@ -4,6 +4,7 @@ The published oracle predicts CelebA's 40 attributes from the 128 features of a 
 on VGGFace2 (Cao et al., 2018) in its Caffe layout: a block strides in its first convolution. Its modules
 carry the Caffe layers' names, so that the published file fits without renaming.
 """
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -34,14 +35,14 @@ class OracleFeatures(nn.Module):
                 channels = 4 * width
         self.feat_extract = nn.Conv2d(channels, 128, kernel_size=1, bias=False)
 
-    def forward(self, x):                                                       # (N, 3, 224, 224)
-        x = F.relu(self._conv("conv1_7x7_s2", x))                               # (N, 64, 112, 112)
-        x = F.max_pool2d(x, kernel_size=3, stride=2, ceil_mode=True)            # (N, 64, 56, 56)
+    def forward(self, x):  # (N, 3, 224, 224)
+        x = F.relu(self._conv("conv1_7x7_s2", x))  # (N, 64, 112, 112)
+        x = F.max_pool2d(x, kernel_size=3, stride=2, ceil_mode=True)  # (N, 64, 56, 56)
         for stage, (_, depth) in STAGES.items():
             for block in range(1, depth + 1):
                 x = self._bottleneck(f"conv{stage}_{block}", x)
-        x = F.avg_pool2d(x, kernel_size=7)                                      # (N, 2048, 1, 1)
-        return self.feat_extract(x).flatten(1)                                  # (N, 128)
+        x = F.avg_pool2d(x, kernel_size=7)  # (N, 2048, 1, 1)
+        return self.feat_extract(x).flatten(1)  # (N, 128)
 
     def _bottleneck(self, name, x):
         y = F.relu(self._conv(f"{name}_1x1_reduce", x))

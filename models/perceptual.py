@@ -1,4 +1,5 @@
 """VGG features for perceptual distances (Johnson et al., 2016): images in [-1, 1] -> feature maps."""
+
 import torch
 import torch.nn.functional as F
 from torch import nn

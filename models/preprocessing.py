@@ -1,4 +1,5 @@
 """What a library does to an image before its network sees it, in torch: the gradient runs through it."""
+
 from dataclasses import dataclass, replace
 
 import torch

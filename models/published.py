@@ -1,4 +1,5 @@
 """Weights that libraries publish. They are kept in torch.hub's cache, under TORCH_HOME."""
+
 from pathlib import Path
 
 import torch

@@ -1,4 +1,5 @@
 """VGGFace2's ResNet-50 (Cao et al., 2018): features that identify the person on a photograph."""
+
 import pickle
 
 import numpy as np
@@ -18,7 +19,9 @@ ARRAY_PARTS = {
     (module, name)
     for core in ("numpy.core", "numpy._core")
     for module, name in (
-        (f"{core}.multiarray", "_reconstruct"), (f"{core}.multiarray", "scalar"), (f"{core}.numeric", "_frombuffer")
+        (f"{core}.multiarray", "_reconstruct"),
+        (f"{core}.multiarray", "scalar"),
+        (f"{core}.numeric", "_frombuffer"),
     )
 } | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"), ("collections", "OrderedDict")}
 

@@ -34,8 +34,13 @@ def write_timm(folder, safe=True, names=None, **pretrained_cfg):
 def write_transformers(folder, processor=None, **config):
     """A folder for transformers:, of a ViT for images of 32 pixels unless the config says other -> the network."""
     about = {
-        "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16,
-        "image_size": 32, "patch_size": 8, "id2label": dict(enumerate(NAMES)),
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        "image_size": 32,
+        "patch_size": 8,
+        "id2label": dict(enumerate(NAMES)),
     }
     about |= config
     labels = {"label2id": {name: index for index, name in about["id2label"].items()}}

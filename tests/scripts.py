@@ -172,12 +172,17 @@ def _called(function):
 
 def contents(root):
     """Every file below a folder: relative path -> bytes."""
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*"))
-            if path.is_file() and not path.name.endswith("lock")}
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and not path.name.endswith("lock")
+    }
 
 
 def logged(folder):
     """The rows of progress.csv without what depends on the machine's mood."""
     with open(folder / "progress.csv", newline="") as file:
-        return [{name: value for name, value in row.items() if name not in ("images_per_s", "memory_mib")}
-                for row in csv.DictReader(file)]  # fmt: skip
+        return [
+            {name: value for name, value in row.items() if name not in ("images_per_s", "memory_mib")}
+            for row in csv.DictReader(file)
+        ]

@@ -107,11 +107,14 @@ def corrupt(root):
     path.write_bytes(path.read_bytes()[:-30])
 
 
-@pytest.mark.parametrize("spoil, words", [
-    (empty, "Results/exp holds no pairs that reached their target"),
-    (lose, "IC/CCF/CF/0000001.png has no original"),
-    (corrupt, "Original/Correct/0000003.png cannot be read as an image"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "spoil, words",
+    [
+        (empty, "Results/exp holds no pairs that reached their target"),
+        (lose, "IC/CCF/CF/0000001.png has no original"),
+        (corrupt, "Original/Correct/0000003.png cannot be read as an image"),
+    ],
+)
 def test_a_script_says_in_its_last_line_what_is_wrong(tmp_path, weights_dir, spoil, words):
     write_random_pairs(tmp_path)
     spoil(tmp_path)
@@ -145,10 +148,13 @@ def test_code_is_imported_where_the_command_names_it_and_not_where_a_folder_does
     assert measure(module, **flags, **{f"{kind}_architecture": name})[0]
 
 
-@pytest.mark.parametrize("module, file, flag", [
-    (compute_FID, "pt_inception-2015-12-05-6726825d.pth", "inception_path"),
-    (compute_LPIPS, "vgg16-397923af.pth", "vgg_path"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "module, file, flag",
+    [
+        (compute_FID, "pt_inception-2015-12-05-6726825d.pth", "inception_path"),
+        (compute_LPIPS, "vgg16-397923af.pth", "vgg_path"),
+    ],
+)
 def test_offline_it_is_said_what_is_missing_and_where(tmp_path, monkeypatch, module, file, flag):
     for exp_name in ("exp", "exp-2"):
         write_random_pairs(tmp_path, exp_name)

@@ -44,12 +44,30 @@ def test_sigma_l_is_the_mean_lpips_between_runs_of_images_that_lie_alike(tmp_pat
     expected = []
     with torch.no_grad():
         for i in (0, 1, 2, 4, 5):
-            runs = [next(pair for pair in read_pairs(tmp_path, f"run-{seed}", reached=("CCF", "ICF"))
-                         if pair.id == f"{i:07d}").images()[1] for seed in range(3)]  # fmt: skip
+            runs = [
+                next(
+                    pair
+                    for pair in read_pairs(tmp_path, f"run-{seed}", reached=("CCF", "ICF"))
+                    if pair.id == f"{i:07d}"
+                ).images()[1]
+                for seed in range(3)
+            ]
             pairs = [(runs[0], runs[1]), (runs[0], runs[2]), (runs[1], runs[2])]
             expected.append(np.mean([lpips_vgg(weights_dir, *pair) for pair in pairs]))
-    flags = ["--output-path", tmp_path, "--gpu", "-1", "--exp-pattern", "run-{}", "--exp-values", "0", "1", "2",
-             "--batch-size", "2"]  # fmt: skip
+    flags = [
+        "--output-path",
+        tmp_path,
+        "--gpu",
+        "-1",
+        "--exp-pattern",
+        "run-{}",
+        "--exp-values",
+        "0",
+        "1",
+        "2",
+        "--batch-size",
+        "2",
+    ]
     code, out, err = run_script("compute_LPIPS.py", flags, TORCH_HOME=str(weights_dir))
     assert code == 0, err
     assert "5 images lie in the same folder of all of run-0, run-1, run-2" in out
@@ -63,8 +81,13 @@ def test_sigma_l_is_the_mean_lpips_between_runs_of_images_that_lie_alike(tmp_pat
 def test_sigma_l_needs_two_runs_with_an_image_in_common(tmp_path):
     write_random_pairs(tmp_path, exp_name="a", places=["CC/CCF"])
     write_random_pairs(tmp_path, exp_name="b", places=["CC/ICF"])
-    for pattern, words in [("c*", "names 0 runs"), ("a", "names 1 runs"), ("*", "no image lies in the same"),
-                           (tmp_path / "Results/*", "names 0 runs"), ("**/*", "names 0 runs")]:  # fmt: skip
+    for pattern, words in [
+        ("c*", "names 0 runs"),
+        ("a", "names 1 runs"),
+        ("*", "no image lies in the same"),
+        (tmp_path / "Results/*", "names 0 runs"),
+        ("**/*", "names 0 runs"),
+    ]:
         code, _, err = call_script(compute_LPIPS, {"output_path": tmp_path, "exp_pattern": pattern})
         assert code == 2 and words in err
 

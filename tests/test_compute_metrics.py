@@ -22,11 +22,24 @@ def write_experiment(root, weights_dir, exp_name="exp", seed=0):
     """A folder as main.py leaves it: pairs, records.csv, flags.yaml."""
     write_random_pairs(root, exp_name, seed)
     network = str(weights_dir / "small.pt")
-    flags = {"query_label": "Smiling", "oracle_path": network, "data_dir": str(root / "celeba"),
-             "classifier_path": network, "classifier_architecture": None}  # fmt: skip
+    flags = {
+        "query_label": "Smiling",
+        "oracle_path": network,
+        "data_dir": str(root / "celeba"),
+        "classifier_path": network,
+        "classifier_architecture": None,
+    }
     (root / "Results" / exp_name / "flags.yaml").write_text(yaml.safe_dump(flags))
-    rows = {"id": range(6), "label": 1, "pred": [1, 0] * 3, "target": [0, 1] * 3, "cf_pred": [0, 1, 0, 1, 1, 0],
-            "attempts": 1, "bkl": 0.5, "l_1": 0.1}  # fmt: skip
+    rows = {
+        "id": range(6),
+        "label": 1,
+        "pred": [1, 0] * 3,
+        "target": [0, 1] * 3,
+        "cf_pred": [0, 1, 0, 1, 1, 0],
+        "attempts": 1,
+        "bkl": 0.5,
+        "l_1": 0.1,
+    }
     pd.DataFrame(rows).to_csv(root / "Results" / exp_name / "records.csv", index=False)
 
 
@@ -35,13 +48,36 @@ def test_everything_is_measured_by_one_command_and_laid_out(tmp_path, weights_di
     write_experiment(tmp_path, weights_dir, "exp-2", seed=1)
     write_celeba(tmp_path / "celeba", {"train": 30}, images=False)
     code, out, err = run_shell(
-        "compute_metrics.sh", tmp_path, "exp", "--weights-path", weights_dir / "resnet50_ft.pkl", "--gpu", "-1",
-        "--exp-pattern", "exp*", "--markdown", tmp_path / "table.md", TORCH_HOME=str(weights_dir),
-    )  # fmt: skip
+        "compute_metrics.sh",
+        tmp_path,
+        "exp",
+        "--weights-path",
+        weights_dir / "resnet50_ft.pkl",
+        "--gpu",
+        "-1",
+        "--exp-pattern",
+        "exp*",
+        "--markdown",
+        tmp_path / "table.md",
+        TORCH_HOME=str(weights_dir),
+    )
     assert code == 0, err
     found = yaml.safe_load((tmp_path / "Results/exp/metrics.yaml").read_text())
-    assert set(found) == {"FR", "bKL", "L1", "FVA", "FS", "MNAC", "Oracle FR", "CD", "COUT", "FID", "sFID", "KID",
-                          "sigma_L"}  # fmt: skip
+    assert set(found) == {
+        "FR",
+        "bKL",
+        "L1",
+        "FVA",
+        "FS",
+        "MNAC",
+        "Oracle FR",
+        "CD",
+        "COUT",
+        "FID",
+        "sFID",
+        "KID",
+        "sigma_L",
+    }
     assert "not computed" not in out and (tmp_path / "table.md").read_text() in out
     assert all(f"\n| {name} " in out for name in found)
 

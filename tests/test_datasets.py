@@ -129,9 +129,7 @@ def test_chunks_share_out_the_indices(n, num_chunks):
     assert max(map(len, chunks)) - min(map(len, chunks)) <= 1
 
 
-@pytest.mark.parametrize(
-    "chunk, num_chunks, flag", [(0, 0, "--num_chunks"), (3, 3, "--chunk"), (-1, 3, "--chunk")]
-)
+@pytest.mark.parametrize("chunk, num_chunks, flag", [(0, 0, "--num_chunks"), (3, 3, "--chunk"), (-1, 3, "--chunk")])
 def test_a_chunk_that_does_not_exist_is_refused_by_the_flags_name(chunk, num_chunks, flag):
     assert flag in refusal(UserError, chunk_indices, 10, chunk, num_chunks)
 

@@ -26,10 +26,14 @@ from models.diffusers_models import OLD_NAMES, load_diffusers_network
 
 STEPS = 30
 NETWORK = {
-    "sample_size": 8, "block_out_channels": (16, 32), "layers_per_block": 1, "norm_num_groups": 8,
-    "attention_head_dim": 8, "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+    "sample_size": 8,
+    "block_out_channels": (16, 32),
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+    "attention_head_dim": 8,
+    "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
     "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
-}  # fmt: skip
+}
 SCHEDULER = {"num_train_timesteps": STEPS, "beta_start": 0.01, "beta_end": 0.2}
 CONFIG, SCHEDULE = "unet/config.json", "scheduler/scheduler_config.json"
 
@@ -135,13 +139,16 @@ TRAINED = list(np.geomspace(1e-3, 0.3, STEPS))
     "options, name, expected",
     [
         ({"beta_schedule": "linear"}, "linear from 0.01 to 0.2", np.linspace(0.01, 0.2, STEPS)),
-        ({"beta_schedule": "scaled_linear"}, "scaled_linear from 0.01 to 0.2",
-         np.linspace(0.01**0.5, 0.2**0.5, STEPS) ** 2),
+        (
+            {"beta_schedule": "scaled_linear"},
+            "scaled_linear from 0.01 to 0.2",
+            np.linspace(0.01**0.5, 0.2**0.5, STEPS) ** 2,
+        ),
         ({"beta_schedule": "squaredcos_cap_v2"}, "squaredcos_cap_v2", cosine_betas(STEPS)),
         ({"trained_betas": TRAINED}, "trained_betas", TRAINED),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
-)  # fmt: skip
+)
 @pytest.mark.parametrize("scheduler", [DDPMScheduler, DDIMScheduler, PNDMScheduler])
 def test_the_betas_are_the_schedulers(folder, scheduler, options, name, expected):
     scheduler(**SCHEDULER | options).save_pretrained(f"{folder}/scheduler")
@@ -401,8 +408,10 @@ def test_the_files_decide_what_no_flag_says(folder):
     [
         ({"image_size": 64}, "--image_size is 64, but {} has image_size 8"),
         ({"diffusion_steps": 1000}, "--diffusion_steps is 1000, but {} has diffusion_steps 30"),
-        ({"learn_sigma": True, "predict_xstart": True},
-         "--learn_sigma is True, --predict_xstart is True, but {} has learn_sigma False, predict_xstart False"),
+        (
+            {"learn_sigma": True, "predict_xstart": True},
+            "--learn_sigma is True, --predict_xstart is True, but {} has learn_sigma False, predict_xstart False",
+        ),
         ({"rescale_timesteps": True}, "--rescale_timesteps is True"),
         ({"class_cond": True}, "--class_cond is True"),
         ({"noise_schedule": "linear"}, "--noise_schedule is linear, but {} has noise_schedule linear from 0.01"),
@@ -410,7 +419,7 @@ def test_the_files_decide_what_no_flag_says(folder):
         ({"num_channels": 128, "dropout": 0.1}, "--dropout, --num_channels: {} is no network of guided-diffusion"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
-)  # fmt: skip
+)
 def test_a_flag_that_contradicts_the_files_is_named(folder, given, words):
     message = refusal(UserError, lambda: taken(folder, **given))
     assert words.format(folder) in message and "leave" in message

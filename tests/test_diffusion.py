@@ -366,9 +366,11 @@ def test_the_perfect_prediction_has_no_squared_error(mean_type):
     diffusion = process(mean_type)
     z = diffusion.q_sample(X0, T, Z)
     answer = {
-        START_X: X0, EPSILON: Z, PREVIOUS_X: diffusion.q_posterior_mean_variance(X0, z, T)[0],
+        START_X: X0,
+        EPSILON: Z,
+        PREVIOUS_X: diffusion.q_posterior_mean_variance(X0, z, T)[0],
         VELOCITY: diffusion.velocity(X0, T, Z),
-    }[mean_type]  # fmt: skip
+    }[mean_type]
     terms = diffusion.training_losses(lambda z, t: answer, X0, T, Z)
     assert terms.keys() == {"mse", "loss"} and not terms["loss"].any()
     off = diffusion.training_losses(lambda z, t: answer + 0.5, X0, T, Z)

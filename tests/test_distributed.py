@@ -17,9 +17,16 @@ from guided_diffusion.errors import UserError
 
 DIFFUSION, CLASSIFIER = "celeba-train-diffusion.py", "celeba-train-classifier.py"
 TRAIN_FLAGS = {
-    "batch_size": 2, "ema_rate": 0.9, "lr_anneal_steps": 20, "save_interval": 1, "log_interval": 1,
-    "keep_checkpoints": 99, "sample_steps": 0, "schedule_sampler": "loss-second-moment", "grad_clip": 1.0,
-}  # fmt: skip
+    "batch_size": 2,
+    "ema_rate": 0.9,
+    "lr_anneal_steps": 20,
+    "save_interval": 1,
+    "log_interval": 1,
+    "keep_checkpoints": 99,
+    "sample_steps": 0,
+    "schedule_sampler": "loss-second-moment",
+    "grad_clip": 1.0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +38,16 @@ def flags(tmp_path_factory):
 def one_liner(flags, output, gpus, path=SEARCH_PATH, **changes):
     """Runs celeba-train.sh, which finds the commands of `path` -> stdout."""
     code, out, err = run_shell(
-        "celeba-train.sh", flags["data_dir"], output, "--sample_steps", 0, PATH=path, GPUS=gpus,
-        MODEL_FLAGS=" ".join(as_argv(MODEL_FLAGS)), TRAIN_FLAGS=" ".join(as_argv(TRAIN_FLAGS | changes)),
-    )  # fmt: skip
+        "celeba-train.sh",
+        flags["data_dir"],
+        output,
+        "--sample_steps",
+        0,
+        PATH=path,
+        GPUS=gpus,
+        MODEL_FLAGS=" ".join(as_argv(MODEL_FLAGS)),
+        TRAIN_FLAGS=" ".join(as_argv(TRAIN_FLAGS | changes)),
+    )
     assert code == 0, err
     return out
 
@@ -147,9 +161,16 @@ def test_microbatches_of_ranks_add_up_to_the_gradient_of_all(flags, alone, tmp_p
 
 def test_a_classifier_trains_on_two_ranks_and_the_first_one_validates(flags, tmp_path):
     classifier_flags = {
-        "data_dir": flags["data_dir"], "output_path": tmp_path, "image_size": 32, "batch_size": 2, "seed": 1,
-        "architecture": "small_cnn", "lr_anneal_steps": 2, "save_interval": 2, "log_interval": 1,
-    }  # fmt: skip
+        "data_dir": flags["data_dir"],
+        "output_path": tmp_path,
+        "image_size": 32,
+        "batch_size": 2,
+        "seed": 1,
+        "architecture": "small_cnn",
+        "lr_anneal_steps": 2,
+        "save_interval": 2,
+        "log_interval": 1,
+    }
     code, out, err = start_ranks(classifier_flags, CLASSIFIER)
     assert code == 0, err
     assert out.count("balanced accuracy") == 1 and (tmp_path / "best.pt").exists()

@@ -140,7 +140,14 @@ QUICK = {
     "main.py": [*TINY, "--start_step", "2", "--classifier_scales", "1", "--batch_size", "2"],
     "celeba-train-diffusion.py": [*TINY, "--lr_anneal_steps", "1", "--batch_size", "2", "--sample_steps", "0"],
     "celeba-train-classifier.py": [
-        "--image_size", "16", "--architecture", "tiny_cnn", "--lr_anneal_steps", "1", "--batch_size", "2",
+        "--image_size",
+        "16",
+        "--architecture",
+        "tiny_cnn",
+        "--lr_anneal_steps",
+        "1",
+        "--batch_size",
+        "2",
     ],
     "compute_metrics.py": ["--metrics", "FR"],
 }
@@ -153,8 +160,18 @@ def write_data(root):
     write_celeba(photos, {"train": 6, "val": 2}, attributes=("Striped", "Round"), labels=[(1, -1), (-1, 1)] * 4)
     paths = [f"photos/img_align_celeba/{path.name}" for path in sorted((photos / "img_align_celeba").iterdir())]
     pd.DataFrame({"path": paths, "Striped": [1, 0] * 4}).to_csv(photos.with_suffix(".csv"), index=False)
-    records = pd.DataFrame({"id": [0, 1], "label": 1, "pred": 1, "target": 0, "cf_pred": [0, 1], "attempts": 1,
-                            "bkl": [0.1, 0.9], "l_1": 0.01})
+    records = pd.DataFrame(
+        {
+            "id": [0, 1],
+            "label": 1,
+            "pred": 1,
+            "target": 0,
+            "cf_pred": [0, 1],
+            "attempts": 1,
+            "bkl": [0.1, 0.9],
+            "l_1": 0.01,
+        }
+    )
     for name in ("smile", "age"):
         (root / "path/to/output/Results" / name).mkdir(parents=True)
         records.to_csv(root / "path/to/output/Results" / name / "records.csv", index=False)

@@ -128,16 +128,23 @@ def test_flags_come_from_the_command_then_the_run_then_main(tmp_path):
         take_from_run(args, *names)
         return {name: getattr(args, name) for name in names}
 
-    assert taken() == {"oracle_path": "models/oracle.pth", "query_label": "31", "celeba_path": None,
-                       "classifier_path": "models/classifier.pth"}  # fmt: skip
+    assert taken() == {
+        "oracle_path": "models/oracle.pth",
+        "query_label": "31",
+        "celeba_path": None,
+        "classifier_path": "models/classifier.pth",
+    }
     (tmp_path / "Results/exp").mkdir(parents=True)
     (tmp_path / "Results/exp/chunk-1_num-chunks-2_flags.yaml").write_text(
         yaml.safe_dump({"oracle_path": None, "query_label": "Young", "classifier_path": "a.pt", "data_dir": "d"})
     )
     (tmp_path / "Results/exp/chunk-2_num-chunks-2_flags.yaml").write_text("not read")
     assert taken(classifier_path="b.pt") == {
-        "oracle_path": "models/oracle.pth", "query_label": "Young", "celeba_path": "d", "classifier_path": "b.pt",
-    }  # fmt: skip
+        "oracle_path": "models/oracle.pth",
+        "query_label": "Young",
+        "celeba_path": "d",
+        "classifier_path": "b.pt",
+    }
 
 
 def test_damaged_flags_are_refused(tmp_path):

@@ -40,7 +40,8 @@ def forty(tmp_path_factory):
 
 def named(flags, path, **more):
     return {name: value for name, value in flags.items() if name != "classifier_architecture"} | {
-        "classifier_path": path, **more,
+        "classifier_path": path,
+        **more,
     }
 
 

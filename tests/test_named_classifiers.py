@@ -178,8 +178,11 @@ def test_a_name_of_torchvision_in_its_cache(tmp_path, monkeypatch):
 def test_the_names_of_published_densenets_are_todays(tmp_path):
     """They are of before PyTorch had batch norms that count, and have a dot more."""
     state = randomize(torchvision.models.densenet121(num_classes=2)).state_dict()
-    old = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12]\.)", r"\1.\2", name): tensor
-           for name, tensor in state.items() if "num_batches" not in name}
+    old = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12]\.)", r"\1.\2", name): tensor
+        for name, tensor in state.items()
+        if "num_batches" not in name
+    }
     torch.save(old, tmp_path / "old.pth")
     classifier = load_classifier("torchvision:densenet121", None, tmp_path / "old.pth", {"size": 64})
     found = classifier.network.state_dict()
@@ -197,8 +200,11 @@ def test_a_folder_of_transformers(folders):
     classifier = load_classifier(f"transformers:{folders / 'vit'}")
     network = transformers.AutoModelForImageClassification.from_pretrained(folders / "vit").eval()
     processor = transformers.AutoImageProcessor.from_pretrained(folders / "vit")
-    require_same(classifier, lambda images: network(images).logits,
-                 lambda image: processor(image, return_tensors="pt")["pixel_values"][0])
+    require_same(
+        classifier,
+        lambda images: network(images).logits,
+        lambda image: processor(image, return_tensors="pt")["pixel_values"][0],
+    )
     require_gradient(classifier)
     assert (classifier.task, classifier.class_names, classifier.image_size) == ("classes", NAMES, None)
     assert "3 classes (ape, cat, dog), images resized to 32 (bilinear), mean 0.5, std 0.5" in classifier.about
@@ -420,17 +426,34 @@ def test_a_bare_state_dict_says_that_its_network_must_be_named(folders):
     "body, words",
     [
         (linear(3, "nn.Softmax(1)"), "makes probabilities, which add up to 1, of images, not logits"),
-        (["class Dict(nn.Module):", "    def forward(self, x):", "        return {'logits': x, 'loss': 0}",
-          "return Dict()"], "makes a dict of logits, loss of images, not logits; let it return the tensor alone"),
-        (["class Pair(nn.Module):", "    def forward(self, x):", "        return x, x", "return Pair()"],
-         "makes a tuple of images"),
+        (
+            [
+                "class Dict(nn.Module):",
+                "    def forward(self, x):",
+                "        return {'logits': x, 'loss': 0}",
+                "return Dict()",
+            ],
+            "makes a dict of logits, loss of images, not logits; let it return the tensor alone",
+        ),
+        (
+            ["class Pair(nn.Module):", "    def forward(self, x):", "        return x, x", "return Pair()"],
+            "makes a tuple of images",
+        ),
         (linear(1, "nn.Flatten(0)"), "makes shape [4] of images"),
         (["return nn.Identity()"], "makes shape [4, 3, 72, 72] of images"),
-        (["network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 72 * 72, 3))",
-          "network[1].bias.data.fill_(torch.nan)", "return network"], "makes NaN or infinite values"),
+        (
+            [
+                "network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 72 * 72, 3))",
+                "network[1].bias.data.fill_(torch.nan)",
+                "return network",
+            ],
+            "makes NaN or infinite values",
+        ),
         ([named_linear(3), "network.class_names = ['a', 'b']", "return network"], "names 2 outputs, but makes 3"),
-        ([named_linear(3), "network.task = 'numbers'", "return network"],
-         "of task 'numbers'; it should be attributes or classes"),
+        (
+            [named_linear(3), "network.task = 'numbers'", "return network"],
+            "of task 'numbers'; it should be attributes or classes",
+        ),
     ],
     ids=["softmax", "dict", "tuple", "flat", "images", "nan", "names", "task"],
 )

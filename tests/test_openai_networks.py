@@ -17,10 +17,16 @@ from guided_diffusion.script_util import create_gaussian_diffusion, create_model
 from models.diffusion_flags import disagreements, infer_flags
 
 COMMON = {
-    "attention_resolutions": "32,16,8", "diffusion_steps": 1000, "learn_sigma": True, "noise_schedule": "linear",
-    "num_head_channels": 64, "num_res_blocks": 2, "resblock_updown": True, "use_fp16": True,
+    "attention_resolutions": "32,16,8",
+    "diffusion_steps": 1000,
+    "learn_sigma": True,
+    "noise_schedule": "linear",
+    "num_head_channels": 64,
+    "num_res_blocks": 2,
+    "resblock_updown": True,
+    "use_fp16": True,
     "use_scale_shift_norm": True,
-}  # fmt: skip
+}
 # --num_classes and --multiclass are this project's: guided-diffusion has 1,000 classes, one an image, and no flag.
 OF_IMAGENET = {"class_cond": True, "num_classes": 1000, "multiclass": False}
 PUBLISHED = {
@@ -29,11 +35,17 @@ PUBLISHED = {
     "512x512_diffusion": COMMON | {"image_size": 512, "num_channels": 256} | OF_IMAGENET,
     # No file of OpenAI's: what others made of 512x512_diffusion by training on without classes.
     "512x512 without classes": COMMON | {"image_size": 512, "num_channels": 256, "class_cond": False},
-    "64x64_diffusion": COMMON | OF_IMAGENET | {
-        "image_size": 64, "num_channels": 192, "num_res_blocks": 3, "dropout": 0.1, "noise_schedule": "cosine",
+    "64x64_diffusion": COMMON
+    | OF_IMAGENET
+    | {
+        "image_size": 64,
+        "num_channels": 192,
+        "num_res_blocks": 3,
+        "dropout": 0.1,
+        "noise_schedule": "cosine",
         "use_new_attention_order": True,
     },
-}  # fmt: skip
+}
 WIDTHS = {512: (0.5, 1, 1, 2, 2, 4, 4), 256: (1, 1, 2, 2, 4, 4), 128: (1, 1, 2, 3, 4), 64: (1, 2, 3, 4)}
 # Dhariwal & Nichol 2021, hyperparameters: ADM of ImageNet, class-conditional.
 MILLIONS = {"64x64_diffusion": 296, "256x256_diffusion": 554, "512x512_diffusion": 559}
@@ -61,8 +73,10 @@ def manifest(flags):
         layer(f"{name}.proj_out", channels, channels, 1)
 
     levels = [int(multiple * width) for multiple in WIDTHS[flags["image_size"]]]
-    attended = [str(flags["image_size"] // 2**level) in flags["attention_resolutions"].split(",")
-                for level in range(len(levels))]  # fmt: skip
+    attended = [
+        str(flags["image_size"] // 2**level) in flags["attention_resolutions"].split(",")
+        for level in range(len(levels))
+    ]
     layer("time_embed.0", 4 * width, width)
     layer("time_embed.2", 4 * width, 4 * width)
     if flags.get("class_cond"):

@@ -113,7 +113,7 @@ def test_a_diffusion_model_keeps_its_flags_in_the_header(tmp_path):
 
 @pytest.mark.parametrize("architecture", ["small_cnn", "densenet121"])
 def test_a_classifier_comes_back_as_it_was(tmp_path, architecture):
-    names = ["Smiling", "Ünïcode, \"quoted\""]
+    names = ["Smiling", 'Ünïcode, "quoted"']
     network = build_classifier(architecture, 2).eval()
     content = classifier_checkpoint(network, architecture, names, 64) | {"balanced_accuracy": 0.1 + 0.2}
     path = saved(tmp_path / "classifier.safetensors", content)
@@ -228,8 +228,11 @@ def test_both_trainers_write_what_main_reads(tmp_path):
     code, _, err = run_script("celeba-train-diffusion.py", ddpm)
     assert code == 0, err
     classifier = common | {
-        "output_path": tmp_path / "classifier", "image_size": 32, "architecture": "tiny_cnn", "save_interval": 1,
-    }  # fmt: skip
+        "output_path": tmp_path / "classifier",
+        "image_size": 32,
+        "architecture": "tiny_cnn",
+        "save_interval": 1,
+    }
     code, _, err = run_script("celeba-train-classifier.py", classifier)
     assert code == 0, err
     assert {"best.safetensors", "last.safetensors"} <= set(names(tmp_path / "classifier"))

@@ -85,8 +85,10 @@ class Whole(torch.nn.Module):
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("flags, labels", [({}, ()), ({"class_cond": True, "num_classes": 5, "multiclass": False},
-                                                     (torch.tensor([0, 4, 2]),))])  # fmt: skip
+@pytest.mark.parametrize(
+    "flags, labels",
+    [({}, ()), ({"class_cond": True, "num_classes": 5, "multiclass": False}, (torch.tensor([0, 4, 2]),))],
+)
 def test_a_network_without_projections_is_called_as_a_whole(channels_last, flags, labels):
     unet = tiny_unet(**flags)
     network = SamplingNetwork(Whole(unet), DIFFUSION, channels_last=channels_last)

@@ -9,9 +9,13 @@ from guided_diffusion.script_util import create_model
 from models.checkpoints import attach_flags
 
 TINY_FLAGS = {
-    "image_size": 8, "num_channels": 32, "channel_mult": "1,2", "num_res_blocks": 1,
-    "attention_resolutions": "4", "num_heads": 2,
-}  # fmt: skip
+    "image_size": 8,
+    "num_channels": 32,
+    "channel_mult": "1,2",
+    "num_res_blocks": 1,
+    "attention_resolutions": "4",
+    "num_heads": 2,
+}
 MODEL_FLAGS = {
     "image_size": 16,
     "num_channels": 32,

@@ -20,9 +20,18 @@ THRESHOLD, DILATION = 0.15, 5  # as published for CelebA
 
 
 def fastdime(
-    diffusion, model_fn, x, guidance, *, tau, noise, mask_threshold=THRESHOLD, mask_dilation=DILATION,
-    mask_warm_up=None, **options,
-):  # fmt: skip
+    diffusion,
+    model_fn,
+    x,
+    guidance,
+    *,
+    tau,
+    noise,
+    mask_threshold=THRESHOLD,
+    mask_dilation=DILATION,
+    mask_warm_up=None,
+    **options,
+):
     """FastDiME, tau evaluations. x_clean is the clean estimate of the step before; the mask is where the step's own
     estimate differs from x.
 
@@ -46,9 +55,17 @@ def fastdime(
 
 
 def fastdime2(
-    diffusion, model_fn, x, guidance, *, tau, noise, mask_threshold=THRESHOLD, mask_dilation=DILATION,
+    diffusion,
+    model_fn,
+    x,
+    guidance,
+    *,
+    tau,
+    noise,
+    mask_threshold=THRESHOLD,
+    mask_dilation=DILATION,
     **options,
-):  # fmt: skip
+):
     """FastDiME-2, 2 tau evaluations: a first pass without a mask, then a second pass from the same z. Every step of
     the second uses the mask of the first result. Arguments are fastdime's; callback sees the second pass only."""
     first_pass = {"mask_threshold": 0.0}
@@ -58,9 +75,18 @@ def fastdime2(
 
 
 def fastdime2plus(
-    diffusion, model_fn, x, guidance, *, tau, noise, mask_threshold=THRESHOLD, mask_dilation=DILATION,
-    mask_warm_up=None, **options,
-):  # fmt: skip
+    diffusion,
+    model_fn,
+    x,
+    guidance,
+    *,
+    tau,
+    noise,
+    mask_threshold=THRESHOLD,
+    mask_dilation=DILATION,
+    mask_warm_up=None,
+    **options,
+):
     """FastDiME-2+, 2 tau evaluations: fastdime2, but the first pass has fastdime's mask."""
     first_pass = {"mask_threshold": mask_threshold, "mask_dilation": mask_dilation, "mask_warm_up": mask_warm_up}
     return _fastdime_twice(
@@ -69,7 +95,18 @@ def fastdime2plus(
 
 
 def _fastdime_twice(
-    diffusion, model_fn, x, guidance, first_pass, threshold, dilation, *, tau, noise, z=None, callback=None,
+    diffusion,
+    model_fn,
+    x,
+    guidance,
+    first_pass,
+    threshold,
+    dilation,
+    *,
+    tau,
+    noise,
+    z=None,
+    callback=None,
     **options,
 ):
     """Two passes from the same z; first_pass: the mask options of the first one."""
@@ -89,9 +126,22 @@ def _no_mask(number, clean):
 
 @torch.no_grad()
 def _fastdime_pass(
-    diffusion, model_fn, x, guidance, find_mask, *, tau, noise, z=None, clip_denoised=True, sampling_scale=1.0,
-    guided_steps=None, callback=None, rescale_gradient=False, background_lag=0,
-):  # fmt: skip
+    diffusion,
+    model_fn,
+    x,
+    guidance,
+    find_mask,
+    *,
+    tau,
+    noise,
+    z=None,
+    clip_denoised=True,
+    sampling_scale=1.0,
+    guided_steps=None,
+    callback=None,
+    rescale_gradient=False,
+    background_lag=0,
+):
     """One guided chain. find_mask(number of the step, its clean estimate) -> the step's mask, or None."""
     require_lag(background_lag)
     guided_steps = tau if guided_steps is None else guided_steps

@@ -13,7 +13,7 @@ itself, for any network and any number of steps; with guidance, only the gradien
                   after each step at which it does not lead so far, the class part grows by the factor growth
         x0      = x_clean - (1 - abar) / sqrt(abar) · g
         z_t-1   = the DDIM step from z_t to x0
-        from the fourth step on, where x0 has not changed from x: z_t-1 of the path, and at the end x itself
+        with a mask, from the fourth step on: z_t-1 of the path (at the end x) where x0 has not changed from x
 """
 
 import torch
@@ -23,7 +23,7 @@ from guided_diffusion.errors import UserError
 from .dime import ddim_step, predict, require_depth
 from .masks import changed, require_dilation, require_threshold, require_warm_up
 
-THRESHOLD, DILATION, WARM_UP = 0.15, 5, 3  # of the mask
+THRESHOLD, DILATION, WARM_UP = 0.0, 5, 3  # of the mask, which is off
 
 
 @torch.no_grad()

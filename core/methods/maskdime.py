@@ -15,10 +15,25 @@ SHARE, CLEAN_SHARE, DILATION = 0.05, 0.5, 5  # as published for CelebA
 
 @torch.no_grad()
 def maskdime(
-    diffusion, model_fn, x, guidance, *, tau, noise, z=None, clip_denoised=True, guided_steps=None,
-    callback=None, mask_share=SHARE, mask_clean_share=CLEAN_SHARE, mask_dilation=DILATION, mask_noise=0.0,
-    distance_scale=1.0, rescale_gradient=True, background_lag=0,
-):  # fmt: skip
+    diffusion,
+    model_fn,
+    x,
+    guidance,
+    *,
+    tau,
+    noise,
+    z=None,
+    clip_denoised=True,
+    guided_steps=None,
+    callback=None,
+    mask_share=SHARE,
+    mask_clean_share=CLEAN_SHARE,
+    mask_dilation=DILATION,
+    mask_noise=0.0,
+    distance_scale=1.0,
+    rescale_gradient=True,
+    background_lag=0,
+):
     """MaskDiME, tau evaluations. Two masks hold the pixels with the largest class gradient: one for z, and a
     smaller one, of the step before, for x_clean. Outside of it x_clean is x.
 

@@ -14,9 +14,14 @@ def mean_interval(values, seed=0):
         return None
     # batch: all resamples at once would need RESAMPLES times the memory of the values.
     result = stats.bootstrap(
-        (np.asarray(values, float),), np.mean, n_resamples=RESAMPLES, batch=100, confidence_level=LEVEL,
-        method="percentile", rng=np.random.default_rng(seed),
-    )  # fmt: skip
+        (np.asarray(values, float),),
+        np.mean,
+        n_resamples=RESAMPLES,
+        batch=100,
+        confidence_level=LEVEL,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
@@ -25,9 +30,14 @@ def standard_error(statistic, n, seed=0, resamples=500):
     if n < 2:
         return None
     result = stats.bootstrap(
-        (np.arange(n),), statistic, vectorized=False, n_resamples=resamples, confidence_level=LEVEL,
-        method="percentile", rng=np.random.default_rng(seed),
-    )  # fmt: skip
+        (np.arange(n),),
+        statistic,
+        vectorized=False,
+        n_resamples=resamples,
+        confidence_level=LEVEL,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
     return float(result.standard_error)
 
 

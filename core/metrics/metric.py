@@ -18,9 +18,20 @@ from .intervals import mean_interval, normal_interval, standard_error
 
 # Every metric, in the order of a table, and the direction that is better.
 BETTER = {
-    "FR": "↑", "Oracle FR": "↑", "FVA": "↑", "FS": "↑", "MNAC": "↓", "CD": "↓", "COUT": "↑",
-    "FID": "↓", "sFID": "↓", "KID": "↓", "bKL": "↓", "L1": "↓", "sigma_L": "↑",
-}  # fmt: skip
+    "FR": "↑",
+    "Oracle FR": "↑",
+    "FVA": "↑",
+    "FS": "↑",
+    "MNAC": "↓",
+    "CD": "↓",
+    "COUT": "↑",
+    "FID": "↓",
+    "sFID": "↓",
+    "KID": "↓",
+    "bKL": "↓",
+    "L1": "↓",
+    "sigma_L": "↑",
+}
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow")
 
 
