@@ -14,6 +14,7 @@ from core.metrics.inference import (
     judge,
     require_pairs,
     take_from_run,
+    task_of_run,
 )
 from core.metrics.metric import publish, statistic_of
 from core.metrics.scores import change_correlations, correlation_difference
@@ -41,6 +42,8 @@ def create_argparser():
 def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
+    if task_of_run(args) == "classes":
+        raise UserError(f"CD is of attributes, but {args.exp_name} was run with --task classes")
     take_from_run(args, "celeba_path", "oracle_path", "query_label")
     require_flags(args, "celeba_path")
     pairs = require_pairs(args.output_path, args.exp_name)

@@ -1,15 +1,16 @@
 """Explain a classifier: counterfactual images by DiME (Jeanneret, Simon, Jurie, ACCV 2022)."""
 
-from core.data.datasets import make_dataset
+from core.data.explained_data import load_explained_data, settle_dataset
 from core.methods.flags import method_and_options
 from core.results.folder import ResultsFolder
 from core.results.merging import merge_chunks
-from core.running.conditions import require_conditions
-from core.running.experiment import Networks, Oracle, run_experiment
+from core.running.conditions import condition_of
+from core.running.experiment import Networks, run_experiment
 from core.running.explainer import Settings
-from core.running.flags import FLAGS, FREE_AMONG_CHUNKS, check_run_flags, choose_split
+from core.running.flags import BEFORE_THE_FLAG, FLAGS, FREE_AMONG_CHUNKS, check_run_flags, choose_split
+from core.running.judging import make_oracle
 from core.running.progress import result_line
-from core.running.question import find_question
+from core.running.question import ask
 from guided_diffusion.dist_util import keep_freed_memory, pick_device
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import FlagParser
@@ -21,7 +22,7 @@ from guided_diffusion.script_util import (
     run_script,
 )
 from models.checkpoints import load_diffusion
-from models.classifiers import BinaryQuestion, load_classifier
+from models.classifiers import load_classifier
 from models.oracles import load_oracle
 from models.perceptual import vgg19_features
 
@@ -33,7 +34,7 @@ def create_argparser():
 def main():
     args = create_argparser().parse_args()
     if args.merge_and_eval:
-        summary = merge_chunks(args.output_path, args.exp_name, FREE_AMONG_CHUNKS)
+        summary = merge_chunks(args.output_path, args.exp_name, FREE_AMONG_CHUNKS, BEFORE_THE_FLAG)
         print(result_line(summary, ResultsFolder(args.output_path, args.exp_name).experiment))
         return
     scales, args.split = check_run_flags(args), choose_split(args)
@@ -42,8 +43,8 @@ def main():
     keep_freed_memory()
     device = pick_device(args.gpu)
     compute = how_to_compute(args, device)
-    dataset = make_dataset(args.dataset, args.data_dir, args.split, args.image_size)
-    require_conditions(args, dataset)
+    args.dataset = settle_dataset(args.dataset, args.data_dir)
+    dataset = load_explained_data(args.dataset, args.data_dir, args.split, args.image_size, args.images)
     settings = Settings(
         method=args.method,
         tau=args.start_step,
@@ -57,11 +58,14 @@ def main():
 
 
 def load_networks(args, dataset, compute, device):
-    """The diffusion model, the classifier as the question that is asked, and the oracle, if any."""
+    """The diffusion model, the question that is asked of the classifier, and the oracle, if any."""
+    classifier = load_classifier(args.classifier_path, args.classifier_architecture).to(device)
+    require_size(classifier, args.classifier_path, args.image_size)
+    question = ask(args, dataset, classifier, device)
+    condition = condition_of(args, question, dataset, device)
     unet, diffusion = load_ddpm(args, device)
-    classifier, column = load_question(args, dataset, device)
-    oracle = load_judge(args, dataset, device) if args.oracle_path else None
-    return Networks(unet, diffusion, classifier, column, oracle, compute, device)
+    oracle = load_judge(args, question, device) if args.oracle_path else None
+    return Networks(unet, diffusion, condition, question, oracle, compute, device)
 
 
 def load_perceptual(args, device):
@@ -78,20 +82,11 @@ def load_ddpm(args, device):
     return load_diffusion(model, args.model_path, flags).requires_grad_(False).to(device), diffusion
 
 
-def load_question(args, dataset, device):
-    """The queried attribute as a network, images -> (N,) logits, and its column in the data's labels."""
-    classifier = load_classifier(args.classifier_path, args.classifier_architecture).to(device)
-    require_size(classifier, args.classifier_path, args.image_size)
-    column, output = find_question(args.query_label, dataset.attributes, classifier.attributes, "classifier_path")
-    return BinaryQuestion(classifier, output), column
-
-
-def load_judge(args, dataset, device):
+def load_judge(args, question, device):
     """The Oracle of --oracle_path."""
     oracle = load_oracle(args.oracle_path, args.oracle_architecture).to(device)
     require_size(oracle, args.oracle_path, args.image_size)
-    _, output = find_question(args.query_label, dataset.attributes, oracle.attributes, "oracle_path")
-    return Oracle(lambda images: (oracle(images.to(device)) > 0).long().cpu(), output)
+    return make_oracle(oracle, question, device)
 
 
 def require_size(classifier, path, image_size):

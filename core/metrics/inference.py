@@ -12,8 +12,8 @@ from guided_diffusion.flags import BATCH_SIZE, GPU, Flag
 
 from ..data.datasets import CELEBA_ATTRIBUTES, attribute_index, data_attributes
 from ..data.images import from_uint8
-from ..results.folder import ResultsFolder, read_flags, read_pairs
-from ..running.flags import NETWORK_FLAGS, QUESTION_FLAGS
+from ..results.folder import ResultsFolder, read_classes, read_flags, read_pairs
+from ..running.flags import BEFORE_THE_FLAG, NETWORK_FLAGS, SMILING
 
 RESULTS_FLAGS = {
     "output_path": Flag("output", "the --output_path of main.py"),
@@ -33,8 +33,8 @@ FLIPPED = "pairs that reached their target"
 
 def take_from_run(args, *flags):
     """Fills those of the flags that were not given: with the run's, else with what main.py would take."""
-    of_run = {name: flag.default for name, flag in (NETWORK_FLAGS | QUESTION_FLAGS).items()}
-    of_run |= {"oracle_path": "models/oracle.pth", "data_dir": None}
+    of_run = {name: flag.default for name, flag in NETWORK_FLAGS.items()}
+    of_run |= {"oracle_path": "models/oracle.pth", "data_dir": None, "query_label": SMILING}
     given = read_flags(args.output_path, args.exp_name)
     of_run |= {name: value for name, value in given.items() if value is not None}
     for flag in flags:
@@ -42,16 +42,30 @@ def take_from_run(args, *flags):
             setattr(args, flag, of_run["data_dir" if flag == "celeba_path" else flag])
 
 
+def task_of_run(args):
+    """What an experiment is about: attributes or classes."""
+    return (BEFORE_THE_FLAG | read_flags(args.output_path, args.exp_name))["task"]
+
+
+def classes_of_run(args):
+    """What the classes of an experiment are called; UserError where it does not say."""
+    names = read_classes(args.output_path, args.exp_name)
+    if not names:
+        raise UserError(f"{args.output_path}/Results/{args.exp_name} has no classes.txt; run main.py again")
+    return names
+
+
 def find_query(args, network):
     """(names of the network's outputs, the index among them of --query_label), after take_from_run.
 
-    A number in --query_label counts the attributes of the data, as in main.py; those of the network may be others.
+    A number in --query_label counts the attributes of data in CelebA's layout, as in main.py; those of the network
+    may be others. Of other data it counts those of the network.
     UserError where the network does not answer the question.
     """
     names, query = tuple(network.attributes or CELEBA_ATTRIBUTES), str(args.query_label)
     if query.isdigit():
         data_dir = getattr(args, "celeba_path", None) or read_flags(args.output_path, args.exp_name).get("data_dir")
-        of_data = data_attributes(data_dir)
+        of_data = data_attributes(data_dir) or names
         query = of_data[attribute_index(of_data, query)]
     return names, attribute_index(names, query)
 
@@ -135,11 +149,15 @@ def require_size(network, pairs, flag):
         )
 
 
-def judge(oracle, pairs, batch_size, device):
-    """An oracle's decisions, 0 or 1, on originals and on counterfactuals: (N, A) each."""
+def judge(oracle, pairs, batch_size, device, see=None):
+    """An oracle's decisions, 0 or 1, on originals and on counterfactuals: (N, A) each.
+
+    see: images in [-1, 1] -> what the oracle sees in them, where that is something else.
+    """
     require_size(oracle, pairs, "oracle_path")
+    see = see or (lambda images: (oracle(images) > 0).long())
 
     def decide_both(*both):
-        return [(oracle(from_uint8(pixels)) > 0).long() for pixels in both]
+        return [see(from_uint8(pixels)) for pixels in both]
 
     return in_batches(decide_both, lambda pair: pair.pixels(), pairs, batch_size, device, "oracle")
