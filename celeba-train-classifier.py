@@ -6,11 +6,14 @@ import blobfile as bf
 import torch
 
 from core.data.datasets import attribute_index
-from core.data.training_data import TRAINING_DATA_FLAGS, load_training_data, require_labels
-from core.metrics.scores import attribute_accuracy, decide
+from core.data.training_data import TRAINING_DATA_FLAGS, load_training_data, require_labels, require_one_class
+from core.methods.decisions import TASKS
+from core.metrics.validation import validate_attributes, validate_classes
 from core.training.attribute_objective import AttributeObjective
+from core.training.class_objective import ClassObjective
 from guided_diffusion.checkpoint_folder import complete_steps
 from guided_diffusion.dist_util import connect, device_of_rank, find_ranks, keep_freed_memory
+from guided_diffusion.errors import UserError
 from guided_diffusion.flags import Flag, FlagParser, group_flags, with_defaults
 from guided_diffusion.script_util import MODEL_FLAGS, args_to_dict, require_flags, run_script
 from guided_diffusion.storage import write_file
@@ -26,8 +29,16 @@ NETWORK_FLAGS = {
     "use_fp16": MODEL_FLAGS["use_fp16"],
 }
 OWN_TRAIN_FLAGS = {
+    "task": Flag(
+        None,
+        "what to learn. attributes, by default: a yes or no to each of the labels, also to a folder's classes. "
+        "classes: which one of them an image has, by cross-entropy",
+        choices=TASKS,
+    ),
     "query_label": Flag(None, "train on this attribute alone, by name or index; all of them where not given"),
-    "balanced": Flag(True, "weigh the loss so that yes and no of each attribute count alike, up to tenfold"),
+    "balanced": Flag(
+        True, "weigh the loss so that yes and no of each attribute, or all classes, count alike, up to tenfold"
+    ),
 }
 FLAGS = group_flags(
     data=TRAINING_DATA_FLAGS,
@@ -36,9 +47,12 @@ FLAGS = group_flags(
     | with_defaults(
         TRAIN_FLAGS, lr=1e-3, weight_decay=0.05, ema_rate="0.99", lr_anneal_steps=5000, save_interval=500
     ),
-    output={"output_path": Flag(None, "where checkpoints, best.pt, last.pt, attributes.csv and progress.csv go")},
+    output={"output_path": Flag(None, "where checkpoints, best.pt, last.pt, the accuracies and progress.csv go")},
     speed={"gpus": GPUS},
 )
+
+OBJECTIVES = {"attributes": AttributeObjective, "classes": ClassObjective}
+VALIDATE = {"attributes": validate_attributes, "classes": validate_classes}
 
 
 def create_argparser():
@@ -55,7 +69,10 @@ def main():
     connect(ranks, device)
     train, val = load_training_data(args.data_dir, ["train", "val"], args.image_size, ranks.local_size)
     require_labels(train, args.data_dir)
-    if args.query_label is not None:
+    task = args.task or "attributes"
+    if task == "classes":
+        require_classes(args, train, val)
+    elif args.query_label is not None:
         query = attribute_index(train.attributes, args.query_label)
         for dataset in (train, val):
             dataset.attributes, dataset.labels = (dataset.attributes[query],), dataset.labels[:, [query]]
@@ -64,11 +81,11 @@ def main():
     require_trainable(network, args.architecture, args.image_size, smallest_part(args))
 
     def validate(step, ema_network):
-        table = attribute_accuracy(decide(ema_network.eval(), val, device), val.labels, val.attributes)
-        score = float(table["balanced"].mean())
-        print(f"step {step}: balanced accuracy {score:.4f}, accuracy {table['accuracy'].mean():.4f}", flush=True)
-        checkpoint = classifier_checkpoint(ema_network, args.architecture, train.attributes, args.image_size)
-        checkpoint["balanced_accuracy"] = score
+        found = VALIDATE[task](ema_network.eval(), val, device)
+        print(f"step {step}: {found.line}", flush=True)
+        checkpoint = classifier_checkpoint(ema_network, args.architecture, train.attributes, args.image_size, task)
+        checkpoint["balanced_accuracy"] = found.score
+        table = bf.join(args.output_path, f"{task}.csv"), found.table.to_csv()
         # At its first checkpoint a training has nothing to beat: a best in the folder is another training's.
         beat_best = bool(complete_steps(args.output_path))
         save_best_and_last(args.output_path, checkpoint, table, args.save_format, beat_best)
@@ -81,7 +98,7 @@ def main():
     TrainLoop(
         model=network,
         batches=batches,
-        objective=AttributeObjective(train.labels, args.balanced, device),
+        objective=OBJECTIVES[task](train.labels, args.balanced, device),
         output_path=args.output_path,
         device=device,
         named_state=lambda network: network.state_dict(),
@@ -91,16 +108,27 @@ def main():
     ).run_loop()
 
 
+def require_classes(args, train, val):
+    """UserError where the images do not have one class each, of several, or --query_label asks for one alone."""
+    if args.query_label is not None:
+        raise UserError(f"--query_label {args.query_label} is for --task attributes; leave it out")
+    if len(train.attributes) < 2:
+        raise UserError(f"--task classes needs several classes, but --data_dir {args.data_dir} has one")
+    for dataset in (train, val):
+        require_one_class(dataset, args.data_dir, "--task classes", "--task attributes")
+
+
 def save_best_and_last(output_path, checkpoint, table, save_format, beat_best):
     """Writes the checkpoint as last.<save_format>. The best so far is also written as best.<save_format>, and its
-    table as attributes.csv.
+    table, (path, text), as a csv.
     beat_best: compare it with the best in the folder, if there is one; False: it counts as the best.
     """
     save_weights(checkpoint, output_path, "last", save_format)
     best = find_weights(output_path, "best")
     if beat_best and best and load_weights(best)["balanced_accuracy"] >= checkpoint["balanced_accuracy"]:
         return
-    write_file(bf.join(output_path, "attributes.csv"), lambda file: file.write(table.to_csv().encode()))
+    path, text = table
+    write_file(path, lambda file: file.write(text.encode()))
     save_weights(checkpoint, output_path, "best", save_format)
 
 

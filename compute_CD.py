@@ -15,6 +15,7 @@ from core.metrics.inference import (
     require_pairs,
     size_of,
     take_from_run,
+    task_of_run,
     what_was_used,
 )
 from core.metrics.metric import publish, statistic_of
@@ -44,6 +45,8 @@ def create_argparser():
 def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
+    if task_of_run(args) == "classes":
+        raise UserError(f"CD is of attributes, but {args.exp_name} was run with --task classes")
     taken = take_from_run(args, "celeba_path", "oracle_path", "query_label")
     require_flags(args, "celeba_path")
     pairs = require_pairs(args.output_path, args.exp_name)

@@ -7,18 +7,21 @@ from core.metrics.inference import (
     DEVICE_FLAGS,
     QUERY_FLAGS,
     RESULTS_FLAGS,
+    classes_of_run,
     find_query,
     in_batches,
     require_pairs,
     require_size,
     size_of,
     take_from_run,
+    task_of_run,
     what_was_used,
 )
 from core.metrics.metric import mean_of, publish
 from core.metrics.scores import cout
 from core.running.flags import NETWORK_FLAGS, named_flags, network_arguments
 from guided_diffusion.dist_util import pick_device
+from guided_diffusion.errors import UserError
 from guided_diffusion.flags import Flag, FlagParser, check_flags, group_flags
 from guided_diffusion.script_util import run_script
 from models.classifiers import BinaryQuestion, load_classifier
@@ -44,8 +47,7 @@ def main():
     named = network_arguments(args, "classifier")
     classifier = load_classifier(*named, size_of(pairs), "classifier_path" not in taken).to(device)
     require_size(classifier, pairs, "classifier_path")
-    attributes, query = find_query(args, classifier)
-    question = BinaryQuestion(classifier, query)
+    question, asked = find_question(args, classifier)
 
     def load(pair):
         info = pair.info()
@@ -57,7 +59,20 @@ def main():
     (values,) = in_batches(evaluate, load, pairs, args.batch_size, device, "insertions")
     metrics = [mean_of("COUT", values, "correctly classified images, flipped or not")]
     weights, options = what_was_used(args, "classifier")
-    publish(args.output_path, args.exp_name, metrics, weights, {"query_label": attributes[query], **options})
+    publish(args.output_path, args.exp_name, metrics, weights, asked | options)
+
+
+def find_question(args, classifier):
+    """What the run explained, images -> logits, and its words for metrics.yaml; UserError where it cannot be."""
+    if task_of_run(args) == "attributes":
+        attributes, query = find_query(args, classifier)
+        return BinaryQuestion(classifier, query), {"query_label": attributes[query]}
+    names, known = classes_of_run(args), classifier.attributes
+    if known and len(known) != len(names):
+        raise UserError(
+            f"--classifier_path {args.classifier_path} has {len(known)} classes, but {args.exp_name} {len(names)}"
+        )
+    return classifier, {"classes": len(names)}
 
 
 if __name__ == "__main__":

@@ -1,15 +1,23 @@
 """Explain a classifier: counterfactual images by DiME (Jeanneret, Simon, Jurie, ACCV 2022)."""
 
-from core.data.datasets import make_dataset
+from core.data.explained_data import load_explained_data, settle_dataset
 from core.methods.flags import method_and_options
 from core.results.folder import ResultsFolder
 from core.results.merging import merge_chunks
-from core.running.conditions import require_conditions
-from core.running.experiment import Networks, Oracle, run_experiment
+from core.running.conditions import condition_of
+from core.running.experiment import Networks, run_experiment
 from core.running.explainer import Settings
-from core.running.flags import FLAGS, FREE_AMONG_CHUNKS, check_run_flags, choose_split, network_arguments
+from core.running.flags import (
+    BEFORE_THE_FLAG,
+    FLAGS,
+    FREE_AMONG_CHUNKS,
+    check_run_flags,
+    choose_split,
+    network_arguments,
+)
+from core.running.judging import make_oracle
 from core.running.progress import result_line
-from core.running.question import find_question
+from core.running.question import ask
 from guided_diffusion.described import described_diffusion, given_flags, take_described_flags
 from guided_diffusion.dist_util import keep_freed_memory, pick_device
 from guided_diffusion.errors import UserError
@@ -22,7 +30,7 @@ from guided_diffusion.script_util import (
     run_script,
 )
 from models.checkpoints import load_diffusion
-from models.classifiers import BinaryQuestion, load_classifier
+from models.classifiers import load_classifier
 from models.diffusers_config import find_diffusers_model
 from models.diffusers_models import load_diffusers_network
 from models.oracles import load_oracle
@@ -36,7 +44,7 @@ def create_argparser():
 def main():
     args = create_argparser().parse_args()
     if args.merge_and_eval:
-        summary = merge_chunks(args.output_path, args.exp_name, FREE_AMONG_CHUNKS)
+        summary = merge_chunks(args.output_path, args.exp_name, FREE_AMONG_CHUNKS, BEFORE_THE_FLAG)
         print(result_line(summary, ResultsFolder(args.output_path, args.exp_name).experiment))
         return
     described = find_diffusers_model(args.model_path)
@@ -48,8 +56,8 @@ def main():
     keep_freed_memory()
     device = pick_device(args.gpu)
     compute = how_to_compute(args, device)
-    dataset = make_dataset(args.dataset, args.data_dir, args.split, args.image_size)
-    require_classes(args, described, dataset)
+    args.dataset = settle_dataset(args.dataset, args.data_dir)
+    dataset = load_explained_data(args.dataset, args.data_dir, args.split, args.image_size, args.images)
     settings = Settings(
         method=args.method,
         tau=args.start_step,
@@ -62,21 +70,25 @@ def main():
     run_experiment(args, settings, method.cost(args.start_step, **options), dataset, networks)
 
 
-def require_classes(args, described, dataset):
-    """require_conditions, which for a diffusers model names flags that nobody gave: the error says where from."""
+def load_networks(args, described, dataset, compute, device):
+    """The diffusion model, the question that is asked of the classifier, and the oracle, if any."""
+    classifier = load_classifier(*network_arguments(args, "classifier"), args.image_size).to(device)
+    tell_about(classifier, "classifier")
+    require_size(classifier, args.classifier_path, args.image_size)
+    question = ask(args, dataset, classifier, device)
+    condition = find_condition(args, described, question, dataset, device)
+    unet, diffusion = load_ddpm(args, described, device)
+    oracle = load_judge(args, question, device) if args.oracle_path else None
+    files = {"model_path": described.files} if described else {}
+    return Networks(unet, diffusion, condition, question, oracle, compute, device, files)
+
+
+def find_condition(args, described, question, dataset, device):
+    """condition_of, which for a diffusers model names flags that nobody gave: the error says where from."""
     try:
-        require_conditions(args, dataset)
+        return condition_of(args, question, dataset, device)
     except UserError as error:
         raise UserError(f"{described.name} is class-conditional: {error}" if described else str(error)) from None
-
-
-def load_networks(args, described, dataset, compute, device):
-    """The diffusion model, the classifier as the question that is asked, and the oracle, if any."""
-    unet, diffusion = load_ddpm(args, described, device)
-    classifier, column = load_question(args, dataset, device)
-    oracle = load_judge(args, dataset, device) if args.oracle_path else None
-    files = {"model_path": described.files} if described else {}
-    return Networks(unet, diffusion, classifier, column, oracle, compute, device, files)
 
 
 def load_perceptual(args, device):
@@ -98,30 +110,18 @@ def load_ddpm(args, described, device):
     return model.requires_grad_(False).to(device), diffusion
 
 
-def load_question(args, dataset, device):
-    """(the classifier of the queried attribute, images -> (N,) logits; the attribute's column in the labels)."""
-    classifier = load_classifier(*network_arguments(args, "classifier"), args.image_size).to(device)
-    tell_about(classifier, "classifier", args.classifier_path)
-    require_size(classifier, args.classifier_path, args.image_size)
-    column, output = find_question(args.query_label, dataset.attributes, classifier.attributes, "classifier_path")
-    return BinaryQuestion(classifier, output), column
-
-
-def load_judge(args, dataset, device):
+def load_judge(args, question, device):
     """The Oracle of --oracle_path."""
     oracle = load_oracle(*network_arguments(args, "oracle"), args.image_size).to(device)
-    tell_about(oracle, "oracle", args.oracle_path)
+    tell_about(oracle, "oracle")
     require_size(oracle, args.oracle_path, args.image_size)
-    _, output = find_question(args.query_label, dataset.attributes, oracle.attributes, "oracle_path")
-    return Oracle(lambda images: (oracle(images.to(device)) > 0).long().cpu(), output)
+    return make_oracle(oracle, question, device)
 
 
-def tell_about(classifier, role, path):
-    """Prints the line about a network that is no plain file; UserError where it answers no yes/no questions."""
+def tell_about(classifier, role):
+    """Prints the line about a network that is no plain file."""
     if classifier.about:
         print(f"{role} {classifier.about}")
-    if classifier.task != "attributes":
-        raise UserError(f"--{role}_path {path} tells classes apart, and is asked yes/no questions; give another")
 
 
 def require_size(classifier, path, image_size):

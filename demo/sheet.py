@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from core.results.folder import read_pairs
+from core.results.folder import read_classes, read_pairs
 from core.results.records import read_records
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import MANY, Flag, FlagParser, check_flags
@@ -36,8 +36,10 @@ INK, FAINT, GOOD, BAD, PAPER = (32, 36, 44), (120, 126, 136), (28, 122, 80), (18
 def draw_sheet(output_path, exp_name, names, columns=4, tile=96, rows=0):
     """The experiment's images, in the order of their ids -> a PIL image.
 
-    names: what the predictions 0 and 1 are called; rows: how many rows are drawn, 0 for all.
+    names: what 0 and 1 are called, unless the experiment says what its classes are called; rows: how many of them
+    are drawn, 0 for all.
     """
+    names = read_classes(output_path, exp_name) or names
     pairs = read_pairs(output_path, exp_name, reached=("CCF", "ICF"))
     if not pairs:
         raise UserError(f"{output_path}/Results/{exp_name} holds no images; run main.py with --save_images True")
@@ -90,17 +92,22 @@ def _tiles(pair):
 
 
 def _caption(record, names):
-    """A list of (text, colour): the prediction before and after, coloured by whether the target was reached."""
-    before, after = names[record["pred"]], names[record["cf_pred"]]
+    """The prediction before and after, and whether it is the one that was wanted."""
     flipped = record["cf_pred"] == record["target"]
-    start = f"{before} {_percent(record['p_target_before'], record['pred'] == record['target'])}  to  "
-    end = f"{after} {_percent(record['p_target'], flipped)}"
-    return [(start, INK), (end, GOOD if flipped else BAD)]
+    start, end = (
+        _seen(names, record[pred], record["target"], record[p])
+        for pred, p in (("pred", "p_target_before"), ("cf_pred", "p_target"))
+    )
+    return [(f"{start}  to  ", INK), (end, GOOD if flipped else BAD)]
 
 
-def _percent(p_target, is_target):
-    """The probability of the predicted class, such as "93 %", from the target's."""
-    return f"{100 * (p_target if is_target else 1 - p_target):.0f} %"
+def _seen(names, predicted, target, p_target):
+    """The predicted class and its probability, or where that is not known, of three classes, the target's."""
+    if predicted == target:
+        return f"{names[predicted]} {100 * p_target:.0f} %"
+    if len(names) == 2:
+        return f"{names[predicted]} {100 * (1 - p_target):.0f} %"
+    return f"{names[predicted]} ({names[target]} {100 * p_target:.0f} %)"
 
 
 def create_argparser():

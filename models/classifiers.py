@@ -128,6 +128,9 @@ def classifier_from(contents, path, architecture=None, changes=None):
     image_size = contents.get("image_size")
     if image_size is not None and not (isinstance(image_size, int) and image_size > 0):
         raise UserError(f"{path} was trained at {image_size!r} pixels, it says; save it with a whole number")
+    task = contents.get("task")
+    if task not in (None, *TASKS):
+        raise UserError(f"{path} says that its task is {task!r}; save it with {' or '.join(TASKS)}")
     try:
         network = build_classifier(trained, num_outputs, image_size)
     except UserError as error:

@@ -147,3 +147,11 @@ def test_an_experiment_is_timed_over_its_sittings_and_read_back(toy_files, tmp_p
 def test_the_command_says_in_one_line_what_is_missing():
     code, _, err = run_script("benchmarks.methods", [])
     assert code == 2 and len(err.splitlines()) == 1 and "--output_path" in err
+
+
+def test_the_benchmark_of_listing_reads_every_made_up_data_set():
+    code, out, err = run_script("benchmarks.listing", ["--set", "tiny"])
+    assert code == 0, err
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines()[2:]]
+    assert [row[1:3] for row in rows] == [["2,000", "1,600"], ["2,000", "2,000"], ["2,000", "1,800"]]
+    assert all(float(peak) >= float(kept) for *_, peak, kept in rows)

@@ -44,6 +44,20 @@ def test_an_item_is_an_image_in_minus_1_to_1_and_its_labels(tmp_path):
         assert torch.equal(dataset.labels[i], labels) and labels.dtype is torch.int64
 
 
+def test_labels_are_kept_as_bytes(tmp_path):
+    dataset = CelebA(write_celeba(tmp_path), "val", 16)
+    assert dataset.labels.dtype is torch.int8 and set(dataset.labels.flatten().tolist()) == {0, 1}
+
+
+def test_all_takes_every_image_whatever_the_partition_says(tmp_path):
+    root = write_celeba(tmp_path, {"train": 4, "val": 3, "test": 5})
+    whole = CelebA(root, "all", 16)
+    assert whole.names == [f"{i:06d}.jpg" for i in range(1, 13)]
+    assert torch.equal(whole.labels[4:7], CelebA(root, "val", 16).labels)
+    (root / "list_eval_partition.csv").unlink()
+    assert CelebA(root, "all", 16).names == whole.names
+
+
 def test_the_splits_share_out_the_images(tmp_path):
     root = write_celeba(tmp_path, {"train": 4, "val": 3, "test": 5})
     splits = [CelebA(root, split, 16).names for split in ("train", "val", "test")]

@@ -9,6 +9,7 @@ import argparse
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -155,7 +156,9 @@ WORDS = {"100000": "1", "runs/ddpm/ema_0.9999_100000.pt": "runs/ddpm/ema_0.9999_
 
 
 def write_data(root):
-    """path/to/photos in CelebA's layout, path/to/photos.csv, and path/to/output with two experiments' records."""
+    """path/to/photos in CelebA's layout, path/to/photos.csv, path/to/pets with a subfolder for each class, and
+    path/to/output with two experiments' records.
+    """
     photos = root / "path/to/photos"
     write_celeba(photos, {"train": 6, "val": 2}, attributes=("Striped", "Round"), labels=[(1, -1), (-1, 1)] * 4)
     paths = [f"photos/img_align_celeba/{path.name}" for path in sorted((photos / "img_align_celeba").iterdir())]
@@ -172,6 +175,10 @@ def write_data(root):
             "l_1": 0.01,
         }
     )
+    for kind in ("cat", "dog", "lynx"):
+        (root / "path/to/pets" / kind).mkdir(parents=True)
+        for path in sorted((photos / "img_align_celeba").iterdir()):
+            shutil.copy(path, root / "path/to/pets" / kind / path.name)
     for name in ("smile", "age"):
         (root / "path/to/output/Results" / name).mkdir(parents=True)
         records.to_csv(root / "path/to/output/Results" / name / "records.csv", index=False)

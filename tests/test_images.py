@@ -1,3 +1,5 @@
+import os
+import random
 import struct
 import zlib
 
@@ -5,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from assertions import refusal
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from torchvision.transforms import CenterCrop, Compose, Resize
 
 from core.data.images import centre_crop, from_uint8, read_image, to_uint8, write_png
@@ -121,3 +123,78 @@ def test_an_old_image_stays_until_the_new_one_is_whole(tmp_path, monkeypatch):
         write_png(path, pixels + 1)
     assert torch.equal(read_image(path), pixels)
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+# -- what is odd about an image ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_an_image_is_turned_as_its_exif_says(tmp_path, orientation, suffix):
+    about = Image.Exif()
+    about[ExifTags.Base.Orientation] = orientation
+    photo(20, 24).save(tmp_path / f"a.{suffix}", exif=about)
+    with Image.open(tmp_path / f"a.{suffix}") as image:
+        upright = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    found = read_image(tmp_path / f"a.{suffix}")
+    assert found.shape == ((3, 20, 24) if orientation > 4 else (3, 24, 20))
+    np.testing.assert_array_equal(found.permute(1, 2, 0), upright)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_damaged_exif_takes_no_image_away(tmp_path):
+    about = Image.Exif()
+    about[ExifTags.Base.Orientation] = 6
+    about[ExifTags.Base.ImageDescription] = "a picture"
+    photo(20, 24).save(tmp_path / "whole.jpg", exif=about)
+    whole = (tmp_path / "whole.jpg").read_bytes()
+    at, rng, shapes = whole.index(b"MM\0*"), random.Random(0), set()
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[at + rng.randrange(40)] = rng.randrange(256)
+        (tmp_path / "damaged.jpg").write_bytes(damaged)
+        shapes.add(tuple(read_image(tmp_path / "damaged.jpg").shape))
+    assert shapes == {(3, 20, 24), (3, 24, 20)}
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp"])
+def test_an_animation_is_refused_and_its_still_image_is_read(tmp_path, suffix):
+    path, frames = tmp_path / f"a.{suffix}", [photo(20, 24, seed) for seed in range(3)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    assert f"{path} is an animation of 3 images" in refusal(UserError, read_image, path)
+    frames[0].save(path)
+    assert read_image(path).shape == (3, 24, 20)
+
+
+def test_several_photographs_in_one_file_are_no_animation(tmp_path):
+    photo(20, 24).save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[photo(20, 24, 1)])
+    assert read_image(tmp_path / "a.jpg").shape == (3, 24, 20)
+
+
+def test_the_colours_of_cmyk_are_those_that_pillow_makes_of_it(tmp_path):
+    red = Image.new("RGB", (8, 8), (250, 10, 10)).convert("CMYK")
+    red.save(tmp_path / "a.jpg", quality=100)
+    colour = read_image(tmp_path / "a.jpg", 4).float().mean((1, 2))
+    assert colour[0] > 200 and (colour[1:] < 60).all()
+
+
+def test_16_bits_of_colour_become_8(tmp_path):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header, row = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0), struct.pack(">6H", *(257 * v for v in range(6)))
+    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + data)
+    assert read_image(tmp_path / "a.png").flatten().tolist() == [0, 3, 1, 4, 2, 5]
+
+
+def test_an_image_of_one_pixel_is_a_square_of_its_colour(tmp_path):
+    Image.new("RGB", (1, 1), (10, 200, 30)).save(tmp_path / "a.png")
+    pixels = read_image(tmp_path / "a.png", 16)
+    assert pixels.shape == (3, 16, 16) and (pixels == torch.tensor([10, 200, 30])[:, None, None]).all()
+
+
+def test_a_named_pipe_is_refused_instead_of_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    assert f"{tmp_path}/a.png is no file" in refusal(UserError, read_image, tmp_path / "a.png")
+    assert f"{tmp_path} is no file" in refusal(UserError, read_image, tmp_path)

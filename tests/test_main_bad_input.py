@@ -27,7 +27,7 @@ def flags(toy_files, tmp_path):
         ({"query_label": "Smirking"}, ["--query_label Smirking", "Smiling"]),
         ({"query_label": "40"}, ["--query_label 40"]),
         ({"target_label": 2}, ["--target_label 2"]),
-        ({"split": "all"}, ["--split all"]),
+        ({"split": "most"}, ["--split most"]),
         ({"split": "test"}, ["no images in its test split"]),
         ({"dataset": "CelebB"}, ["--dataset CelebB", "CelebAMV"]),
         ({"data_dir": "nowhere"}, ["--data_dir nowhere"]),

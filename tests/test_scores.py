@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from core.data.images import from_uint8
 from core.metrics.scores import (
     change_correlations,
     changed_attributes,
+    class_accuracy,
     correlation_difference,
     correlation_matrix,
     cout,
@@ -17,6 +19,7 @@ from core.metrics.scores import (
     insertions,
     pearson,
 )
+from core.training.class_objective import ClassObjective
 
 
 def test_similarity_is_the_cosine_whatever_the_length():
@@ -151,3 +154,24 @@ def test_decisions_do_not_depend_on_the_batches():
     whole = decide(lambda x: x.flatten(1)[:, :4], dataset, torch.device("cpu"), batch_size=100)
     assert torch.equal(whole, (images.flatten(1)[:, :4] > 0).long())
     assert torch.equal(whole, decide(lambda x: x.flatten(1)[:, :4], dataset, torch.device("cpu"), batch_size=2))
+
+
+# -- classes -------------------------------------------------------------------------------------------------
+
+
+def test_the_accuracy_of_a_class_is_that_on_its_images_and_one_without_images_is_left_out():
+    decided, classes = torch.tensor([0, 0, 1, 2, 2, 0]), torch.tensor([0, 0, 0, 2, 1, 1])
+    table = class_accuracy(decided, classes, ("cat", "dog", "lynx", "puma"))
+    assert table["accuracy"].to_dict() == {"cat": pytest.approx(2 / 3), "dog": 0, "lynx": 1}
+    assert table["images"].to_dict() == {"cat": 3, "dog": 2, "lynx": 1}
+
+
+def test_the_loss_of_classes_is_the_weighted_cross_entropy_of_each_image():
+    labels = torch.eye(3, dtype=torch.int8)[[0] * 30 + [1] * 2 + [2] * 1]
+    logits = deterministic_array("classes.logits", (33, 3), 2.0)
+    batch = SimpleNamespace(images=logits, labels=labels)
+    for balanced, weights in ((False, [1, 1, 1]), (True, [33 / 90, 33 / 6, 10])):  # tenfold at most
+        losses = ClassObjective(labels, balanced, "cpu").losses(lambda images: images, batch)["loss"]
+        for n in range(33):
+            k = int(labels[n].argmax())
+            assert losses[n].item() == pytest.approx(-weights[k] * math.log(logits[n].softmax(0)[k]), rel=1e-5)

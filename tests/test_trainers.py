@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shlex
 import sys
 
@@ -11,8 +12,12 @@ import torch
 from assertions import assert_identical
 from scripts import ROOT, as_argv, contents, kill_when, logged, run_command, run_script, start_script
 from toy_celeba import write_celeba
+from toy_classes import COLOURS, draw_colour, write_colours
 from toy_networks import MODEL_FLAGS, write_weights
 
+from core.data.image_lists import ImageFolder
+from core.data.labels import class_numbers
+from core.data.training_data import load_training_data
 from core.running.explainer import explain
 from demo.pack import pack
 from guided_diffusion.script_util import create_model_and_diffusion
@@ -256,6 +261,58 @@ def test_a_classifier_of_a_folder_answers_for_its_classes(classifier_flags, fold
         "celeba-train-classifier.py", classifier_flags | {"data_dir": folder, "query_label": "Smiling"}
     )
     assert code == 2 and "--query_label Smiling" in err.splitlines()[-1] and "even, odd" in err
+
+
+def test_a_classifier_of_exclusive_classes_says_so_and_how_good_it_is(classifier_flags, folder, tmp_path):
+    flags = classifier_flags | {"data_dir": folder, "task": "classes", "architecture": "tiny_cnn"}
+    code, out, err = run_script("celeba-train-classifier.py", flags)
+    assert code == 0, err
+    assert re.search(r"step 4: top-1 accuracy [01]\.0000, mean over the classes [01]\.0000", out)
+    best = torch.load(tmp_path / "classifier/best.pt")
+    assert (best["task"], best["attributes"], best["image_size"]) == ("classes", ["even", "odd"], 32)
+    classifier = load_classifier(tmp_path / "classifier/best.pt")
+    assert classifier.task == "classes" and pack(read_weights(tmp_path / "classifier/best.pt"))["task"] == "classes"
+
+    # The one image of the validation split decides the table.
+    [val] = load_training_data(folder, ["val"], 32)
+    [number] = class_numbers(val.labels).tolist()
+    table = pd.read_csv(tmp_path / "classifier/classes.csv")
+    right = classifier(val[0][0][None]).argmax() == number
+    assert table.to_dict("records") == [{"class": ("even", "odd")[number], "accuracy": float(right), "images": 1}]
+    assert not (tmp_path / "classifier/attributes.csv").exists()
+
+
+def test_a_training_of_classes_learns_to_tell_them_apart(classifier_flags, tmp_path):
+    data = write_colours(tmp_path / "colours", each=12)
+    flags = classifier_flags | {
+        "data_dir": data, "task": "classes", "architecture": "tiny_cnn", "lr_anneal_steps": 60, "save_interval": 60,
+        "ema_rate": "0.5", "batch_size": 12,
+    }  # fmt: skip
+    code, out, err = run_script("celeba-train-classifier.py", flags)
+    assert code == 0 and "step 60: top-1 accuracy 1.0000, mean over the classes 1.0000" in out, err
+    images = ImageFolder(data, "train", 32)
+    classifier = load_classifier(tmp_path / "classifier/last.pt")
+    seen = classifier(torch.stack([image for image, _ in images])).argmax(1)
+    assert classifier.attributes == list(COLOURS) and (seen == class_numbers(images.labels)).all()
+
+
+def test_a_training_of_attributes_says_so(classifier_flags, tmp_path):
+    assert run_script("celeba-train-classifier.py", classifier_flags | {"lr_anneal_steps": 1})[0] == 0
+    assert load_classifier(tmp_path / "classifier/last.pt").task == "attributes"
+
+
+def test_classes_that_are_none_are_refused(classifier_flags, folder, tmp_path):
+    draw_colour(tmp_path / "single/red/1.png", "red", 0)
+    draw_colour(tmp_path / "single/red/2.png", "red", 1)
+    for change, words in (
+        ({}, "--task classes needs one class an image, but 000001.jpg of --data_dir"),
+        ({"data_dir": folder, "query_label": "even"}, "--query_label even is for --task attributes"),
+        ({"data_dir": tmp_path / "single"}, "--task classes needs several classes"),
+        ({"task": "clases"}, "--task clases is unknown; choose one of attributes, classes"),
+    ):
+        code, _, err = run_script("celeba-train-classifier.py", classifier_flags | {"task": "classes"} | change)
+        assert code == 2 and words in err.splitlines()[-1] and "Traceback" not in err
+        assert not classifier_flags["output_path"].exists()
 
 
 def test_a_ddpm_conditioned_on_the_labels_of_a_csv(diffusion_flags, folder):

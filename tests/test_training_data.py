@@ -38,7 +38,7 @@ def labels_of(*datasets):
     return {
         name: {a for a, yes in zip(data.attributes, row, strict=True) if yes}
         for data in datasets
-        for name, row in zip(data.names, data.labels.tolist(), strict=True)
+        for name, row in zip(data.names, data.labels[:].tolist(), strict=True)
     }
 
 
@@ -58,7 +58,7 @@ def test_each_subfolder_is_a_class_and_what_lies_deeper_is_of_it(tmp_path):
     train, val = load(tmp_path, "train", "val")
     assert train.attributes == val.attributes == ("Ape", "cat", "dog")
     assert labels_of(train, val) == {name: {name.split("/")[0]} for name in names}
-    assert train.names == sorted(train.names) and train.labels.dtype is torch.int64
+    assert train.names == sorted(train.names) and train.labels.classes.dtype is torch.int32
     for data in (train, val):
         for i, name in enumerate(data.names):
             assert torch.equal(data.pixels(i), read_image(tmp_path / name, 8))

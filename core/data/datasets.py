@@ -3,6 +3,7 @@
 import random
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from torch.utils.data import Dataset
@@ -19,23 +20,22 @@ CELEBA_ATTRIBUTES = tuple(
     "Wearing_Lipstick Wearing_Necklace Wearing_Necktie Young".split()
 )
 SPLITS = {"train": 0, "val": 1, "test": 2}
+ALL = "all"  # what --split calls all of them together
 
 
 class ImageDataset(Dataset):
-    """Labelled image files. Item i: (image (3, S, S) in [-1, 1], labels (A,) 0/1).
+    """Labelled image files. Item i: (image (3, S, S) in [-1, 1], labels (A,) int64 of 0/1).
 
-    labels: a DataFrame of 0/1. A row is a file, indexed by its path in image_dir; a column is one of the A
-    `attributes`. Raises UserError naming the file where an image cannot be read.
+    names: the N paths of the files in image_dir. attributes: what the A labels are called, () for none.
+    labels: (N, A) of 0/1, int8 or a OneHot. Raises UserError naming the file where an image cannot be read.
     """
 
     splits_drawn = False  # True where the data names no splits, so that they were drawn at random
 
-    def __init__(self, image_dir, labels, image_size):
+    def __init__(self, image_dir, names, attributes, labels, image_size):
         self.image_dir, self.image_size = Path(image_dir), image_size
-        self.attributes = tuple(labels.columns)
-        self.names = list(labels.index)
-        self.labels = torch.from_numpy(labels.to_numpy().astype("int64"))
-        self.decoded = None  # the DecodedImages, where keep_decoded() keeps them in memory
+        self.names, self.attributes, self.labels = list(names), tuple(attributes), labels
+        self.decoded = None  # where core.data.decoded keeps what was decoded
 
     def __len__(self):
         return len(self.names)
@@ -49,7 +49,7 @@ class ImageDataset(Dataset):
         return self.decode(i) if self.decoded is None else self.decoded[i]
 
     def __getitem__(self, i):
-        return from_uint8(self.pixels(i)), self.labels[i]
+        return from_uint8(self.pixels(i)), self.labels[i].long()
 
 
 class CelebA(ImageDataset):
@@ -64,7 +64,8 @@ class CelebA(ImageDataset):
         image_dir = require_folder(data_dir) / "img_align_celeba"
         if not image_dir.is_dir():
             raise UserError(f"--data_dir {data_dir} has no folder img_align_celeba")
-        super().__init__(image_dir, read_labels(data_dir, split), image_size)
+        table = read_labels(data_dir, split)
+        super().__init__(image_dir, table.index, table.columns, to_bytes(table), image_size)
 
 
 class CelebAMV(CelebA):
@@ -107,11 +108,18 @@ def read_labels(data_dir, split, flag="data_dir"):
     """
     root = require_folder(data_dir, flag)
     table = _read_list(root, "list_attr_celeba", flag)
-    partition = _read_list(root, "list_eval_partition", flag).iloc[:, 0].reindex(table.index)
     if not table.isin((1, -1)).all(axis=None):
         image = table.index[~table.isin((1, -1)).all(axis=1)][0]
         raise UserError(f"{root}/list_attr_celeba holds values other than 1 and -1 for {image}")
-    return take_split(table, partition, split, f"{root}/list_eval_partition") > 0
+    if split == ALL:
+        return table > 0
+    partition = _read_list(root, "list_eval_partition", flag).iloc[:, 0].reindex(table.index)
+    return table[in_split(partition, table.index, split, f"{root}/list_eval_partition")] > 0
+
+
+def to_bytes(table):
+    """A DataFrame of 0/1 or booleans -> an int8 tensor."""
+    return torch.from_numpy(table.to_numpy().astype("int8"))
 
 
 def attribute_index(attributes, query, flag="query_label"):
@@ -128,10 +136,12 @@ def attribute_index(attributes, query, flag="query_label"):
 
 
 def data_attributes(data_dir):
-    """The attributes' names in a data folder's list, in its order; CelebA's 40 where there is no such list."""
+    """The attributes of data in CelebA's layout, in its order; () of other data, CelebA's 40 without any."""
     root = Path(data_dir or "")
-    if not data_dir or not any((root / f"list_attr_celeba.{suffix}").is_file() for suffix in ("csv", "txt")):
+    if not data_dir or not root.exists():
         return CELEBA_ATTRIBUTES
+    if not any((root / f"list_attr_celeba.{suffix}").is_file() for suffix in ("csv", "txt")):
+        return ()
     return tuple(_read_list(root, "list_attr_celeba", nrows=1).columns)
 
 
@@ -144,24 +154,27 @@ def chunk_indices(n, chunk, num_chunks):
     return range(chunk, n, num_chunks)
 
 
-def take_split(table, partition, split, source):
-    """The rows of `table` in a split, as `partition` says with 0, 1 or 2 for each row.
+def in_split(partition, names, split, source):
+    """(N,) booleans: which images a split has, or ALL, as `partition` says with 0, 1 or 2 for each of the N names.
 
-    source: the flag or the file that `partition` comes from, which a UserError names.
+    source: the flag or the file that partition comes from, which a UserError names.
     """
-    if not partition.isin(SPLITS.values()).all():
-        image = partition.index[~partition.isin(SPLITS.values())][0]
-        raise UserError(f"{source} puts {image} in none of 0 (train), 1 (val), 2 (test)")
-    table = table[partition == SPLITS[split]]
-    if not len(table):
+    partition = np.asarray(partition)
+    if split == ALL:
+        return np.ones(len(partition), bool)
+    legal = np.isin(partition, list(SPLITS.values()))
+    if not legal.all():
+        raise UserError(f"{source} puts {names[int(np.argmin(legal))]} in none of 0 (train), 1 (val), 2 (test)")
+    chosen = partition == SPLITS[split]
+    if not chosen.any():
         raise UserError(f"{source} has no images in its {split} split")
-    return table
+    return chosen
 
 
-def read_table(path, **options):
-    """A table of images in a csv or text file -> a DataFrame of numbers, indexed by image.
+def read_table(path, text=(), **options):
+    """A csv of images, or text that pandas.read_csv's options describe -> a DataFrame of numbers by image.
 
-    options: pandas.read_csv's. Values that are no numbers become NaN.
+    What is no number becomes NaN, but in the columns named in `text`, which stay as they are.
     Raises UserError where the file is no table, is empty or lists an image twice.
     """
     try:
@@ -172,7 +185,12 @@ def read_table(path, **options):
         raise UserError(f"{path} holds no rows")
     if table.index.has_duplicates:
         raise UserError(f"{path} lists {table.index[table.index.duplicated()][0]} twice")
-    return table.apply(pd.to_numeric, errors="coerce")
+    return table.apply(lambda column: column if column.name in text else to_numbers(column))
+
+
+def to_numbers(column):
+    """A column of a table as numbers, the smallest that hold them; NaN for what is none."""
+    return pd.to_numeric(column, errors="coerce", downcast="integer")
 
 
 def _read_list(root, stem, flag="data_dir", **limits):

@@ -1,15 +1,18 @@
-"""Images to train on: those in a folder, or those listed in a csv."""
+"""Images that lie in a folder, that a csv lists, or that are named one by one."""
 
 import os
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+import torch
 
 from guided_diffusion.errors import UserError
 
-from .datasets import SPLITS, ImageDataset, read_table, take_split
-from .images import SUFFIXES
+from .datasets import SPLITS, ImageDataset, in_split, read_table, to_bytes, to_numbers
+from .images import SUFFIXES, require_image_file
+from .labels import OneHot, take
+
+CLASS_COLUMN = "class"  # of a csv: the names of the images' classes
 
 
 class ImageFolder(ImageDataset):
@@ -26,49 +29,90 @@ class ImageFolder(ImageDataset):
                 f"--data_dir {data_dir} has neither img_align_celeba/ with its lists nor an image "
                 f"({', '.join(SUFFIXES)}), in it or in subfolders"
             )
-        parts = pd.Series([name.split("/") for name in names], index=names)
         self.splits_drawn = not any(name.startswith("train/") for name in names)
         if self.splits_drawn:
-            partition = draw_partition(names)
+            partition = draw_partition(len(names))
         else:
-            partition = parts.str[0].map(SPLITS)
-            _refuse(partition.isna(), data_dir, "has train/, but {} is not in train/, val/ or test/")
-            parts = parts.str[1:]
-        classes = parts.map(lambda path: path[0] if len(path) > 1 else None)
-        if classes.notna().any():
-            _refuse(classes.isna(), data_dir, "has a subfolder for each class, but {} lies in none")
+            partition = np.array([SPLITS.get(name.partition("/")[0], -1) for name in names], np.int8)
+            _refuse(names, partition == -1, data_dir, "has train/, but {} is not in train/, val/ or test/")
+        depth = 0 if self.splits_drawn else 1
+        classes, attributes = number_classes(_folder_at(depth, name) for name in names)
+        if attributes:
+            _refuse(names, classes == -1, data_dir, "has a subfolder for each class, but {} lies in none")
         if not self.splits_drawn:
-            in_train = classes[partition == SPLITS["train"]]
-            _refuse(~classes.isin(in_train), data_dir, "has {}, but train/ has no image of its class")
-        labels = pd.get_dummies(classes)
-        super().__init__(data_dir, take_split(labels, partition, split, f"--data_dir {data_dir}"), image_size)
+            known = np.unique(classes[partition == SPLITS["train"]])
+            _refuse(names, ~np.isin(classes, known), data_dir, "has {}, but train/ has no image of its class")
+        rows = np.flatnonzero(in_split(partition, names, split, f"--data_dir {data_dir}"))
+        labels = OneHot(classes[rows], len(attributes)) if attributes else no_labels(len(rows))
+        super().__init__(data_dir, [names[row] for row in rows], attributes, labels, image_size)
 
 
 class ImageTable(ImageDataset):
     """A split of the images listed in a csv with the columns path, labels, and perhaps partition.
 
-    Paths are relative to the csv. A column's labels are 0 and 1, or -1 and 1. partition is 0 (train), 1 (val) or
-    2 (test).
+    A column's labels are 0 and 1, or -1 and 1; or one column, `class`, holds the names of the images' classes.
+    partition is 0 (train), 1 (val) or 2 (test).
     """
 
     def __init__(self, data_dir, split, image_size):
         path = Path(data_dir)
-        labels = read_table(path, index_col=0, dtype=str)
-        if str(labels.index.name).lower().endswith(SUFFIXES):
+        table = read_table(path, text=(CLASS_COLUMN,), index_col=0, dtype=str)
+        if str(table.index.name).lower().endswith(SUFFIXES):
             raise UserError(f"{path} begins with an image; give it a header, such as path,Smiling,partition")
-        if labels.index.hasnans:
+        if table.index.hasnans:
             raise UserError(f"{path} has a row without a path")
-        absent = [name for name in labels.index if not (path.parent / name).is_file()]
+        folder = str(path.parent)  # as text: a Path would take most of the time of a million images
+        absent = [name for name in table.index.tolist() if not os.path.isfile(os.path.join(folder, name))]
         if absent:
-            raise UserError(f"{path} lists {len(absent)} of {len(labels)} images that are not there: {absent[0]}")
-        self.splits_drawn = "partition" not in labels
-        partition = draw_partition(labels.index) if self.splits_drawn else labels.pop("partition")
-        for name, column in labels.items():
-            legal = (-1, 1) if (column == -1).any() else (0, 1)
-            if not column.isin(legal).all():
-                image = column.index[~column.isin(legal)][0]
-                raise UserError(f"{path}: {name} of {image} does not fit; a column holds 0 and 1, or -1 and 1")
-        super().__init__(path.parent, take_split(labels > 0, partition, split, path), image_size)
+            raise UserError(f"{path} lists {len(absent)} of {len(table)} images that are not there: {absent[0]}")
+        self.splits_drawn = "partition" not in table
+        partition = draw_partition(len(table)) if self.splits_drawn else table.pop("partition")
+        labels, attributes = _labels_of_table(table, path)
+        rows = np.flatnonzero(in_split(partition, table.index, split, path))
+        super().__init__(path.parent, table.index[rows], attributes, take(labels, rows), image_size)
+
+
+def _labels_of_table(table, path):
+    """The columns of labels, or of the classes' names -> (labels (N, A) of 0/1, the A attributes)."""
+    if CLASS_COLUMN in table and not to_numbers(table[CLASS_COLUMN]).isin((-1, 0, 1)).all():
+        if table.shape[1] > 1:
+            raise UserError(f"{path} has labels beside its column {CLASS_COLUMN}; keep that or these")
+        if (unnamed := table.index[table[CLASS_COLUMN].isna()]).size:
+            raise UserError(f"{path}: {CLASS_COLUMN} of {unnamed[0]} is empty; name its class")
+        classes, attributes = number_classes(table[CLASS_COLUMN])
+        return OneHot(classes, len(attributes)), attributes
+    table = table.apply(to_numbers)
+    for name, column in table.items():
+        legal = (-1, 1) if (column == -1).any() else (0, 1)
+        if not column.isin(legal).all():
+            image = column.index[~column.isin(legal)][0]
+            raise UserError(f"{path}: {name} of {image} does not fit; a column holds 0 and 1, or -1 and 1")
+    return to_bytes(table > 0), tuple(table.columns)
+
+
+class ImageFiles(ImageDataset):
+    """Images that are named one by one, as paths; they have no labels."""
+
+    def __init__(self, paths, image_size):
+        for path in paths:
+            require_image_file(path)
+        super().__init__("", paths, (), no_labels(len(paths)), image_size)
+
+
+def no_labels(count):
+    """The labels (N, 0) of images that have none."""
+    return torch.zeros((count, 0), dtype=torch.int8)
+
+
+def number_classes(folders):
+    """The N images' classes, by name or None -> ((N,) their numbers, -1 for None; the names, sorted)."""
+    numbers = {}
+    each = (-1 if name is None else numbers.setdefault(name, len(numbers)) for name in folders)
+    found = np.fromiter(each, np.int32)
+    names = sorted(numbers)
+    place = np.full(len(names) + 1, -1, np.int32)  # the last one: of None
+    place[[numbers[name] for name in names]] = np.arange(len(names))
+    return place[found], tuple(names)
 
 
 def list_images(root):
@@ -83,20 +127,26 @@ def list_images(root):
     names = []
     for folder, subfolders, files in os.walk(root, onerror=refuse, followlinks=True):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        images = [name for name in files if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
-        names += [(Path(folder) / name).relative_to(root).as_posix() for name in images]
+        place = Path(folder).relative_to(root).as_posix()
+        prefix = "" if place == "." else f"{place}/"
+        names += [prefix + name for name in files if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
     return sorted(names)
 
 
-def draw_partition(names):
-    """Puts a tenth of the images, at least one, in val and the rest in train. Equal names give equal splits."""
-    partition = pd.Series(SPLITS["train"], index=names)
-    chosen = np.random.default_rng(0).permutation(len(partition))[: max(1, round(len(partition) / 10))]
-    partition.iloc[chosen] = SPLITS["val"]
+def draw_partition(count):
+    """(N,) a tenth of the images, at least one, in val and the others in train: the same for as many images."""
+    partition = np.full(count, SPLITS["train"])
+    partition[np.random.default_rng(0).permutation(count)[: max(1, round(count / 10))]] = SPLITS["val"]
     return partition
 
 
-def _refuse(faulty, data_dir, fault):
-    """UserError that names the first image for which `faulty`, a Series of booleans, is True."""
-    if faulty.any():
-        raise UserError(f"--data_dir {data_dir} {fault.format(faulty.index[faulty][0])}")
+def _folder_at(depth, name):
+    """The folder of a path that lies below `depth` others; None where the path is not as long."""
+    place = name.split("/", depth + 1)
+    return place[depth] if len(place) > depth + 1 else None
+
+
+def _refuse(names, where, data_dir, fault):
+    """UserError with the first of the names where (N,) booleans are true."""
+    if where.any():
+        raise UserError(f"--data_dir {data_dir} {fault.format(names[int(np.argmax(where))])}")

@@ -1,8 +1,10 @@
 """Reading, cropping and writing image files. (guided_diffusion.pixels converts bytes to [-1, 1] and back.)"""
 
+import os
+
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from guided_diffusion.errors import UserError
 from guided_diffusion.pixels import from_uint8 as from_uint8
@@ -10,23 +12,53 @@ from guided_diffusion.pixels import to_uint8 as to_uint8
 from guided_diffusion.storage import write_file
 
 SUFFIXES = (".png", ".jpg", ".jpeg")  # of image files, in lower case
+TURNS = {  # EXIF's orientation -> what puts the image upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+ANIMATED = ("GIF", "PNG", "WEBP")  # formats of moving pictures; in others several images are no animation
 
 
 def read_image(path, size=None):
     """An image file -> uint8 (3, H, W). With a size: resized on the short side, and cropped to a central square.
 
-    Raises UserError, naming the file, where it is missing, is no image, or is larger than Pillow deems safe.
+    It is turned as its EXIF orientation says.
+    Raises UserError, naming the file, where it is missing, no image, an animation, or larger than Pillow deems
+    safe.
     """
+    require_image_file(path)
     try:
         with Image.open(path) as image:
-            image = _to_8_bits(image).convert("RGB")
-    except FileNotFoundError:
-        raise UserError(f"{path} is listed but not there; restore it or remove it from the list") from None
+            if image.format in ANIMATED and getattr(image, "n_frames", 1) > 1:
+                raise UserError(f"{path} is an animation of {image.n_frames} images; save one of them as a file")
+            image = _to_8_bits(_upright(image)).convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read as an image ({error}); restore it") from None
     if size is not None:
         image = centre_crop(image, size)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def require_image_file(path):
+    """UserError where there is no file, or where reading it would never end, as it is with a named pipe."""
+    if not os.path.exists(path):
+        raise UserError(f"{path} is listed but not there; restore it or remove it from the list")
+    if not os.path.isfile(path):
+        raise UserError(f"{path} is no file; name an image")
+
+
+def _upright(image):
+    """A PIL image turned as its EXIF orientation says; as it is where EXIF is damaged or says nothing."""
+    try:
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # the reader of EXIF raises nearly anything on damaged bytes, which say nothing of the pixels
+        return image
+    return image if turn is None else image.transpose(turn)  # exif_transpose writes EXIF too, or fails to
 
 
 def _to_8_bits(image):

@@ -8,6 +8,7 @@ from guided_diffusion.flags import Flag
 from .datasets import CelebA
 from .decoded import keep_decoded
 from .image_lists import ImageFolder, ImageTable
+from .labels import first_without_one_class
 
 TRAINING_DATA_FLAGS = {
     "data_dir": Flag(
@@ -47,12 +48,18 @@ def require_labels(dataset, data_dir, num_classes=None, one_each=False):
     if not count:
         raise UserError(f"--data_dir {data_dir} has no labels: give a subfolder for each class, or a csv of labels")
     if num_classes not in (None, count):
-        raise UserError(f"--num_classes {num_classes} must be {count}, as many as --data_dir {data_dir} has")
-    if one_each and (several := (dataset.labels.sum(1) != 1).nonzero()).numel():
-        first = int(several[0])
+        raise UserError(f"--num_classes {num_classes} is not the {count} of --data_dir {data_dir}")
+    if one_each:
+        require_one_class(dataset, data_dir, "--multiclass False", "--multiclass True")
+
+
+def require_one_class(dataset, data_dir, asked, instead):
+    """UserError where an image has not exactly one class, as the flag `asked` needs and `instead` does not."""
+    if several := first_without_one_class(dataset.labels):
+        row, count = several
         raise UserError(
-            f"--multiclass False needs one class an image, but {dataset.names[first]} of --data_dir {data_dir} has "
-            f"{int(dataset.labels[first].sum())}; give --multiclass True, or a subfolder for each class"
+            f"{asked} needs one class an image, but {dataset.names[row]} of --data_dir {data_dir} has {count}; "
+            f"give {instead}, or a subfolder for each class"
         )
 
 

@@ -6,6 +6,8 @@ Logits are (N,) for a binary question, positive for class 1, or (N, K) for K exc
 import torch
 import torch.nn.functional as F
 
+TASKS = ("attributes", "classes")  # what a classifier tells: a yes or no to each of its outputs, or one class of K
+
 
 def predicted_class(logits):
     """(N,) or (N, K) logits -> (N,) classes."""

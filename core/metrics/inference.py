@@ -12,8 +12,8 @@ from guided_diffusion.flags import BATCH_SIZE, GPU, Flag
 
 from ..data.datasets import CELEBA_ATTRIBUTES, attribute_index, data_attributes
 from ..data.images import from_uint8
-from ..results.folder import ResultsFolder, read_flags, read_pairs
-from ..running.flags import NETWORK_FLAGS, QUESTION_FLAGS, ROLES, named_flags
+from ..results.folder import ResultsFolder, read_classes, read_flags, read_pairs
+from ..running.flags import BEFORE_THE_FLAG, NETWORK_FLAGS, ROLES, SMILING, named_flags
 
 RESULTS_FLAGS = {
     "output_path": Flag("output", "the --output_path of main.py"),
@@ -38,8 +38,8 @@ def take_from_run(args, *flags):
     With the path of a network come its weights and the preparing of its images, not its architecture: that is code,
     which is run only where the user names it. Returns the names of the flags that got a value.
     """
-    run_flags = {name: flag.default for name, flag in (NETWORK_FLAGS | QUESTION_FLAGS).items()}
-    run_flags |= {"oracle_path": "models/oracle.pth", "data_dir": None}
+    run_flags = {name: flag.default for name, flag in NETWORK_FLAGS.items()}
+    run_flags |= {"oracle_path": "models/oracle.pth", "data_dir": None, "query_label": SMILING}
     recorded = read_flags(args.output_path, args.exp_name)
     run_flags |= {name: value for name, value in recorded.items() if value is not None}
     taken = {flag for flag in flags if getattr(args, flag) is None}
@@ -59,16 +59,30 @@ def what_was_used(args, role):
     return weights, options
 
 
+def task_of_run(args):
+    """What an experiment is about: attributes or classes."""
+    return (BEFORE_THE_FLAG | read_flags(args.output_path, args.exp_name))["task"]
+
+
+def classes_of_run(args):
+    """What the classes of an experiment are called; UserError where it does not say."""
+    names = read_classes(args.output_path, args.exp_name)
+    if not names:
+        raise UserError(f"{args.output_path}/Results/{args.exp_name} has no classes.txt; run main.py again")
+    return names
+
+
 def find_query(args, network):
     """(names of the network's outputs, index of --query_label among them). Call it after take_from_run.
 
-    A number in --query_label is an index among the attributes of the data, as in main.py; the network may have
-    others. UserError where none of its outputs is the queried attribute.
+    A number in --query_label counts the attributes of data in CelebA's layout, as in main.py; those of the network
+    may be others. Of other data it counts those of the network.
+    UserError where the network does not answer the question.
     """
     names, query = tuple(network.attributes or CELEBA_ATTRIBUTES), str(args.query_label)
     if query.isdigit():
         data_dir = getattr(args, "celeba_path", None) or read_flags(args.output_path, args.exp_name).get("data_dir")
-        data_names = data_attributes(data_dir)
+        data_names = data_attributes(data_dir) or names
         query = data_names[attribute_index(data_names, query)]
     return names, attribute_index(names, query)
 
@@ -157,11 +171,15 @@ def require_size(network, pairs, flag):
         )
 
 
-def judge(oracle, pairs, batch_size, device):
-    """An oracle's decisions, 0 or 1, on the originals (N, A) and on the counterfactuals (N, A) of N pairs."""
-    require_size(oracle, pairs, "oracle_path")
+def judge(oracle, pairs, batch_size, device, see=None):
+    """An oracle's decisions, 0 or 1, on originals and on counterfactuals: (N, A) each.
 
-    def decide_both(*originals_and_counterfactuals):
-        return [(oracle(from_uint8(pixels)) > 0).long() for pixels in originals_and_counterfactuals]
+    see: images in [-1, 1] -> what the oracle sees in them, where that is something else.
+    """
+    require_size(oracle, pairs, "oracle_path")
+    see = see or (lambda images: (oracle(images) > 0).long())
+
+    def decide_both(*both):
+        return [see(from_uint8(pixels)) for pixels in both]
 
     return in_batches(decide_both, lambda pair: pair.pixels(), pairs, batch_size, device, "oracle")

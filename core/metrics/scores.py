@@ -76,12 +76,15 @@ def insertions(x, counterfactual, steps):
 
 
 @torch.no_grad()
-def decide(network, dataset, device, batch_size=64):
-    """network, images -> (N, A) logits, and a dataset of N images -> its decisions on them, (N, A) of 0/1."""
+def decide(network, dataset, device, batch_size=64, decision=lambda logits: (logits > 0).long()):
+    """The decisions of a network, images -> (N, A) logits, on every image of a dataset: (N, A) of 0/1.
+
+    decision: logits -> what counts as decided; predicted_class makes them (N,) classes.
+    """
     decisions = []
     for start in range(0, len(dataset), batch_size):
         images = [dataset[i][0] for i in range(start, min(start + batch_size, len(dataset)))]
-        decisions.append((network(torch.stack(images).to(device)) > 0).long().cpu())
+        decisions.append(decision(network(torch.stack(images).to(device))).cpu())
     return torch.cat(decisions)
 
 
@@ -97,3 +100,16 @@ def attribute_accuracy(decisions, labels, attributes):
         kinds = [right[mask, a].mean() for mask in (yes[:, a], ~yes[:, a]) if mask.any()]
         rows[name] = {"accuracy": right[:, a].mean(), "balanced": sum(kinds) / len(kinds), "yes": yes[:, a].mean()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("attribute")
+
+
+def class_accuracy(decisions, classes, names):
+    """Decided and true classes (N,) -> a table by class: accuracy on its images, how many there are.
+
+    Classes without an image are left out.
+    """
+    right, rows = decisions == classes, {}
+    for number, name in enumerate(names):
+        of_class = classes == number
+        if of_class.any():
+            rows[name] = {"accuracy": float(right[of_class].float().mean()), "images": int(of_class.sum())}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("class")

@@ -3,6 +3,7 @@
 OUTPUT_PATH/Original/{Correct,Incorrect}/<id>.png
 OUTPUT_PATH/Results/EXP/{CC,IC}/{CCF,ICF}/{CF,Noise,Info,SM}/<id>.png|.txt   (Mask: --save_masks)
 OUTPUT_PATH/Results/EXP/summary.yaml, records.csv, flags.yaml   (chunked: chunk-<c>_num-chunks-<C>_…)
+OUTPUT_PATH/Results/EXP/classes.txt                             (the names of K classes, where they are asked about)
 OUTPUT_PATH/Results/EXP/.lock                                (held while a run writes; chunked likewise)
 OUTPUT_PATH/Results/EXP/metrics.yaml, CD.png                    (by the compute_ scripts)
 OUTPUT_PATH/Original/activations.npz, Results/EXP/activations.npz   (Inception's, kept for FID)
@@ -52,6 +53,7 @@ class ResultsFolder:
         self.records_path = self.experiment / f"{self.prefix}records.csv"
         self.summary_path = self.experiment / f"{self.prefix}summary.yaml"
         self.flags_path = self.experiment / f"{self.prefix}flags.yaml"
+        self.classes_path = self.experiment / "classes.txt"
         self.metrics_path = self.experiment / "metrics.yaml"
         self.chart_path = self.experiment / "CD.png"
         self.activations_path = self.experiment / "activations.npz"
@@ -81,11 +83,12 @@ class ResultsFolder:
         finally:
             folder_lock.release()
 
-    def begin(self, flags, overwrite=False, free=()):
-        """Prepares the folder for a run with these flags -> the rows that an earlier run finished, or None.
+    def begin(self, flags, overwrite=False, free=(), before=None):
+        """Prepares the folder for a run with these flags and returns the rows that an earlier one finished.
 
         flags: name -> value, kept in flags.yaml; those named in `free` may differ from the earlier run's.
-        The summary is removed, unless the earlier run had exactly these flags: with others, work may be left.
+        before: name -> value that runs had before there was such a flag, so that flags.yaml lacks it.
+        The summary stays where the run was finished with these very flags; with others work may remain.
         """
         try:
             self._refuse_other_chunking()
@@ -94,6 +97,7 @@ class ResultsFolder:
             self.experiment.mkdir(parents=True, exist_ok=True)
             earlier_flags = read_yaml(self.flags_path) if self.flags_path.exists() else {}
             if earlier_flags:
+                earlier_flags = (before or {}) | earlier_flags
                 self._refuse_other_flags(earlier_flags, flags, free)
             earlier = read_records(self.records_path) if self.records_path.exists() else None
             if flags != earlier_flags or earlier is None:
@@ -166,6 +170,13 @@ class ResultsFolder:
 
         with ThreadPoolExecutor() as pool:  # so that no image waits until the one before is on the disk
             list(pool.map(write_row, range(len(table)), table.to_dict("records")))
+
+    def keep_classes(self, names):
+        """Writes what the classes are called, in their order; without names there is no such file."""
+        if names:
+            write_text(self.classes_path, "".join(f"{name}\n" for name in names))
+        else:
+            self.classes_path.unlink(missing_ok=True)
 
     def write_step(self, kind, ids, step, images):
         """Writes one step of trajectories. kind: x_t or z_t; images: (N, 3, H, W) in [-1, 1], one for each id."""
@@ -244,6 +255,12 @@ def read_flags(output_path, exp_name):
     if not paths:
         return {}
     return read_yaml(paths[0])
+
+
+def read_classes(output_path, exp_name):
+    """What an experiment's classes are called, in their order; () where it is about an attribute."""
+    path = experiment_folder(output_path, exp_name) / "classes.txt"
+    return tuple(path.read_text(encoding="utf-8").splitlines()) if path.exists() else ()
 
 
 def read_pairs(output_path, exp_name, classified=("CC", "IC"), reached=("CCF",)):

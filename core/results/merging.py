@@ -8,10 +8,10 @@ from .folder import CHUNK, ResultsFolder, experiment_folder
 from .records import read_records, read_yaml
 
 
-def merge_chunks(output_path, exp_name, free=("chunk",)):
+def merge_chunks(output_path, exp_name, free=("chunk",), before=None):
     """Merges the chunks of an experiment into its summary.yaml and records.csv -> the summary.
 
-    free: the flags that may differ between chunks.
+    free: the flags that chunks may differ in. before: name -> value that chunks had before there was such a flag.
 
     Raises UserError, naming the chunks, where some are missing or unfinished, have other flags, or overlap.
     """
@@ -20,7 +20,7 @@ def merge_chunks(output_path, exp_name, free=("chunk",)):
     missing = [f"{c.prefix}summary.yaml" for c in chunks if not c.summary_path.exists()]
     if missing:
         raise UserError(f"{experiment} lacks the finished chunks {', '.join(missing)}; run them first")
-    _refuse_unequal_flags(chunks, free)
+    _refuse_unequal_flags(chunks, free, before or {})
     parts = [part for part in map(_read_finished, chunks) if part is not None]
     if not parts:
         raise UserError(f"the chunks of {experiment} explain no image, so there is nothing to merge")
@@ -52,8 +52,8 @@ def _find_chunks(output_path, exp_name):
     return [ResultsFolder(output_path, exp_name, chunk, total) for chunk in range(total)]
 
 
-def _refuse_unequal_flags(chunks, free):
-    first, *others = (read_yaml(chunk.flags_path) for chunk in chunks)
+def _refuse_unequal_flags(chunks, free, before):
+    first, *others = (before | read_yaml(chunk.flags_path) for chunk in chunks)
     for chunk, flags in zip(chunks[1:], others, strict=True):
         names = [name for name in {**first, **flags} if name not in free]
         differing = [f"--{name}" for name in names if flags.get(name) != first.get(name)]

@@ -11,16 +11,16 @@ from guided_diffusion.storage import write_text
 
 from ..data.images import to_uint8
 
-BITS = ("oracle_pred", "oracle_cf_pred")  # an oracle's decisions, a 0 or 1 for each attribute
+BITS = ("oracle_pred", "oracle_cf_pred")  # an oracle's decisions, one 0 or 1 an attribute; or its class
 INTEGERS = ("id", "label", "pred", "target", "cf_pred", "attempts")
 
 
 def make_records(ids, names, images, labels, explanation, oracle_decisions=None, query=None):
     """A DataFrame with a row for each image of a batch.
 
-    ids: (N,) indices in the dataset; names: file names; images (N, 3, H, W) in [-1, 1]; labels (N,) true classes.
-    explanation: their Explanation. oracle_decisions: (before, after), each (N, A) of 0/1.
-    query: the index of the explained attribute among the A.
+    ids: (N,) indices in the dataset; names: paths, as the dataset has them; images (N, 3, H, W) in [-1, 1]; labels
+    (N,) true classes. oracle_decisions: (before, after), each (N, A) of 0/1, with `query` the explained attribute
+    among them; or each (N,) classes.
     """
     e = explanation
     pixels, cf_pixels = to_uint8(images).cpu().float(), to_uint8(e.counterfactual).cpu().float()
@@ -42,13 +42,37 @@ def make_records(ids, names, images, labels, explanation, oracle_decisions=None,
         }
     )
     if oracle_decisions is not None:
-        before, after = oracle_decisions
-        table["oracle_pred"] = ["".join(map(str, row)) for row in before.tolist()]
-        table["oracle_cf_pred"] = ["".join(map(str, row)) for row in after.tolist()]
-        table["mnac"] = (before != after).sum(1).tolist()
-        table["oracle_flip"] = (before[:, query] != after[:, query]).long().tolist()
+        before, after = (decisions.cpu() for decisions in oracle_decisions)
+        found = _classes_seen(before, after, e.target.cpu()) if query is None else _bits_seen(before, after, query)
+        table = table.assign(**found)
     # Rounded, so that reading a file and writing it again changes nothing.
     return table.round(6)
+
+
+def _bits_seen(before, after, query):
+    """The columns of an oracle's decisions (N, A) on attributes, and what changed among them."""
+    pred, cf_pred = (["".join(map(str, row)) for row in decisions.tolist()] for decisions in (before, after))
+    changed = before != after
+    return {
+        "oracle_pred": pred,
+        "oracle_cf_pred": cf_pred,
+        "mnac": changed.sum(1).tolist(),
+        "oracle_flip": changed[:, query].long().tolist(),
+    }
+
+
+def _classes_seen(before, after, target):
+    """The columns of the classes (N,) that an oracle sees, and whether it sees a change to the target."""
+    return {
+        "oracle_pred": list(map(str, before.tolist())),
+        "oracle_cf_pred": list(map(str, after.tolist())),
+        "oracle_flip": changed_to(before, after, target).long().tolist(),
+    }
+
+
+def changed_to(before, after, target):
+    """(N,) classes before and after -> (N,) whether they became the target, and were not before."""
+    return (before != target) & (after == target)
 
 
 def correct(table):
@@ -62,7 +86,7 @@ def flipped(table):
 
 
 def summarise(table):
-    """Records -> a dict with the keys of the authors' summary.yaml.
+    """The keys of the authors' summary.yaml, and with an oracle its flip rate (of the flipped), of attributes MNAC.
 
     `clean acc` is in percent; `cf acc`, `bkl` and `l_1` are fractions. With an oracle also `oracle fr` and `mnac`,
     means over the images that have flipped.
@@ -80,9 +104,9 @@ def summarise(table):
         "l_1": round(float(table["l_1"].mean()), 6),
         "n": len(table),
     }
-    if "mnac" in table and cf.any():
-        summary["oracle fr"] = round(float(table["oracle_flip"][cf].mean()), 6)
-        summary["mnac"] = round(float(table["mnac"][cf].mean()), 6)
+    for key, column in (("oracle fr", "oracle_flip"), ("mnac", "mnac")):
+        if column in table and cf.any():
+            summary[key] = round(float(table[column][cf].mean()), 6)
     return summary
 
 

@@ -13,20 +13,12 @@ from ..data.datasets import chunk_indices, load_images
 from ..methods.decisions import choose_target
 from ..results.folder import ResultsFolder
 from ..results.records import make_records
-from .conditions import conditions
 from .explainer import Explainer
 from .explanation import gather
-from .flags import FREE_FLAGS, weight_hashes
+from .flags import BEFORE_THE_FLAG, FREE_FLAGS, weight_hashes
+from .judging import Oracle
 from .progress import EvaluationBar, cost_line, result_line, selection_line
-from .question import choose_images
-
-
-@dataclass
-class Oracle:
-    """A second network that judges originals and counterfactuals."""
-
-    decide: Callable  # images (N, 3, H, W) in [-1, 1] -> decisions (N, A) of 0/1, on the CPU
-    query: int  # the queried attribute among the A
+from .question import Question, choose_images
 
 
 @dataclass
@@ -35,8 +27,8 @@ class Networks:
 
     unet: torch.nn.Module
     diffusion: object  # a SpacedDiffusion
-    classifier: Callable  # the question: images (N, 3, H, W) in [-1, 1] -> (N,) logits
-    column: int  # the queried attribute among the data's labels
+    condition: Callable | None  # ids, (N,) targets -> what a class-conditional unet is told
+    question: Question
     oracle: Oracle | None
     compute: dict  # options of a SamplingNetwork
     device: torch.device
@@ -55,12 +47,15 @@ def run_experiment(args, settings, cost, dataset, networks):
 
 
 def _explain_into(results, indices, args, settings, cost, dataset, networks):
-    earlier = results.begin(vars(args) | weight_hashes(args, networks.files), args.overwrite, FREE_FLAGS)
+    question = networks.question
+    kept = vars(args) | question.flags | weight_hashes(args, networks.files)
+    earlier = results.begin(kept, args.overwrite, FREE_FLAGS, BEFORE_THE_FLAG)
+    results.keep_classes(question.names if question.task == "classes" else ())
     limit = args.num_batches * args.batch_size or None
-    chosen, seen = choose_images(
-        dataset, indices, networks.classifier, args.target_label, limit, args.batch_size, networks.device
-    )
-    print(selection_line(args, dataset.attributes[networks.column], len(chosen), seen, len(indices)))
+    chosen, seen = choose_images(dataset, indices, question, limit, args.batch_size, networks.device)
+    print(selection_line(args, question, len(chosen), seen, len(indices)))
+    if question.labels is None:
+        print("the images have no labels: each counts as labelled by the classifier's prediction")
     if not chosen:
         results.finish(None)
         return
@@ -73,14 +68,14 @@ def _explain_into(results, indices, args, settings, cost, dataset, networks):
         calls = bar.total // args.batch_size
         network = SamplingNetwork(networks.unet, networks.diffusion, **networks.compute, calls=calls)
         explainer = Explainer(
-            networks.classifier,
+            question.classify,
             networks.diffusion,
             bar.wrap(network),
             settings,
             on_attempt=bar.follow,
             callback=_step_writer(args, results),
         )
-        load = _loader(args, dataset, networks)
+        load = _loader(dataset, networks)
         table = explain_images(chosen, explainer, load, _writer(args, dataset, networks, results), args, earlier)
     print(result_line(results.finish(table), results.experiment, left, time.time() - began))
 
@@ -100,16 +95,16 @@ def explain_images(chosen, explainer, load, write, args, earlier=None):
     return table
 
 
-def _loader(args, dataset, networks):
+def _loader(dataset, networks):
     """ids -> what the Explainer asks for: images, the target, the labels that the network is told."""
+    question, condition = networks.question, networks.condition
 
     def load(ids):
         images = load_images(dataset, ids).to(networks.device)
-        if not args.class_cond:
-            return images, args.target_label, None
-        target = choose_target(networks.classifier(images), args.target_label)
-        labels = dataset.labels[ids].to(networks.device)
-        return images, target, conditions(labels, networks.column, target, args.multiclass)
+        if condition is None:
+            return images, question.target, None
+        target = choose_target(question.classify(images), question.target)
+        return images, target, condition(ids, target)
 
     return load
 
@@ -123,7 +118,7 @@ def _writer(args, dataset, networks, results):
         oracle, decisions, query = networks.oracle, None, None
         if oracle is not None:
             decisions, query = (oracle.decide(images), oracle.decide(explanation.counterfactual)), oracle.query
-        names, labels = [dataset.names[i] for i in ids], dataset.labels[ids, networks.column]
+        names, labels = [dataset.names[i] for i in ids], networks.question.labels_of(ids, explanation.prediction)
         rows = make_records(ids, names, images, labels, explanation, decisions, query)
         if args.save_images:
             results.write_images(rows, images, explanation, args.save_masks)

@@ -16,15 +16,19 @@ from guided_diffusion.script_util import (
 )
 from guided_diffusion.storage import sha256
 
-from ..data.datasets import DATASETS, SPLITS
+from ..data.datasets import ALL, DATASETS, SPLITS
+from ..data.explained_data import AUTO
+from ..data.training_data import TRAINING_DATA_FLAGS
+from ..methods.decisions import TASKS
 from ..methods.dime import require_depth
 from ..methods.flags import METHOD_FLAGS
 
 DATA_FLAGS = {
-    "dataset": Flag("CelebA", "what to explain", choices=DATASETS),
-    "data_dir": Flag(None, "the folder with img_align_celeba/, list_attr_celeba and list_eval_partition"),
+    "dataset": Flag(AUTO, "what to explain; auto: whatever --data_dir holds", choices=(AUTO, *DATASETS)),
+    "data_dir": TRAINING_DATA_FLAGS["data_dir"],
+    "images": Flag(None, "explain these image files instead, separated by commas; no --data_dir is needed"),
     "use_train": Flag(False, "explain the training split instead of --split"),
-    "split": Flag(None, "the split to explain, val where not given", choices=SPLITS),
+    "split": Flag(None, "the split to explain, val where not given; all: every image", choices=(*SPLITS, ALL)),
     "batch_size": replace(BATCH_SIZE, default=16),
     "num_batches": Flag(
         0, "stop after this many times --batch_size images; 0: explain every image", low=0, high=MANY
@@ -35,11 +39,27 @@ DATA_FLAGS = {
     ),
 }
 QUESTION_FLAGS = {
-    "query_label": Flag("31", "the attribute to change, by name or index (31: Smiling, 39: Young)"),
+    "task": Flag(
+        None,
+        "what the classifier tells. attributes: a yes or no to each. classes: which one of them an image has. By "
+        "default what its file says, else attributes",
+        choices=TASKS,
+    ),
+    "query_label": Flag(
+        None,
+        "the attribute to change, by name or index (31, the default: Smiling; 39: Young). Of classes: explain the "
+        "images that the classifier puts into this one, by default every image",
+    ),
     "target_label": Flag(
-        -1, "-1: the opposite of each prediction; 0 or 1: that, for the images not predicted so", low=-1, high=1
+        "-1",
+        "-1: the opposite of each prediction; 0 or 1: that, for the images not predicted so. Of classes: the one "
+        "to reach, by name or index; -1: the runner-up of each prediction",
+    ),
+    "class_names": Flag(
+        None, "a file of the names of the classifier's classes: a text, one a line, or a json list or object"
     ),
 }
+SMILING = "31"  # the --query_label of attributes where none is given
 ROLES = ("classifier", "oracle")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
@@ -119,19 +139,42 @@ FLAGS = group_flags(
 FREE_FLAGS = ("gpu", *COMPUTE_FLAGS, "num_batches", "overwrite", "merge_and_eval")
 # Chunks of one experiment may differ in these too, but not in how far each goes.
 FREE_AMONG_CHUNKS = {"chunk", *FREE_FLAGS} - {"num_batches"}
-WEIGHTS = ("model_path", "perceptual_path", *(f"{role}_{kind}" for role in ROLES for kind in ("path", "weights")))
+BEFORE_THE_FLAG = {"task": "attributes"}  # what runs had before there was the flag, which their flags.yaml lack
+WEIGHTS = (
+    "model_path",
+    "perceptual_path",
+    "class_names",
+    *(f"{role}_{kind}" for role in ROLES for kind in ("path", "weights")),
+)
 
 
 def check_run_flags(args):
     """Returns the classifier scales, a tuple of numbers; UserError names the first flag that cannot be."""
-    if not args.data_dir:
-        raise UserError("--data_dir must be given: the folder of CelebA, or of data laid out like it")
+    _require_data(args)
     check_flags(args, FLAGS)
     scales = parse_numbers(args.classifier_scales, "classifier_scales")
     if not scales:
         raise UserError("--classifier_scales must name at least one number, such as 8,10,15")
     require_depth(create_gaussian_diffusion(**args_to_dict(args, DIFFUSION_FLAGS)), args.start_step)
     return scales
+
+
+def _require_data(args):
+    """UserError unless either --data_dir or --images says what to explain."""
+    if args.images is None:
+        if not args.data_dir:
+            raise UserError("--data_dir must be given: CelebA, a folder of images, or a csv; or --images")
+        return
+    if not args.images.strip(", "):
+        raise UserError("--images is empty; name image files, separated by commas")
+    given = {
+        f"--data_dir {args.data_dir}": args.data_dir,
+        f"--dataset {args.dataset}": args.dataset != AUTO,
+        f"--split {args.split}": args.split,
+        "--use_train True": args.use_train,
+    }
+    if wrong := [flag for flag, is_given in given.items() if is_given]:
+        raise UserError(f"--images names all that is explained; leave out it or {' and '.join(wrong)}")
 
 
 def choose_split(args):
@@ -167,7 +210,7 @@ def network_arguments(args, role):
 
 
 def weight_hashes(args, files):
-    """`--model_path sha256` and so on -> 12 hex digits, of each file of weights that is there.
+    """`--model_path sha256` and so on -> 12 hex digits, of each file of weights, or of names, that is there.
 
     files: flag -> the files of a network that the flag names by other words than a path. Kept among the flags of a
     run, they tell other weights under the same name.

@@ -2,17 +2,28 @@
 
 from tqdm import tqdm
 
+from ..data.datasets import DATASETS
 
-def selection_line(args, attribute, num_chosen, seen, available):
+
+def selection_line(args, question, num_chosen, seen, available):
     """One line that says which images will be explained, of how many, and why these."""
-    line = f"{attribute}: explaining {num_chosen} of {available} images of {args.dataset} {args.split}"
+    where = "that --images names" if args.images else f"of {data_name(args)} {args.split}"
+    line = f"{question.about}: explaining {num_chosen} of {available} images {where}"
     if args.num_chunks > 1:
         line += f", chunk {args.chunk} of {args.num_chunks}"
     if args.num_batches:
         line += f"; --num_batches {args.num_batches} x --batch_size {args.batch_size} is the limit"
-    if args.target_label != -1:
-        line += f"; of the first {seen}, {seen - num_chosen} are predicted {args.target_label} already"
+    if question.query is not None:
+        line += f"; of the first {seen}, {num_chosen} are predicted {question.names[question.query]}"
+    elif not question.of_every_image:
+        target = question.names[question.target]
+        line += f"; of the first {seen}, {seen - num_chosen} are predicted {target} already"
     return line
+
+
+def data_name(args):
+    """What the data is called in print: --dataset, or its folder or file where it has no such name."""
+    return args.dataset if args.dataset in DATASETS else args.data_dir
 
 
 def cost_line(num_images, num_finished, cost, num_scales):
@@ -37,8 +48,10 @@ def result_line(summary, experiment, computed=0, seconds=0.0):
         f"L1 {summary['l_1']:.3f}",
         f"bKL {summary['bkl']:.3f}",
     ]
+    if "oracle fr" in summary:
+        parts.append(f"oracle flip rate {100 * summary['oracle fr']:.1f} %")
     if "mnac" in summary:
-        parts += [f"oracle flip rate {100 * summary['oracle fr']:.1f} %", f"MNAC {summary['mnac']:.2f}"]
+        parts.append(f"MNAC {summary['mnac']:.2f}")
     line = ", ".join(parts)
     if computed:
         line += f"; {computed} images in {seconds:.1f} s, {seconds / computed:.2f} s each"

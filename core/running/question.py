@@ -1,46 +1,164 @@
-"""The question that is asked of a network, and the images that it is asked about."""
+"""The question that is asked of a classifier, and the images that it is asked about."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from tqdm import tqdm
 
 from guided_diffusion.errors import UserError
 
-from ..data.datasets import CELEBA_ATTRIBUTES, attribute_index, load_images
+from ..data.class_names import class_index, in_one_line, match_classes, numbered, read_class_names, shown
+from ..data.datasets import CELEBA_ATTRIBUTES, DATASETS, attribute_index, load_images
+from ..data.labels import class_numbers
+from ..data.training_data import require_one_class
 from ..methods.decisions import predicted_class
+from .flags import SMILING
+
+RUNNER_UP = -1  # the target that is the opposite of the prediction, or of K classes the second
 
 
-def find_question(query_label, data_attributes, network_attributes, flag):
-    """The queried attribute -> (its column in the data, its output of the network).
+@dataclass(frozen=True)
+class Question:
+    """What is asked: which class each image should reach, and which images are asked about.
 
-    query_label: a name or an index among the data's attributes; network_attributes: names of the outputs, None
-    for CelebA's 40. UserError names `flag` where the network does not answer the question.
+    The classes of --task attributes are 0 and 1, no and yes to one attribute; those of --task classes are K.
     """
-    column = attribute_index(data_attributes, query_label)
-    names = list(network_attributes or CELEBA_ATTRIBUTES)
-    if data_attributes[column] not in names:
-        raise UserError(f"--{flag} does not answer {data_attributes[column]}; it answers {', '.join(names)}")
-    return column, names.index(data_attributes[column])
+
+    classify: Callable  # images (N, 3, H, W) in [-1, 1] -> logits, (N,) of an attribute, (N, K) of classes
+    about: str  # the question in a few words
+    names: tuple  # of the classes
+    labels: torch.Tensor | None  # (n,) the classes of the data's n images; None: each is of the predicted one
+    flags: dict  # task, query_label and target_label, as they are kept
+    target: int = RUNNER_UP
+    query: int | None = None  # explain the images that are predicted to be of this class; None: of any
+    column: int | None = None  # of the attribute among the data's labels
+
+    @property
+    def task(self):
+        return self.flags["task"]
+
+    @property
+    def of_every_image(self):
+        """Whether it is asked about every image, whatever the prediction."""
+        return self.query is None and self.target == RUNNER_UP
+
+    def asks_about(self, prediction):
+        """Whether it is asked about an image of this prediction."""
+        return self.query in (None, prediction) and prediction != self.target
+
+    def labels_of(self, ids, predictions):
+        """(N,) the classes of images: the data's, or else the (N,) predicted ones."""
+        return predictions if self.labels is None else self.labels[ids]
+
+
+def ask(args, dataset, classifier, device):
+    """The Question that main.py's flags ask about a dataset. classifier: images on the device -> (N, A) logits.
+
+    classifier.attributes: the names of the A outputs, or None; classifier.task: "attributes", "classes", or None.
+    UserError where the classifier, or the data, does not answer.
+    """
+    said = classifier.task
+    if args.task and said and args.task != said:
+        raise UserError(f"--task {args.task}, but {args.classifier_path} is of {said}; give --task {said}")
+    if (args.task or said) == "classes":
+        return _ask_classes(args, dataset, classifier, device)
+    return _ask_attribute(args, dataset, classifier)
+
+
+def _ask_attribute(args, dataset, classifier):
+    if args.class_names:
+        raise UserError(f"--class_names {args.class_names} is for --task classes; leave it out")
+    if str(args.target_label) not in ("-1", "0", "1"):
+        raise UserError(f"--target_label {args.target_label} must be -1, 0 or 1, unless with --task classes")
+    known = dataset.attributes or tuple(classifier.attributes or CELEBA_ATTRIBUTES)
+    if args.query_label is None and int(SMILING) >= len(known):
+        raise UserError(f"--query_label must be given: one of {shown(known)}")
+    query = SMILING if args.query_label is None else args.query_label
+    column = attribute_index(known, query)
+    output = find_output(known[column], classifier, "classifier_path")
+    # A number counts CelebA's attributes in whatever reads flags.yaml later: those of other data are named.
+    kept = query if args.dataset in DATASETS else known[column]
+    return Question(
+        classify=lambda images: classifier(images)[:, output],
+        about=known[column],
+        names=numbered(2),
+        labels=dataset.labels[:, column] if dataset.attributes else None,
+        flags={"task": "attributes", "query_label": kept, "target_label": int(args.target_label)},
+        target=int(args.target_label),
+        column=column,
+    )
+
+
+def find_output(attribute, classifier, flag):
+    """The output of a classifier that answers for an attribute, by name; UserError, with the flag, for none."""
+    names = list(classifier.attributes or CELEBA_ATTRIBUTES)
+    if attribute not in names:
+        raise UserError(f"--{flag} does not answer {attribute}; it answers {', '.join(names)}")
+    return names.index(attribute)
+
+
+def _ask_classes(args, dataset, classifier, device):
+    names = _name_classes(args, dataset, classifier, device)
+    query = class_index(names, args.query_label, "query_label") if args.query_label else None
+    target = RUNNER_UP
+    if str(args.target_label) != str(RUNNER_UP):
+        target = class_index(names, args.target_label, "target_label")
+    if query == target:
+        raise UserError(f"--query_label and --target_label are both {names[target]}; name another class to reach")
+    origin = "every class" if query is None else names[query]
+    kept = {"task": "classes", "query_label": args.query_label or "", "target_label": args.target_label}
+    return Question(
+        classify=classifier,
+        about=f"{origin} to {'the runner-up' if target == RUNNER_UP else names[target]}",
+        names=names,
+        labels=_labels_as_classes(args, dataset, names),
+        flags=kept,
+        target=target,
+        query=query,
+    )
 
 
 @torch.no_grad()
-def choose_images(dataset, indices, classifier, target, limit, batch_size, device):
-    """The first `limit` of the indices (all where None) that are to be explained -> (chosen, how many looked at).
+def _name_classes(args, dataset, classifier, device):
+    """The names of the classifier's classes: given, its own, those of as many classes of the data, or numbers."""
+    count = classifier(torch.zeros(1, 3, args.image_size, args.image_size, device=device)).shape[1]
+    if count < 2:
+        raise UserError(f"--task classes needs several classes, but {args.classifier_path} has {count} output")
+    if args.class_names:
+        return read_class_names(args.class_names, count)
+    names = tuple(map(in_one_line, classifier.attributes or numbered(count)))
+    unnamed = names == numbered(count) and len(dataset.attributes) == count
+    return dataset.attributes if unnamed and not set(dataset.attributes) <= set(names) else names
 
-    target -1 takes every image; a class only those that the classifier does not put there already.
-    """
+
+def _labels_as_classes(args, dataset, names):
+    """(n,) the classes of the data's images by the classifier's numbers; None where the data has no labels."""
+    if not dataset.attributes:
+        return None
+    require_one_class(dataset, args.data_dir, "--task classes", "--task attributes")
+    places = match_classes(
+        dataset.attributes, names, f"--data_dir {args.data_dir}", f"--classifier_path {args.classifier_path}"
+    )
+    return torch.tensor(places)[class_numbers(dataset.labels)]
+
+
+@torch.no_grad()
+def choose_images(dataset, indices, question, limit, batch_size, device):
+    """The first `limit` of the indices (None: all) that the question is about -> (chosen, how many looked at)."""
     indices = list(indices)
-    if target == -1:
+    if question.of_every_image:
         chosen = indices[:limit]
         return chosen, len(chosen)
     chosen, seen = [], 0
     with tqdm(total=len(indices), desc="predicting", unit="image") as bar:
         while seen < len(indices) and (limit is None or len(chosen) < limit):
             batch = indices[seen : seen + batch_size]
-            predictions = predicted_class(classifier(load_images(dataset, batch).to(device))).tolist()
+            predictions = predicted_class(question.classify(load_images(dataset, batch).to(device))).tolist()
             for i, prediction in zip(batch, predictions, strict=True):
                 if limit is None or len(chosen) < limit:
                     seen += 1
                     bar.update()
-                    if prediction != target:
+                    if question.asks_about(prediction):
                         chosen.append(i)
     return chosen, seen

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 
 from guided_diffusion.objectives import Objective
 
+from ..data.labels import shares
+
 
 class AttributeObjective(Objective):
     """Binary cross-entropy, averaged over the attributes."""
@@ -21,9 +23,8 @@ class AttributeObjective(Objective):
 
 
 def class_weights(labels, balanced):
-    """labels (N, A) of 0/1 -> weights of 0 and of 1, (A,) each. balanced: 1/2 over the share of that label, at most
-    10; otherwise 1."""
-    share = labels.float().mean(0)
+    """labels (N, A) of 0/1 -> weights of no and of yes, (A,) each: 1/2 over their share, at most 10."""
+    share = shares(labels)
     if not balanced:
         return torch.ones_like(share), torch.ones_like(share)
     return (0.5 / (1 - share)).clamp(max=10), (0.5 / share).clamp(max=10)

@@ -1,0 +1,135 @@
+"""What measures and shows the results of --task classes: the oracle, the compute_ scripts, the picture."""
+
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from main_runs import explain
+from scripts import call_script, environment
+from toy_classes import (
+    ARCHITECTURE,
+    BLUE,
+    CHANNELS,
+    GREEN,
+    RED,
+    class_flags,
+    logits,
+    unnamed,
+    write_classifier,
+)
+
+import compute_COUT
+import compute_MNAC
+from core.results.folder import read_pairs
+from core.running.judging import class_seer
+from demo.sheet import draw_sheet
+
+
+@pytest.fixture
+def flags(toy_files, tmp_path):
+    return class_flags(toy_files, tmp_path)
+
+
+@pytest.fixture
+def oracle(tmp_path):
+    """An oracle that knows the classes in another order, and errs: it sees what is darkest."""
+    path = write_classifier(tmp_path / "oracle.pt", ("blue", "red", "green"))
+    contents = torch.load(path)
+    contents["state_dict"]["scale"] *= -1
+    torch.save(contents, path)
+    return {"oracle_path": path, "oracle_architecture": ARCHITECTURE}
+
+
+def darkest(images):
+    """What the oracle sees, by the classifier's numbers."""
+    channel = images.mean((2, 3)).argmin(1)
+    return torch.tensor([BLUE, RED, GREEN])[channel]
+
+
+def test_an_oracle_of_classes_says_whether_the_target_was_reached_for_it_too(flags, oracle):
+    records, out = explain(flags | oracle | {"target_label": "blue"})
+    pairs = read_pairs(flags["output_path"], "exp", reached=("CCF", "ICF"))
+    for record, pair in zip(records.itertuples(), pairs, strict=True):
+        before, after = (int(darkest(image[None])) for image in pair.images())
+        assert (record.oracle_pred, record.oracle_cf_pred) == (before, after)
+        assert record.oracle_flip == int(before != BLUE == after)
+    flipped = records["cf_pred"] == records["target"]
+    share = records["oracle_flip"][flipped].mean()
+    assert f"oracle flip rate {100 * share:.1f} %;" in out and "MNAC" not in out and "mnac" not in records
+    summary = yaml.safe_load((flags["output_path"] / "Results/exp/summary.yaml").read_text())
+    assert summary["oracle fr"] == pytest.approx(share, abs=1e-6) and "mnac" not in summary
+
+    given = {"output_path": flags["output_path"], "oracle_architecture": ARCHITECTURE}
+    code, out, err = call_script(compute_MNAC, given)
+    assert code == 0 and "MNAC is of attributes" in out, err
+    assert f"Oracle FR: {share:.4g} (n = {flipped.sum()} pairs" in out
+    found = yaml.safe_load((flags["output_path"] / "Results/exp/metrics.yaml").read_text())
+    assert found.keys() == {"Oracle FR"} and found["Oracle FR"]["options"] == {"classes": 3}
+
+
+def test_an_oracle_may_know_more_classes_than_are_asked_about():
+    network = unnamed(["black", "blue", "green"])
+    see = class_seer(network, ("green", "blue"))
+    images = torch.zeros(3, 3, 2, 2)
+    images[[0, 1, 2], [0, 1, 2]] = 1
+    assert see(images).tolist() == [-1, 1, 0]
+
+
+def test_cout_is_between_the_label_and_the_target(flags):
+    """Written out: p(target) - p(label) while the pixels are put in, the most different first."""
+    records, _ = explain(flags | {"query_label": "red", "target_label": "blue"})
+    given = {"output_path": flags["output_path"], "classifier_architecture": ARCHITECTURE}
+    code, out, err = call_script(compute_COUT, given)
+    assert code == 0, err
+    values = []
+    for pair in read_pairs(flags["output_path"], "exp", classified=("CC",), reached=("CCF", "ICF")):
+        x, counterfactual = pair.images()
+        order = (x - counterfactual).abs().sum(0).flatten().mul(12750).round().sort(descending=True, stable=True)[1]
+        points = []
+        for step in range(51):
+            mixed, count = x.clone().flatten(1), round(step / 50 * 256)
+            mixed[:, order[:count]] = counterfactual.flatten(1)[:, order[:count]]
+            p = logits(mixed.view(1, 3, 16, 16)).softmax(1)[0]
+            points.append((count / 256, float(p[BLUE] - p[RED])))
+        values.append(np.trapezoid([gain for _, gain in points], [share for share, _ in points]))
+    found = yaml.safe_load((flags["output_path"] / "Results/exp/metrics.yaml").read_text())["COUT"]
+    assert found["n"] == len(values) == 3 and found["value"] == pytest.approx(np.mean(values), abs=1e-4)
+    other = write_classifier(flags["output_path"].parent / "two.pt", ("red", "blue"))
+    code, _, err = call_script(compute_COUT, given | {"classifier_path": other})
+    assert code == 2 and "two.pt has 2 classes, but exp 3" in err.splitlines()[-1]
+
+
+def test_cd_is_refused_and_all_other_metrics_are_computed(flags, oracle, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])  # of the scripts that it starts
+    explain(flags | oracle)
+    given = {"output_path": flags["output_path"], "exp_names": "exp", "metrics": "FR,MNAC,CD"}
+    code, out, err = call_script("compute_metrics.py", given | {"oracle_architecture": ARCHITECTURE})
+    assert code == 0, err
+    assert "not computed: CD of exp: CD is of attributes, but exp was run with --task classes" in out
+    assert "| FR ↑ " in out and "| Oracle FR ↑ " in out and "MNAC ↓" not in out
+
+
+def test_names_that_are_gone_are_asked_for(flags, oracle):
+    explain(flags | oracle | {"num_batches": 1})
+    (flags["output_path"] / "Results/exp/classes.txt").unlink()
+    given = {"output_path": flags["output_path"], "oracle_architecture": ARCHITECTURE}
+    code, _, err = call_script(compute_MNAC, given)
+    assert code == 2 and "has no classes.txt" in err.splitlines()[-1]
+    explain(flags | oracle | {"num_batches": 1})
+    assert call_script(compute_MNAC, given)[0] == 0
+
+
+def test_the_picture_names_the_classes(flags, monkeypatch):
+    records, _ = explain(flags | {"query_label": "red", "target_label": "blue"})
+    captions = []
+    monkeypatch.setattr("demo.sheet.lay_out", lambda cells, *_: captions.extend(words for _, words in cells))
+    draw_sheet(flags["output_path"], "exp", ("no", "yes"))
+    texts = ["".join(text for text, _ in words) for words in captions]
+    for text, record in zip(texts, records.itertuples(), strict=True):
+        before = f"red (blue {100 * record.p_target_before:.0f} %)  to  "
+        reached = record.cf_pred == BLUE
+        after = f"blue {100 * record.p_target:.0f} %"
+        assert text == before + (after if reached else f"{CHANNELS[record.cf_pred]} ({after})")
+
+

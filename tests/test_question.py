@@ -1,0 +1,139 @@
+"""The question of --task classes: its names, its labels, and what a class-conditional network is told."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from assertions import refusal
+from main_runs import explain, refuse
+from toy_classes import (
+    ARCHITECTURE,
+    BLUE,
+    CHANNELS,
+    COLOURS,
+    GREEN,
+    RED,
+    class_flags,
+    draw_colour,
+    unnamed,
+    write_classifier,
+)
+from toy_networks import MODEL_FLAGS
+
+from core.data.image_lists import ImageFolder
+from core.data.labels import OneHot
+from core.running.conditions import condition_of
+from core.running.question import RUNNER_UP, ask
+from guided_diffusion.errors import UserError
+from guided_diffusion.script_util import create_model
+from models.checkpoints import attach_flags
+from models.classifiers import load_classifier
+
+
+@pytest.fixture
+def flags(toy_files, tmp_path):
+    return class_flags(toy_files, tmp_path)
+
+
+def question(flags, dataset=None, classifier=None, **given):
+    """The Question of some flags, without running anything."""
+    args = SimpleNamespace(
+        **{
+            "task": None, "query_label": None, "target_label": "-1", "class_names": None, "image_size": 16,
+            "data_dir": "data", "dataset": "auto", "classifier_path": "file.pt",
+        } | given
+    )  # fmt: skip
+    dataset = dataset or ImageFolder(flags["data_dir"], "all", 16)
+    return ask(args, dataset, classifier or load_classifier(flags["classifier_path"], ARCHITECTURE), "cpu")
+
+
+def test_names_may_be_given_in_a_file(flags, tmp_path):
+    (tmp_path / "names.json").write_text(json.dumps({"green": 0, "blue": 1, "red": 2}))
+    asked = question(flags, class_names=tmp_path / "names.json", query_label="blue", target_label="red")
+    assert asked.names == ("green", "blue", "red") and (asked.query, asked.target) == (1, 2)
+    assert asked.labels.tolist() == [1] * 3 + [0] * 3 + [2] * 3
+    kept = flags | {"class_names": tmp_path / "names.json", "num_batches": 1}
+    explain(kept)
+    (tmp_path / "names.json").write_text(json.dumps(["red", "green", "blue"]))
+    refuse(kept, "--class_names sha256")
+
+
+def test_a_classifier_without_names_has_those_of_as_many_classes_of_the_data(flags):
+    for names in (None, ["0", "1", "2"]):
+        asked = question(flags, classifier=unnamed(names), task="classes", target_label="red")
+        assert asked.names == COLOURS and asked.target == COLOURS.index("red")
+        assert asked.labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3
+
+
+def test_a_classifier_without_names_has_numbers_where_the_data_are_of_none(flags, tmp_path):
+    draw_colour(tmp_path / "bare/a.png", "red", 0)
+    asked = question(flags, ImageFolder(tmp_path / "bare", "all", 16), unnamed(), task="classes", target_label="2")
+    assert asked.names == ("0", "1", "2") and asked.target == 2 and asked.labels is None
+
+
+def test_folders_that_are_numbered_mean_the_classifiers_numbers(flags, tmp_path):
+    for name in ("2", "0", "1"):
+        draw_colour(tmp_path / "numbered" / name / "a.png", "red", 0)
+    data = ImageFolder(tmp_path / "numbered", "all", 16)
+    assert question(flags, data, unnamed(), task="classes").labels.tolist() == [0, 1, 2]
+    (tmp_path / "numbered/1/a.png").unlink()
+    fewer = ImageFolder(tmp_path / "numbered", "all", 16)
+    assert question(flags, fewer, unnamed(), task="classes").labels.tolist() == [0, 2]
+
+
+def test_some_of_the_classes_are_matched_by_name(flags, tmp_path):
+    draw_colour(tmp_path / "some/blue/a.png", "blue", 0)
+    draw_colour(tmp_path / "some/red/a.png", "red", 0)
+    assert question(flags, ImageFolder(tmp_path / "some", "all", 16)).labels.tolist() == [BLUE, RED]
+
+
+def test_the_file_says_what_the_question_is_unless_the_flag_does(flags, tmp_path):
+    assert question(flags).task == "classes" and question(flags).target == RUNNER_UP
+    silent = write_classifier(tmp_path / "silent.pt", CHANNELS)
+    contents = torch.load(silent)
+    del contents["task"]
+    torch.save(contents, silent)
+    of_silent = load_classifier(silent, ARCHITECTURE)
+    assert question(flags, classifier=of_silent, query_label="red").task == "attributes"
+    assert question(flags, classifier=of_silent, task="classes").task == "classes"
+
+
+# -- a class-conditional network -----------------------------------------------------------------------------------
+
+
+def conditional(dataset, target="-1", **given):
+    """What a network of classes is told of a dataset's targets 0, 1 and 2."""
+    asked = question(None, dataset, unnamed(list(CHANNELS)), task="classes", target_label=target)
+    model_flags = {"class_cond": True, "num_classes": 3, "multiclass": False}
+    args = SimpleNamespace(**model_flags | {"data_dir": "data"} | given)
+    return condition_of(args, asked, dataset, torch.device("cpu"))([0, 1, 2], torch.tensor([RED, GREEN, BLUE]))
+
+
+def data_of(*classes):
+    labels = OneHot(range(len(classes)), len(classes)) if classes else torch.zeros((3, 0))
+    return SimpleNamespace(attributes=classes, labels=labels, names=[*"abc"])
+
+
+def test_a_conditional_network_is_told_the_target_by_the_number_that_the_data_give_it():
+    assert conditional(data_of(*COLOURS)).tolist() == [2, 1, 0]
+    assert conditional(data_of()).tolist() == conditional(data_of("red", "blue")).tolist() == [0, 1, 2]
+    told = conditional(data_of(*COLOURS), multiclass=True)
+    assert told.tolist() == [[0, 0, 1], [0, 1, 0], [1, 0, 0]] and told.dtype is torch.float32
+    message = refusal(UserError, lambda: conditional(data_of(*COLOURS), num_classes=40))
+    assert "--num_classes 40 is not the 3 of --classifier_path" in message
+
+
+def test_a_run_tells_its_network_the_target(flags, tmp_path, monkeypatch):
+    model_flags = MODEL_FLAGS | {"class_cond": True, "multiclass": False, "num_classes": 3}
+    unet = create_model(**model_flags)
+    torch.save(attach_flags(unet.state_dict(), model_flags), tmp_path / "conditional.pt")
+    told = []
+    forward = type(unet).projections
+    monkeypatch.setattr(
+        type(unet), "projections", lambda self, t, *y: told.extend(y) or forward(self, t, *y)
+    )
+    records, _ = explain(flags | model_flags | {"model_path": tmp_path / "conditional.pt", "target_label": "red"})
+    assert len(records) == 5 and {int(y) for each in told for y in each} == {COLOURS.index("red")}
+
+
