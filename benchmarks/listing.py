@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from benchmarks.timing import alone
+from benchmarks.timing import in_own_process
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.data.training_data import find_reader
 from guided_diffusion.flags import Flag, FlagParser, check_flags
@@ -103,7 +103,7 @@ def main():
     print("| data | images, all | of the split | seconds | peak, MiB | kept, MiB |\n|---|---|---|---|---|---|")
     for title, write, count in SETS[args.set]:
         with tempfile.TemporaryDirectory() as folder:
-            found, seconds, peak, kept = alone(measure, write(Path(folder) / "data", count))
+            found, seconds, peak, kept = in_own_process(measure, write(Path(folder) / "data", count))
         print(f"| {title} | {count:,} | {found:,} | {seconds:.1f} | {peak:.0f} | {kept:.0f} |", flush=True)
 
 

@@ -139,7 +139,7 @@ def classifier_from(contents, path, architecture=None, changes=None):
     return from_file(network, trained, attributes, image_size, _task_of(contents, num_outputs, path), changes)
 
 
-def from_file(network, architecture, attributes=None, image_size=None, task="attributes", changes=None):
+def from_file(network, architecture, attributes=None, image_size=None, task=None, changes=None):
     """The Classifier of a file: nothing is done to its images but the changes; resized, they may have any size."""
     changes = changes or {}
     how = Preprocessing().changed(**changes)
@@ -150,9 +150,9 @@ def from_file(network, architecture, attributes=None, image_size=None, task="att
 
 
 def _task_of(contents, num_outputs, path):
-    """The task that a file says; those that say nothing are of the time when all were of attributes."""
-    task = contents.get("task", "attributes")
-    if task not in TASKS:
+    """The task that a file says, or None."""
+    task = contents.get("task")
+    if task not in (None, *TASKS):
         raise UserError(f"{path} says that its task is {task!r}; save it with {' or '.join(TASKS)}")
     if task == "classes" and num_outputs == 1:
         raise UserError(f"{path} says that it tells classes, but has one output; save it with task attributes")

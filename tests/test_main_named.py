@@ -108,8 +108,9 @@ def test_bad_flags_are_one_line_and_write_nothing(flags, change, words):
 
 def test_classes_are_not_asked_yes_or_no_questions(flags, tmp_path):
     write_transformers(tmp_path)
-    for path in ({"classifier_path": f"transformers:{tmp_path}"}, {"oracle_path": f"transformers:{tmp_path}"}):
-        refuse_run(named(flags, FUNCTION) | path, f"transformers:{tmp_path} tells classes apart")
+    folder = f"transformers:{tmp_path}"
+    refuse_run(named(flags, FUNCTION) | {"classifier_path": folder, "task": "attributes"}, folder, "is of classes")
+    refuse_run(named(flags, FUNCTION) | {"oracle_path": folder}, "--oracle_path is of classes")
 
 
 def test_metrics_take_the_runs_network_with_what_was_asked_of_it(flags, forty, tmp_path, measure):
