@@ -11,7 +11,7 @@ from core.methods.decisions import TASKS
 from core.metrics.validation import validate_attributes, validate_classes
 from core.training.attribute_objective import AttributeObjective
 from core.training.class_objective import ClassObjective
-from guided_diffusion.checkpoint_folder import complete_steps, save_aside
+from guided_diffusion.checkpoint_folder import complete_steps
 from guided_diffusion.dist_util import connect, device_of_rank, find_ranks, keep_freed_memory
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import Flag, FlagParser, group_flags, with_defaults
@@ -20,6 +20,7 @@ from guided_diffusion.storage import write_file
 from guided_diffusion.train_data import Batches
 from guided_diffusion.train_flags import GPUS, TRAIN_FLAGS, check_train_flags, smallest_part
 from guided_diffusion.train_util import TrainLoop
+from guided_diffusion.weight_files import find_weights, load_weights, save_weights
 from models.classifiers import build_classifier, classifier_checkpoint, require_trainable
 
 NETWORK_FLAGS = {
@@ -85,8 +86,9 @@ def main():
         checkpoint = classifier_checkpoint(ema_network, args.architecture, train.attributes, args.image_size, task)
         checkpoint["balanced_accuracy"] = found.score
         table = bf.join(args.output_path, f"{task}.csv"), found.table.to_csv()
-        # At its first checkpoint a training has nothing to beat: what lies there is another one's.
-        save_best_and_last(args.output_path, checkpoint, *table, beat_best=bool(complete_steps(args.output_path)))
+        # At its first checkpoint a training has nothing to beat: a best in the folder is another training's.
+        beat_best = bool(complete_steps(args.output_path))
+        save_best_and_last(args.output_path, checkpoint, table, args.save_format, beat_best)
 
     def batches(start):
         loading = args_to_dict(args, ("batch_size", "seed", "random_flip", "num_workers"))
@@ -116,19 +118,18 @@ def require_classes(args, train, val):
         require_one_class(dataset, args.data_dir, "--task classes", "--task attributes")
 
 
-def save_best_and_last(output_path, checkpoint, table_path, table, beat_best):
-    """last.pt is this checkpoint; so are best.pt and the csv, its table, where it is the best so far.
-
-    beat_best: only where it is better than best.pt, if there is one.
+def save_best_and_last(output_path, checkpoint, table, save_format, beat_best):
+    """Writes the checkpoint as last.<save_format>. The best so far is also written as best.<save_format>, and its
+    table, (path, text), as a csv.
+    beat_best: compare it with the best in the folder, if there is one; False: it counts as the best.
     """
-    best = bf.join(output_path, "best.pt")
-    save_aside(checkpoint, bf.join(output_path, "last.pt"))
-    if beat_best and bf.exists(best):
-        with bf.BlobFile(best, "rb") as file:
-            if torch.load(file, weights_only=True)["balanced_accuracy"] >= checkpoint["balanced_accuracy"]:
-                return
-    write_file(table_path, lambda file: file.write(table.encode()))
-    save_aside(checkpoint, best)
+    save_weights(checkpoint, output_path, "last", save_format)
+    best = find_weights(output_path, "best")
+    if beat_best and best and load_weights(best)["balanced_accuracy"] >= checkpoint["balanced_accuracy"]:
+        return
+    path, text = table
+    write_file(path, lambda file: file.write(text.encode()))
+    save_weights(checkpoint, output_path, "best", save_format)
 
 
 if __name__ == "__main__":

@@ -82,8 +82,8 @@ def main():
         )
         network = ema_model.eval()
         if condition:
-            of_whom = torch.arange(SAMPLES) * len(dataset) // SAMPLES  # from all over, since a folder goes by class
-            network = partial(network, y=condition(dataset.labels[of_whom]).to(device))
+            indices = torch.arange(SAMPLES) * len(dataset) // SAMPLES  # spread out, as folders are sorted by class
+            network = partial(network, y=condition(dataset.labels[indices]).to(device))
         path = bf.join(args.output_path, f"samples{step:06d}.png")
         sample_sheet(spaced, network, args.image_size, path, device, SAMPLES)
 
@@ -108,7 +108,8 @@ def main():
 
 
 def conditions(labels, multiclass):
-    """labels (N, A) of 0/1 -> what a class-conditional network is told: them, or (N,) the class that is 1."""
+    """labels (N, A) of 0/1 -> the y of a class-conditional network: the labels, or where `multiclass` is False the
+    classes (N,) whose label is 1."""
     return labels.float() if multiclass else labels.argmax(1)
 
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Train the DDPM on the GPUs named, one rank on each: by mpiexec, without it by torchrun, a single one by neither.
-# Killed and started again with the same arguments, it goes on.
+# Train the DDPM, one rank on each GPU in GPUS. Several ranks are started by mpiexec, or by torchrun where there is
+# none. Started again with the same arguments, a training that was stopped goes on.
 #
 #     bash celeba-train.sh DATA_DIR OUTPUT_PATH [FLAG ...]
 #
-# GPUS (0), MODEL_FLAGS and TRAIN_FLAGS may be set in the environment; the defaults are the paper's network for
-# CelebA at 128 pixels. Further flags are passed on. Without a GPU there are as many ranks on the CPU.
+# GPUS (default: 0), MODEL_FLAGS and TRAIN_FLAGS may be set in the environment. The defaults are the paper's
+# network for CelebA at 128 pixels. Further flags are passed on. Without a GPU the same number of ranks run on
+# the CPU.
 set -euo pipefail
 if [ $# -lt 2 ]; then
   echo "usage: bash celeba-train.sh DATA_DIR OUTPUT_PATH [FLAG ...]; GPUS=0,1 starts two ranks" >&2

@@ -13,12 +13,15 @@ from core.metrics.inference import (
     find_query,
     judge,
     require_pairs,
+    size_of,
     take_from_run,
     task_of_run,
+    what_was_used,
 )
 from core.metrics.metric import publish, statistic_of
 from core.metrics.scores import change_correlations, correlation_difference
 from core.results.folder import ResultsFolder
+from core.running.flags import network_arguments
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import Flag, FlagParser, check_flags, group_flags
@@ -44,11 +47,12 @@ def main():
     check_flags(args, FLAGS)
     if task_of_run(args) == "classes":
         raise UserError(f"CD is of attributes, but {args.exp_name} was run with --task classes")
-    take_from_run(args, "celeba_path", "oracle_path", "query_label")
+    taken = take_from_run(args, "celeba_path", "oracle_path", "query_label")
     require_flags(args, "celeba_path")
     pairs = require_pairs(args.output_path, args.exp_name)
     device = pick_device(args.gpu)
-    oracle = load_oracle(args.oracle_path, args.oracle_architecture).to(device)
+    named = network_arguments(args, "oracle")
+    oracle = load_oracle(*named, size_of(pairs), "oracle_path" not in taken).to(device)
     attributes, query = find_query(args, oracle)
     expected = expected_correlations(args.celeba_path, attributes, query)
 
@@ -58,21 +62,22 @@ def main():
         return correlation_difference(expected, change_correlations(before[rows], after[rows], query))
 
     metric = statistic_of("CD", cd, len(pairs), FLIPPED, lowest=0)
-    asked = {"query_label": attributes[query], "attributes": len(attributes)}
-    options = asked | {"celeba_path": args.celeba_path}
-    publish(args.output_path, args.exp_name, [metric], {"oracle_path": args.oracle_path}, options)
+    question = {"query_label": attributes[query], "attributes": len(attributes)}
+    weights, options = what_was_used(args, "oracle")
+    options = {**question, "celeba_path": args.celeba_path, **options}
+    publish(args.output_path, args.exp_name, [metric], weights, options)
 
-    found = change_correlations(before, after, query)
-    print(f"what moved most against expectation, with {attributes[query]}:")
-    for a in np.argsort(-np.abs(expected - found), kind="stable")[:SHOWN]:
-        print(f"  {attributes[a]:20} {expected[a]:+.2f} in the data, {found[a]:+.2f} in the counterfactuals")
+    measured = change_correlations(before, after, query)
+    print(f"furthest from expectation, in their correlation with {attributes[query]}:")
+    for a in np.argsort(-np.abs(expected - measured), kind="stable")[:SHOWN]:
+        print(f"  {attributes[a]:20} {expected[a]:+.2f} in the data, {measured[a]:+.2f} in the counterfactuals")
     chart = ResultsFolder(args.output_path, args.exp_name).chart_path
-    correlation_chart(chart, attributes, expected, found, attributes[query], metric.value)
+    correlation_chart(chart, attributes, expected, measured, attributes[query], metric.value)
     print(f"the chart: {chart}")
 
 
 def expected_correlations(data_dir, attributes, query):
-    """(A,) correlations of the attributes' labels with the queried one's; UserError where the data lack one."""
+    """(A,) correlations of the attributes' labels with the queried one's; UserError where the data lacks one."""
     table = train_correlations(data_dir, flag="celeba_path")
     missing = [name for name in attributes if name not in table]
     if missing:

@@ -12,12 +12,14 @@ from core.metrics.inference import (
     in_batches,
     require_pairs,
     require_size,
+    size_of,
     take_from_run,
     task_of_run,
+    what_was_used,
 )
 from core.metrics.metric import mean_of, publish
 from core.metrics.scores import cout
-from core.running.flags import NETWORK_FLAGS
+from core.running.flags import NETWORK_FLAGS, named_flags, network_arguments
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import Flag, FlagParser, check_flags, group_flags
@@ -25,8 +27,9 @@ from guided_diffusion.script_util import run_script
 from models.classifiers import BinaryQuestion, load_classifier
 
 CLASSIFIER_FLAGS = {
-    "classifier_path": Flag(None, "weights of the explained classifier; by default the run's"),
+    "classifier_path": Flag(None, "the explained classifier, a file or a name; by default the run's"),
     "classifier_architecture": NETWORK_FLAGS["classifier_architecture"],
+    **named_flags("classifier"),
 }
 FLAGS = group_flags(data=RESULTS_FLAGS, question=QUERY_FLAGS, networks=CLASSIFIER_FLAGS, speed=DEVICE_FLAGS)
 
@@ -38,10 +41,11 @@ def create_argparser():
 def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
-    take_from_run(args, "classifier_path", "query_label")
+    taken = take_from_run(args, "classifier_path", "query_label")
     pairs = require_pairs(args.output_path, args.exp_name, classified=("CC",), reached=("CCF", "ICF"))
     device = pick_device(args.gpu)
-    classifier = load_classifier(args.classifier_path, args.classifier_architecture).to(device)
+    named = network_arguments(args, "classifier")
+    classifier = load_classifier(*named, size_of(pairs), "classifier_path" not in taken).to(device)
     require_size(classifier, pairs, "classifier_path")
     question, asked = find_question(args, classifier)
 
@@ -54,7 +58,8 @@ def main():
 
     (values,) = in_batches(evaluate, load, pairs, args.batch_size, device, "insertions")
     metrics = [mean_of("COUT", values, "correctly classified images, flipped or not")]
-    publish(args.output_path, args.exp_name, metrics, {"classifier_path": args.classifier_path}, asked)
+    weights, options = what_was_used(args, "classifier")
+    publish(args.output_path, args.exp_name, metrics, weights, asked | options)
 
 
 def find_question(args, classifier):

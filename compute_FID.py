@@ -59,8 +59,8 @@ def main():
     weights = args.inception_path or published_weights(inception.FID_WEIGHTS_URL, "Inception", "inception_path")
     network = load_inception(weights, device)
 
-    def activations_of(kept, files, desc):
-        return kept_activations(kept, files, network, sha256(weights), args.batch_size, device, desc)
+    def activations_of(path, files, desc):
+        return kept_activations(path, files, network, sha256(weights), args.batch_size, device, desc)
 
     activations = Activations(
         activations_of(folder.original_activations_path, [pair.original for pair in pairs], "originals"),
@@ -75,23 +75,23 @@ def main():
 def measure(activations, seed):
     """Activations -> the Metrics FID, sFID and KID."""
     n, originals = len(activations.origin), len(activations)
-    of = f"flipped counterfactuals, against {originals:,} originals"
+    which = f"flipped counterfactuals, against {originals:,} originals"
     biased = f"; biased upwards by fewer than {ENOUGH:,} images" if min(n, originals) < ENOUGH else ""
     metrics = []
     for name, distance in (("FID", fid), ("sFID", partial(sfid, seed=seed))):
         value = distance(activations, distance=reported_distance)
         error = error_by_halves(distance, activations, seed)
-        metrics.append(Metric(name, value, n, of + biased, normal_interval(value, error, lowest=0)))
+        metrics.append(Metric(name, value, n, which + biased, normal_interval(value, error, lowest=0)))
     value, deviation, error = kid(activations, seed)
-    of += f"; unbiased, deviation of a subset {deviation:.2g}"
-    return [*metrics, Metric("KID", value, n, of, normal_interval(value, error))]
+    which += f"; unbiased, deviation of a subset {deviation:.2g}"
+    return [*metrics, Metric("KID", value, n, which, normal_interval(value, error))]
 
 
 def reported_distance(a, b):
-    """Activations (N, D) and (M, D) -> the Fréchet distance that is reported; NaN of fewer than two rows.
+    """Activations (N, D), (M, D) -> the Fréchet distance that is reported; NaN for fewer than two rows.
 
-    It is pytorch-fid's own, because others will compare it to the digit; only where images are fewer than
-    dimensions is it ours, for the library would take the root of a singular matrix, which SciPy warns of.
+    Computed by pytorch-fid, so that it equals others' values to the last digit. With fewer images than dimensions
+    pytorch-fid would need the root of a singular matrix, of which SciPy warns; then frechet_distance computes it.
     """
     if min(len(a), len(b)) <= a.shape[1]:
         return frechet_distance(a, b)
@@ -99,9 +99,10 @@ def reported_distance(a, b):
 
 
 def load_inception(path, device):
-    """pytorch-fid's Inception of the weights in path: images (N, 3, H, W) in [0, 1] -> (N, 2048).
+    """pytorch-fid's Inception with the weights in `path`: images (N, 3, H, W) in [0, 1] -> (N, 2048).
 
-    The library would fetch its weights itself; it is given those of a file that was read without running code.
+    The library would download its weights. Instead it gets those in the file, which read_weights has read without
+    running code.
     """
     state = read_weights(path)
     try:

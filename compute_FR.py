@@ -25,8 +25,8 @@ def main():
     reached = flipped(records)
     metrics = [mean_of("FR", reached, "explained images")]
     if reached.any():
-        found = records[reached]
-        metrics += [mean_of("bKL", found["bkl"], FLIPPED), mean_of("L1", found["l_1"], FLIPPED)]
+        flips = records[reached]
+        metrics += [mean_of("bKL", flips["bkl"], FLIPPED), mean_of("L1", flips["l_1"], FLIPPED)]
     publish(args.output_path, args.exp_name, metrics)
 
 

@@ -62,7 +62,10 @@ def main():
 
 
 def runs_of(output_path, pattern, values):
-    """The names of the experiments; UserError where they are fewer than two."""
+    """The names of the experiments that match --exp_pattern; UserError where there are fewer than two.
+
+    values: words that replace {} in the pattern. Without {} it is a glob over the folders in Results.
+    """
     if values and "{}" not in pattern:
         raise UserError(f"--exp_values fill the {{}} of --exp_pattern, but there is none in {pattern}")
     if "{}" in pattern:
@@ -78,23 +81,23 @@ def runs_of(output_path, pattern, values):
 
 
 def alike_in_all(output_path, runs):
-    """The counterfactuals of each image that lies in the same CC/IC and CCF/ICF of every run: a path a run."""
-    found = []
+    """For each image that lies in the same CC/IC and CCF/ICF in all runs, the paths of its counterfactuals."""
+    paths_of_runs = []
     for run in runs:
         tell_unfinished(output_path, run)
         pairs = read_pairs(output_path, run, reached=("CCF", "ICF"))
-        found.append({(pair.id, pair.classified, pair.reached): pair.counterfactual for pair in pairs})
-    common = sorted(set.intersection(*map(set, found)))
+        paths_of_runs.append({(pair.id, pair.classified, pair.reached): pair.counterfactual for pair in pairs})
+    common = sorted(set.intersection(*map(set, paths_of_runs)))
     if not common:
         raise UserError(f"no image lies in the same folder of all of {', '.join(runs)}; explain the same images")
-    return [[of_run[place] for of_run in found] for place in common]
+    return [[paths[image] for paths in paths_of_runs] for image in common]
 
 
 def load_lpips(path):
-    """LPIPS-VGG: images (N, 3, H, W) in [-1, 1], twice -> (N, 1, 1, 1). path: VGG16's weights.
+    """LPIPS-VGG: two images (N, 3, H, W) in [-1, 1] -> distances (N, 1, 1, 1). path: VGG16's weights.
 
-    The linear weights come with the library. It would fetch VGG16 itself; it is given ours, from a file that was
-    read without running code.
+    The linear weights come with the library. It would download VGG16. Instead it gets the layers in the file, which
+    vgg_layers has read without running code.
     """
     features = vgg_layers("VGG16", path, "vgg_path")
     with mock.patch.object(lpips.pretrained_networks.tv, "vgg16", lambda **_: SimpleNamespace(features=features)):

@@ -12,12 +12,15 @@ from core.metrics.inference import (
     find_query,
     judge,
     require_pairs,
+    size_of,
     take_from_run,
     task_of_run,
+    what_was_used,
 )
 from core.metrics.metric import mean_of, publish
 from core.metrics.scores import changed_attributes
 from core.results.records import changed_to
+from core.running.flags import network_arguments
 from core.running.judging import class_seer
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.flags import FlagParser, check_flags, group_flags
@@ -34,13 +37,15 @@ def create_argparser():
 def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
-    take_from_run(args, "oracle_path", "query_label")
+    taken = take_from_run(args, "oracle_path", "query_label")
     pairs = require_pairs(args.output_path, args.exp_name)
     device = pick_device(args.gpu)
-    oracle = load_oracle(args.oracle_path, args.oracle_architecture).to(device)
+    named = network_arguments(args, "oracle")
+    oracle = load_oracle(*named, size_of(pairs), "oracle_path" not in taken).to(device)
     measure = measure_attributes if task_of_run(args) == "attributes" else measure_classes
-    metrics, options = measure(args, oracle, pairs, device)
-    publish(args.output_path, args.exp_name, metrics, {"oracle_path": args.oracle_path}, options)
+    metrics, asked = measure(args, oracle, pairs, device)
+    weights, options = what_was_used(args, "oracle")
+    publish(args.output_path, args.exp_name, metrics, weights, asked | options)
 
 
 def measure_attributes(args, oracle, pairs, device):

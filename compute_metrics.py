@@ -1,4 +1,4 @@
-"""Every metric that can be computed of some experiments, why the others could not, and a table"""
+"""Every metric of some experiments that can be computed, why the others could not, and a table"""
 
 import subprocess
 import sys
@@ -8,20 +8,22 @@ from pathlib import Path
 from core.metrics.inference import RESULTS_FLAGS
 from core.metrics.metric import BETTER, metrics_table, read_metrics
 from core.results.folder import ResultsFolder
-from core.running.flags import NETWORK_FLAGS
+from core.running.flags import NETWORK_FLAGS, named_flags
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import BATCH_SIZE, GPU, Flag, FlagParser, check_flags, group_flags
 from guided_diffusion.script_util import require_flags, run_script
 from guided_diffusion.storage import write_text
 
 ROOT = Path(__file__).parent
-DEVICE, ORACLE = ("gpu", "batch_size"), ("oracle_path", "oracle_architecture", "query_label")
-SCRIPTS = {  # script -> (its metrics, the flags that it is handed where they are given)
+DEVICE = ("gpu", "batch_size")
+ORACLE = ("oracle_path", "oracle_architecture", *named_flags("oracle"), "query_label")
+CLASSIFIER = ("classifier_path", "classifier_architecture", *named_flags("classifier"), "query_label")
+SCRIPTS = {  # script -> (its metrics, the flags that are passed on to it)
     "compute_FR.py": (("FR", "bKL", "L1"), ()),
     "compute_FVA.py": (("FVA", "FS"), ("weights_path", *DEVICE)),
     "compute_MNAC.py": (("MNAC", "Oracle FR"), (*ORACLE, *DEVICE)),
     "compute_CD.py": (("CD",), ("celeba_path", *ORACLE, *DEVICE)),
-    "compute_COUT.py": (("COUT",), ("classifier_path", "classifier_architecture", "query_label", *DEVICE)),
+    "compute_COUT.py": (("COUT",), (*CLASSIFIER, *DEVICE)),
     "compute_FID.py": (("FID", "sFID", "KID"), ("inception_path", *DEVICE)),
     "compute_LPIPS.py": (("sigma_L",), ("exp_pattern", "exp_values", "vgg_path", *DEVICE)),
 }
@@ -38,11 +40,13 @@ FLAGS = group_flags(
         "query_label": Flag(None, "the attribute that was to change, by name or index; by default each run's"),
     },
     networks={
-        "oracle_path": Flag(None, "weights of the oracle; by default each run's"),
+        "oracle_path": Flag(None, "the oracle, a file or a name; by default each run's"),
         "oracle_architecture": NETWORK_FLAGS["oracle_architecture"],
+        **named_flags("oracle"),
         "weights_path": Flag(None, "VGGFace2's resnet50_ft; by default models/resnet50_ft_weight.pkl"),
-        "classifier_path": Flag(None, "weights of the explained classifier, for COUT; by default each run's"),
+        "classifier_path": Flag(None, "the explained classifier, a file or a name; by default each run's"),
         "classifier_architecture": NETWORK_FLAGS["classifier_architecture"],
+        **named_flags("classifier"),
         "inception_path": Flag(None, "weights of pytorch-fid's Inception; by default its own, downloaded"),
         "vgg_path": Flag(None, "weights of VGG16, for sigma_L; by default torchvision's, downloaded"),
     },
@@ -68,14 +72,14 @@ def main():
         if script == "compute_LPIPS.py" and not args.exp_pattern:
             reasons.append(f"{title}: give --exp_pattern, for it compares several runs")
             continue
-        for of, which in targets(script, args):
-            print(f"-- {title} of {of}", flush=True)
-            own = ["--output_path", args.output_path, *which, *handed_on(args, flags)]
-            code, said = run([sys.executable, ROOT / script, *own])
+        for target, target_flags in targets(script, args):
+            print(f"-- {title} of {target}", flush=True)
+            words = ["--output_path", args.output_path, *target_flags, *passed_on(args, flags)]
+            code, error = run([sys.executable, ROOT / script, *words])
             computed += code == 0
             if code:
-                old = " (the table has an earlier value)" if measured(args, of, metrics) else ""
-                reasons.append(f"{title} of {of}: {said}{old}")
+                old = " (the table has an earlier value)" if measured(args, target, metrics) else ""
+                reasons.append(f"{title} of {target}: {error}{old}")
     table = metrics_table(args.output_path, args.exp_names)
     print(f"\n{table}")
     for reason in reasons:
@@ -87,7 +91,7 @@ def main():
 
 
 def wanted_metrics(text):
-    """FR,MNAC -> their names, all where None; UserError for a name that is no metric's."""
+    """--metrics, such as FR,MNAC, or None for all -> a set of names; UserError for an unknown one."""
     names = {name.strip() for name in text.split(",")} if text else set(BETTER)
     if unknown := names - set(BETTER):
         raise UserError(f"--metrics {', '.join(sorted(unknown))} is unknown; choose of {', '.join(BETTER)}")
@@ -95,21 +99,21 @@ def wanted_metrics(text):
 
 
 def targets(script, args):
-    """What a script runs over: (its name in print, the flags that say so), one or several."""
+    """The runs of a script: a list of (what it measures, to print; the flags that say so)."""
     if script == "compute_LPIPS.py":
         return [(args.exp_pattern, [])]
     return [(name, ["--exp_name", name]) for name in args.exp_names]
 
 
 def measured(args, exp_name, metrics):
-    """Whether the experiment's metrics.yaml, and so the table, holds one of the metrics."""
+    """Whether the experiment's metrics.yaml, and so the table, has one of the metrics."""
     return exp_name in args.exp_names and bool(
         read_metrics(ResultsFolder(args.output_path, exp_name).metrics_path).keys() & set(metrics)
     )
 
 
-def handed_on(args, flags):
-    """Those of the flags that were given, as words of a command line."""
+def passed_on(args, flags):
+    """The words of a command line with those of the flags that have a value."""
     words = []
     for flag in flags:
         value = getattr(args, flag)
@@ -119,14 +123,14 @@ def handed_on(args, flags):
 
 
 def run(command):
-    """Runs a script and shows what it shows -> (exit code, why it failed: the last line of its errors)."""
-    said = b""
+    """Runs a script and shows its output -> (exit code, the last line on stderr, which says why it failed)."""
+    errors = b""
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
         while chunk := process.stderr.read1():
             sys.stderr.buffer.write(chunk)
             sys.stderr.flush()
-            said += chunk
-    lines = said.decode(errors="replace").strip().splitlines()
+            errors += chunk
+    lines = errors.decode(errors="replace").strip().splitlines()
     return process.returncode, lines[-1].partition("error: ")[2] or lines[-1] if lines else ""
 
 

@@ -7,10 +7,18 @@ from core.results.merging import merge_chunks
 from core.running.conditions import condition_of
 from core.running.experiment import Networks, run_experiment
 from core.running.explainer import Settings
-from core.running.flags import BEFORE_THE_FLAG, FLAGS, FREE_AMONG_CHUNKS, check_run_flags, choose_split
+from core.running.flags import (
+    BEFORE_THE_FLAG,
+    FLAGS,
+    FREE_AMONG_CHUNKS,
+    check_run_flags,
+    choose_split,
+    network_arguments,
+)
 from core.running.judging import make_oracle
 from core.running.progress import result_line
 from core.running.question import ask
+from guided_diffusion.described import described_diffusion, given_flags, take_described_flags
 from guided_diffusion.dist_util import keep_freed_memory, pick_device
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import FlagParser
@@ -23,6 +31,8 @@ from guided_diffusion.script_util import (
 )
 from models.checkpoints import load_diffusion
 from models.classifiers import load_classifier
+from models.diffusers_config import find_diffusers_model
+from models.diffusers_models import load_diffusers_network
 from models.oracles import load_oracle
 from models.perceptual import vgg19_features
 
@@ -37,6 +47,9 @@ def main():
         summary = merge_chunks(args.output_path, args.exp_name, FREE_AMONG_CHUNKS, BEFORE_THE_FLAG)
         print(result_line(summary, ResultsFolder(args.output_path, args.exp_name).experiment))
         return
+    described = find_diffusers_model(args.model_path)
+    if described:
+        take_described_flags(args, given_flags(create_argparser()), described)
     scales, args.split = check_run_flags(args), choose_split(args)
     method, options = method_and_options(args)
     options["guided_steps"] = None if args.guided_iterations == -1 else args.guided_iterations
@@ -53,44 +66,66 @@ def main():
         sampler_options=options,
         **args_to_dict(args, ("seed", "use_logits", "l1_loss", "l2_loss", "l_perc", "clip_denoised")),
     )
-    networks = load_networks(args, dataset, compute, device)
+    networks = load_networks(args, described, dataset, compute, device)
     run_experiment(args, settings, method.cost(args.start_step, **options), dataset, networks)
 
 
-def load_networks(args, dataset, compute, device):
+def load_networks(args, described, dataset, compute, device):
     """The diffusion model, the question that is asked of the classifier, and the oracle, if any."""
-    classifier = load_classifier(args.classifier_path, args.classifier_architecture).to(device)
+    classifier = load_classifier(*network_arguments(args, "classifier"), args.image_size).to(device)
+    tell_about(classifier, "classifier")
     require_size(classifier, args.classifier_path, args.image_size)
     question = ask(args, dataset, classifier, device)
-    condition = condition_of(args, question, dataset, device)
-    unet, diffusion = load_ddpm(args, device)
+    condition = find_condition(args, described, question, dataset, device)
+    unet, diffusion = load_ddpm(args, described, device)
     oracle = load_judge(args, question, device) if args.oracle_path else None
-    return Networks(unet, diffusion, condition, question, oracle, compute, device)
+    files = {"model_path": described.files} if described else {}
+    return Networks(unet, diffusion, condition, question, oracle, compute, device, files)
+
+
+def find_condition(args, described, question, dataset, device):
+    """condition_of, which for a diffusers model names flags that nobody gave: the error says where from."""
+    try:
+        return condition_of(args, question, dataset, device)
+    except UserError as error:
+        raise UserError(f"{described.name} is class-conditional: {error}" if described else str(error)) from None
 
 
 def load_perceptual(args, device):
-    """The features of --l_perc on the device; None where nothing asks for them."""
+    """The network of the perceptual distance on the device; None where --l_perc is 0."""
     if not args.l_perc:
         return None
     return vgg19_features(args.l_perc_layer, args.perceptual_path, args.image_size).to(device)
 
 
-def load_ddpm(args, device):
-    """The network and the diffusion of the flags, on the device."""
-    flags = args_to_dict(args, model_and_diffusion_defaults())
-    model, diffusion = create_model_and_diffusion(**flags)
-    return load_diffusion(model, args.model_path, flags).requires_grad_(False).to(device), diffusion
+def load_ddpm(args, described, device):
+    """The network and the diffusion, on the device: of the flags, or as a diffusers model describes them."""
+    if described:
+        model = load_diffusers_network(described, args.image_size)
+        diffusion = described_diffusion(described, args.timestep_respacing)
+    else:
+        flags = args_to_dict(args, model_and_diffusion_defaults())
+        model, diffusion = create_model_and_diffusion(**flags)
+        load_diffusion(model, args.model_path, flags)
+    return model.requires_grad_(False).to(device), diffusion
 
 
 def load_judge(args, question, device):
     """The Oracle of --oracle_path."""
-    oracle = load_oracle(args.oracle_path, args.oracle_architecture).to(device)
+    oracle = load_oracle(*network_arguments(args, "oracle"), args.image_size).to(device)
+    tell_about(oracle, "oracle")
     require_size(oracle, args.oracle_path, args.image_size)
     return make_oracle(oracle, question, device)
 
 
+def tell_about(classifier, role):
+    """Prints the line about a network that is no plain file."""
+    if classifier.about:
+        print(f"{role} {classifier.about}")
+
+
 def require_size(classifier, path, image_size):
-    """UserError where a classifier's file says that it was trained on images of another size."""
+    """UserError where a classifier was trained on images of another size, as its file says."""
     if classifier.image_size not in (None, image_size):
         raise UserError(f"--image_size is {image_size}, but {path} was trained at {classifier.image_size}")
 

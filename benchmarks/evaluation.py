@@ -2,9 +2,9 @@
 
     python -m benchmarks.evaluation --pairs 64
 
-The scripts run as they are, on a results folder of drawn faces and with networks of random weights, which take as
-long as trained ones. What is timed is core.metrics.inference.in_batches, from the first file to the last result;
-the time around it is that of statistics: the bootstrap, FID's covariances and roots, the chart of CD.
+The compute_ scripts run unchanged, on a results folder of drawn faces. Their networks have random weights, which
+take as long as trained ones. Pairs per second are those of core.metrics.inference.in_batches, from the first file
+to the last result. The rest of the time is for statistics: the bootstrap, FID's covariances and roots, CD's chart.
 """
 
 import io
@@ -65,7 +65,7 @@ def oracle(args, device):
 
 
 def random_inception(args, device):
-    """pytorch-fid's, which cannot be built without weights but by keeping it from loading them."""
+    """pytorch-fid's Inception with random weights. The library always loads weights, so its loading is mocked."""
     with mock.patch.object(inception, "load_state_dict_from_url"), mock.patch.object(nn.Module, "load_state_dict"):
         network = inception.InceptionV3().eval().to(device)
     return lambda images: network(images)[0].flatten(1)
@@ -98,7 +98,7 @@ METRICS = {
 
 
 def write_experiments(root, args):
-    """RUNS of the same drawn faces, which were to smile or to stop, as main.py writes them; and a data folder."""
+    """Writes RUNS as main.py does, of the same drawn faces with smiling toggled, and files the scripts need."""
     smiling = attribute_index(CELEBA_ATTRIBUTES, "Smiling")
     generator = torch.Generator().manual_seed(0)
     faces = [face_of(0, "test", k) for k in range(args.pairs)]
@@ -111,11 +111,14 @@ def write_experiments(root, args):
         noise = 0.02 * torch.randn(changed.shape, generator=generator)
         sure, once = torch.full((args.pairs,), 0.9), torch.ones(args.pairs)
         counterfactuals, opposite = (changed + noise).clamp(-1, 1), 1 - labels
-        found = Explanation(counterfactuals, images, labels, opposite, opposite, 1 - sure, sure, once.long(), once)
+        explanation = Explanation(
+            counterfactuals, images, labels, opposite, opposite, 1 - sure, sure, once.long(), once
+        )
         folder = ResultsFolder(root / "output", run)
         folder.begin({"query_label": CELEBA_ATTRIBUTES[smiling], "data_dir": str(root)})
-        table = make_records(range(args.pairs), [f"{k}.jpg" for k in range(args.pairs)], images, labels, found)
-        folder.write_images(table, images, found)
+        names = [f"{k}.jpg" for k in range(args.pairs)]
+        table = make_records(range(args.pairs), names, images, labels, explanation)
+        folder.write_images(table, images, explanation)
         folder.commit(table)
     (root / "weights").write_bytes(b"random")
 
@@ -127,7 +130,7 @@ def _drawn(faces, size):
 
 
 class Stopwatch:
-    """The seconds spent in some functions, by the names that they are given here."""
+    """seconds[name]: the time spent so far in the functions that timed(name, function) has wrapped."""
 
     def __init__(self, device):
         self.device, self.seconds = device, defaultdict(float)
@@ -135,30 +138,30 @@ class Stopwatch:
     def timed(self, name, function):
         def call(*args, **kwargs):
             start = now(self.device)
-            found = function(*args, **kwargs)
+            result = function(*args, **kwargs)
             self.seconds[name] += now(self.device) - start
-            return found
+            return result
 
         return call
 
 
 def measure(title, root, args, device):
-    """Runs a script -> the seconds in its batches, in its network, and in all the rest but building that."""
+    """Runs a script -> seconds in its batches, in its network, and in all else but building the network."""
     script, loader, build, weights_flag = METRICS[title]
     watch = Stopwatch(device)
     torch.manual_seed(0)
-    with redirect_stderr(io.StringIO()):  # warnings of old names of torchvision's
+    with redirect_stderr(io.StringIO()):  # hides warnings about torchvision's old names
         network = build(args, device)
     if isinstance(network, nn.Module):
         network.eval().requires_grad_(False)
         network.forward = watch.timed("network", network.forward)
     else:
         network = watch.timed("network", network)
-    of = ["--exp_pattern", "run-*"] if script is compute_LPIPS else ["--exp_name", RUNS[0]]
-    argv = [script.__name__, "--output_path", root / "output", *of, f"--{weights_flag}", root / "weights"]
+    runs = ["--exp_pattern", "run-*"] if script is compute_LPIPS else ["--exp_name", RUNS[0]]
+    argv = [script.__name__, "--output_path", root / "output", *runs, f"--{weights_flag}", root / "weights"]
     argv += ["--gpu", args.gpu, "--batch_size", args.batch_size]
-    for kept in (root / "output").rglob("activations.npz"):
-        kept.unlink()
+    for path in (root / "output").rglob("activations.npz"):
+        path.unlink()
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(sys, "argv", list(map(str, argv))))
         stack.enter_context(mock.patch.object(script, loader, lambda *_: network))
@@ -173,10 +176,10 @@ def measure(title, root, args, device):
     return batches, watch.seconds["network"], watch.seconds["all"] - batches
 
 
-def table(found, pairs):
-    """Title -> (seconds in batches, in the network, around them) -> Markdown."""
+def table(seconds, pairs):
+    """title -> (seconds in batches, in the network, around the batches), as a Markdown table."""
     lines = ["| metric | pairs/s | in the network | statistics, s |", "|---|---|---|---|"]
-    for title, (batches, network, around) in found.items():
+    for title, (batches, network, around) in seconds.items():
         lines.append(f"| {title} | {pairs / batches:.1f} | {100 * network / batches:.0f} % | {around:.1f} |")
     return "\n".join(lines)
 
@@ -194,14 +197,14 @@ def main():
         f"torch {torch.__version__} on {device} with {torch.get_num_threads()} threads; {args.rounds} rounds of "
         f"{len(METRICS)} metrics"
     )
-    found = defaultdict(list)
+    rounds = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder, tqdm(total=args.rounds * len(METRICS), unit="run") as bar:
         write_experiments(Path(folder), args)
         for _ in range(args.rounds):
             for title in METRICS:
-                found[title].append(measure(title, Path(folder), args, device))
+                rounds[title].append(measure(title, Path(folder), args, device))
                 bar.update()
-    print(table({title: min(rounds) for title, rounds in found.items()}, args.pairs))
+    print(table({title: min(measured) for title, measured in rounds.items()}, args.pairs))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What benchmarks.methods found, as columns of a table, and as a plot of quality over evaluations."""
+"""The results of benchmarks.methods, as columns of a table, and as a plot of quality over evaluations."""
 
 import argparse
 
@@ -41,8 +41,8 @@ PANELS = ("FR", "Oracle FR", "L1", "MNAC", "FID in oracle features", "distance t
 
 
 def column_of(root, name, baseline):
-    """What is known of an experiment: metric -> its entry(). baseline: the experiment that it is to be faster than,
-    and about which nothing is said where it is not there."""
+    """All metrics of an experiment: metric -> its entry(). baseline: the experiment that the speed-up refers to;
+    without its records there is no speed-up."""
     own = [mean_of("evaluations an image", evaluations(root, name), "explained images")]
     if (experiment_folder(root, baseline) / "records.csv").exists():
         own.append(speed_up(evaluations(root, baseline), evaluations(root, name)))
@@ -65,25 +65,26 @@ def evaluations(root, name):
     return cost.once + cost.each * attempts
 
 
-def speed_up(of_baseline, own):
-    """(N,) evaluations of the same images by two methods -> the Metric of how many times fewer the second makes."""
+def speed_up(baseline, own):
+    """(N,) evaluations of the same images in two experiments -> the Metric of their ratio, the baseline's first."""
 
     def ratio(rows):
-        return of_baseline[rows].mean() / own[rows].mean()
+        return baseline[rows].mean() / own[rows].mean()
 
     return statistic_of("speed-up in evaluations", ratio, len(own), "explained images", lowest=0)
 
 
 def seen_by_the_oracle(path, pairs):
-    """Metrics in the features that the oracle's last layer reads: mean cosine of the flipped pairs, and FID.
+    """Metrics of the features that the oracle's last layer takes: mean cosine of the flipped pairs, and FID.
 
-    The cosine is what FS is in those of VGGFace2; the FID is that of all originals and the flipped counterfactuals.
+    The cosine corresponds to FS, which is the same with VGGFace2's features. The FID is between all originals and
+    the flipped counterfactuals.
     """
     device = pick_device("0")
     oracle = load_oracle(path).to(device)
 
-    def features_of_both(*both):
-        return [oracle.features(from_uint8(pixels)) for pixels in both]
+    def features_of_both(*originals_and_counterfactuals):
+        return [oracle.features(from_uint8(pixels)) for pixels in originals_and_counterfactuals]
 
     before, after = in_batches(features_of_both, lambda pair: pair.pixels(), pairs, 32, device, "oracle's features")
     rows = np.flatnonzero([pair.reached == "CCF" for pair in pairs])
@@ -91,16 +92,17 @@ def seen_by_the_oracle(path, pairs):
         return []
     activations = Activations(before.numpy(), after[rows].numpy(), rows)
     distance, error = fid(activations), error_by_halves(fid, activations)
-    interval, of = normal_interval(distance, error, lowest=0), f"flipped, against {len(pairs)} originals"
+    interval, which = normal_interval(distance, error, lowest=0), f"flipped, against {len(pairs)} originals"
     return [
         mean_of("similarity in oracle features", face_similarity(before[rows], after[rows]), FLIPPED),
-        Metric("FID in oracle features", distance, len(rows), of, interval),
+        Metric("FID in oracle features", distance, len(rows), which, interval),
     ]
 
 
 def draw_frontier(path, columns):
-    """A PNG of quality over evaluations, with intervals: columns name -> (metric -> its entry()), a point each."""
-    # Figure alone, without pyplot: no display and no state of the process is touched.
+    """Writes a PNG of quality over evaluations, with intervals. columns: name -> (metric -> its entry()); each is a
+    point in every panel."""
+    # Figure without pyplot, which would look for a display and keep the figure in a global list.
     from matplotlib.figure import Figure
 
     shown = [name for name in PANELS if any(name in column for column in columns.values())]
@@ -127,12 +129,12 @@ def draw_frontier(path, columns):
 
 
 def _point(axes, title, x, y, number):
-    """Draws the entries x and y as a point with its intervals, in the look of the number-th experiment."""
+    """Draws the entries x and y as a point with intervals. number: the experiment's, for its marker and colour."""
     look = {"fmt": MARKERS[number % len(MARKERS)], "color": f"C{number % 10}", "markersize": 5, "elinewidth": 1}
-    axes.errorbar(x["value"], y["value"], _reach(y), _reach(x), label=title, **look)
+    axes.errorbar(x["value"], y["value"], _error(y), _error(x), label=title, **look)
 
 
-def _reach(entry):
-    """How far an entry's interval reaches, below and above, as matplotlib takes it."""
+def _error(entry):
+    """The lengths of an entry's interval below and above its value, in matplotlib's format."""
     low, high = entry["interval"] or (entry["value"], entry["value"])
     return [[entry["value"] - low], [high - entry["value"]]]

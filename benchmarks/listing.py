@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.timing import ROUNDS, alone
+from benchmarks.timing import ROUNDS, in_own_process
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.data.training_data import find_reader
 from guided_diffusion.flags import Flag, FlagParser, check_flags
@@ -89,7 +89,7 @@ def main():
     for write, count in SETS[args.set]:
         with tempfile.TemporaryDirectory() as folder:
             for title, data_dir in write(Path(folder) / "data", count).items():
-                rounds = [alone(measure, data_dir) for _ in range(args.rounds)]
+                rounds = [in_own_process(measure, data_dir) for _ in range(args.rounds)]
                 found, seconds, peak, kept = min(rounds, key=itemgetter(1))
                 print(f"| {title} | {count:,} | {found:,} | {seconds:.1f} | {peak:.0f} | {kept:.0f} |", flush=True)
 

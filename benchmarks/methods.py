@@ -4,8 +4,8 @@
     python -m benchmarks.methods --output_path DIR --set ablation --images 64
     python -m benchmarks.methods --output_path DIR --dataset fashion
 
-The images are the first of the demo's test split, the networks the demo's; further flags are main.py's, such as
---gpu 1, and reach every experiment. The same command goes on where one was stopped.
+The images are the first of the demo's test split, and the networks the demo's. Further flags, such as --gpu 1, are
+passed to main.py in every experiment. The same command resumes a run that was stopped.
 """
 
 import platform
@@ -26,12 +26,12 @@ from guided_diffusion.flags import WORKERS, Flag, FlagParser, check_flags
 from guided_diffusion.script_util import require_flags, run_script
 from guided_diffusion.storage import write_text
 
-# What stands for DIME and OURS in the sets: the flags of main.py by dataset. DiME's are the demo's (demo/flags.sh).
+# In SETS, OURS stands for these flags of main.py, by dataset, and DIME for those of the demo (demo/flags.sh).
 OURS = {
     "faces": "--method inversion --start_step 12 --classifier_scales 1.5,3 --l1_loss 0.18",
     "fashion": "--method inversion --start_step 12 --classifier_scales 2,4,8 --l1_loss 0.1",
 }
-SETS = {  # set -> experiment -> its flags; the others are compared to the first
+SETS = {  # set -> experiment -> its flags; speed-ups refer to the first experiment of a set
     "methods": {
         "dime": "DIME",
         "dime-inner-1": "DIME --inner_steps 1",
@@ -69,7 +69,7 @@ FLAGS = {
     "plot": Flag(None, "the PNG to write; by default OUTPUT_PATH/SET.png"),
     "workers": replace(WORKERS, help="processes that compare faces with the true counterfactuals"),
 }
-OURSELVES = ("--data_dir", "--exp_name", "--query_label", "--method", "--overwrite")  # not for main.py
+OWN = ("--data_dir", "--exp_name", "--query_label", "--method", "--overwrite")  # this script sets these of main.py
 
 
 def create_argparser():
@@ -88,7 +88,7 @@ def main():
         explain(root, name, args.dataset, data, [*flags, *further])
     evaluate(root, chosen, args.dataset, args.workers)
 
-    METHODS.update(VARIANTS)  # for their costs
+    METHODS.update(VARIANTS)  # column_of needs their costs
     columns = {name: column_of(root, name, next(iter(SETS[args.set]))) for name in chosen}
     table = f"{about(args)}\n\n{table_of(columns, BETTER)}"
     print(f"\n{table}")
@@ -97,10 +97,13 @@ def main():
 
 
 def choose(args, further):
-    """The experiments that the flags ask for, name -> words of main.py; UserError names what cannot be."""
+    """The experiments to run: name -> words of main.py's command line. further: words to pass on to main.py.
+
+    UserError for an unknown experiment, and for further words that this script gives main.py itself.
+    """
     check_flags(args, FLAGS)
     for word in further:
-        if word.replace("-", "_").replace("__", "--", 1).split("=")[0] in OURSELVES:
+        if word.replace("-", "_").replace("__", "--", 1).split("=")[0] in OWN:
             raise UserError(f"{word} is what this script tells main.py itself; leave it out")
     experiments = SETS[args.set]
     names = args.methods.split(",") if args.methods else list(experiments)
@@ -114,7 +117,7 @@ def choose(args, further):
 
 
 def about(args):
-    """A line on what was measured, where, and by which command."""
+    """A line that says what was measured, on which machine, with which command."""
     command = shlex.join(["python", "-m", "benchmarks.methods", *sys.argv[1:]])
     return (
         f"The first {args.images} images of the {args.dataset} demo's test split, on {processor()} with "
@@ -123,7 +126,7 @@ def about(args):
 
 
 def processor():
-    """The GPU's name, or else the CPU's."""
+    """The name of the GPU, or of the CPU where there is none."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     try:

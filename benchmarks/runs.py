@@ -1,4 +1,4 @@
-"""The processes behind benchmarks.methods: the demo's data, main.py, and the scripts that measure what it left."""
+"""The processes that benchmarks.methods starts: to write the data, to run main.py, and to measure its results."""
 
 import re
 import subprocess
@@ -15,11 +15,11 @@ DATA = {  # dataset -> (the module that writes its images, with flags; the attri
     "faces": ("demo.faces", "Smiling"),
     "fashion": ("demo.fashion --classes Sneaker,Ankle_boot", "Ankle_boot"),
 }
-TIMED = re.compile(r"; (\d+) images in ([\d.]+) s, ")  # of main.py's last line
+TIMED = re.compile(r"; (\d+) images in ([\d.]+) s, ")  # a part of main.py's last line
 
 
 def run(*words):
-    """Runs Python on the words, from the root, showing what it says -> the lines; UserError where it fails."""
+    """Runs `python words...` in the root and prints its output -> the lines of stdout; UserError where it fails."""
     command = [sys.executable, *map(str, words)]
     lines = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
@@ -32,13 +32,13 @@ def run(*words):
 
 
 def demo_flags(dataset, which):
-    """The words of a variable of demo/flags.sh, such as FACES_DIME."""
+    """The words of a variable in demo/flags.sh, such as FACES_DIME."""
     script = f'. demo/flags.sh; printf %s "${dataset.upper()}_{which}"'
     return subprocess.check_output(["bash", "-ec", script], cwd=ROOT, text=True).split()
 
 
 def write_data(root, dataset, images):
-    """The first images of the demo's test split, as a data set of its own -> its folder."""
+    """Writes a data set of the first images of the demo's test split -> its folder."""
     writer, _ = DATA[dataset]
     data = (root / "data").resolve()
     run("-m", *writer.split(), "--data_dir", data, "--train", 0, "--val", 0, "--test", images)
@@ -48,12 +48,21 @@ def write_data(root, dataset, images):
 
 
 def explain(root, name, dataset, data, flags):
-    """Runs main.py, or goes on with it, and adds the seconds that it tells to those of earlier sittings."""
+    """Runs or resumes main.py. Adds the seconds that it prints to those of earlier runs of the experiment."""
     variant = any(name in flags for name in VARIANTS)
     lines = run(
-        *(("-m", "benchmarks.variants") if variant else ("main.py",)), *demo_flags(dataset, "RUN"), *flags,
-        "--data_dir", data, "--query_label", DATA[dataset][1], "--output_path", root.resolve(), "--exp_name", name,
-    )  # fmt: skip
+        *(("-m", "benchmarks.variants") if variant else ("main.py",)),
+        *demo_flags(dataset, "RUN"),
+        *flags,
+        "--data_dir",
+        data,
+        "--query_label",
+        DATA[dataset][1],
+        "--output_path",
+        root.resolve(),
+        "--exp_name",
+        name,
+    )
     if timed := TIMED.search(lines[-1]):
         earlier = timing(root, name)
         total = {"images": earlier[0] + int(timed[1]), "seconds": earlier[1] + float(timed[2])}
@@ -61,10 +70,10 @@ def explain(root, name, dataset, data, flags):
 
 
 def timing(root, name):
-    """(images, seconds that they took): those of sittings that were not cut short, which tell nothing."""
+    """(images, seconds that they took) in all runs of main.py that came to their end. Others print no time."""
     path = _timing_path(root, name)
-    found = read_yaml(path) if path.exists() else {"images": 0, "seconds": 0.0}
-    return found["images"], found["seconds"]
+    total = read_yaml(path) if path.exists() else {"images": 0, "seconds": 0.0}
+    return total["images"], total["seconds"]
 
 
 def _timing_path(root, name):
@@ -72,12 +81,29 @@ def _timing_path(root, name):
 
 
 def evaluate(root, names, dataset, workers):
-    """Measures the experiments by the scripts of this project, into their metrics.yaml and truth.yaml."""
+    """Runs the scripts that measure experiments. They write metrics.yaml and, for faces, truth.yaml."""
     root, faces = root.resolve(), dataset == "faces"
-    run("compute_metrics.py", "--output_path", root, "--exp_names", *names,
-        "--metrics", "FR,bKL,L1,MNAC,CD" if faces else "FR,bKL,L1")  # fmt: skip
+    run(
+        "compute_metrics.py",
+        "--output_path",
+        root,
+        "--exp_names",
+        *names,
+        "--metrics",
+        "FR,bKL,L1,MNAC,CD" if faces else "FR,bKL,L1",
+    )
     for name in names if faces else ():
         records, truth = (experiment_folder(root, name) / file for file in ("records.csv", "truth.yaml"))
-        if not truth.exists() or truth.stat().st_mtime < records.stat().st_mtime:  # a second a face
-            run("-m", "demo.truth", "--output_path", root, "--exp_name", name, "--query_label", DATA[dataset][1],
-                "--workers", workers)  # fmt: skip
+        if not truth.exists() or truth.stat().st_mtime < records.stat().st_mtime:  # it takes a second for each face
+            run(
+                "-m",
+                "demo.truth",
+                "--output_path",
+                root,
+                "--exp_name",
+                name,
+                "--query_label",
+                DATA[dataset][1],
+                "--workers",
+                workers,
+            )

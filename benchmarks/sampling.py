@@ -2,9 +2,10 @@
 
     . demo/flags.sh; python -m benchmarks.sampling $FACES_FLAGS --batch_size 16
 
-Each variant runs in a process of its own, in turn; the median of the rounds counts. What starts a variant
-(compiling, capturing) is not counted, but reported. Rates are also given as shares of the machine's fastest matrix
-product. At the end the whole sampler, from images in memory to written PNGs, against the time in its network.
+Each variant runs in a process of its own. The rounds go through all variants in turn, and the median counts. The
+first evaluation, which compiles and captures, is not counted, but reported. Rates are also given as shares of the
+machine's fastest matrix product. At the end the whole sampler is timed, from images in memory to written PNGs, and
+its network alone.
 """
 
 import tempfile
@@ -16,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from benchmarks.timing import ROUNDS, alone, medians, now
+from benchmarks.timing import ROUNDS, in_own_process, medians, now
 from core.methods.dime import evaluations
 from core.results.folder import ResultsFolder
 from core.results.records import make_records
@@ -72,20 +73,20 @@ DEFAULTS = Variant("the defaults: + channels_last", keep=True, channels_last=Tru
 
 
 def variants(args, device):
-    """PLAIN, then what is added in turn, each of which this device has."""
-    found = [PLAIN, Variant("projections made once"), Variant("+ freed memory kept", keep=True), DEFAULTS]
+    """PLAIN, then variants that each add something to the one before, as far as this device has it."""
+    chosen = [PLAIN, Variant("projections made once"), Variant("+ freed memory kept", keep=True), DEFAULTS]
     if half_precision(device) is not torch.float32:
-        found.append(Variant("+ half precision", keep=True, channels_last=True, half=True))
-    last = found[-1]
+        chosen.append(Variant("+ half precision", keep=True, channels_last=True, half=True))
+    last = chosen[-1]
     if device.type == "cuda":
-        found.append(replace(last, name="+ CUDA graphs", cuda_graphs=True))
+        chosen.append(replace(last, name="+ CUDA graphs", cuda_graphs=True))
     if args.with_compile:
-        found.append(replace(found[-1], name="+ compile", compile=True))
-    return found
+        chosen.append(replace(chosen[-1], name="+ compile", compile=True))
+    return chosen
 
 
 def build(args, device):
-    """(UNet of random weights, none of them zero, diffusion)."""
+    """(a UNet with random weights, also where it begins with zeros; its diffusion)."""
     torch.manual_seed(0)
     unet, diffusion = create_model_and_diffusion(**args_to_dict(args, model_and_diffusion_defaults()))
     for parameter in unet.parameters():
@@ -95,7 +96,7 @@ def build(args, device):
 
 
 def measure(variant, args, device):
-    """-> images per second through the network, and the seconds of its first evaluation."""
+    """(images per second through the network, the seconds of its first evaluation)."""
     network = variant.network(*build(args, device), device)
     z = torch.randn(args.batch_size, 3, args.image_size, args.image_size, device=device)
     t = torch.zeros(args.batch_size, dtype=torch.int64, device=device)
@@ -110,7 +111,7 @@ def measure(variant, args, device):
 
 
 def sample(args, device):
-    """The whole sampler, as main.py runs it by default -> seconds in all, and in its network."""
+    """Runs the whole sampler as main.py does by default -> (seconds in all, seconds in its network)."""
     keep_freed_memory()
     unet, diffusion = build(args, device)
     network, inside = DEFAULTS.network(unet, diffusion, device), []
@@ -130,12 +131,12 @@ def sample(args, device):
         timed(images, torch.zeros(len(images), dtype=torch.int64, device=device))
         inside.clear()
         began = now(device)
-        found = explain(
+        explanation = explain(
             images, question, diffusion, timed, tau=args.start_step, classifier_scales=(8.0,), l1_loss=0.05
         )
         ids = range(len(images))
-        rows = make_records(ids, [f"{i}.png" for i in ids], images, found.prediction, found)
-        folder.write_images(rows, images, found)
+        rows = make_records(ids, [f"{i}.png" for i in ids], images, explanation.prediction, explanation)
+        folder.write_images(rows, images, explanation)
         folder.commit(rows)
         return now(device) - began, sum(inside)
 
@@ -155,7 +156,7 @@ def matmul_peak(dtype, device):
 def flops_an_image(args):
     unet, _ = build(args, torch.device("cpu"))
     z = torch.zeros(1, 3, args.image_size, args.image_size)
-    # The counter does not know the CPU's fused attention, so the plain one is what it counts.
+    # The counter does not know the CPU's fused attention, so it is replaced by the plain one.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         unet(z, torch.zeros(1, dtype=torch.int64))
     return counter.get_total_flops()
@@ -170,36 +171,37 @@ def main():
     check_flags(args, FLAGS)
     args = SimpleNamespace(**vars(args))
     device = pick_device(args.gpu)
-    flops, half = alone(flops_an_image, args), half_precision(device)
-    peaks = {dtype: alone(matmul_peak, dtype, device) for dtype in {torch.float32, half}}
+    flops, half = in_own_process(flops_an_image, args), half_precision(device)
+    peaks = {dtype: in_own_process(matmul_peak, dtype, device) for dtype in {torch.float32, half}}
     print(
         f"{args.image_size} x {args.image_size} in batches of {args.batch_size}, {flops / 1e9:.2f} GFLOP an image; "
         f"half precision is {half}, torch {torch.__version__} on {device} with {torch.get_num_threads()} threads; "
         + ", ".join(f"matmul peak in {dtype} {peak / 1e9:.0f} GFLOP/s" for dtype, peak in peaks.items())
     )
     chosen = variants(args, device)
-    found = {variant: [] for variant in chosen}
+    measured = {variant: [] for variant in chosen}
     with tqdm(total=args.rounds * len(chosen), unit="run") as bar:
         for _ in range(args.rounds):
             for variant in chosen:
-                found[variant].append(alone(measure, variant, args, device))
+                measured[variant].append(in_own_process(measure, variant, args, device))
                 bar.update()
-    print(table(found, flops, {variant: peaks[half if variant.half else torch.float32] for variant in chosen}))
-    whole, inside = alone(sample, args, device)
+    print(table(measured, flops, {variant: peaks[half if variant.half else torch.float32] for variant in chosen}))
+    total, inside = in_own_process(sample, args, device)
     print(
         f"\nthe whole sampler, {evaluations(args.start_step)} evaluations of {args.batch_size} images guided by "
-        f"{args.classifier}, PNGs written: {whole:.1f} s, {inside:.1f} s of them in the network "
-        f"({100 * (whole / inside - 1):.0f} % on top)"
+        f"{args.classifier}, PNGs written: {total:.1f} s, {inside:.1f} s of them in the network "
+        f"({100 * (total / inside - 1):.0f} % on top)"
     )
 
 
-def table(found, flops, peaks):
-    """Variant -> its measurements -> a Markdown table of medians."""
+def table(rounds, flops, peaks):
+    """A Markdown table of medians. rounds: variant -> what measure() returned in each round; flops: of an image;
+    peaks: variant -> FLOP/s of the fastest matrix product in its precision."""
     lines = [
         "| variant | images/s | against plain | share of the matmul peak | first evaluation, s |",
         "|---|---|---|---|---|",
     ]
-    measured = medians(found)
+    measured = medians(rounds)
     for variant, (rate, first) in measured.items():
         gain, share = rate / measured[PLAIN][0], 100 * rate * flops / peaks[variant]
         lines.append(f"| {variant.name} | {rate:.2f} | {gain:.2f} | {share:.0f} % | {first:.1f} |")

@@ -1,4 +1,4 @@
-"""How the benchmarks take time: a clock that waits for the device, processes of their own, and medians."""
+"""Timing for the benchmarks: a clock that waits for the device, processes for single measurements, and medians."""
 
 import statistics
 import time
@@ -12,18 +12,18 @@ ROUNDS = Flag(3, "how often every variant is measured; the median counts", low=1
 
 
 def now(device):
-    """Seconds, once the device has done what it was told."""
+    """The time in seconds, read once the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
-def alone(function, *inputs):
-    """function(*inputs) in a process of its own, which leaves no memory, no threads and no compiler behind."""
+def in_own_process(function, *inputs):
+    """function(*inputs), computed in a new process, so that no memory, threads or compiled code remain."""
     with get_context("spawn").Pool(1) as pool:
         return pool.apply(function, inputs)
 
 
-def medians(found):
-    """key -> rows of measurements -> key -> the median of each column."""
-    return {key: [statistics.median(column) for column in zip(*rows, strict=True)] for key, rows in found.items()}
+def medians(rounds):
+    """key -> the same measurements in each round, as rows -> key -> the median of each column."""
+    return {key: [statistics.median(column) for column in zip(*rows, strict=True)] for key, rows in rounds.items()}

@@ -2,8 +2,8 @@
 
     . demo/flags.sh; python -m benchmarks.training $FACES_FLAGS
 
-Every variant runs in a process of its own, so that its peak memory is its own; the rounds go through all variants
-in turn, so that a machine that changes its mind does so for all of them. Compiling is not counted, but reported.
+Every variant runs in a process of its own, so that its peak memory is its own. The rounds go through all variants
+in turn, so that a change in the machine's speed affects all of them. Compiling is not counted, but reported.
 """
 
 import resource
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from tqdm import tqdm
 
-from benchmarks.timing import ROUNDS, alone, medians, now
+from benchmarks.timing import ROUNDS, in_own_process, medians, now
 from guided_diffusion.dist_util import half_precision, keep_freed_memory, pick_device
 from guided_diffusion.flags import BATCH_SIZE, GPU, MANY, Flag, FlagParser, check_flags
 from guided_diffusion.objectives import DenoisingObjective
@@ -67,7 +67,7 @@ VARIANTS = (
 
 
 class RandomImages:
-    """Bytes that were drawn once, so that decoding is not what is measured."""
+    """A data set of random pixels in memory, so that decoding is not measured."""
 
     def __init__(self, image_size, count=512):
         shape = (count, 3, image_size, image_size)
@@ -82,7 +82,7 @@ class RandomImages:
 
 
 def plain_step(model, diffusion, device):
-    """A training step as it is commonly written: float32, eager, no averaged weights."""
+    """Returns step(batch), a training step as it is commonly written: float32, eager, without an EMA."""
     model.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
 
@@ -98,7 +98,7 @@ def plain_step(model, diffusion, device):
 
 
 def trainer_step(variant, model, diffusion, device, flags, folder):
-    """A step of TrainLoop with, of its ways to be fast, those of the variant alone."""
+    """Returns step(batch), a step of TrainLoop with only those speed-ups that the variant has."""
     objective = DenoisingObjective(diffusion, UniformSampler(diffusion.num_timesteps))
     flags = flags | {"use_fp16": variant.half, "compile": variant.compile}
     loop = TrainLoop(model, None, objective, folder, device, named_state=None, flags=flags)
@@ -116,7 +116,7 @@ def trainer_step(variant, model, diffusion, device, flags, folder):
 
 
 def measure(variant, flags):
-    """-> images per second, seconds before the first timed step, peak memory in MiB."""
+    """(images per second, seconds before the first timed step, peak memory in MiB)."""
     if variant.keep:
         keep_freed_memory()
     device = torch.device(flags["device"])
@@ -159,22 +159,22 @@ def main():
         f"batches of {args.batch_size}, half precision is {half_precision(device)}, torch {torch.__version__} on "
         f"{device} with {torch.get_num_threads()} threads; {args.rounds} rounds of {len(VARIANTS)} variants"
     )
-    found = {variant: [] for variant in VARIANTS}
+    rounds = {variant: [] for variant in VARIANTS}
     with tqdm(total=args.rounds * len(VARIANTS), unit="run") as bar:
         for _ in range(args.rounds):
             for variant in VARIANTS:
-                found[variant].append(alone(measure, variant, flags))
+                rounds[variant].append(in_own_process(measure, variant, flags))
                 bar.update()
-    print(table(found))
+    print(table(rounds))
 
 
-def table(found):
-    """Variant -> its measurements -> a Markdown table of medians."""
+def table(rounds):
+    """A Markdown table of medians. rounds: variant -> what measure() returned in each round."""
     lines = [
         "| variant | images/s | against plain | before the first step, s | peak memory, MiB |",
         "|---|---|---|---|---|",
     ]
-    measured = medians(found)
+    measured = medians(rounds)
     plain = measured[VARIANTS[0]][0]
     for variant, (rate, warm_up, memory) in measured.items():
         lines.append(f"| {variant.name} | {rate:.1f} | {rate / plain:.2f} | {warm_up:.0f} | {memory:.0f} |")

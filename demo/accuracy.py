@@ -1,6 +1,6 @@
 """How often classifiers are right about each attribute, as a Markdown table for a card.
 
-    python -m demo.accuracy --data_dir DIR --split test models/demo/faces_classifier.pt models/demo/faces_oracle.pt
+python -m demo.accuracy --data_dir DIR --split test models/demo/faces_classifier.pt models/demo/faces_oracle.pt
 """
 
 import pandas as pd

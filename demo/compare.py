@@ -1,4 +1,4 @@
-"""Counterfactuals of drawn faces beside the true ones: the same portraits, the query at its target."""
+"""Compares counterfactuals of drawn faces with the true ones: the same portraits, with the query at its target."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ from demo.nearest import VISIBLE_CHANGE, Portraits, read_attributes
 from guided_diffusion.errors import UserError
 
 IMAGE = re.compile(r"(train|val|test)_(\d+)\.jpg")  # what demo.faces calls its images
-TRUTH = ("truth_pred", "truth_cf_pred")  # the renderer's 40 attributes, as BITS holds the oracle's
-SAME = 0.02  # a mean difference that no second encoding of the same drawing makes, of 1 from black to white
-GLARING = 64  # grey levels of mean difference that the picture shows in white
+TRUTH = ("truth_pred", "truth_cf_pred")  # the renderer's 40 attributes, in the format of BITS
+SAME = 0.02  # encoding a drawing once more changes it by less: mean difference, where black and white differ by 1
+GLARING = 64  # grey levels: a mean difference that the picture shows in white
 
 
 @dataclass(frozen=True)
 class Face:
-    """A counterfactual and what was drawn: attributes and nuisance seed of the original, target of the query."""
+    """A counterfactual, the attributes and nuisance seed that its original was drawn with, and the query's target.
+
+    oracle: the oracle's decisions before and after, 40 bits each; None without an oracle.
+    """
 
     pair: Pair
     image: str
@@ -41,10 +44,10 @@ class Face:
 
 
 def find_faces(output_path, exp_name, query, seed):
-    """The counterfactuals of an experiment, sorted by id, as Faces of the data set with this seed.
+    """The counterfactuals of an experiment as Faces, sorted by id. seed: that of the data set.
 
-    Raises UserError where there are none, or where the images are not those of demo.faces with this seed, or
-    the labels not those of the query.
+    Raises UserError where there are none, where demo.faces does not draw these images with this seed, and where the
+    labels are not those of the query.
     """
     if seed < 0:
         raise UserError(f"--seed {seed} must be at least 0")
@@ -71,12 +74,12 @@ def find_faces(output_path, exp_name, query, seed):
         if oracle and not all(len(bits) == len(CELEBA_ATTRIBUTES) for bits in oracle):
             raise UserError(f"{path} is of an oracle of other than CelebA's 40 attributes; give main.py another")
         faces.append(Face(pair, record["image"], attributes, nuisance, bool(record["target"]), oracle))
-    require_drawn(faces[0])  # one tells that the seed is another; the others are looked at where they are compared
+    require_drawn(faces[0])  # one is enough to notice another seed; compare() checks all of them
     return faces
 
 
 def require_drawn(face):
-    """A Face -> (its original, its counterfactual, its Portraits); UserError where the original is not drawn so."""
+    """A Face -> (original, counterfactual, Portraits); UserError where demo.faces does not draw this original."""
     original, counterfactual = face.images()
     portraits = Portraits(face.nuisance, original.shape[-1])
     if _distance(original, portraits(face.attributes)) > SAME:
@@ -87,34 +90,36 @@ def require_drawn(face):
 def compare(face, query):
     """A Face -> its row of truth.csv.
 
-    distance: of the counterfactual to the true one, mean |difference| of 1 from black to white;
-    original_distance: of the original, the scale of it; ratio: their quotient; local_ratio: the same over the
-    pixels that were to change. Both are missing where nothing was to change, as the original shows the target
-    already, or where it would not be seen.
-    query_share, told: see Reading. changed: the attributes, but for the query, that are not as they were, and
-    others how many they are. mnac and oracle_mnac: how many attributes changed for the renderer and for the
-    oracle, the query included, as MNAC counts.
+    distance: mean |difference| between the counterfactual and the true one; black and white differ by 1.
+    original_distance: the same between the original and the true one. ratio: distance / original_distance.
+    local_ratio: the ratio over the pixels that should change.
+    Both ratios are NaN where nothing should change, because the original shows the target already, and where the
+    change would not be visible.
+    query_share: see Reading. told: the number of attributes in Reading.told.
+    changed: the attributes other than the query that have changed. others: their number.
+    mnac, oracle_mnac: how many attributes, the query included, have changed for the renderer and for the oracle.
     """
     original, counterfactual, portraits = require_drawn(face)
     wanted = face.attributes | {query: face.target}
     truth = portraits(wanted)
     reading = read_attributes(counterfactual, wanted, query, portraits)
     shown = reading.attributes
-    if np.isnan(reading.query_share):  # a query that would not be seen has not changed
+    if np.isnan(reading.query_share):  # a query whose change would not be visible counts as unchanged
         shown = shown | {query: face.attributes[query]}
     changed = [name for name in CELEBA_ATTRIBUTES if shown[name] != face.attributes[name]]
     others = [name for name in changed if name != query]
-    seen = portraits.tells(wanted, query) and not np.isnan(reading.query_share)
-    asked = wanted != face.attributes and seen
-    there = np.abs(portraits.change(wanted, query)).max(0) >= VISIBLE_CHANGE
+    visible = portraits.tells(wanted, query) and not np.isnan(reading.query_share)
+    to_change = wanted != face.attributes and visible
+    changing = np.abs(portraits.change(wanted, query)).max(0) >= VISIBLE_CHANGE
+    images = counterfactual, original, truth
     row = {
         "id": int(face.pair.id),
         "image": face.image,
         "reached": face.pair.reached == "CCF",
         "distance": _distance(counterfactual, truth),
         "original_distance": _distance(original, truth),
-        "ratio": _ratio(counterfactual, original, truth) if asked else np.nan,
-        "local_ratio": _ratio(*(each[:, there] for each in (counterfactual, original, truth))) if asked else np.nan,
+        "ratio": _ratio(*images) if to_change else np.nan,
+        "local_ratio": _ratio(*(image[:, changing] for image in images)) if to_change else np.nan,
         "query_share": reading.query_share,
         "told": len(reading.told),
         "changed": " ".join(others),
@@ -129,7 +134,7 @@ def compare(face, query):
 
 
 def tiles(face, query):
-    """What the picture shows of a Face: original, counterfactual, true counterfactual, how the last two differ."""
+    """A Face's images in the picture: original, counterfactual, true counterfactual, difference of the last two."""
     original, counterfactual = face.images()
     truth = Portraits(face.nuisance, original.shape[-1])(face.attributes | {query: face.target})
     difference = np.abs(counterfactual - truth).mean(0, keepdims=True).repeat(3, 0) * 255 / GLARING

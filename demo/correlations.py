@@ -2,7 +2,7 @@
 
     python -m demo.correlations --data_dir DIR
 
-The demo draws test faces alone; what its networks were trained on is known from the labels, which cost nothing.
+The demo only draws test faces. The labels of the training faces can be computed without drawing them.
 """
 
 from dataclasses import replace

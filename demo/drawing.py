@@ -1,4 +1,4 @@
-"""Smooth curves, colours and an antialiased canvas: what the portraits are drawn with.
+"""Smooth curves, colours and an antialiased canvas, for drawing the portraits.
 
 Points are float arrays (n, 2) of x, y; colours are RGB triples in 0..255; lengths are image pixels.
 """
@@ -14,12 +14,14 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 SUPERSAMPLING = 4
 
 _T = np.linspace(0, 1, 7)[:-1, None]
-_CATMULL_ROM = 0.5 * np.hstack([
-    -_T + 2 * _T**2 - _T**3,
-    2 - 5 * _T**2 + 3 * _T**3,
-    _T + 4 * _T**2 - 3 * _T**3,
-    -_T**2 + _T**3,
-])
+_CATMULL_ROM = 0.5 * np.hstack(
+    [
+        -_T + 2 * _T**2 - _T**3,
+        2 - 5 * _T**2 + 3 * _T**3,
+        _T + 4 * _T**2 - 3 * _T**3,
+        -(_T**2) + _T**3,
+    ]
+)
 
 
 def mix(a, b, share: float):
@@ -34,13 +36,13 @@ def smooth(points, closed: bool = False) -> np.ndarray:
         padded = np.concatenate([points[-1:], points, points[:2]])
     else:
         padded = np.concatenate([points[:1], points, points[-1:]])
-    windows = np.stack([padded[i:len(padded) - 3 + i] for i in range(4)])
+    windows = np.stack([padded[i : len(padded) - 3 + i] for i in range(4)])
     curve = np.einsum("sk,knd->nsd", _CATMULL_ROM, windows).reshape(-1, 2)
     return curve if closed else np.concatenate([curve, points[-1:]])
 
 
 def mirrored(right_half) -> np.ndarray:
-    """A closed outline, symmetric about x = 0, from its right half, both ends of which lie on the axis."""
+    """A closed outline, symmetric about x = 0, from its right half, which starts and ends on the axis."""
     right_half = np.asarray(right_half, float)
     return np.concatenate([right_half, (right_half * [-1, 1])[-2:0:-1]])
 
@@ -65,7 +67,8 @@ def normals(curve) -> np.ndarray:
 
 
 def ribbon(curve, width: float, start: float = 0.0, end: float = 0.0, peak: float = 0.5) -> np.ndarray:
-    """The outline of a pen stroke: `width` at its share `peak`, start and end times that at its ends."""
+    """The outline of a pen stroke along the curve. It is `width` wide at the share `peak` of its length,
+    start · width at the first point, and end · width at the last."""
     curve = np.asarray(curve, float)
     t = np.linspace(0, 1, len(curve))
     rise = np.interp(t, [0, peak, 1], [0, 1, 0])
@@ -76,10 +79,7 @@ def ribbon(curve, width: float, start: float = 0.0, end: float = 0.0, peak: floa
 
 
 class Canvas:
-    """An RGB image that takes filled outlines, given in coordinates that `pose` carries to pixels.
-
-    matrix (2, 2), offset (2,): pixel = matrix · point + offset.
-    """
+    """An RGB image to fill outlines in. matrix (2, 2), offset (2,): pixel = matrix · point + offset."""
 
     def __init__(self, image: Image.Image, matrix, offset):
         self.image = image
@@ -87,7 +87,7 @@ class Canvas:
         self.offset = np.asarray(offset, float)
 
     def fill(self, points, colour, alpha: float = 1.0, soft: float = 0.0, clip: Image.Image | None = None):
-        """Paint the inside of a closed outline; `soft` blurs its edge, `clip` (from `mask`) bounds it."""
+        """Paint the inside of a closed outline. soft: radius of the blur of its edge; clip: a mask() to stay in."""
         coverage, box = self._coverage(points, alpha, soft)
         if coverage is None:
             return
@@ -100,7 +100,7 @@ class Canvas:
         self.fill(ribbon(curve, width, start, end, peak), colour, alpha, soft, clip)
 
     def mask(self, points) -> Image.Image:
-        """The coverage of a closed outline, as an L image of the canvas' size."""
+        """The coverage of a closed outline, as a grey (L) image of the canvas' size."""
         mask = Image.new("L", self.image.size)
         coverage, box = self._coverage(points, 1.0, 0.0)
         if coverage is not None:
@@ -112,12 +112,12 @@ class Canvas:
         return _coverage(points.tobytes(), alpha, soft, self.image.size)
 
 
-# The renderings of one face have most of their outlines in common.
+# Cached, because the renderings of one face share most of their outlines.
 @lru_cache(maxsize=1024)
 def _coverage(points: bytes, alpha: float, soft: float, size):
-    """The share of each pixel that lies inside, times alpha, within the outline's bounding box, and that box.
+    """(share of each pixel that lies inside the outline, times alpha, as a grey image; the box that it covers).
 
-    points: the bytes of an outline in pixels, float (n, 2). None twice where it lies outside the image.
+    points: the bytes of an outline in pixels, float (n, 2). (None, None) where it lies outside the image.
     """
     points = np.frombuffer(points).reshape(-1, 2)
     margin = 1 + 2.5 * soft

@@ -39,12 +39,12 @@ FLAGS = {
 
 
 def render(attributes: Mapping[str, bool], seed: int) -> Image.Image:
-    """The portrait of these attributes and this nuisance seed: an RGB image of 178 × 218, always the same.
+    """The portrait with these attributes and this nuisance seed: an RGB image of 178 × 218, always the same.
 
     attributes: names of CELEBA_ATTRIBUTES to True or False (or 1, 0); a name left out is False. Any
-    combination can be drawn; where two exclude each other, Bald goes before all other hair, and the first
-    of black, blond, brown, grey is the colour. `Attractive` and `Blurry` are accepted and show nothing.
-    seed: a non-negative integer, for everything that no attribute decides.
+    combination can be drawn. Bald overrides all other hair, and the first of black, blond, brown and grey
+    is the colour. `Attractive` and `Blurry` are accepted and change nothing.
+    seed: a non-negative integer, which decides everything that no attribute decides.
     Raises ValueError for an unknown name, another value, or a negative seed.
     """
     for name, value in attributes.items():
@@ -58,7 +58,7 @@ def render(attributes: Mapping[str, bool], seed: int) -> Image.Image:
 
 
 def sample_attributes(rng: np.random.Generator) -> dict[str, bool]:
-    """One person: all 40 names to bool, correlated much as in CelebA, and never contradictory."""
+    """One person: all 40 names to bool. They are correlated much as in CelebA, and never contradict each other."""
     has = dict.fromkeys(CELEBA_ATTRIBUTES, False)
 
     def draw(name: str, probability: float) -> bool:
@@ -102,8 +102,12 @@ def _draw_hair(draw, has: dict[str, bool]):
     if draw("Bald", (0.08 if young else 0.20) if male else 0.0):
         return
     undecided = 1.0
-    shares = {"Gray_Hair": 0.01 if young else 0.42, "Black_Hair": 0.28 if young else 0.16,
-              "Brown_Hair": 0.26 if young else 0.16, "Blond_Hair": 0.10 if male else 0.24 if young else 0.12}
+    shares = {
+        "Gray_Hair": 0.01 if young else 0.42,
+        "Black_Hair": 0.28 if young else 0.16,
+        "Brown_Hair": 0.26 if young else 0.16,
+        "Blond_Hair": 0.10 if male else 0.24 if young else 0.12,
+    }
     for colour, share in shares.items():
         if draw(colour, share / undecided):
             break
@@ -124,7 +128,7 @@ def _draw_beard(draw, has: dict[str, bool]):
 
 
 def face_of(seed: int, split: str, k: int) -> tuple[dict[str, bool], int]:
-    """The attributes and the nuisance seed of image k of a split, whatever the size of the set."""
+    """The attributes and the nuisance seed of image k of a split. They do not depend on the size of the set."""
     rng = np.random.default_rng([seed, SPLITS[split], k])
     nuisance_seed = int(rng.integers(2**32))
     return sample_attributes(rng), nuisance_seed
@@ -138,7 +142,7 @@ def write_celeba(data_dir: str | Path, counts: Mapping[str, int], seed: int = 0,
     """Write a synthetic CelebA: img_align_celeba/*.jpg, list_attr_celeba.csv, list_eval_partition.csv.
 
     counts: a split of `SPLITS` to its number of images. A complete set with the same contents is left
-    alone. The csv files come last, so a set that was cut short is drawn again.
+    alone. The csv files are written last, so an incomplete set is drawn again.
     Raises UserError for an unknown split, a negative number, or a folder that holds another data set.
     """
     check_counts(counts)

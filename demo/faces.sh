@@ -4,8 +4,8 @@
 #     bash demo/faces.sh
 #     OUTPUT=runs EXP=young QUERY=Young bash demo/faces.sh --classifier_scales 4,8,16
 #
-# OUTPUT, EXP and QUERY are the results' folder, the experiment and the attribute; flags are main.py's.
-# It starts afresh each time, as the weights and the images may be newer than the last; --overwrite False goes on.
+# OUTPUT, EXP and QUERY are the results' folder, the experiment and the attribute. Flags are passed on to main.py.
+# Each run starts afresh, as weights and images may have changed since the last; --overwrite False goes on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . demo/flags.sh
@@ -18,7 +18,7 @@ python main.py $FACES_RUN $FACES_DIME --data_dir $data --query_label "$query" \
   --output_path "$output" --exp_name "$exp" --overwrite True "$@"
 python -m demo.sheet --output_path "$output" --exp_name "$exp" --no "not $name" --yes "$name" \
   --picture "$output/$exp.png"
-# What needs no download; compute_metrics.sh without --metrics says what the others need.
+# The metrics that need no download; compute_metrics.sh without --metrics says what the others need.
 python -m demo.correlations --data_dir $data
 bash compute_metrics.sh "$output" "$exp" --metrics FR,MNAC,CD,COUT
 python -m demo.truth --output_path "$output" --exp_name "$exp" --query_label "$query" \

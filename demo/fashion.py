@@ -2,8 +2,8 @@
 
     python -m demo.fashion --data_dir DIR --classes Sneaker,Ankle_boot --train 12000 --val 1000 --test 1000
 
-Xiao, Rasul, Vollgraf 2017, arXiv 1708.07747. The classes are the attributes: of the set above,
-`--query_label Ankle_boot` asks main.py what would make a sneaker an ankle boot, and the reverse.
+Xiao, Rasul, Vollgraf 2017, arXiv 1708.07747. The classes are the attributes: with the set above,
+`--query_label Ankle_boot` of main.py turns sneakers into ankle boots, and the reverse.
 """
 
 import tempfile
@@ -24,8 +24,18 @@ from guided_diffusion.errors import UserError
 from guided_diffusion.flags import Flag, FlagParser, check_flags
 from guided_diffusion.script_util import args_to_dict, require_flags, run_script
 
-CLASSES = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat",
-           "Sandal", "Shirt", "Sneaker", "Bag", "Ankle_boot")  # in the order of the labels 0 … 9
+CLASSES = (
+    "T-shirt",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle_boot",
+)  # in the order of the labels 0 … 9
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 STEMS = tuple(Path(name).stem for name, _ in FashionMNIST.resources)
 BORDER = 2  # pixels of black on each side: 28 × 28 becomes 32 × 32, which a UNet can halve
@@ -50,11 +60,11 @@ def write_fashion(
     classes: Sequence[str] = CLASSES,
     source: str | Path | None = None,
 ):
-    """Write the images of some classes with CelebA's layout: 32 × 32 grey PNG files, an attribute a class.
+    """Write the images of some classes with CelebA's layout: 32 × 32 grey PNG files, one attribute per class.
 
-    counts: a split of `SPLITS` to the most images it may have, -1 for all. The last 10,000 of the 60,000
+    counts: a split of `SPLITS` to its largest number of images, -1 for all. The last 10,000 of the 60,000
     training images are the validation split. Images keep the order of Fashion-MNIST, so that a smaller
-    split is the beginning of a larger one, and are named after their place in its files: val_50003.png is
+    split is the beginning of a larger one. They are named after their index in its files: val_50003.png is
     number 50,003 of the training images. A complete set with the same contents is left alone.
     Raises UserError for an unknown split or class, a number below -1, a folder that holds another data
     set, or a source that is missing or damaged.
@@ -85,7 +95,10 @@ def write_fashion(
 
 
 def find_raw(source: str | Path | None, data_dir: str | Path) -> Path:
-    """The folder that holds Fashion-MNIST's four files, gzipped or not: given, Debian's, or downloaded."""
+    """The folder with Fashion-MNIST's four files, gzipped or not: in `source`, Debian's, or downloaded to data_dir.
+
+    Raises UserError where `source` lacks some of them, or the download fails.
+    """
     for folder in [Path(source)] if source else [DEBIAN_FOLDER]:
         for raw in (folder, folder / "FashionMNIST" / "raw"):
             if all((raw / stem).is_file() or (raw / f"{stem}.gz").is_file() for stem in STEMS):
@@ -101,7 +114,7 @@ def find_raw(source: str | Path | None, data_dir: str | Path) -> Path:
 
 
 def read_split(raw: Path, split: str) -> tuple[int, torch.Tensor, list[int]]:
-    """(place of the first image in its file, images (N, 28, 28) uint8, their N labels 0 … 9)."""
+    """(index of the first image in its file, images (N, 28, 28) uint8, their N labels 0 … 9)."""
     part = "t10k" if split == "test" else "train"
     images = _read_idx(raw, f"{part}-images-idx3-ubyte", read_image_file)
     labels = _read_idx(raw, f"{part}-labels-idx1-ubyte", read_label_file)
@@ -120,7 +133,7 @@ def _read_idx(raw: Path, stem: str, read: Callable) -> torch.Tensor:
         path = raw / f"{stem}.gz"
         with tempfile.TemporaryDirectory() as extracted:
             return read(extract_archive(path, extracted))
-    except Exception as error:  # gzip, zlib and torchvision's reader each have their own for a damaged file
+    except Exception as error:  # gzip, zlib and torchvision's reader each raise another one for a damaged file
         raise UserError(f"{path} cannot be read ({type(error).__name__}); restore it") from None
 
 

@@ -3,8 +3,8 @@
 #
 #     OUTPUT=runs EXP=deep bash demo/fashion.sh --start_step 30
 #
-# OUTPUT and EXP are the results' folder and the experiment; flags are main.py's.
-# It starts afresh each time, as the weights and the images may be newer than the last; --overwrite False goes on.
+# OUTPUT and EXP are the results' folder and the experiment. Flags are passed on to main.py.
+# Each run starts afresh, as weights and images may have changed since the last; --overwrite False goes on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . demo/flags.sh

@@ -8,15 +8,14 @@ from PIL import Image
 from demo.drawing import Canvas, ellipse, mix, smooth
 from demo.look import IRIS, Look, between, choice
 
-EYE = np.array([(-10.5, 1.8), (-5.5, -3.4), (0.5, -5.6), (6.5, -4.2), (11, -0.8), (6.5, 3.0), (0, 4.2),
-                (-6, 3.4)])
+EYE = np.array([(-10.5, 1.8), (-5.5, -3.4), (0.5, -5.6), (6.5, -4.2), (11, -0.8), (6.5, 3.0), (0, 4.2), (-6, 3.4)])
 EYE_Y, NOSE_Y, MOUTH_Y = 111.0, 133.0, 149.5
 LIPSTICK = [(206, 28, 66), (188, 22, 84), (222, 48, 96)]
 EYESHADOW = [(112, 72, 150), (64, 104, 148), (150, 62, 104)]
 
 
 def draw_face(canvas: Canvas, look: Look) -> Image.Image:
-    """The bare head; returns its mask."""
+    """Draws the bare head; returns its mask."""
     canvas.fill(look.face, look.skin)
     head = canvas.mask(look.face)
     side, turn = look.light, look.turn
@@ -34,15 +33,14 @@ def draw_cheeks(canvas: Canvas, look: Look, head: Image.Image):
     turn = look.turn
     for s in (-1, 1):
         if "High_Cheekbones" in look:
-            hollow = smooth([(s * 43, 126), (s * 34, 135), (s * 25, 143), (s * 28, 147), (s * 38, 143),
-                             (s * 43, 136)],
-                            closed=True)
+            hollow = smooth(
+                [(s * 43, 126), (s * 34, 135), (s * 25, 143), (s * 28, 147), (s * 38, 143), (s * 43, 136)],
+                closed=True,
+            )
             canvas.fill(hollow + [turn, 0], look.deep, 0.48, 2.6, head)
-            canvas.fill(ellipse(s * 32 + turn, 123, 8, 3.6), mix(look.glow, (255, 255, 250), 0.3), 0.75, 2.6,
-                        head)
+            canvas.fill(ellipse(s * 32 + turn, 123, 8, 3.6), mix(look.glow, (255, 255, 250), 0.3), 0.75, 2.6, head)
         if "Rosy_Cheeks" in look:
-            canvas.fill(ellipse(s * 29 + turn, 131, 10.5, 8), mix(look.skin, (232, 62, 84), 0.56), 0.78, 4,
-                        head)
+            canvas.fill(ellipse(s * 29 + turn, 131, 10.5, 8), mix(look.skin, (232, 62, 84), 0.56), 0.78, 4, head)
         if "Heavy_Makeup" in look:
             canvas.fill(ellipse(s * 33 + turn, 127, 8, 4), mix(look.skin, (206, 74, 104), 0.5), 0.5, 3, head)
 
@@ -52,9 +50,15 @@ def draw_age(canvas: Canvas, look: Look, head: Image.Image):
         return
     turn = look.turn
     for y, half in ((78, 17), (84, 20), (90, 16)):
-        wrinkle = smooth([(turn - half, y + 1), (turn - half / 2, y - 0.5), (turn, y + 0.8),
-                          (turn + half / 2, y - 0.5),
-                          (turn + half, y + 1)])
+        wrinkle = smooth(
+            [
+                (turn - half, y + 1),
+                (turn - half / 2, y - 0.5),
+                (turn, y + 0.8),
+                (turn + half / 2, y - 0.5),
+                (turn + half, y + 1),
+            ]
+        )
         canvas.stroke(wrinkle, 1.7, look.deep, 0.55, clip=head)
     for s in (-1, 1):
         fold = smooth([(s * 11.5, 131), (s * 17, 136), (s * 20.5, 142), (s * 22, 147)])
@@ -62,8 +66,9 @@ def draw_age(canvas: Canvas, look: Look, head: Image.Image):
         jowl = smooth([(s * 25, 156), (s * 28, 151), (s * 28, 146)])
         canvas.stroke(jowl + [turn, 0], 1.8, look.deep, 0.35, clip=head)
         for dx, y0, y1 in ((41, 105, 102.5), (41.5, 109.5, 109.5), (41, 114, 116.5)):
-            canvas.stroke(smooth([(s * 33 + turn, (y0 + 109.5) / 2), (s * dx + turn, y1)]), 1.3, look.deep,
-                          0.6, clip=head)
+            canvas.stroke(
+                smooth([(s * 33 + turn, (y0 + 109.5) / 2), (s * dx + turn, y1)]), 1.3, look.deep, 0.6, clip=head
+            )
 
 
 def draw_eyes(canvas: Canvas, look: Look):
@@ -85,12 +90,14 @@ def _draw_eye(canvas: Canvas, look: Look, s: int):
     lower = smooth(shape[[4, 5, 6, 7, 0]] * place + centre)
 
     if "Heavy_Makeup" in look:
-        shadow = smooth([(-11, 0), (-8, -8), (0, -12), (9, -10.5), (15, -5), (11, -0.5),
-                         (0, -4)] * place + centre, closed=True)
+        shadow = smooth(
+            [(-11, 0), (-8, -8), (0, -12), (9, -10.5), (15, -5), (11, -0.5), (0, -4)] * place + centre, closed=True
+        )
         canvas.fill(shadow, choice(n.makeup, EYESHADOW), 0.78, 1.2)
     if "Bags_Under_Eyes" in look:
-        bag = smooth([(-9.5, 6), (-4, 5.8), (3, 6.2), (9, 4.6), (7, 9.6), (1, 12.2),
-                      (-5, 11)] * place + centre, closed=True)
+        bag = smooth(
+            [(-9.5, 6), (-4, 5.8), (3, 6.2), (9, 4.6), (7, 9.6), (1, 12.2), (-5, 11)] * place + centre, closed=True
+        )
         canvas.fill(bag, mix(look.deep, (96, 66, 110), 0.4), 0.50, 1.3)
         rim = smooth([(-8, 10), (-3, 12.8), (3, 12.6), (9, 8.6)] * place + centre)
         canvas.stroke(rim, 1.5, look.deep, 0.65)
@@ -148,44 +155,59 @@ def draw_nose(canvas: Canvas, look: Look):
         half, tip = half + 4.6, tip + 2.2
     if "Pointy_Nose" in look:
         half, tip = half - 1.8, tip + 0.6
-    flank = smooth([(x - side * 4, 108), (x - side * 3.6, 118), (x - side * (half - 1), tip - 4),
-                    (x - side * (half + 1.5), tip + 1),
-                    (x - side * 1, tip - 1), (x - side * 0.5, 118)], closed=True)
+    flank = smooth(
+        [
+            (x - side * 4, 108),
+            (x - side * 3.6, 118),
+            (x - side * (half - 1), tip - 4),
+            (x - side * (half + 1.5), tip + 1),
+            (x - side * 1, tip - 1),
+            (x - side * 0.5, 118),
+        ],
+        closed=True,
+    )
     canvas.fill(flank, look.shade, 0.62, 1.2)
-    under = smooth([(x - half, tip + 0.5), (x - half / 2, tip + 3), (x, tip + 4.4), (x + half / 2, tip + 3),
-                    (x + half, tip + 0.5),
-                    (x, tip + 1)], closed=True)
+    under = smooth(
+        [
+            (x - half, tip + 0.5),
+            (x - half / 2, tip + 3),
+            (x, tip + 4.4),
+            (x + half / 2, tip + 3),
+            (x + half, tip + 0.5),
+            (x, tip + 1),
+        ],
+        closed=True,
+    )
     canvas.fill(under, look.deep, 0.55, 0.8)
     canvas.stroke(smooth([(x, 107), (x + side * 0.8, 118), (x + side, tip - 5)]), 3.4, look.glow, 0.75, 1.0)
     for s in (-1, 1):
-        wing = smooth([(x + s * (half - 1), tip - 4.6), (x + s * (half + 0.6), tip - 1),
-                       (x + s * (half - 1), tip + 1.6)])
+        wing = smooth(
+            [(x + s * (half - 1), tip - 4.6), (x + s * (half + 0.6), tip - 1), (x + s * (half - 1), tip + 1.6)]
+        )
         canvas.stroke(wing, 1.5, look.deep, 0.75)
-        canvas.fill(ellipse(x + s * half * 0.5, tip + 1.2, 1.5 + 0.12 * half, 1.0),
-                    mix(look.deep, (40, 12, 16), 0.5), 0.85)
+        canvas.fill(
+            ellipse(x + s * half * 0.5, tip + 1.2, 1.5 + 0.12 * half, 1.0), mix(look.deep, (40, 12, 16), 0.5), 0.85
+        )
     if "Big_Nose" in look:
         canvas.fill(ellipse(x + side * 1.2, tip - 3.2, 5.0, 3.8), look.glow, 0.75, 1.4)
     elif "Pointy_Nose" in look:
-        edge = smooth([(x - side * 2.4, 112), (x - side * 2.2, tip - 8), (x - side * 1.6, tip - 1),
-                       (x, tip + 4)])
+        edge = smooth([(x - side * 2.4, 112), (x - side * 2.2, tip - 8), (x - side * 1.6, tip - 1), (x, tip + 4)])
         canvas.stroke(edge, 2.1, look.deep, 0.9)
         tip_shape = smooth([(x - half * 0.8, tip + 0.6), (x, tip + 5.2), (x + half * 0.8, tip + 0.6)])
         canvas.stroke(tip_shape, 1.7, look.deep, 0.8)
-        canvas.fill(ellipse(x + side * 1.0, tip - 1.6, 1.6, 2.4), mix(look.glow, (255, 255, 255), 0.6), 0.95,
-                    0.6)
+        canvas.fill(ellipse(x + side * 1.0, tip - 1.6, 1.6, 2.4), mix(look.glow, (255, 255, 255), 0.6), 0.95, 0.6)
     else:
         canvas.fill(ellipse(x + side, tip - 2.2, 2.8, 2.2), look.glow, 0.8, 1.0)
 
 
 def draw_mouth(canvas: Canvas, look: Look):
-    """A parabola between two corners: clearly up when smiling, level or a little down when not."""
+    """Draws a parabola between two corners: clearly up when smiling, level or a little down when not."""
     n, x0 = look.n, look.turn * 1.2
     smiling, parted, big = (name in look for name in ("Smiling", "Mouth_Slightly_Open", "Big_Lips"))
     half = between(n.mouth_width, 18.5, 20.5) if smiling else between(n.mouth_width, 13.5, 15.5)
     corner = between(n.mouth_curve, -5.2, -4.0) if smiling else between(n.mouth_curve, -0.5, 1.3)
     middle = 2.6 if smiling else 0.0
-    gap = (between(n.mouth_opening, 7.2, 8.6) if smiling else between(n.mouth_opening, 5.4,
-                                                                      6.6)) if parted else 0.0
+    gap = (between(n.mouth_opening, 7.2, 8.6) if smiling else between(n.mouth_opening, 5.4, 6.6)) if parted else 0.0
     top, bottom = (5.8, 8.0) if big else (3.2, 4.9)
     if smiling:
         top, bottom = top * 0.82, bottom * 0.86
@@ -207,8 +229,12 @@ def draw_mouth(canvas: Canvas, look: Look):
     canvas.fill(ellipse(x0, lower.max() + 3.2, half * 0.55, 1.8), look.shade, 0.75, 1.4)
     canvas.fill(band(upper, above), mix(tint, (70, 16, 28), 0.22))
     canvas.fill(band(below, lower), tint)
-    canvas.fill(ellipse(x0 + look.light * 3, below[20] + bottom * 0.45, half * 0.32, bottom * 0.18),
-                mix(tint, (255, 240, 236), 0.6), 0.7, 0.7)
+    canvas.fill(
+        ellipse(x0 + look.light * 3, below[20] + bottom * 0.45, half * 0.32, bottom * 0.18),
+        mix(tint, (255, 240, 236), 0.6),
+        0.7,
+        0.7,
+    )
     if parted:
         inside = canvas.mask(band(above, below))
         canvas.fill(band(above, below), (88, 24, 32))

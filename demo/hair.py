@@ -10,9 +10,9 @@ from demo.look import HATS, Look, between, choice
 
 
 def _waved(curve, look: Look, amplitude: float, wavelength: float, along=None):
-    """The curve with a sine across it, swelling from the crown (row 45) downwards.
+    """The curve with a sine wave added across it, which grows from the crown (row 45) downwards.
 
-    along: what the sine runs with, one number a point; the length of the curve if not given.
+    along: each point's position on the sine, in pixels; None: the length along the curve.
     """
     if along is None:
         along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(curve, axis=0).T))])
@@ -22,7 +22,7 @@ def _waved(curve, look: Look, amplitude: float, wavelength: float, along=None):
 
 
 def _outer(look: Look) -> np.ndarray:
-    """The outside of the hair, from the lower left over the crown to the lower right."""
+    """The outer edge of the hair, from the lower left over the crown to the lower right."""
     n = look.n
     lift = 6 * n.hair_volume
     lean = between(n.hair_part, -9, 9)
@@ -35,15 +35,22 @@ def _outer(look: Look) -> np.ndarray:
         end = between(n.hair_length, 172, 214)
         sleek = "Straight_Hair" in look
         out = 0 if sleek else 6
-        right = [(32, 48 - lift * 0.6), (48, 68), (52, 96), (53 + out * 0.6, 130), (53 + out, 156),
-                 (53 + out * 0.7, end - 8), (50 if sleek else 44, end)]
+        right = [
+            (32, 48 - lift * 0.6),
+            (48, 68),
+            (52, 96),
+            (53 + out * 0.6, 130),
+            (53 + out, 156),
+            (53 + out * 0.7, end - 8),
+            (50 if sleek else 44, end),
+        ]
         top = [(lean * 0.4, 40.5 - lift * 0.8)]
     left = [(-x, y) for x, y in right[::-1]]
     return smooth(left + top + right)
 
 
 def _inner(look: Look, receding: bool) -> np.ndarray:
-    """The hairline, and for long hair the inside of the locks, from the lower left to the lower right."""
+    """The inner edge of the hair, from the lower left over the hairline to the lower right."""
     n = look.n
     part = between(n.hair_part, -12, 12)
     centre, temple = (61.5, 57.5) if receding else (70, 77)
@@ -53,8 +60,7 @@ def _inner(look: Look, receding: bool) -> np.ndarray:
         sides = [(41, 112), (41.5, 100), (38.5, 87)]
     else:
         peak = centre + 0.5 if receding else centre - 1.5
-        crown = [(-27, temple), (part - 9, centre + 0.5), (part, peak), (part + 9, centre + 0.5),
-                 (27, temple)]
+        crown = [(-27, temple), (part - 9, centre + 0.5), (part, peak), (part + 9, centre + 0.5), (27, temple)]
         end = between(n.hair_length, 172, 214)
         sides = [(39, end), (41, 160), (43.5, 140), (44, 120), (42, 102), (37.5, 86)]
     return smooth([(-x, y) for x, y in sides] + crown + sides[::-1])
@@ -76,8 +82,7 @@ def _styled(outer, look: Look):
 def draw_front_hair(canvas: Canvas, look: Look, head: Image.Image):
     if "Bald" in look:
         if "Wearing_Hat" not in look:
-            canvas.fill(ellipse(look.light * 12, 60, 13, 5), mix(look.glow, (255, 255, 255), 0.4), 0.8, 3,
-                        head)
+            canvas.fill(ellipse(look.light * 12, 60, 13, 5), mix(look.glow, (255, 255, 255), 0.4), 0.8, 3, head)
         return
     outer, inner = _styled(_outer(look), look), _inner(look, "Receding_Hairline" in look)
     if "Wavy_Hair" in look and "Male" not in look:
@@ -94,7 +99,7 @@ def draw_front_hair(canvas: Canvas, look: Look, head: Image.Image):
 
 
 def _draw_strands(canvas: Canvas, look: Look, outer, inner, hair: Image.Image):
-    """Lines that flow between the outside and the inside of the hair, and a sheen across the crown."""
+    """Draws lines between the outer and the inner edge of the hair, and a sheen across the crown."""
     count = 90
     outer, inner = resampled(outer, count), resampled(inner, count)
     between_them = [outer * (1 - f) + inner * f for f in (0.2, 0.4, 0.6, 0.8)]
@@ -118,42 +123,86 @@ def _draw_strands(canvas: Canvas, look: Look, outer, inner, hair: Image.Image):
 def _draw_bangs(canvas: Canvas, look: Look, head: Image.Image):
     lean = between(look.n.hair_part, -3, 3)
     left, right = [(-43, 94), (-42, 76), (-26, 58)], [(26, 58), (42, 76), (43, 94)]
-    hem = [(38, 97), (30, 95.5), (20 + lean, 93), (10 + lean, 94.5), (lean, 92.5), (-10 + lean, 94.5),
-           (-20 + lean, 93), (-30, 95.5),
-           (-38, 97)]
+    hem = [
+        (38, 97),
+        (30, 95.5),
+        (20 + lean, 93),
+        (10 + lean, 94.5),
+        (lean, 92.5),
+        (-10 + lean, 94.5),
+        (-20 + lean, 93),
+        (-30, 95.5),
+        (-38, 97),
+    ]
     shape = smooth(left + [(0, 52)] + right + hem, closed=True)
     canvas.fill(shape + [0, 3], look.deep, 0.5, 1.6, head)
     canvas.fill(shape, look.hair)
     for x in (-30, -17, -5, 7, 19, 31):
         lock = smooth([(x * 0.45, 58), (x * 0.8, 74), (x + lean, 92)])
-        canvas.stroke(lock, 2.0, look.hair_light if x * look.light > 6 else look.hair_dark, 0.55, end=0.3,
-                      peak=0.6)
+        canvas.stroke(lock, 2.0, look.hair_light if x * look.light > 6 else look.hair_dark, 0.55, end=0.3, peak=0.6)
 
 
 def draw_beard(canvas: Canvas, look: Look, head: Image.Image):
-    """Everything that grows below the nose; the lips are painted over it."""
+    """Draws all that grows below the nose. The lips are painted over it later."""
     turn, chin = look.turn, look.chin
     beard = mix(look.hair, (30, 20, 22), 0.22)
     if "5_o_Clock_Shadow" in look:
         stubble = mix(mix(look.skin, look.hair_dark, 0.55), (70, 78, 96), 0.35)
-        jaw = smooth([(-41, 128), (-30, 141), (-17, 139), (0, 137), (17, 139), (30, 141), (41, 128),
-                      (44, 150), (26, chin + 3), (0, chin + 4),
-                      (-26, chin + 3), (-44, 150)], closed=True)
+        jaw = smooth(
+            [
+                (-41, 128),
+                (-30, 141),
+                (-17, 139),
+                (0, 137),
+                (17, 139),
+                (30, 141),
+                (41, 128),
+                (44, 150),
+                (26, chin + 3),
+                (0, chin + 4),
+                (-26, chin + 3),
+                (-44, 150),
+            ],
+            closed=True,
+        )
         canvas.fill(jaw + [turn * 0.5, 0], stubble, 0.58, 3.6, head)
     if "No_Beard" not in look:
         edge = look.face[look.face[:, 1] > 112]
         edge = (edge[np.argsort(edge[:, 0])] - [0, 140]) * [1.02, 1.03] + [0, 140]
-        inside = smooth([(42, 112), (37, 126), (29, 139), (22, 150), (13, 157), (0, 158.5), (-13, 157),
-                         (-22, 150), (-29, 139), (-37, 126),
-                         (-42, 112)])
+        inside = smooth(
+            [
+                (42, 112),
+                (37, 126),
+                (29, 139),
+                (22, 150),
+                (13, 157),
+                (0, 158.5),
+                (-13, 157),
+                (-22, 150),
+                (-29, 139),
+                (-37, 126),
+                (-42, 112),
+            ]
+        )
         canvas.fill(np.concatenate([edge, inside + [turn * 0.7, 0]]), beard, 0.80, 0.9)
     if "Goatee" in look:
-        patch = smooth([(0, 156), (7, 157.5), (13, 155), (14, 163), (9, chin + 3), (0, chin + 6),
-                        (-9, chin + 3), (-14, 163), (-13, 155),
-                        (-7, 157.5)], closed=True)
+        patch = smooth(
+            [
+                (0, 156),
+                (7, 157.5),
+                (13, 155),
+                (14, 163),
+                (9, chin + 3),
+                (0, chin + 6),
+                (-9, chin + 3),
+                (-14, 163),
+                (-13, 155),
+                (-7, 157.5),
+            ],
+            closed=True,
+        )
         canvas.fill(patch + [turn, 0], beard, 0.97, 0.6)
-        canvas.stroke(smooth([(turn - 5, 162), (turn - 3, chin), (turn, chin + 4)]), 1.4, look.hair_light,
-                      0.4)
+        canvas.stroke(smooth([(turn - 5, 162), (turn - 3, chin), (turn, chin + 4)]), 1.4, look.hair_light, 0.4)
     if "Mustache" in look:
         half = smooth([(0, 140.5), (7, 139.2), (14, 142.5), (20, 149.5), (12, 148.2), (5, 147), (0, 146.2)])
         shape = np.concatenate([half, (half * [-1, 1])[::-1]])
@@ -166,9 +215,17 @@ def draw_sideburns(canvas: Canvas, look: Look):
     colour = mix(look.hair, (30, 20, 22), 0.22)
     for s in (-1, 1):
         edge = look.cheek(126)
-        shape = smooth([(s * (edge + 3), 98), (s * (edge + 2), 126), (s * (edge - 1), 139),
-                        (s * (edge - 7.5), 137), (s * (edge - 6.5), 122),
-                        (s * (edge - 5), 98)], closed=True)
+        shape = smooth(
+            [
+                (s * (edge + 3), 98),
+                (s * (edge + 2), 126),
+                (s * (edge - 1), 139),
+                (s * (edge - 7.5), 137),
+                (s * (edge - 6.5), 122),
+                (s * (edge - 5), 98),
+            ],
+            closed=True,
+        )
         canvas.fill(shape, colour, 0.97, 0.6)
 
 
@@ -185,15 +242,13 @@ def draw_hat(canvas: Canvas, look: Look, head: Image.Image):
 
 
 def _draw_beanie(canvas: Canvas, look: Look, colour, dark, pale):
-    dome = smooth([(-53, 82), (-54, 62), (-42, 40), (-18, 27), (0, 25), (18, 27), (42, 40), (54, 62),
-                   (53, 82)])
+    dome = smooth([(-53, 82), (-54, 62), (-42, 40), (-18, 27), (0, 25), (18, 27), (42, 40), (54, 62), (53, 82)])
     canvas.fill(dome, colour)
     crown = canvas.mask(dome)
     canvas.fill(ellipse(-look.light * 50, 56, 18, 40), dark, 0.6, 8, crown)
     for x in (-34, -12, 12, 34):
         canvas.stroke(smooth([(x * 0.35, 27), (x * 0.9, 45), (x * 1.1, 72)]), 1.8, dark, 0.5, end=1, peak=0.9)
-    cuff = smooth([(-55, 68), (0, 64), (55, 68), (56, 76), (54, 87), (0, 83), (-54, 87), (-56, 76)],
-                  closed=True)
+    cuff = smooth([(-55, 68), (0, 64), (55, 68), (56, 76), (54, 87), (0, 83), (-54, 87), (-56, 76)], closed=True)
     canvas.fill(cuff, pale)
     for x in range(-48, 49, 8):
         canvas.stroke(smooth([(x, 68), (x * 1.01, 84)]), 1.4, dark, 0.35, start=0.5, end=0.5)
@@ -201,16 +256,31 @@ def _draw_beanie(canvas: Canvas, look: Look, colour, dark, pale):
 
 
 def _draw_brimmed_hat(canvas: Canvas, look: Look, colour, dark, pale):
-    dome = smooth([(-52, 80), (-51, 60), (-45, 36), (-26, 25), (-8, 28), (8, 28), (26, 25), (45, 36),
-                   (51, 60), (52, 80)])
+    dome = smooth(
+        [(-52, 80), (-51, 60), (-45, 36), (-26, 25), (-8, 28), (8, 28), (26, 25), (45, 36), (51, 60), (52, 80)]
+    )
     canvas.fill(dome, colour)
     crown = canvas.mask(dome)
     canvas.fill(ellipse(-look.light * 48, 54, 17, 42), dark, 0.6, 8, crown)
     canvas.fill(ellipse(look.light * 22, 40, 10, 9), pale, 0.6, 5, crown)
     band = smooth([(-52, 62), (0, 67), (52, 62), (53, 76), (0, 81), (-53, 76)], closed=True)
     canvas.fill(band, dark, clip=crown)
-    brim = smooth([(-78, 78), (-60, 75), (-30, 77), (0, 78), (30, 77), (60, 75), (78, 78), (66, 86),
-                   (34, 88.5), (0, 89), (-34, 88.5),
-                   (-66, 86)], closed=True)
+    brim = smooth(
+        [
+            (-78, 78),
+            (-60, 75),
+            (-30, 77),
+            (0, 78),
+            (30, 77),
+            (60, 75),
+            (78, 78),
+            (66, 86),
+            (34, 88.5),
+            (0, 89),
+            (-34, 88.5),
+            (-66, 86),
+        ],
+        closed=True,
+    )
     canvas.fill(brim, mix(colour, pale, 0.5))
     canvas.stroke(smooth([(-74, 82), (-34, 88), (0, 88.5), (34, 88), (74, 82)]), 2.4, dark, 0.7)

@@ -1,4 +1,4 @@
-"""CelebA's layout on disk: img_align_celeba/, list_attr_celeba.csv, list_eval_partition.csv."""
+"""Writing data sets with CelebA's layout: img_align_celeba/, list_attr_celeba.csv, list_eval_partition.csv."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ Row = tuple[str, str, Collection[bool]]  # an image's file name, its split, the 
 
 
 def check_counts(counts: Mapping[str, int], least: int = 0):
-    """UserError where `counts` names a split that is none of `SPLITS`, or a number below `least`."""
+    """UserError where `counts` has a split that is not in `SPLITS`, or a number below `least`."""
     for split, count in counts.items():
         if split not in SPLITS:
             raise UserError(f"{split!r} is no split; give some of {', '.join(SPLITS)}")
@@ -24,17 +24,19 @@ def write_layout(
 ):
     """Write a data set: write_images(folder) writes the images of `rows`, then come the csv files.
 
-    A complete set with the same csv files is left alone. They come last and whole, so a set that was cut
-    short is written again.
+    A complete set with the same csv files is left alone. They are written last, so an incomplete set is
+    written again.
     Raises UserError where the folder cannot be made or holds another data set.
     """
     data_dir, rows = Path(data_dir), list(rows)
-    tables = {"list_attr_celeba.csv": _attribute_table(attributes, rows),
-              "list_eval_partition.csv": _partition_table(rows)}
-    found = [name for name in tables if (data_dir / name).exists()]
-    if any((data_dir / name).read_text() != tables[name] for name in found):
+    tables = {
+        "list_attr_celeba.csv": _attribute_table(attributes, rows),
+        "list_eval_partition.csv": _partition_table(rows),
+    }
+    existing = [name for name in tables if (data_dir / name).exists()]
+    if any((data_dir / name).read_text() != tables[name] for name in existing):
         raise UserError(f"--data_dir {data_dir} holds another data set: name an empty folder, or remove it")
-    if len(found) == len(tables):
+    if len(existing) == len(tables):
         return
 
     images = data_dir / "img_align_celeba"

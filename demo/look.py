@@ -1,4 +1,4 @@
-"""What a portrait depends on: the attributes, and every other number, drawn once from the nuisance seed."""
+"""What a portrait depends on: the attributes, and for all else numbers that are drawn from the nuisance seed."""
 
 from __future__ import annotations
 
@@ -11,21 +11,40 @@ from demo.drawing import mirrored, mix, smooth
 SKIN = [(247, 211, 184), (243, 203, 172), (232, 184, 148), (215, 160, 122), (184, 127, 90), (141, 93, 66)]
 IRIS = [(92, 62, 44), (70, 108, 140), (88, 124, 84), (120, 86, 48), (84, 96, 104)]
 OTHER_HAIR = [(158, 64, 38), (182, 92, 46), (122, 40, 44), (140, 78, 60)]
-CLOTHES = [(62, 84, 122), (186, 84, 78), (74, 122, 112), (226, 206, 178), (104, 82, 120), (56, 60, 70),
-           (206, 150, 80), (238, 236, 232), (132, 166, 190)]
+CLOTHES = [
+    (62, 84, 122),
+    (186, 84, 78),
+    (74, 122, 112),
+    (226, 206, 178),
+    (104, 82, 120),
+    (56, 60, 70),
+    (206, 150, 80),
+    (238, 236, 232),
+    (132, 166, 190),
+]
 HATS = [(178, 68, 64), (52, 72, 106), (216, 170, 88), (78, 110, 92), (116, 84, 116), (74, 74, 82)]
 TIES = [(170, 40, 48), (36, 62, 116), (34, 98, 86), (120, 44, 96)]
-BACKDROPS = [((214, 226, 232), (158, 184, 202)), ((244, 228, 210), (220, 184, 156)),
-             ((220, 230, 214), (160, 188, 166)), ((234, 222, 234), (188, 168, 198)),
-             ((204, 216, 222), (118, 144, 164)), ((246, 236, 204), (226, 200, 142)),
-             ((240, 218, 216), (208, 156, 154)), ((196, 200, 208), (110, 118, 134))]
-HAIR = {"Black_Hair": (44, 38, 42), "Blond_Hair": (230, 192, 116), "Brown_Hair": (108, 70, 46),
-        "Gray_Hair": (184, 186, 192)}
+BACKDROPS = [
+    ((214, 226, 232), (158, 184, 202)),
+    ((244, 228, 210), (220, 184, 156)),
+    ((220, 230, 214), (160, 188, 166)),
+    ((234, 222, 234), (188, 168, 198)),
+    ((204, 216, 222), (118, 144, 164)),
+    ((246, 236, 204), (226, 200, 142)),
+    ((240, 218, 216), (208, 156, 154)),
+    ((196, 200, 208), (110, 118, 134)),
+]
+HAIR = {
+    "Black_Hair": (44, 38, 42),
+    "Blond_Hair": (230, 192, 116),
+    "Brown_Hair": (108, 70, 46),
+    "Gray_Hair": (184, 186, 192),
+}
 
 
 @dataclass(frozen=True)
 class Nuisance:
-    """Numbers in [0, 1), uniform, one for each thing that no attribute decides."""
+    """Uniform numbers in [0, 1), one for each property that no attribute decides."""
 
     skin: float
     skin_hue: float
@@ -82,10 +101,9 @@ def choice(u: float, options):
 
 
 class Look:
-    """Attributes and nuisance together, and the colours and outlines that several parts share.
+    """The attributes and the nuisance of a portrait, and the colours and outlines that several of its parts use.
 
-    The face frame: x = 0 is the middle of the face, y is CelebA's row; eyes at (±19.5,
-                                                                                 111), mouth at y = 150.
+    Coordinates: x = 0 is the middle of the face, y is CelebA's row; eyes at (±19.5, 111), mouth at y = 150.
     """
 
     def __init__(self, attributes: frozenset[str], nuisance: Nuisance):
@@ -121,8 +139,9 @@ class Look:
 
     def _face(self) -> np.ndarray:
         """The outline of the head, without the ears."""
-        right = np.array([(0, 48), (24, 53), (40, 74), (44, 103), (42, 129), (34, 149), (17, 164),
-                          (0, 168.5)], float)
+        right = np.array(
+            [(0, 48), (24, 53), (40, 74), (44, 103), (42, 129), (34, 149), (17, 164), (0, 168.5)], float
+        )
         if "Male" in self:
             right[4:] += [(0.5, 2), (3, 3), (4, 2), (0, 1.5)]
         right[5:7, 0] *= between(self.n.jaw, 0.95, 1.05)

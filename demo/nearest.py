@@ -1,4 +1,4 @@
-"""The attributes that a picture of a drawn face shows: those of the rendering that is nearest to it."""
+"""Reads the attributes that a picture of a drawn face shows: those of the nearest rendering."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ import numpy as np
 from core.data.images import read_image
 from demo.faces import JPEG_QUALITY, VISIBLE_ATTRIBUTES, render
 
-VISIBLE_CHANGE = 24  # grey levels, at the pixel that a toggle moves most
+VISIBLE_CHANGE = 24  # grey levels, at the pixel that a toggle changes most
 
 
 @dataclass(frozen=True)
 class Reading:
-    """attributes: what the picture shows. told: the attributes, but for the query, that it can tell about.
-    query_share: how much of the query's change is in the picture: 0 as it is not, 1 as it is in `attributes`
-    given to the search, more where the change is overdone; NaN where it would not be seen.
+    """What a picture shows.
+
+    attributes: those of the nearest rendering. told: the attributes other than the query that it can tell, because
+    their change would be visible.
+    query_share: how much of the query's change the picture has: 0 none, 1 as much as the rendering with the wanted
+    attributes, above 1 more than that; NaN where the change would not be visible.
     """
 
     attributes: dict[str, bool]
@@ -26,7 +29,8 @@ class Reading:
 
 
 class Portraits:
-    """The renderings of one nuisance seed, each as a data set of S × S images holds it: (3, S, S), 0 … 255."""
+    """The renderings with one nuisance seed. portraits(attributes) -> the image as a data set of S × S images holds
+    it, (3, S, S) in 0 … 255."""
 
     def __init__(self, nuisance: int, size: int):
         self.nuisance, self.size = nuisance, size
@@ -41,11 +45,11 @@ class Portraits:
         return self._drawn[key]
 
     def change(self, attributes: dict[str, bool], name: str) -> np.ndarray:
-        """What toggling an attribute adds to the rendering."""
+        """The difference (3, S, S) that toggling an attribute makes to the rendering."""
         return self(toggled(attributes, name)) - self(attributes)
 
     def tells(self, attributes: dict[str, bool], name: str) -> bool:
-        """Whether the toggle would be seen: not below a hat, say, and not where another attribute decides."""
+        """Whether toggling an attribute is visible. Below a hat it may not be, or where another overrides it."""
         return bool(np.abs(self.change(attributes, name)).max() >= VISIBLE_CHANGE)
 
 
@@ -54,32 +58,32 @@ def toggled(attributes: dict[str, bool], name: str) -> dict[str, bool]:
 
 
 def read_attributes(pixels, attributes: dict[str, bool], query: str, portraits: Portraits) -> Reading:
-    """The attributes that a picture (3, S, S) in 0 … 255 of a face shows, the search starting at `attributes`.
+    """The Reading of a picture of a face, (3, S, S) in 0 … 255. The search starts at `attributes`.
 
-    Greedy: of the toggles of one attribute the one that brings the rendering nearest to the picture is made,
-    until none brings it nearer. So a toggle is made where more than half of what it adds to the rendering is
-    found in the picture, by projection. What lies across it, as noise does, has no say, and a difference that two
+    Greedy search: toggle the attribute that brings the rendering nearest to the picture, until none brings it
+    nearer. So an attribute is toggled if the picture has more than half of the difference that this makes to the
+    rendering, by projection. Noise, which is orthogonal to it, has no influence, and a difference that two
     attributes could explain counts once.
-    Distances are squared, and measured across the query's change, so that a query which changed by half, or too
-    much, is not taken for other attributes.
+    Distances are squared, and leave out the direction of the query's change. Otherwise a query that has changed by
+    half, or too much, would be explained by other attributes.
     """
     told = [name for name in VISIBLE_ATTRIBUTES if name != query and portraits.tells(attributes, name)]
     query_change = portraits.change(attributes, query)
 
     def distance(candidate):
-        left = pixels - portraits(candidate)
-        across = left - _share(left, query_change) * query_change
-        return float((across**2).sum())
+        difference = pixels - portraits(candidate)
+        orthogonal = difference - _share(difference, query_change) * query_change
+        return float((orthogonal**2).sum())
 
-    shown, nearest, trying = attributes, distance(attributes), told
+    shown, smallest, candidates = attributes, distance(attributes), told
     while True:
-        tried = {name: distance(toggled(shown, name)) for name in trying}
-        helpful = [name for name in trying if tried[name] < nearest]
+        distances = {name: distance(toggled(shown, name)) for name in candidates}
+        helpful = [name for name in candidates if distances[name] < smallest]
         if helpful:
-            best = min(helpful, key=tried.get)
-            shown, nearest, trying = toggled(shown, best), tried[best], helpful
-        elif trying is not told:  # what did not help at first, as paler skin hid it, may help now
-            trying = told
+            best = min(helpful, key=distances.get)
+            shown, smallest, candidates = toggled(shown, best), distances[best], helpful
+        elif candidates is not told:  # toggles that did not help before may help now
+            candidates = told
         else:
             break
 
@@ -90,5 +94,5 @@ def read_attributes(pixels, attributes: dict[str, bool], query: str, portraits: 
 
 
 def _share(difference: np.ndarray, change: np.ndarray) -> float:
-    """How much of `change` there is in `difference`, by projection; 0 where nothing changes."""
+    """The share of `change` that `difference` has, by projection; 0 where `change` is 0."""
     return float((difference * change).sum() / max((change**2).sum(), 1))

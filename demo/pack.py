@@ -1,26 +1,26 @@
-"""Make a small weight file to ship of a trained one: half precision, no training state.
+"""Make a small weight file from a trained one: half precision, without the state of the training.
 
-    python -m demo.pack --trained DIR/ema_0.999_004000.pt --shipped models/demo/faces_ddpm.pt
+python -m demo.pack --trained DIR/ema_0.999_004000.pt --shipped models/demo/faces_ddpm.pt
 """
 
 from pathlib import Path
 
 import torch
 
-from guided_diffusion.checkpoint_folder import save_aside
 from guided_diffusion.flags import Flag, FlagParser
 from guided_diffusion.script_util import require_flags, run_script
+from guided_diffusion.weight_files import save_aside
 from models.checkpoints import attach_flags, flags_of, read_weights
 
 FLAGS = {
     "trained": Flag(None, "a weight file of one of the training scripts"),
-    "shipped": Flag(None, "the file to write"),
+    "shipped": Flag(None, "the file to write, .pt or .safetensors"),
 }
 KEPT = ("architecture", "attributes", "task", "image_size", "feat_extract", "classifier", "state_dict")
 
 
 def pack(contents):
-    """A diffusion model's state dict or a classifier's file -> the same with float16 weights."""
+    """The contents of a weight file, of a diffusion model or a classifier -> the same with float16 weights."""
     flags = flags_of(contents)
     if "architecture" in contents:
         return {name: _halved(contents[name]) for name in KEPT if name in contents}

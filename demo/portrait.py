@@ -1,7 +1,7 @@
 """A portrait from 40 attributes and one nuisance seed.
 
-Flipping an attribute and keeping the seed gives the true counterfactual of a face: nothing that the
-attribute does not show is touched.
+Flipping an attribute and keeping the seed gives the true counterfactual of a face: nothing changes that does
+not belong to the attribute.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ JEWELS = [(250, 206, 84), (244, 246, 250), (72, 196, 200)]
 
 
 def draw_portrait(attributes: frozenset[str], seed: int) -> Image.Image:
-    """The attributes that hold, a non-negative seed -> an RGB image of 178 × 218."""
+    """The attributes that are true, a non-negative seed -> an RGB image of 178 × 218."""
     look = Look(attributes, Nuisance.from_seed(seed))
     image = _backdrop(look)
     canvas = _posed(image, look)
@@ -45,7 +45,7 @@ def draw_portrait(attributes: frozenset[str], seed: int) -> Image.Image:
 
 
 def _backdrop(look: Look) -> Image.Image:
-    """A smooth gradient between two colours, and one soft disc."""
+    """An image with a smooth gradient between two colours, and one soft disc."""
     n = look.n
     pale, dark = choice(n.backdrop, BACKDROPS)
     angle = np.pi * between(n.backdrop_turn, 0.15, 0.85)
@@ -53,8 +53,9 @@ def _backdrop(look: Look) -> Image.Image:
     share = np.clip(0.5 + 0.7 * (x * np.cos(angle) + y * np.sin(angle)), 0, 1)[..., None]
     corners = (np.array(pale) * (1 - share) + np.array(dark) * share).round().astype(np.uint8)
     image = Image.fromarray(corners).resize(SIZE, Image.Resampling.BILINEAR, box=(0.5, 0.5, 1.5, 1.5))
-    disc = ellipse(between(n.blob_x, 0, SIZE[0]), between(n.blob_y, 10, 120),
-                   *[between(n.blob_size, 26, 52)] * 2, n=48)
+    disc = ellipse(
+        between(n.blob_x, 0, SIZE[0]), between(n.blob_y, 10, 120), *[between(n.blob_size, 26, 52)] * 2, n=48
+    )
     Canvas(image, np.eye(2), (0, 0)).fill(disc, mix(pale, (255, 255, 255), 0.5), 0.42, 1.0)
     return image
 
@@ -72,9 +73,19 @@ def _draw_body(canvas: Canvas, look: Look):
     n = look.n
     male = "Male" in look
     neck_half = 22.0 if male else 17.0
-    neck = smooth([(-neck_half, 140), (-neck_half, 170), (-neck_half - 4, 182), (-neck_half - 16, 194),
-                   (0, 215), (neck_half + 16, 194),
-                   (neck_half + 4, 182), (neck_half, 170), (neck_half, 140)])
+    neck = smooth(
+        [
+            (-neck_half, 140),
+            (-neck_half, 170),
+            (-neck_half - 4, 182),
+            (-neck_half - 16, 194),
+            (0, 215),
+            (neck_half + 16, 194),
+            (neck_half + 4, 182),
+            (neck_half, 170),
+            (neck_half, 140),
+        ]
+    )
     canvas.fill(neck, look.skin)
     skin = canvas.mask(neck)
     canvas.fill(look.face + [-look.light * 3, 9], look.deep, 0.50, 2.2, skin)
@@ -94,11 +105,21 @@ def _draw_body(canvas: Canvas, look: Look):
     if kind == 0:
         opening = [(neck_half + 7, 182), (neck_half, 188), (0, 194), (-neck_half, 188), (-neck_half - 7, 182)]
     elif kind == 1:
-        opening = [(neck_half + 6, 182), (neck_half - 4, 190), (0, 208), (-neck_half + 4, 190),
-                   (-neck_half - 6, 182)]
+        opening = [
+            (neck_half + 6, 182),
+            (neck_half - 4, 190),
+            (0, 208),
+            (-neck_half + 4, 190),
+            (-neck_half - 6, 182),
+        ]
     else:
-        opening = [(neck_half + 5, 180), (neck_half - 6, 188), (0, 198), (-neck_half + 6, 188),
-                   (-neck_half - 5, 180)]
+        opening = [
+            (neck_half + 5, 180),
+            (neck_half - 6, 188),
+            (0, 198),
+            (-neck_half + 6, 188),
+            (-neck_half - 5, 180),
+        ]
     outline = np.concatenate([smooth(side), smooth(opening), smooth([(-x, y) for x, y in side[::-1]])])
     canvas.fill(outline, cloth)
     body = canvas.mask(outline)
@@ -115,24 +136,32 @@ def _draw_body(canvas: Canvas, look: Look):
 
 def _draw_collar(canvas: Canvas, neck_half: float, pale, dark):
     for s in (-1, 1):
-        flap = np.array([(s * (neck_half + 4), 177), (s * (neck_half + 12), 188), (s * (neck_half - 2), 203),
-                         (s * 1.5, 196.5),
-                         (s * (neck_half - 6), 187)])
+        flap = np.array(
+            [
+                (s * (neck_half + 4), 177),
+                (s * (neck_half + 12), 188),
+                (s * (neck_half - 2), 203),
+                (s * 1.5, 196.5),
+                (s * (neck_half - 6), 187),
+            ]
+        )
         canvas.fill(flap, pale)
         canvas.stroke(flap[1:4], 1.5, dark, 0.6, start=0.7, end=0.7)
 
 
 def _draw_tie(canvas: Canvas, look: Look, neck_half: float):
-    """A white shirt front with its collar, and the tie."""
-    front = np.array([(-neck_half - 6, 178), (0, 186), (neck_half + 6, 178), (neck_half + 4, 240),
-                      (-neck_half - 4, 240)])
+    """Draws a white shirt front with its collar, and the tie."""
+    front = np.array(
+        [(-neck_half - 6, 178), (0, 186), (neck_half + 6, 178), (neck_half + 4, 240), (-neck_half - 4, 240)]
+    )
     canvas.fill(front, (246, 246, 248))
     colour = choice(look.n.tie, TIES)
     canvas.fill(np.array([(-4.5, 193), (4.5, 193), (10, 236), (-10, 236)]), colour)
     knot = smooth([(-7.5, 182.5), (0, 181.5), (7.5, 182.5), (4.8, 194), (0, 195), (-4.8, 194)], closed=True)
     canvas.fill(knot, mix(colour, (10, 8, 20), 0.18))
-    canvas.stroke(np.array([(-5.6, 212), (0, 206), (6.5, 200)]), 2.6, mix(colour, (255, 255, 255), 0.45),
-                  start=1, end=1)
+    canvas.stroke(
+        np.array([(-5.6, 212), (0, 206), (6.5, 200)]), 2.6, mix(colour, (255, 255, 255), 0.45), start=1, end=1
+    )
     _draw_collar(canvas, neck_half, (250, 250, 252), (150, 156, 172))
 
 
@@ -148,8 +177,10 @@ def _draw_necklace(canvas: Canvas, look: Look, neck_half: float):
 def _draw_ears(canvas: Canvas, look: Look):
     for s in (-1, 1):
         x = s * (look.cheek(116) + 1.5)
-        ear = smooth([(x, 103), (x + s * 5, 102), (x + s * 7, 108), (x + s * 5, 120), (x + s * 2.5, 127),
-                      (x - s * 2, 126)], closed=True)
+        ear = smooth(
+            [(x, 103), (x + s * 5, 102), (x + s * 7, 108), (x + s * 5, 120), (x + s * 2.5, 127), (x - s * 2, 126)],
+            closed=True,
+        )
         canvas.fill(ear, mix(look.skin, look.shade, 0.35))
         inner = smooth([(x + s * 1, 107), (x + s * 4.4, 108), (x + s * 3.4, 116), (x + s * 1.2, 120)])
         canvas.stroke(inner, 1.7, look.deep, 0.6)
@@ -178,8 +209,13 @@ def _draw_glasses(canvas: Canvas, look: Look):
         x, y = s * 20 + turn, 112.0
         angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
         power = 1.0 if n.frame < 0.5 else 0.55
-        unit = np.stack([np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** power,
-                         np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** power], 1)
+        unit = np.stack(
+            [
+                np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** power,
+                np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** power,
+            ],
+            1,
+        )
         rim = unit * ([15.2, 13.4] if n.frame < 0.5 else [15.4, 11.2]) + [x, y]
         canvas.fill(rim, (226, 238, 248), 0.16)
         glint = np.array([(x - 9, y + 4), (x - 1, y - 8), (x + 3, y - 8), (x - 6, y + 6)])
@@ -188,5 +224,4 @@ def _draw_glasses(canvas: Canvas, look: Look):
         canvas.stroke(loop, 2.9, colour, start=1, end=1)
         arm = smooth([(x + s * 14.6, 109), (s * (look.cheek(110) + 2), 107.5)])
         canvas.stroke(arm, 2.6, colour, start=1, end=1)
-    canvas.stroke(smooth([(turn - 5.4, 110.5), (turn, 108), (turn + 5.4, 110.5)]), 2.7, colour, start=1,
-                  end=1)
+    canvas.stroke(smooth([(turn - 5.4, 110.5), (turn, 108), (turn + 5.4, 110.5)]), 2.7, colour, start=1, end=1)

@@ -1,6 +1,6 @@
-"""A sheet of images that a diffusion model draws from nothing, for a card.
+"""A sheet of images that a diffusion model samples from noise, for a model card.
 
-    python -m demo.samples --weights models/demo/faces_ddpm.pt --picture samples.png
+python -m demo.samples --weights models/demo/faces_ddpm.pt --picture samples.png
 """
 
 from dataclasses import replace
@@ -38,7 +38,7 @@ def main():
     require_flags(args, "weights", "picture")
     trained = flags_of(read_weights(args.weights))
     if not trained:
-        raise UserError(f"{args.weights} carries no flags, so there is no telling what network it is of")
+        raise UserError(f"{args.weights} carries no flags, so its network is unknown; give a file that does")
     flags = model_and_diffusion_defaults() | trained | {"timestep_respacing": args.timestep_respacing}
     device = pick_device(args.gpu)
     model, diffusion = create_model_and_diffusion(**flags)

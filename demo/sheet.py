@@ -1,6 +1,6 @@
-"""The picture of an experiment: original, noise, counterfactual and difference of each image, and the predictions.
+"""A picture of an experiment: original, noise, counterfactual and difference of each image, and its predictions.
 
-    python -m demo.sheet --output_path DIR --exp_name EXP --picture sheet.png --yes smiling
+python -m demo.sheet --output_path DIR --exp_name EXP --picture sheet.png --yes smiling
 """
 
 from pathlib import Path
@@ -49,9 +49,9 @@ def draw_sheet(output_path, exp_name, names, columns=4, tile=96, rows=0):
 
 
 def lay_out(cells, titles, columns=4, tile=96):
-    """Rows of `columns` cells -> a PIL image.
+    """Cells, in rows of `columns` -> a PIL image.
 
-    cells: (RGB images, one for each title; the caption below them as (text, colour) after (text, colour)).
+    cells: each is (RGB images, one for each title; their caption, a list of (text, colour)).
     """
     gap, margin, caption, head = tile // 24, tile // 4, tile // 4, tile // 3
     width = len(titles) * (tile + gap) + margin
@@ -78,7 +78,7 @@ def lay_out(cells, titles, columns=4, tile=96):
 
 
 def save_picture(picture, path, colours=0):
-    """write_file of a PIL image as a PNG of that many colours, or of all where 0."""
+    """Writes a PIL image as a PNG and prints its path. colours: how many it may have, 0 for all."""
     if colours:
         picture = picture.quantize(colours)
     write_file(path, lambda file: picture.save(file, format="PNG", optimize=True))

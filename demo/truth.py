@@ -1,4 +1,4 @@
-"""How far counterfactuals of drawn faces are from the true ones, which the renderer knows.
+"""How far counterfactuals of drawn faces are from the true ones, which the renderer can draw.
 
     python -m demo.truth --output_path DIR --exp_name EXP --query_label Smiling --picture truth.png
 
@@ -42,24 +42,24 @@ TITLES = ("original", "counterfactual", "truth", "difference")
 
 
 def summarise(table, labels, query):
-    """Rows of compare() -> Metrics. MNAC and CD are as compute_MNAC.py and compute_CD.py define them.
+    """Rows of compare() -> Metrics. MNAC and CD are defined as in compute_MNAC.py and compute_CD.py.
 
-    labels (N, 40) of 0/1, the train split's, and query, the index among them of what was to change, are for CD.
+    For CD: labels (N, 40) of 0/1, those of the train split; query, the index of the queried attribute among the 40.
     """
     reached = table[table["reached"]]
-    asked = reached[reached["ratio"].notna()]
+    to_change = reached[reached["ratio"].notna()]
     if reached.empty:
         return []
     metrics = []
-    if not asked.empty:
-        of = f"{FLIPPED} and had a visible change to make"
+    if not to_change.empty:
+        which = f"{FLIPPED} and had a visible change to make"
         metrics += [
-            mean_of("distance to the truth", asked["distance"], of),
-            mean_of("distance of the original", asked["original_distance"], of),
-            mean_of("ratio of the two", asked["ratio"], of),
-            mean_of("ratio where the truth changes", asked["local_ratio"], of),
-            mean_of("share of the change made", asked["query_share"], of),
-            mean_of("true FR", asked["query_share"] > 0.5, of),
+            mean_of("distance to the truth", to_change["distance"], which),
+            mean_of("distance of the original", to_change["original_distance"], which),
+            mean_of("ratio of the two", to_change["ratio"], which),
+            mean_of("ratio where the truth changes", to_change["local_ratio"], which),
+            mean_of("share of the change made", to_change["query_share"], which),
+            mean_of("true FR", to_change["query_share"] > 0.5, which),
         ]
     metrics += [
         mean_of("attributes told", reached["told"], FLIPPED),
@@ -84,14 +84,14 @@ def summarise(table, labels, query):
 
 
 def _cd_of_rows(table, columns, labels, query):
-    """cd(rows): CD of some rows of the table, whose two columns of bits hold the decisions before and after."""
+    """A function cd(rows) -> CD of these rows of the table. columns: its two columns of bits, before and after."""
     expected = pearson(labels[:, query], labels)
     before, after = (np.array([list(map(int, bits)) for bits in table[column]]) for column in columns)
     return lambda rows: correlation_difference(expected, change_correlations(before[rows], after[rows], query))
 
 
 def draw_truth(faces, table, query, columns, tile):
-    """A PIL image: each face's tiles, how much of the query's change was made, and what else changed."""
+    """A PIL image: of each face its tiles, how much of the query's change was made, and what else changed."""
     cells = []
     for face, row in zip(faces, table.to_dict("records"), strict=True):
         changed = row["changed"].split()

@@ -3,15 +3,9 @@
 import re
 
 import blobfile as bf
-import torch
 
 from .errors import UserError
-from .storage import write_file
-
-
-def save_aside(content, path):
-    """torch.save that leaves `path` as the old file or the new one, never a part (write_file)."""
-    write_file(path, lambda file: torch.save(content, file))
+from .weight_files import find_weights, load_weights, remove_if_there, save_weights
 
 
 def complete_steps(directory):
@@ -23,10 +17,13 @@ def complete_steps(directory):
 
 
 class CheckpointFolder:
-    """model<step>.pt, ema_<rate>_<step>.pt and opt<step>.pt in one folder; a step counts once its opt is there."""
+    """model<step>.pt, ema_<rate>_<step>.pt and opt<step>.pt in one folder; a step counts once its opt is there.
 
-    def __init__(self, directory, keep):
-        self.directory, self.keep = str(directory), keep
+    save_format: of the first two, which may also be .safetensors; what is read is read in either.
+    """
+
+    def __init__(self, directory, keep, save_format="pt"):
+        self.directory, self.keep, self.save_format = str(directory), keep, save_format
         try:
             bf.makedirs(self.directory)
         except (OSError, bf.Error) as error:  # blobfile's own for gs:// and az://, and for what it does not reach
@@ -37,7 +34,8 @@ class CheckpointFolder:
         return bf.join(self.directory, name)
 
     def path(self, name, step):
-        return self.path_of(f"{name}{step:06d}.pt")
+        """The file of a step; where there is none, that of its .pt."""
+        return find_weights(self.directory, f"{name}{step:06d}") or self.path_of(f"{name}{step:06d}.pt")
 
     def remove_parts(self):
         """Removes what a killed run was writing; for the one process that writes here."""
@@ -51,8 +49,9 @@ class CheckpointFolder:
     def load(self, name, step):
         path = self.path(name, step)
         try:
-            with bf.BlobFile(path, "rb") as file:
-                return torch.load(file, map_location="cpu", weights_only=True)
+            return load_weights(path)
+        except UserError:
+            raise
         except Exception as error:  # the reader raises nearly anything on damaged bytes
             reason = str(error).strip().split("\n")[0].split(". ")[0] or type(error).__name__
             raise self.unusable(path, step, reason) from error
@@ -66,8 +65,7 @@ class CheckpointFolder:
     def save(self, step, contents):
         """contents: name -> what to save, "opt" last. Only when all are on the disk do the oldest go."""
         for name, content in contents.items():
-            save_aside(content, self.path(name, step))
+            save_weights(content, self.directory, f"{name}{step:06d}", "pt" if name == "opt" else self.save_format)
         for old in self.steps()[: -self.keep]:
             for name in ["opt", *(name for name in contents if name != "opt")]:
-                if bf.exists(self.path(name, old)):
-                    bf.remove(self.path(name, old))
+                remove_if_there(self.path(name, old))

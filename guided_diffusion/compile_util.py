@@ -1,4 +1,4 @@
-"""torch.compile and CUDA graphs, where they work and pay back."""
+"""torch.compile and CUDA graphs, used where they work and save time."""
 
 import time
 
@@ -6,17 +6,17 @@ import torch
 
 from .flags import parse_bool_or_auto
 
-WORTH_COMPILING = 1000  # steps: on 2 cores the minute or two of compiling is won back within some hundreds
-WORTH_TRYING = 3600  # seconds of sampling, of which compiling in vain, half a minute to two, is a few hundredths
-TOLERANCE = 0.05  # relative: float32 differs by 1e-6, bfloat16, in which every order of adding differs, by 1e-2
+WORTH_COMPILING = 1000  # training steps; compiling takes a minute or two, which a few hundred steps win back
+WORTH_TRYING = 3600  # seconds of sampling; a trial that turns out useless costs half a minute to two minutes
+TOLERANCE = 0.05  # relative difference; float32 differs by 1e-6, bfloat16 by 1e-2, as it rounds every sum
 
 
 def wants_compiling(choice, steps, device, dtype):
-    """--compile True, False or auto -> whether to, in a training of so many steps (None: no end).
+    """Whether to compile a training of `steps` steps (None: without end). choice: --compile, True, False or auto.
 
-    auto: in long ones, but for float32 on a CPU, which gains nothing by it (docs/benchmarks.md). The steps that are
-    done count too: compiled code rounds and drops out otherwise than eager code, so a training that goes on near
-    its end must not change from one to the other.
+    auto compiles long trainings, but not float32 on a CPU, which gains nothing by it (docs/benchmarks.md).
+    `steps` includes those already done: compiled code rounds, and draws dropout, differently from eager code, so a
+    training that is resumed near its end must not switch to the other.
     """
     choice = parse_bool_or_auto(choice, "compile")
     if choice != "auto":
@@ -26,34 +26,35 @@ def wants_compiling(choice, steps, device, dtype):
 
 
 def compiled(function, device, **options):
-    """function compiled, or as it is, saying so, on a machine that cannot compile (no C++ compiler, no Triton).
+    """The function compiled. On a machine that cannot compile (no C++ compiler, no Triton) it prints why, and
+    returns the function as it is.
 
     options: torch.compile's. A module stays a module.
     """
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.zeros(8, device=device))
-    except Exception as error:  # whatever the compiler of this machine lacks
+    except Exception as error:  # anything may be missing or broken in this machine's compiler
         print(f"--compile: this machine cannot compile ({_first_line(error)}); running uncompiled", flush=True)
         return function
     return torch.compile(function, **options)
 
 
 def captured(function, inputs):
-    """function at tensors of the inputs' shapes as a CUDA graph: launched at once, not kernel by kernel."""
-    static = [each.clone() for each in inputs]
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
+    """The function as a CUDA graph, for inputs of these shapes: one launch instead of one for each kernel."""
+    buffers = [each.clone() for each in inputs]
+    side_stream = torch.cuda.Stream()
+    side_stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side_stream):
         for _ in range(3):  # libraries choose their algorithms, and allocate, before anything is recorded
-            function(*static)
-    torch.cuda.current_stream().wait_stream(aside)
+            function(*buffers)
+    torch.cuda.current_stream().wait_stream(side_stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        output = function(*static)
+        output = function(*buffers)
 
     def replay(*inputs):
-        for place, given in zip(static, inputs, strict=True):
-            place.copy_(given)
+        for buffer, value in zip(buffers, inputs, strict=True):
+            buffer.copy_(value)
         graph.replay()
         return output.clone()
 
@@ -61,9 +62,10 @@ def captured(function, inputs):
 
 
 def compile_if_faster(function, inputs, choice, calls):
-    """function compiled for inputs of these shapes where --compile `choice` says so, else function as it is.
+    """The function compiled for inputs of these shapes, or as it is.
 
-    choice: True, False, or "auto": where `calls` such calls take an hour, if it is then measured to be faster.
+    choice: --compile, True, False or "auto". "auto" tries only where `calls` calls would take an hour, and keeps
+    the compiled function if it is measured to be faster.
     """
     if choice == "auto" and calls * _seconds(function, inputs) < WORTH_TRYING:
         return function
@@ -72,16 +74,16 @@ def compile_if_faster(function, inputs, choice, calls):
 
 
 def capture_if_faster(function, inputs, choice):
-    """function as a CUDA graph for inputs of these shapes where --cuda_graphs `choice` says so, else as it is.
+    """The function as a CUDA graph for inputs of these shapes, or as it is.
 
-    choice: True, False, or "auto": if it is measured to be faster.
+    choice: --cuda_graphs, True, False or "auto", which keeps the graph if it is measured to be faster.
     """
     return _if_faster("cuda_graphs", choice, function, inputs, lambda: captured(function, inputs))
 
 
 def _if_faster(flag, choice, function, inputs, make):
-    """make()'s function, or `function` where the choice is False, make() fails, its function answers otherwise, or,
-    for "auto", is not faster. Says how long the trial took, or why it failed."""
+    """The function that make() returns, or `function` itself: where choice is False, where make() fails or changes
+    the output, and for "auto" where it is not faster. Prints how long the trial took, or why it failed."""
     if not choice:
         return function
     began = time.perf_counter()
@@ -89,7 +91,8 @@ def _if_faster(flag, choice, function, inputs, make):
         faster = make()
         if faster is function:
             return function  # make() has said why
-        others = [0.5 * each for each in inputs]  # a graph that replays nothing still answers what it was made with
+        # For its own inputs a graph that replays nothing is right, too.
+        others = [(0.5 * each).to(each.dtype) for each in inputs]
         expected = function(*others)
         if not (faster(*others) - expected).norm() <= TOLERANCE * expected.norm():
             raise RuntimeError("it changes the answer")
@@ -107,13 +110,13 @@ def _if_faster(flag, choice, function, inputs, make):
 
 
 def _seconds(function, inputs):
-    """The shorter of two calls."""
+    """The seconds of a call, the shorter of two."""
     return min(_timed(function, inputs) for _ in range(2))
 
 
 def _timed(function, inputs):
     began = time.perf_counter()
-    function(*inputs).sum().item()  # which waits for a GPU
+    function(*inputs).sum().item()  # item() waits for a GPU
     return time.perf_counter() - began
 
 

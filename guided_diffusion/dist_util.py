@@ -17,14 +17,17 @@ import torch.distributed as dist
 from .errors import UserError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
-# What a process started by mpiexec finds in its environment: of MPICH and Intel MPI, and of Open MPI.
+# mpiexec sets these for its processes: MPICH and Intel MPI the first two, Open MPI the last.
 _MPI_VARIABLES = ("PMI_SIZE", "PMI_RANK", "OMPI_COMM_WORLD_SIZE")
 
 
 def pick_device(gpu):
-    """The CUDA device of index `gpu` (an int or its text), or the CPU, saying so, where there is none.
+    """The CUDA device with index `gpu` (an int or its text), or the CPU for -1.
 
-    A CUDA device becomes the current one: streams, CUDA graphs and NCCL belong to that, wherever the tensors lie.
+    Prints a message and returns the CPU where there is no GPU, or cuda:0 where none has this index.
+
+    The device becomes the current one, since streams, CUDA graphs and NCCL use that, wherever the tensors are.
+    Raises UserError where `gpu` is not an index.
     """
     if str(gpu) in ("", "-1", "cpu"):
         return torch.device("cpu")
@@ -42,22 +45,22 @@ def pick_device(gpu):
 
 
 def half_precision(device):
-    """The 16-bit type that `device` computes in at speed: float16 on CUDA, bfloat16 on some CPUs, else float32."""
+    """The type that is fast on `device`: float16 on CUDA, bfloat16 on CPUs built for it, float32 on others."""
     if device.type == "cuda":
         return torch.float16
     return torch.bfloat16 if _cpu_computes_in_bfloat16() else torch.float32
 
 
 def _cpu_computes_in_bfloat16():
-    # torch emulates bfloat16 on every CPU; only those with these instructions gain by it.
+    # torch emulates bfloat16 on every CPU, but only with these instructions is it fast.
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def keep_freed_memory():
-    """Has malloc keep what is freed for what comes next. Call it first: it is for memory not yet allocated.
+    """Makes malloc keep freed memory and use it again. Call it first: memory allocated before is not affected.
 
-    Activations are megabytes. By default glibc gets each from the system, which clears it, page by page, and gives
-    it back when it is freed: a quarter of a UNet's time. Where malloc is not glibc's nothing happens.
+    Activations take megabytes. By default glibc gets each from the system, which clears it page by page, and gives
+    it back when it is freed: a quarter of a UNet's time. Does nothing where malloc is not glibc's.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -70,7 +73,7 @@ def keep_freed_memory():
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of the processes of a training this is: of all of them, and of those on this machine."""
+    """The number of this process, and how many there are: in the whole training, and on this machine."""
 
     rank: int = 0
     world_size: int = 1
@@ -79,11 +82,11 @@ class Ranks:
 
     @property
     def first(self):
-        """Whether this is the rank that writes and speaks."""
+        """Whether this is the rank that writes files and prints."""
         return self.rank == 0
 
     def gather(self, tensor):
-        """(N, ...) of each rank, all of one shape -> (world_size · N, ...), in the order of the ranks."""
+        """(N, ...), of the same shape on every rank -> (world_size · N, ...), in the order of the ranks."""
         if self.world_size == 1:
             return tensor
         parts = [torch.empty_like(tensor) for _ in range(self.world_size)]
@@ -91,13 +94,13 @@ class Ranks:
         return torch.cat(parts)
 
     def wait(self):
-        """Returns when every rank has come here."""
+        """Returns when every rank has called it."""
         if self.world_size > 1:
             dist.barrier()
 
 
 def find_ranks():
-    """The Ranks of a process that torchrun or mpiexec started; of any other, the only rank there is."""
+    """The Ranks of this process, as torchrun or mpiexec has set them. Without either it is the only rank."""
     env = os.environ
     if "RANK" in env and "WORLD_SIZE" in env:
         rank, size = int(env["RANK"]), int(env["WORLD_SIZE"])
@@ -115,9 +118,9 @@ def _ranks_of_mpi():
     world = MPI.COMM_WORLD
     machine = world.Split_type(MPI.COMM_TYPE_SHARED)
     if world.size > 1:
-        alone = machine.size == world.size
-        meeting = (("127.0.0.1" if alone else socket.getfqdn()), _free_port()) if world.rank == 0 else None
-        os.environ["MASTER_ADDR"], port = world.bcast(meeting)
+        one_machine = machine.size == world.size
+        address = (("127.0.0.1" if one_machine else socket.getfqdn()), _free_port()) if world.rank == 0 else None
+        os.environ["MASTER_ADDR"], port = world.bcast(address)
         os.environ["MASTER_PORT"] = str(port)
     return Ranks(world.rank, world.size, machine.rank, machine.size)
 
@@ -129,16 +132,17 @@ def _free_port():
 
 
 def device_of_rank(gpus, ranks):
-    """The device of a rank. gpus: indices separated by commas, one a rank of this machine; "": the first ones.
+    """The device of this rank. Without a GPU every rank is on the CPU.
 
-    UserError where there are more ranks than GPUs to give them. Without a GPU every rank is on the CPU.
+    gpus: indices separated by commas, one for each rank of this machine; "": the first ones.
+    Raises UserError where the machine has more ranks than GPUs, or than `gpus` names.
     """
     named = [part.strip() for part in str(gpus).split(",") if part.strip()]
     cuda = torch.cuda.is_available()
     offered = len(named) if named else torch.cuda.device_count() if cuda else ranks.local_size
     if ranks.local_size > offered:
-        found = f"--gpus {gpus} names {offered}" if named else f"this machine has {offered}"
-        raise UserError(f"{found} GPU(s) for {ranks.local_size} ranks; give each rank one, or start fewer ranks")
+        source = f"--gpus {gpus} names {offered}" if named else f"this machine has {offered}"
+        raise UserError(f"{source} GPU(s) for {ranks.local_size} ranks; give each rank one, or start fewer ranks")
     if cuda:
         return pick_device(named[ranks.local_rank] if named else ranks.local_rank)
     if named and ranks.first:
@@ -147,7 +151,7 @@ def device_of_rank(gpus, ranks):
 
 
 def connect(ranks, device):
-    """Joins the ranks, over NCCL on GPUs and Gloo on CPUs. From then on only the first prints to stdout."""
+    """Connects the ranks, by NCCL on GPUs and Gloo on CPUs. From then on only the first one prints to stdout."""
     if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks.local_size))
     if not ranks.first:
@@ -156,19 +160,21 @@ def connect(ranks, device):
         # The others wait while the first rank draws samples or validates, which may take long.
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
-            rank=ranks.rank, world_size=ranks.world_size, timeout=timedelta(hours=6),
-        )  # fmt: skip
+            rank=ranks.rank,
+            world_size=ranks.world_size,
+            timeout=timedelta(hours=6),
+        )
 
 
 def under_mpiexec():
-    """Whether this is one of several ranks that found each other through MPI."""
+    """Whether this is one of several ranks that mpiexec started."""
     return "mpi4py.MPI" in sys.modules and sys.modules["mpi4py.MPI"].COMM_WORLD.size > 1
 
 
 def end_process(code, message):
-    """Ends this process with a message on stderr, and under mpiexec the other ranks, which would wait for it.
+    """Ends this process with a message on stderr. Under mpiexec it also ends the other ranks, which would wait.
 
-    What goes wrong on every rank is said by the first: the others hold back for a moment, and are ended by it.
+    An error that every rank has is printed once, by the first: the others wait a moment, and it ends them.
     """
     env = os.environ
     if int(env.get("RANK") or env.get("PMI_RANK") or env.get("OMPI_COMM_WORLD_RANK") or 0) > 0:

@@ -1,5 +1,21 @@
 """How the project tells its users that something they gave cannot be used."""
 
+from contextlib import contextmanager
+
 
 class UserError(ValueError):
     """What the user gave cannot be used. The message is one line that names the flag or file and the remedy."""
+
+
+@contextmanager
+def hub_package(user):
+    """Around the import of a package of requirements-hub.txt: UserError says how to install one that is missing.
+
+    user: the flag or the file that needs it.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise UserError(
+            f"{user} needs {error.name or error}, which is not installed: pip install -r requirements-hub.txt"
+        ) from error

@@ -21,6 +21,7 @@ class ModelMeanType(Enum):
     PREVIOUS_X = auto()
     START_X = auto()
     EPSILON = auto()
+    VELOCITY = auto()  # Salimans & Ho 2022, appendix D
 
 
 class ModelVarType(Enum):
@@ -33,7 +34,8 @@ class ModelVarType(Enum):
 
 
 class LossType(Enum):
-    """RESCALED losses weigh the variational term as a sum over all T steps would."""
+    """The RESCALED losses multiply the variational term: KL by T, which makes it the sum over all T steps, MSE by
+    T / 1000."""
 
     MSE = auto()
     RESCALED_MSE = auto()
@@ -42,9 +44,9 @@ class LossType(Enum):
 
 
 class GaussianDiffusion:
-    """The process of given betas (T,) float64. Tables are float64 arrays; results have the inputs' dtype.
+    """The diffusion process with these betas (T,). Tables are float64 arrays; results have the inputs' dtype.
 
-    rescale_timesteps: hand the network t · 1000 / T instead of t.
+    rescale_timesteps: the network gets t · 1000 / T instead of t.
     """
 
     def __init__(self, betas, mean_type, var_type, loss_type, rescale_timesteps=False):
@@ -65,26 +67,26 @@ class GaussianDiffusion:
         self.sqrt_one_minus_alphas_cumprod = np.sqrt(1 - abar)
         self.sqrt_recip_alphas_cumprod = np.sqrt(1 / abar)
         self.sqrt_recipm1_alphas_cumprod = np.sqrt(1 / abar - 1)
-        # q(z_t-1 | z_t, x0), Ho et al. 2020, eq. 6 and 7. Its variance is 0 at t = 0; the log takes the next one.
+        # q(z_t-1 | z_t, x0), Ho et al. 2020, eq. 6 and 7. The variance is 0 at t = 0, so its log is that at t = 1.
         self.posterior_variance = betas * (1 - abar_prev) / (1 - abar)
         first = self.posterior_variance[1] if self.num_timesteps > 1 else betas[0]
         self.posterior_log_variance_clipped = np.log(np.append(first, self.posterior_variance[1:]))
-        # beta_t, but for the last step, where the posterior's is the better likelihood.
+        # log beta_t, except at t = 0, where the posterior's gives a better likelihood.
         last = np.exp(self.posterior_log_variance_clipped[0])
         self.fixed_large_log_variance = np.log(np.append(last, betas[1:]))
         self.posterior_mean_coef_x0 = betas * np.sqrt(abar_prev) / (1 - abar)
         self.posterior_mean_coef_z = (1 - abar_prev) * np.sqrt(1 - betas) / (1 - abar)
-        # The same solved for x0: x0 = recip · mean - ratio · z.
+        # The posterior mean solved for x0: x0 = recip · mean - ratio · z.
         self.posterior_mean_recip = 1 / self.posterior_mean_coef_x0
         self.posterior_mean_ratio = self.posterior_mean_coef_z / self.posterior_mean_coef_x0
         self._copies = {}  # (name of a table, device) -> that table there
 
     def _at(self, name, t, like):
-        """The entries at t of the table of that name, as (N, 1, 1, 1) of like's dtype and device."""
+        """The entries of the table `name` at the steps t (N,), as (N, 1, 1, 1) in like's dtype."""
         return self._table(name, t.device)[t].to(like.dtype).reshape(-1, *[1] * (like.dim() - 1))
 
     def _table(self, name, device):
-        """The array of that name as a tensor on the device, copied there once."""
+        """The table `name` as a tensor on the device. It is copied there once."""
         if (name, device) not in self._copies:
             self._copies[name, device] = torch.from_numpy(getattr(self, name)).to(device)
         return self._copies[name, device]
@@ -97,7 +99,7 @@ class GaussianDiffusion:
         return self._at("sqrt_alphas_cumprod", t, x0) * x0, one_minus_abar, one_minus_abar.log()
 
     def q_sample(self, x0, t, noise):
-        """z_t of x0 for a standard normal `noise` of its shape (Ho et al. 2020, eq. 4)."""
+        """sqrt(abar) · x0 + sqrt(1 - abar) · noise, with standard normal noise: z_t (Ho et al. 2020, eq. 4)."""
         sigma = self._at("sqrt_one_minus_alphas_cumprod", t, x0)
         return self._at("sqrt_alphas_cumprod", t, x0) * x0 + sigma * noise
 
@@ -109,11 +111,11 @@ class GaussianDiffusion:
     # -- p: the reverse process ----------------------------------------------------------------------------------
 
     def model_timesteps(self, t):
-        """The timesteps as the network knows them."""
+        """Steps t (N,) -> the timesteps (N,) that the network gets."""
         return t.float() * (1000.0 / self.num_timesteps) if self.rescale_timesteps else t
 
     def p_mean_variance(self, model, z, t, clip_denoised=True):
-        """One network evaluation -> dict of mean, variance, log_variance of p(z_t-1 | z_t), and pred_xstart."""
+        """One network evaluation -> dict: mean, variance and log_variance of p(z_t-1 | z_t), and pred_xstart."""
         return self._p_from_output(model(z, self.model_timesteps(t)), z, t, clip_denoised)
 
     def _p_from_output(self, output, z, t, clip_denoised):
@@ -123,8 +125,7 @@ class GaussianDiffusion:
             x0 = self._x0_from_previous(z, t, prediction)
             x0 = x0.clamp(-1, 1) if clip_denoised else x0
         else:
-            is_x0 = self.mean_type is ModelMeanType.START_X
-            x0 = prediction if is_x0 else self.x0_from_eps(z, t, prediction)
+            x0 = self._x0_from_prediction(z, t, prediction)
             x0 = x0.clamp(-1, 1) if clip_denoised else x0
             mean, _, _ = self.q_posterior_mean_variance(x0, z, t)
         return {"mean": mean, "variance": log_variance.exp(), "log_variance": log_variance, "pred_xstart": x0}
@@ -147,6 +148,23 @@ class GaussianDiffusion:
         else:
             table = "fixed_large_log_variance"
         return output, self._at(table, t, z).expand_as(z)
+
+    def _x0_from_prediction(self, z, t, prediction):
+        if self.mean_type is ModelMeanType.START_X:
+            return prediction
+        if self.mean_type is ModelMeanType.VELOCITY:
+            return self.x0_from_velocity(z, t, prediction)
+        return self.x0_from_eps(z, t, prediction)
+
+    def x0_from_velocity(self, z, t, v):
+        """sqrt(abar) · z - sqrt(1 - abar) · v; the noise is then sqrt(abar) · v + sqrt(1 - abar) · z."""
+        sigma = self._at("sqrt_one_minus_alphas_cumprod", t, z)
+        return self._at("sqrt_alphas_cumprod", t, z) * z - sigma * v
+
+    def velocity(self, x0, t, eps):
+        """sqrt(abar) · eps - sqrt(1 - abar) · x0."""
+        sigma = self._at("sqrt_one_minus_alphas_cumprod", t, x0)
+        return self._at("sqrt_alphas_cumprod", t, x0) * eps - sigma * x0
 
     def x0_from_eps(self, z, t, eps):
         """(z - sqrt(1 - abar) · eps) / sqrt(abar)."""
@@ -204,7 +222,8 @@ class GaussianDiffusion:
     # -- losses --------------------------------------------------------------------------------------------------
 
     def training_losses(self, model, x0, t, noise):
-        """Per-image losses (N,): "loss", and of what it is the sum: "mse" and, with a learned variance, "vb"."""
+        """Dict of losses (N,), one for each image: "loss", and the terms that MSE losses sum, "mse" and, with a
+        learned variance, "vb"."""
         z = self.q_sample(x0, t, noise)
         if self.loss_type in (LossType.KL, LossType.RESCALED_KL):
             vb = self._vb_terms_bpd(model(z, self.model_timesteps(t)), x0, z, t, clip_denoised=False)["output"]
@@ -225,6 +244,7 @@ class GaussianDiffusion:
             ModelMeanType.PREVIOUS_X: lambda: self.q_posterior_mean_variance(x0, z, t)[0],
             ModelMeanType.START_X: lambda: x0,
             ModelMeanType.EPSILON: lambda: noise,
+            ModelMeanType.VELOCITY: lambda: self.velocity(x0, t, noise),
         }[self.mean_type]()
         terms["mse"] = mean_flat((target - prediction) ** 2)
         terms["loss"] = terms["mse"] + terms["vb"] if "vb" in terms else terms["mse"]
@@ -241,15 +261,15 @@ class GaussianDiffusion:
         return {"output": torch.where(t == 0, decoder_nll, kl) / np.log(2), "pred_xstart": p["pred_xstart"]}
 
     def prior_bpd(self, x0):
-        """(N,) KL(q(z_T-1 | x0) || N(0, 1)) in bits per dimension: what no training can lower."""
+        """(N,) KL(q(z_T-1 | x0) || N(0, 1)) in bits per dimension. No training can lower it."""
         mean, _, log_variance = self.q_mean_variance(x0, self.batch_t(self.num_timesteps - 1, x0))
         return mean_flat(normal_kl(mean, log_variance, torch.zeros_like(mean), torch.zeros_like(mean))) / np.log(2)
 
     @torch.no_grad()
     def calc_bpd_loop(self, model, x0, noise, clip_denoised=True, progress=False):
-        """The variational bound of x0 in bits per dimension, by T evaluations.
+        """The variational bound of x0 in bits per dimension. Takes T evaluations.
 
-        Returns total_bpd (N,), prior_bpd (N,) and, by step (N, T) with t = 0 first: vb, xstart_mse, mse.
+        Returns a dict: total_bpd (N,), prior_bpd (N,), and vb, xstart_mse and mse (N, T), with t = 0 first.
         """
         vb, xstart_mse, mse = [], [], []
         for step in tqdm(range(self.num_timesteps), desc="bound", unit="step", disable=not progress):
@@ -271,7 +291,7 @@ class GaussianDiffusion:
 
 
 def masked_noise(noise, z, t, sigma):
-    """sigma · noise(z), zero for the images whose t is 0; there, and only there, noise is not asked for."""
+    """sigma · noise(z), but 0 for the images whose t is 0. noise is not called where every t is 0."""
     moving = t > 0
     if not moving.any():
         return torch.zeros_like(z)

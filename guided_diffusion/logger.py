@@ -11,21 +11,25 @@ from .storage import is_remote, write_file
 
 
 class Means:
-    """Means of named numbers between two rows of the log; NaN and infinity say nothing. Saved and restored."""
+    """Means of named numbers since the last row of the log. NaN and infinity are left out.
+
+    state_dict() goes into the checkpoints, so that a resumed training logs the same means.
+    """
 
     def __init__(self):
         self.sums, self.counts = {}, {}
 
     def add(self, values):
         for name, value in values.items():
-            known = math.isfinite(value)
-            self.sums[name] = self.sums.get(name, 0.0) + (value if known else 0.0)
-            self.counts[name] = self.counts.get(name, 0) + known
+            finite = math.isfinite(value)
+            self.sums[name] = self.sums.get(name, 0.0) + (value if finite else 0.0)
+            self.counts[name] = self.counts.get(name, 0) + finite
 
     def take(self):
-        """name -> mean since the last call, NaN where nothing was said."""
-        means = {name: total / self.counts[name] if self.counts[name] else math.nan
-                 for name, total in self.sums.items()}  # fmt: skip
+        """name -> mean since the last call, NaN where no number was finite."""
+        means = {
+            name: total / self.counts[name] if self.counts[name] else math.nan for name, total in self.sums.items()
+        }
         self.sums, self.counts = {}, {}
         return means
 
@@ -39,8 +43,9 @@ class Means:
 class Logger:
     """Appends rows of numbers, each with its step, to `directory`/progress.csv and to TensorBoard.
 
-    directory: what blobfile takes; events are for local ones. start_step: rows beyond it, which a killed run had
-    written, are dropped. Columns that the file lacks are added to it; a file that is no such table is put aside.
+    directory: a path, or a URL that blobfile opens, where no TensorBoard events are written.
+    start_step: rows of later steps, which a run that was killed has written, are dropped.
+    Columns that the file lacks are added to it. A file that is not such a table is kept as progress.csv.bad.
     """
 
     def __init__(self, directory, start_step=0):
@@ -49,14 +54,14 @@ class Logger:
             rows = [row for row in _read_rows(self.path) if int(row["step"]) <= start_step]
         except (KeyError, ValueError, csv.Error):
             bf.copy(self.path, f"{self.path}.bad", overwrite=True)
-            print(f"{self.path} is no log of a training: kept as progress.csv.bad, and begun anew", flush=True)
+            print(f"{self.path} is no log of a training; it is kept as progress.csv.bad", flush=True)
             rows = []
         self.columns = list(rows[0]) if rows else []
         self._rewrite(rows)
         self.events = None if is_remote(directory) else _event_writer(directory, start_step)
 
     def log(self, step, values):
-        """values: name -> number, NaN for none. UserError where the disk is full."""
+        """values: name -> number, NaN where there is none. Raises UserError where the file cannot be written."""
         try:
             self._log(step, values)
         except OSError as error:
@@ -66,8 +71,8 @@ class Logger:
             ) from error
 
     def _log(self, step, values):
-        known = {name: value for name, value in values.items() if not math.isnan(value)}
-        row = {"step": step, **{name: f"{value:.6g}" for name, value in known.items()}}
+        numbers = {name: value for name, value in values.items() if not math.isnan(value)}
+        row = {"step": step, **{name: f"{value:.6g}" for name, value in numbers.items()}}
         new = [name for name in ("step", *values) if name not in self.columns]
         if new:
             self.columns += new
@@ -75,7 +80,7 @@ class Logger:
         else:
             self._append(row)
         if self.events:
-            for name, value in known.items():
+            for name, value in numbers.items():
                 self.events.add_scalar(name, value, step)
             self.events.flush()
 
@@ -97,7 +102,7 @@ class Logger:
 
 
 def _read_rows(path):
-    """The rows of a csv as dicts; the last one, which a kill may have torn, only where its line ends."""
+    """The rows of a csv as dicts. A last line without a newline, cut off when a run was killed, is left out."""
     if not bf.exists(path):
         return []
     with bf.BlobFile(path, "r") as file:

@@ -25,5 +25,5 @@ def discretized_gaussian_log_likelihood(x, *, means, log_scales):
 
 
 def _normal_cdf(x):
-    # The tanh approximation that the published losses were computed with.
+    # The published losses were computed with this tanh approximation.
     return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))

@@ -1,4 +1,4 @@
-"""The few layers that the UNet needs and torch does not name."""
+"""Small layers and functions that the UNet and the losses need and torch does not have."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What a training minimises."""
+"""The losses that trainings minimise."""
 
 import math
 from functools import partial
@@ -7,17 +7,17 @@ import torch
 
 
 class Objective:
-    """A loss for each image of a batch, and whatever it learns on the way."""
+    """A loss for each image of a batch. Its state, if it has one, is kept in the checkpoints."""
 
     def losses(self, network, batch):
-        """A Batch -> name -> (N,) tensors with an entry an image; "loss" is minimised, all are logged."""
+        """A Batch of N images -> dict of tensors (N,): "loss", which is minimised, and what summary() needs."""
         raise NotImplementedError
 
     def observe(self, terms):
-        """Told the terms of a whole step, those of every rank, detached."""
+        """Called once a step with its terms: the results of losses() for the images of all ranks, detached."""
 
     def summary(self, terms):
-        """What of a whole step's terms is logged: name -> number, NaN where the step says nothing."""
+        """A step's terms, as for observe() -> what is logged: name -> number, NaN where there is none."""
         return {name: term.mean().item() for name, term in terms.items()}
 
     def state_dict(self):
@@ -31,7 +31,7 @@ class DenoisingObjective(Objective):
     """The loss of a diffusion at timesteps that a schedule sampler chooses (Ho et al. 2020, algorithm 1)."""
 
     def __init__(self, diffusion, sampler, condition=None):
-        """condition: labels (N, A) -> the y of a class-conditional network, None for any other."""
+        """condition: labels (N, A) -> the y of a class-conditional network; None for other networks."""
         self.diffusion, self.sampler, self.condition = diffusion, sampler, condition
 
     def losses(self, network, batch):
@@ -46,13 +46,13 @@ class DenoisingObjective(Objective):
         self.sampler.update_with_losses(terms["t"].long(), terms["unweighted"])
 
     def summary(self, terms):
-        """The means, and the mean loss in each quarter of the timesteps, loss_q0 (the cleanest) to loss_q3."""
+        """The mean of each term, and the mean loss in each quarter of the timesteps: loss_q0 (clean) to loss_q3."""
         losses, t = terms["unweighted"], terms["t"]
         values = super().summary({name: term for name, term in terms.items() if name not in ("unweighted", "t")})
         quarter = torch.clamp(4 * t / self.diffusion.num_timesteps, max=3).long()
         for q in range(4):
-            own = losses[quarter == q]
-            values[f"loss_q{q}"] = own.mean().item() if len(own) else math.nan
+            part = losses[quarter == q]
+            values[f"loss_q{q}"] = part.mean().item() if len(part) else math.nan
         return values
 
     def state_dict(self):

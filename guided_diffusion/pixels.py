@@ -1,10 +1,10 @@
-"""The only code that goes between images in [-1, 1] and bytes."""
+"""The only code that converts between images in [-1, 1] and bytes."""
 
 import torch
 
 
 def to_uint8(x):
-    """[-1, 1] float, any shape -> uint8, rounded; what lies outside is clipped."""
+    """Floats in [-1, 1], any shape -> uint8, rounded; values outside are clipped."""
     return ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 

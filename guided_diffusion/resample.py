@@ -1,4 +1,4 @@
-"""Which timesteps a training step looks at."""
+"""Which timesteps a training step uses."""
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ class UniformSampler:
     def sample(self, uniforms):
         """(N,) uniforms in [0, 1) -> timesteps (N,) int64 and importance weights (N,) float32.
 
-        Weighted so, the loss is an unbiased estimate of that under uniform timesteps.
+        With these weights the loss is an unbiased estimate of the loss under uniform timesteps.
         """
         p = self.probabilities()
         cumulative = np.cumsum(p)
@@ -49,9 +49,9 @@ class UniformSampler:
 
 
 class LossSecondMomentSampler(UniformSampler):
-    """Timesteps in proportion to sqrt(E[loss^2]) over their last losses (Nichol & Dhariwal 2021, §3.3).
+    """Timesteps in proportion to sqrt(E[loss^2]) over their last `history` losses (Nichol & Dhariwal 2021, §3.3).
 
-    Uniform until every timestep has been seen `history` times; a thousandth of the mass stays uniform.
+    Uniform until every timestep has `history` losses; after that uniform_share of the probability stays uniform.
     """
 
     def __init__(self, num_timesteps, history=10, uniform_share=0.001):

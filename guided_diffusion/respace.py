@@ -11,9 +11,9 @@ from .gaussian_diffusion import GaussianDiffusion
 def space_timesteps(num_timesteps, sections):
     """Which of 0 … num_timesteps-1 to keep -> a sorted list.
 
-    sections: "ddimN", every k-th step for the k that gives exactly N (Song et al. 2021); or counts such as
-    "25" or "10,15,20": the steps are cut in as many equal sections, and that many, evenly spaced, kept in each.
-    Raises UserError, naming --timestep_respacing, where that cannot be.
+    sections: "ddimN" keeps every k-th step, for the k that gives exactly N steps (Song et al. 2021). Counts such as
+    "25" or "10,15,20" cut the steps into equal sections, one for each count, and keep that many evenly spaced steps
+    of it. Raises UserError, naming --timestep_respacing, where that is impossible.
     """
     flag = f"--timestep_respacing {sections}"
     strided = isinstance(sections, str) and sections.startswith("ddim")
@@ -33,7 +33,7 @@ def space_timesteps(num_timesteps, sections):
         if not 1 <= count <= size:
             raise UserError(f"{flag}: {count} steps cannot be kept of a section of {size}")
         stride = (size - 1) / (count - 1) if count > 1 else 1
-        # A sum of floats, not a multiple, as upstream: 500 to 25 keeps 249, which is 250 the exact way.
+        # The sum's rounding errors are guided-diffusion's: 25 of 500 keep step 249, exact multiples would keep 250.
         kept += [start + round(place) for place in accumulate(repeat(stride, count - 1), initial=0.0)]
         start += size
     return sorted(set(kept))
@@ -47,9 +47,9 @@ def _strided(num_timesteps, count, flag):
 
 
 class SpacedDiffusion(GaussianDiffusion):
-    """The process of betas (T,) seen only at `use_timesteps`: same abar there, fewer steps.
+    """The process with betas (T,), but only the steps `use_timesteps`. Their abar stays the same.
 
-    timestep_map[i] is the original step of the i-th kept one; the network is given original steps.
+    timestep_map[i] is the original step of the i-th kept one. The network gets original steps.
     """
 
     def __init__(self, betas, use_timesteps, mean_type, var_type, loss_type, rescale_timesteps=False):

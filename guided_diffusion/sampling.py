@@ -1,4 +1,4 @@
-"""The UNet as sampling calls it: nothing computed twice, in the layout and the precision that are fast."""
+"""A fast UNet for sampling: nothing is computed twice, and memory layout and precision suit the device."""
 
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -28,7 +28,10 @@ COMPUTE_FLAGS = {
 
 
 def how_to_compute(args, device):
-    """What COMPUTE_FLAGS and --use_fp16 tell a SamplingNetwork on the device, saying what they do not say."""
+    """The options of a SamplingNetwork on this device, from COMPUTE_FLAGS and --use_fp16.
+
+    Prints the type that --use_fp16 means here, and that a CPU has no CUDA graphs where they are wanted.
+    """
     dtype = half_precision(device) if args.use_fp16 else torch.float32
     if args.use_fp16:
         print(f"--use_fp16: the UNet computes in {dtype} on {device}")
@@ -39,15 +42,17 @@ def how_to_compute(args, device):
 
 
 class SamplingNetwork:
-    """network(z, t), or network(z, t, y) of a class-conditional UNet: as unet(z, t, y), up to rounding, but faster.
+    """network(z, t), or network(z, t, y) with a class-conditional UNet: unet(z, t, y) up to rounding, but faster.
 
-    z: (N, C, H, W) float32; t: (N,) values that diffusion.model_timesteps gives, no others. The UNet's projections
-    of the timesteps are computed here, once for all; a class-conditional UNet's, which need y, at each call.
-    dtype: what convolutions and attention compute in, with a copy of their weights; unet itself stays float32. An
-    output of half precision that is not finite raises Overflow, within overflow_checked_later() not at once.
+    z: (N, C, H, W) float32; t: (N,) timesteps, only values that diffusion.model_timesteps returns. The UNet's
+    projections of all timesteps are computed once, here; those of a class-conditional UNet need y and are computed
+    at each call.
+    unet: a UNetModel, or another module with its forward; one without projections() is called as a whole.
+    dtype: the type that convolutions and attention compute in, with a copy of their weights; unet stays float32. In
+    half precision an output that is not finite raises Overflow; within overflow_checked_later() it does so later.
     channels_last: the memory layout of weights and activations.
-    compile, cuda_graphs: True, False or "auto". They are tried at the first call, which takes long and says so;
-    "auto" keeps what is measured to be faster. calls: how many calls will follow, at least.
+    compile, cuda_graphs: True, False or "auto", which keeps what is measured to be faster. They are tried at the
+    first call, which takes long and prints a message. calls: the least number of calls that will follow.
     """
 
     def __init__(
@@ -58,10 +63,11 @@ class SamplingNetwork:
         self.dtype = self.own_dtype = dtype
         device = next(unet.parameters()).device
         self.compile, self.cuda_graphs, self.calls = compile, device.type == "cuda" and cuda_graphs, calls
-        self.torso = (self.unet if dtype is torch.float32 else _with_blocks_in(dtype, self.unet)).torso
-        self.fast_torso, self.fast_shape = self.torso, None  # the fast one is for inputs of this shape alone
-        self.table = None
-        if unet.num_classes is None:
+        self.full_torso = _torso(self.unet)
+        self.torso = self.full_torso if dtype is torch.float32 else _torso(_cast_convolutions(dtype, self.unet))
+        self.fast_torso, self.fast_shape = self.torso, None  # fast_torso takes only inputs of fast_shape
+        self.projects, self.table = hasattr(unet, "projections"), None
+        if self.projects and unet.num_classes is None:
             self.steps = diffusion.model_timesteps(torch.arange(diffusion.num_timesteps, device=device))
             with torch.no_grad():
                 self.table = unet.projections(self.steps)
@@ -71,16 +77,16 @@ class SamplingNetwork:
         z = z.contiguous(memory_format=self.layout)
         half = self.dtype is not torch.float32
         with torch.autocast(z.device.type, self.dtype, enabled=half, cache_enabled=False):
-            inputs = z, self._projections(t, *labels).to(self.dtype)
-            torso = self._torso_for(inputs) if self.dtype is self.own_dtype else self.unet.torso
-            output = torso(*inputs)
+            inputs = (z, self._projections(t, *labels).to(self.dtype)) if self.projects else (z, t, *labels)
+            torso = self._torso_for(inputs) if self.dtype is self.own_dtype else self.full_torso
+            output = torso(*inputs).to(z.dtype)
         if half:
             _note_overflow(self, output)
         return output
 
     @contextmanager
     def full_precision(self):
-        """Within it the network computes in float32."""
+        """In this context the network computes in float32."""
         self.dtype = torch.float32
         try:
             yield
@@ -88,8 +94,8 @@ class SamplingNetwork:
             self.dtype = self.own_dtype
 
     def _torso_for(self, inputs):
-        """The fast torso for batches as large as the largest so far. Smaller ones, such as the last of a run, have
-        the plain one, so that nothing is compiled for them."""
+        """The fast torso for batches as large as the largest so far. Smaller ones, such as a run's last, get the
+        plain one, so that nothing is compiled for them."""
         shape = inputs[0].shape
         if self.fast_shape is None or shape[0] > self.fast_shape[0]:
             compiled = compile_if_faster(self.torso, inputs, self.compile, self.calls)
@@ -102,14 +108,18 @@ class SamplingNetwork:
         return self.table[torch.searchsorted(self.steps, t)]
 
 
-def _with_blocks_in(dtype, unet):
-    """A copy whose convolutions hold `dtype`: autocast would cast them at every evaluation, for 94 million weights
-    on 2 cores 0.3 s."""
+def _torso(unet):
+    """The part of a network that is called at every evaluation: all but its projections, if it has these apart."""
+    return getattr(unet, "torso", unet)
+
+
+def _cast_convolutions(dtype, unet):
+    """A copy of the UNet with convolutions in `dtype`, except the last, which makes the output. Without it autocast
+    would cast their weights at every evaluation: 0.3 s for 94 million weights on 2 cores."""
     copy = deepcopy(unet)
-    for blocks in (copy.input_blocks, copy.middle_block, copy.output_blocks):
-        for layer in blocks.modules():
-            if isinstance(layer, nn.Conv1d | nn.Conv2d):
-                layer.to(dtype)
+    convolutions = [layer for layer in copy.modules() if isinstance(layer, nn.Conv1d | nn.Conv2d)]
+    for layer in convolutions[:-1]:
+        layer.to(dtype)
     return copy
 
 
@@ -117,7 +127,7 @@ def _with_blocks_in(dtype, unet):
 
 
 class Overflow(Exception):
-    """An output left the range of half precision; `network` is the SamplingNetwork that gave it."""
+    """An output left the range of half precision. network: the SamplingNetwork that returned it."""
 
     def __init__(self, network):
         super().__init__(f"the network overflowed in {network.dtype}")
@@ -130,8 +140,8 @@ _all_finite = ContextVar("_all_finite", default=None)
 
 @contextmanager
 def overflow_checked_later():
-    """Within it Overflow is raised where raise_overflow() is called, and at the end, instead of at each evaluation,
-    which would wait for the device."""
+    """In this context Overflow is raised when raise_overflow() is called, and at the end. To raise it at each
+    evaluation would mean to wait for the device each time."""
     token = _all_finite.set({})
     try:
         yield
@@ -141,7 +151,7 @@ def overflow_checked_later():
 
 
 def raise_overflow():
-    """Overflow where, within overflow_checked_later(), a network has overflowed by now. Waits for the device."""
+    """Raises Overflow where a network has overflowed since overflow_checked_later() began. Waits for the device."""
     for network, finite in (_all_finite.get() or {}).items():
         if not finite:
             raise Overflow(network)
@@ -156,7 +166,7 @@ def _note_overflow(network, output):
 
 
 def once_more_on_overflow(compute):
-    """compute(), and where its network overflows in half precision once more, in float32, which is said."""
+    """compute(). Where its network overflows in half precision, prints that and computes once more in float32."""
     try:
         with overflow_checked_later():
             return compute()

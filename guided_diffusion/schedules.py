@@ -8,7 +8,7 @@ from .errors import UserError
 
 
 def linear_betas(steps):
-    """Ho et al. 2020, section 4, its end points scaled so that any number of steps ends equally noisy."""
+    """Ho et al. 2020, section 4, with end points scaled so that the last step is equally noisy for any `steps`."""
     return np.linspace(0.1 / steps, 20 / steps, steps, dtype=np.float64)
 
 

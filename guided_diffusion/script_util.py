@@ -10,7 +10,7 @@ from .flags import Flag, check_flags, parse_numbers
 from .gaussian_diffusion import LossType, ModelMeanType, ModelVarType
 from .respace import SpacedDiffusion, space_timesteps
 from .schedules import SCHEDULES, named_betas
-from .unet import UNetModel
+from .unet import USUAL_CHANNEL_MULT, UNetModel
 
 MOST_STEPS = 10_000  # of a diffusion; no published one has more than 4,000
 
@@ -60,12 +60,6 @@ DIFFUSION_FLAGS = {
     "rescale_timesteps": Flag(False, "show the UNet timesteps scaled to 0 … 1000"),
     "rescale_learned_sigmas": Flag(False, "weigh the variational term of the loss as a sum over all steps would"),
 }
-_USUAL_CHANNEL_MULT = {
-    512: (0.5, 1, 1, 2, 2, 4, 4),
-    256: (1, 1, 2, 2, 4, 4),
-    128: (1, 1, 2, 3, 4),
-    64: (1, 2, 3, 4),
-}
 
 
 def model_and_diffusion_defaults():
@@ -83,7 +77,7 @@ def create_model(**flags):
     f = _filled(flags)
     check_flags(f, MODEL_FLAGS)
     size = f.image_size
-    channel_mult = parse_numbers(f.channel_mult, "channel_mult") or _USUAL_CHANNEL_MULT.get(size)
+    channel_mult = parse_numbers(f.channel_mult, "channel_mult") or USUAL_CHANNEL_MULT.get(size)
     if channel_mult is None:
         raise UserError(f"--channel_mult must be given for --image_size {size}, such as --channel_mult 1,2,2")
     if size % 2 ** (len(channel_mult) - 1):

@@ -1,4 +1,4 @@
-"""Writing files so that they are whole or absent, on a disk or wherever blobfile reaches; hashes and locks."""
+"""Writing files whole or not at all, on a disk or wherever blobfile reaches; hashes and locks."""
 
 import hashlib
 import os
@@ -22,11 +22,11 @@ def is_remote(path):
 
 
 def write_file(path, write):
-    """write(file) fills a binary file; `path` becomes that file only when all of it is on the disk.
+    """Writes the file `path`, whole or not at all. write(file) writes the contents to an open binary file.
 
-    It is written beside `path` under a name of this process and thread, so that several may write the same path;
-    the last one wins. A remote object appears when it is complete, in any case.
-    Raises UserError, with `path` as it was, where the disk is full or the folder may not be written.
+    That file lies beside `path` and replaces it once it is on the disk. Its name has the process and the thread in
+    it, so that several may write the same path; the last one wins. A remote object appears once it is complete.
+    Raises UserError, and leaves `path` as it was, where the disk is full or the folder may not be written.
     """
     if is_remote(path):
         with bf.BlobFile(str(path), "wb") as file:
@@ -41,7 +41,7 @@ def write_file(path, write):
         os.replace(part, path)
         _sync_folder(part.parent)
     except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
-        # torch.save hides what the system said of the disk behind what it noticed itself.
+        # torch.save raises an error of its own; the system's, which has the reason, is that one's context.
         system = next((each for each in (error, error.__context__) if isinstance(each, OSError)), None)
         reason = system.strerror if system else str(error).splitlines()[0]
         raise UserError(
@@ -53,12 +53,13 @@ def write_file(path, write):
 
 
 def write_text(path, text):
-    """write_file of a text, in UTF-8."""
+    """Writes a text in UTF-8, whole or not at all (write_file)."""
     write_file(path, lambda file: file.write(text.encode()))
 
 
 def remove_parts(folder):
-    """Removes what killed processes of this machine were writing in a local folder; not its subfolders."""
+    """Removes the incomplete files that killed processes of this machine left in a local folder, but not those in
+    its subfolders."""
     for path in Path(folder).glob(".*.part"):
         match = _PART.fullmatch(path.name)
         if match and match["host"] == _host() and not psutil.pid_exists(int(match["pid"])):
@@ -74,7 +75,7 @@ def _host():
 
 
 def _sync_folder(folder):
-    """The renaming itself must outlive a power cut, too."""
+    """Syncs a folder, so that the renaming of a file survives a power cut, too."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -92,23 +93,23 @@ def sha256(path):
 
 
 def lock(path, in_use):
-    """Claims a local lock file for this process -> the lock, to be kept, with a release().
+    """Locks the local file `path` for this process -> the lock. Keep it, and call its release() when done.
 
-    The lock ends with the process, however that ends; the file stays. Raises UserError, the text `in_use` with the
-    holder's process in place of {holder}, where another process has it.
+    The lock ends with the process at the latest, however that ends; the file stays. Where another process holds it,
+    raises UserError with the message `in_use`, in which {holder} stands for that process.
     """
-    claimed = FileLock(path)
+    file_lock = FileLock(path)
     try:
-        claimed.acquire(timeout=0)
+        file_lock.acquire(timeout=0)
     except Timeout:
         holder = Path(path).read_text().strip()
         raise UserError(in_use.format(holder=f"process {holder}" if holder else "another process")) from None
     Path(path).write_text(str(os.getpid()))
-    return claimed
+    return file_lock
 
 
 def lock_folder(folder):
-    """lock() of a folder that a training writes to."""
+    """Locks the folder that a training writes to; see lock()."""
     return lock(
         Path(folder) / ".lock",
         f"--output_path {folder} is in use by another training ({{holder}}); wait for it, or name another",

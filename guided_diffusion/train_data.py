@@ -1,4 +1,4 @@
-"""Training batches whose contents depend on the seed and the step alone."""
+"""Training batches whose contents depend only on the seed and the step."""
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -12,21 +12,21 @@ import torch
 from .errors import UserError
 from .pixels import from_uint8
 
-# What a stream is for: the last number of its key.
+# What a random stream is for: the last number of its key.
 TIME, NOISE, ORDER, MIRROR = range(4)
 
 
 def generator(*key):
-    """A numpy generator for a tuple of integers below 2**32; equal keys give equal streams, others another."""
+    """A numpy generator for a key of integers below 2**32. Equal keys give equal streams, other keys other ones."""
     # A seed sequence pads its numbers with zeros: without the length, [1] and [1, 0] would share a stream.
     return np.random.default_rng(np.random.SeedSequence((len(key), *key)))
 
 
 @dataclass
 class Batch:
-    """images (N, 3, S, S) float32 in [-1, 1], labels (N, A) or None, and which step of the training this is.
+    """A training step's images (N, 3, S, S) float32 in [-1, 1] and labels (N, A).
 
-    places: (N,) the samples' indices in the step's whole batch; with seed and step they name a random stream.
+    places: (N,) the samples' indices in the step's whole batch. A random stream's key is (seed, step, place, ...).
     noise: standard normals of the images' shape, where they were drawn ahead.
     """
 
@@ -38,14 +38,14 @@ class Batch:
     noise: torch.Tensor = None
 
     def split(self, size):
-        """The same samples in batches of at most `size`."""
+        """Yields the same samples in batches of at most `size`."""
         for start in range(0, len(self.places), size):
             part = slice(start, start + size)
             noise = None if self.noise is None else self.noise[part]
             yield Batch(self.seed, self.step, self.places[part], self.images[part], self.labels[part], noise)
 
     def uniforms(self):
-        """(N,) float64 in [0, 1)."""
+        """(N,) float64 in [0, 1), one of each sample's stream."""
         return np.array([generator(self.seed, self.step, place, TIME).random() for place in self.places])
 
     def normals(self):
@@ -56,7 +56,7 @@ class Batch:
 
 
 def draw_normals(seed, step, places, shape):
-    """(N, *shape) float32, each of the N places' own stream."""
+    """Standard normals (N, *shape) float32, one row of each place's stream."""
     drawn = [generator(seed, step, place, NOISE).standard_normal(shape, dtype=np.float32) for place in places]
     return torch.from_numpy(np.stack(drawn))
 
@@ -66,27 +66,36 @@ class Batches:
 
     dataset: .pixels(i) -> uint8 (3, S, S), from several threads at once; .labels (N, A); __len__. Every epoch is
     a new permutation; with random_flip half of the images are mirrored, drawn by epoch and image.
-    A step's whole batch has world_size * batch_size samples; this is the part of `rank` of it, so that the parts
-    of all ranks are, bit for bit, the batch of one rank of that size.
-    num_workers threads load batches, two each ahead of the training, and with_noise draw their noise, which at
-    128 x 128 would keep a GPU waiting.
+    A step's whole batch has world_size * batch_size samples, and this is the part of `rank`. All parts together
+    are, bit for bit, the batch that a single rank of that size would get.
+    num_workers threads load batches, each of them two ahead of the training. with_noise: they draw the noise as
+    well; to draw it later would keep a GPU waiting at 128 x 128.
     """
 
     def __init__(
-        self, dataset, batch_size, seed, start=0, random_flip=False, num_workers=4, device="cpu",
-        rank=0, world_size=1, with_noise=False,
-    ):  # fmt: skip
+        self,
+        dataset,
+        batch_size,
+        seed,
+        start=0,
+        random_flip=False,
+        num_workers=4,
+        device="cpu",
+        rank=0,
+        world_size=1,
+        with_noise=False,
+    ):
         if num_workers < 1:
             raise UserError(f"--num_workers {num_workers} must be at least 1")
         self.dataset, self.batch_size, self.seed, self.start = dataset, batch_size, seed, start
         self.random_flip, self.num_workers, self.device = random_flip, num_workers, device
         self.with_noise = with_noise
         self.places = list(range(rank * batch_size, (rank + 1) * batch_size))
-        self.whole = world_size * batch_size
+        self.whole_batch = world_size * batch_size
 
     def __iter__(self):
-        # Threads, since Pillow decodes and resizes without Python's lock: they share the images that are kept in
-        # memory, and neither fork beside a GPU's or MPI's threads nor need room in /dev/shm.
+        # Threads are enough: Pillow releases Python's lock while it decodes and resizes. They share the images kept
+        # in memory. Processes would fork beside the threads of CUDA or MPI, and need room in /dev/shm.
         pool, ahead = ThreadPoolExecutor(self.num_workers), 2 * self.num_workers
         try:
             loading = deque(pool.submit(self._load, self.start + k) for k in range(ahead))
@@ -100,8 +109,8 @@ class Batches:
             pool.shutdown(cancel_futures=True)
 
     def _load(self, step):
-        """The bytes (B, 3, S, S) of a step's images, mirrored where drawn so, their labels (B, A), and noise."""
-        picks = [self._pick(step * self.whole + place) for place in self.places]
+        """A step's images as uint8 (B, 3, S, S), some mirrored, their labels (B, A), and noise or None."""
+        picks = [self._pick(step * self.whole_batch + place) for place in self.places]
         pixels = [self.dataset.pixels(i).flip(-1) if mirrored else self.dataset.pixels(i) for i, mirrored in picks]
         labels = self.dataset.labels[[i for i, _ in picks]]
         noise = draw_normals(self.seed, step, self.places, pixels[0].shape) if self.with_noise else None

@@ -7,6 +7,7 @@ import torch
 from .dist_util import half_precision
 from .errors import UserError
 from .flags import BATCH_SIZE, MANY, SEED, Flag, check_flags, parse_bool_or_auto, parse_numbers
+from .weight_files import SAVE_FORMATS, require_safetensors
 
 
 def parse_rates(text, flag="ema_rate"):
@@ -46,6 +47,9 @@ TRAIN_FLAGS = {
     ),
     "save_interval": Flag(10000, "steps between checkpoints", low=1, high=MANY, group="output"),
     "keep_checkpoints": Flag(2, "how many of the newest checkpoints stay", low=1, high=MANY, group="output"),
+    "save_format": Flag(
+        "pt", "format of the weights: torch.save's, or safetensors", choices=SAVE_FORMATS, group="output"
+    ),
     "seed": replace(SEED, help="seed of the order, the mirroring, the timesteps and the noise"),
     "compile": Flag(
         "auto",
@@ -60,7 +64,7 @@ GPUS = Flag("", "indices of the GPUs, one a rank of this machine, such as 0,1; e
 # the statistics of batch norms.
 FREE_FLAGS = (
     *("gpus", "data_dir", "output_path", "resume_checkpoint", "microbatch", "compile", "use_checkpoint"),
-    *("log_interval", "save_interval", "keep_checkpoints", "sample_steps", "num_workers"),
+    *("log_interval", "save_interval", "keep_checkpoints", "save_format", "sample_steps", "num_workers"),
 )
 
 
@@ -74,6 +78,8 @@ def check_train_flags(args, flags):
             f"--timestep_respacing {args.timestep_respacing} is for sampling; leave it out: a training needs all "
             "of --diffusion_steps"
         )
+    if args.save_format == "safetensors":
+        require_safetensors("--save_format safetensors")
 
 
 def smallest_part(args):

@@ -24,14 +24,15 @@ STATE = {"optimizer", "scaler", "objective", "means", "averaged", "step", "flags
 
 
 class TrainLoop:
-    """Trains `model` by an Objective over endless `batches(start_step)`, with what TRAIN_FLAGS name.
+    """Trains `model` to minimise an Objective, as the flags in TRAIN_FLAGS say.
 
-    named_state(model) -> the state dict to save, flags attached or not. on_save(step, ema_model) is called on
-    the first rank before every checkpoint. flags: all flags of the run; those beyond TRAIN_FLAGS are kept in the
-    checkpoints. A run whose folder holds checkpoints goes on, and refuses to with other flags.
+    batches(start_step) -> Batches without end. named_state(model) -> the state dict to save, with or without flags.
+    on_save(step, ema_model) is called on the first rank before every checkpoint.
+    flags: all flags of the run; those that are not in TRAIN_FLAGS are only kept in the checkpoints.
+    A run whose folder holds checkpoints resumes from the last one. UserError where its flags were different.
 
-    ranks: N ranks of `batch_size` images follow one rank of N times as many, gradients averaged, but for the
-    statistics of batch norms, which are each rank's own.
+    ranks: N ranks with a batch_size of B train as one rank with N · B does: gradients are averaged. Only the
+    statistics of batch norms are each rank's own.
     """
 
     def __init__(
@@ -50,10 +51,12 @@ class TrainLoop:
             model.parameters(), lr=self.flags["lr"], weight_decay=self.flags["weight_decay"], fused=True
         )
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
-        self.emas = {rate: AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(rate), use_buffers=True)
-                     for rate in parse_rates(self.flags["ema_rate"])}  # fmt: skip
+        self.emas = {
+            rate: AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(rate), use_buffers=True)
+            for rate in parse_rates(self.flags["ema_rate"])
+        }
         self.means = Means()
-        self.checkpoints = CheckpointFolder(output_path, self.flags["keep_checkpoints"])
+        self.checkpoints = CheckpointFolder(output_path, self.flags["keep_checkpoints"], self.flags["save_format"])
         if self.ranks.first:
             self.lock = None if is_remote(output_path) else lock_folder(output_path)
             self.checkpoints.remove_parts()
@@ -72,12 +75,12 @@ class TrainLoop:
         return self.flags["batch_size"] * self.ranks.world_size
 
     def run_loop(self):
-        """Steps until lr_anneal_steps (for ever where that is 0), saving as it goes and at the end."""
+        """Trains until step lr_anneal_steps (without end where that is 0). Saves on the way and at the end."""
         f = self.flags
         last = f["lr_anneal_steps"] or None
         self._say_plan(last)
         batches = iter(self.batches(self.step))
-        since = self.step, time.perf_counter()
+        last_row = self.step, time.perf_counter()
         bar = tqdm(initial=self.step, total=last, unit="step", smoothing=0.05, disable=not self.ranks.first)
         with bar:
             while last is None or self.step < last:
@@ -88,22 +91,22 @@ class TrainLoop:
                 rate = (bar.format_dict["rate"] or 0) * self.global_batch
                 bar.set_postfix_str(f"loss {values['loss']:.4f}, {rate:.3g} images/s", refresh=False)
                 if self.step % f["log_interval"] == 0:
-                    self._log(since)
-                    since = self.step, time.perf_counter()
+                    self._log(last_row)
+                    last_row = self.step, time.perf_counter()
                 if self.step % f["save_interval"] == 0 or self.step == last:
                     self.save()
 
     def run_step(self, batch):
-        """One optimizer step on this rank's part of a Batch; returns the step's means over all ranks."""
+        """One optimizer step on this rank's part of a Batch -> name -> number to log, over all ranks."""
         f = self.flags
-        # Dropout, alike when resumed; the ranks differ.
+        # For dropout: a resumed training draws the same again, and every rank draws differently.
         torch.manual_seed(int(generator(f["seed"], self.step, self.ranks.rank).integers(2**32)))
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step)
         self.optimizer.zero_grad(set_to_none=True)
         size = len(batch.places)
         parts = list(batch.split(f["microbatch"] if f["microbatch"] > 0 else size))
-        collected = []
+        terms_of_parts = []
         for part in parts:
             with ExitStack() as stack:
                 if self.ranks.world_size > 1 and part is not parts[-1]:
@@ -111,8 +114,8 @@ class TrainLoop:
                 with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
                     terms = self.objective.losses(self.network, part)
                 self.scaler.scale(terms["loss"].sum() / size).backward()
-            collected.append({name: term.detach().float() for name, term in terms.items()})
-        terms = self._of_all_ranks(collected)
+            terms_of_parts.append({name: term.detach().float() for name, term in terms.items()})
+        terms = self._gather_terms(terms_of_parts)
         self._require_finite("loss", terms["loss"].mean())
         self.objective.observe(terms)
 
@@ -120,7 +123,7 @@ class TrainLoop:
         self.scaler.unscale_(self.optimizer)
         limit = f["grad_clip"] or float("inf")
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        if not self.scaler.is_enabled():  # with a loss scale the step is skipped and the scale halved
+        if not self.scaler.is_enabled():  # with a loss scale the scaler skips the step and halves the scale
             self._require_finite("gradient's norm", norm)
         values["grad_norm"] = norm.item()
         values["lr"] = self.learning_rate(self.step)
@@ -130,20 +133,20 @@ class TrainLoop:
         return values
 
     def _update_weights(self):
-        """The optimizer's step -> whether it was taken: on an overflow the scaler skips it and lowers its scale."""
+        """Takes the optimizer's step -> whether it did. On an overflow the scaler skips it and lowers its scale."""
         scale = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return self.scaler.get_scale() >= scale
 
     def learning_rate(self, step):
-        """Linear warm-up times linear annealing."""
+        """The learning rate of a step: linear warm-up times linear annealing."""
         f = self.flags
         rate = f["lr"] * min(1.0, (step + 1) / max(1, f["lr_warmup_steps"]))
         return rate * (1 - step / f["lr_anneal_steps"]) if f["lr_anneal_steps"] else rate
 
     def save(self):
-        """on_save first: a kill in between repeats it, so that nothing is ever left out."""
+        """Calls on_save, then writes the checkpoint. A run killed in between repeats both when it is resumed."""
         if self.ranks.first:
             if self.on_save:
                 self.on_save(self.step, next(iter(self.emas.values())).module)
@@ -178,14 +181,14 @@ class TrainLoop:
             self._load_weights(ema.module, f"ema_{rate}_", step)
             ema.n_averaged.fill_(state["averaged"][str(rate)])
         self.optimizer.load_state_dict(state["optimizer"])
-        if state["scaler"]:  # none where --use_fp16 meant another precision, on another device
+        if state["scaler"]:  # empty where it was saved on a device on which --use_fp16 means another precision
             self.scaler.load_state_dict(state["scaler"])
         self.objective.load_state_dict(state["objective"])
         self.means.load_state_dict(state["means"])
         return step
 
     def _require_one_folder(self, output_path):
-        """UserError on every rank where they do not go on from the same step: on some, it is another folder."""
+        """UserError, on every rank, where ranks would resume from different steps: their folders differ."""
         steps = sorted(set(self.ranks.gather(torch.tensor([self.step], device=self.device)).tolist()))
         if len(steps) > 1:
             raise UserError(
@@ -202,28 +205,31 @@ class TrainLoop:
             raise UserError(f"{path} is of another network; give its flags, or another --output_path") from None
 
     def _deciding_flags(self):
-        """The flags that a training must keep to; the batch is that of all ranks together."""
+        """The flags that must not change when a training is resumed. batch_size is that of all ranks together."""
         flags = self.all_flags | self.flags | {"batch_size": self.global_batch}
         return {name: value for name, value in flags.items() if name not in FREE_FLAGS}
 
     def _refuse_other_flags(self, earlier, path):
         now = self._deciding_flags()
-        differing = [f"--{name} {now.get(name)} (was {earlier.get(name)})"
-                     for name in {**earlier, **now} if now.get(name) != earlier.get(name)]  # fmt: skip
+        differing = [
+            f"--{name} {now.get(name)} (was {earlier.get(name)})"
+            for name in {**earlier, **now}
+            if now.get(name) != earlier.get(name)
+        ]
         if differing:
             raise UserError(
                 f"{path} was trained with other flags: {', '.join(differing)}; give those, "
                 "or another --output_path, with --resume_checkpoint to begin from these weights"
             )
 
-    def _of_all_ranks(self, collected):
-        """Terms by part -> name -> (batch of all ranks,), in the order of the global batch."""
-        names = list(collected[0])
-        stacked = torch.stack([torch.cat([terms[name] for terms in collected]) for name in names], 1)
+    def _gather_terms(self, terms_of_parts):
+        """The terms of each microbatch -> name -> (global batch,), over all ranks, in the order of the samples."""
+        names = list(terms_of_parts[0])
+        stacked = torch.stack([torch.cat([terms[name] for terms in terms_of_parts]) for name in names], 1)
         return dict(zip(names, self.ranks.gather(stacked).unbind(1), strict=True))
 
     def _require_finite(self, what, value):
-        """UserError, before any weight has changed by it, for a value that is no number."""
+        """UserError for a loss or a norm that is NaN or infinite, before it changes any weight."""
         if not value.isfinite():
             steps = self.checkpoints.steps()
             good = self.checkpoints.path("model", steps[-1]) if steps else "none yet"
@@ -232,32 +238,33 @@ class TrainLoop:
                 "Lower --lr, or set --grad_clip 1 or --precision fp32, and start again"
             )
 
-    def _log(self, since):
-        """since: the step and the time of the last row, for the rate."""
+    def _log(self, last_row):
+        """Writes a row of the log. last_row: step and time of the row before, for the rate."""
         means = self.means.take()
         if not self.ranks.first:
             return
-        images = (self.step - since[0]) * self.global_batch
+        images = (self.step - last_row[0]) * self.global_batch
         self.logger.log(
             self.step,
             means
             | {
                 "param_norm": nn.utils.get_total_norm([p.detach() for p in self.model.parameters()]).item(),
-                "images_per_s": images / (time.perf_counter() - since[1]),
+                "images_per_s": images / (time.perf_counter() - last_row[1]),
                 "memory_mib": self._memory_mib(),
             },
         )
 
     def _memory_mib(self):
-        """Peak so far: of the GPU's memory where there is one, else of this process."""
+        """The peak so far of the GPU's memory, or of this process's where there is no GPU."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 2**20
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
     def _say_plan(self, last):
         ranks = f" ({self.flags['batch_size']} on each of {self.ranks.world_size} ranks)"
+        until = f"to {last}" if last else "without end"
         print(
-            f"training from step {self.step} to {last or 'the end of time'}: {self.global_batch} images a step"
+            f"training from step {self.step} {until}: {self.global_batch} images a step"
             f"{ranks if self.ranks.world_size > 1 else ''}, "
             f"{sum(p.numel() for p in self.model.parameters()):,} parameters, {self.dtype} on {self.device}",
             flush=True,

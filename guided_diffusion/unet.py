@@ -8,17 +8,25 @@ from torch.utils.checkpoint import checkpoint
 from .errors import UserError
 from .nn import GroupNorm32, timestep_embedding, zeroed
 
+# Widths of the levels where --channel_mult is empty, by image size; guided-diffusion's.
+USUAL_CHANNEL_MULT = {
+    512: (0.5, 1, 1, 2, 2, 4, 4),
+    256: (1, 1, 2, 2, 4, 4),
+    128: (1, 1, 2, 3, 4),
+    64: (1, 2, 3, 4),
+}
+
 
 class UNetModel(nn.Module):
-    """Predicts the noise, and with learn_sigma the variance, of a noisy image.
+    """Predicts the noise in an image, and with learn_sigma the variance of the step.
 
     forward: x (N, in_channels, H, W) float32; timesteps (N,) in the units of the full schedule;
     y (N,) integer classes, or (N, num_classes) multi-hot labels where `multiclass`
     -> (N, out_channels, H, W) float32.
 
     attention_resolutions: the downsampling factors (not sizes in pixels) at which attention is used.
-    num_heads_upsample: heads on the way up, num_heads where it is -1.
-    num_head_channels: channels of a head; where it is not -1 the number of heads follows from it.
+    num_heads_upsample: heads on the way up; -1: num_heads.
+    num_head_channels: channels of a head, from which the number of heads follows; -1: num_heads says it.
     """
 
     def __init__(
@@ -69,9 +77,7 @@ class UNetModel(nn.Module):
         channels = first_channels = int(channel_mult[0] * model_channels)
         skip_channels = [channels]
         factor = 1
-        self.input_blocks = nn.ModuleList(
-            [TimestepSequential(nn.Conv2d(in_channels, channels, 3, padding=1))]
-        )
+        self.input_blocks = nn.ModuleList([TimestepSequential(nn.Conv2d(in_channels, channels, 3, padding=1))])
         for level, mult in enumerate(channel_mult):
             for _ in range(num_res_blocks):
                 layers = [res_block(channels, int(mult * model_channels))]
@@ -114,9 +120,10 @@ class UNetModel(nn.Module):
         return self.torso(x, self.projections(timesteps, y))
 
     def projections(self, timesteps, y=None):
-        """(N,) timesteps, labels y -> what the ResBlocks make of them, side by side: (N, channels of all blocks).
+        """timesteps (N,), labels y -> the projections of their embedding that the ResBlocks use, side by side:
+        (N, channels of all blocks).
 
-        Nothing here depends on the image: sampling, where t recurs, makes it once and keeps it.
+        They do not depend on the image, so sampling, which uses the same timesteps again and again, keeps them.
         """
         if (y is not None) != (self.num_classes is not None):
             raise ValueError("labels y are given if and only if the UNet is class-conditional (--class_cond)")
@@ -126,7 +133,7 @@ class UNetModel(nn.Module):
         return torch.cat([block.emb_layers(embedding) for block in self.res_blocks], dim=1)
 
     def torso(self, x, projections):
-        """x (N, in_channels, H, W) and its projections() -> the output."""
+        """x (N, in_channels, H, W), projections() -> (N, out_channels, H, W): forward() without the embedding."""
         projections = iter(projections.split(self.projection_widths, 1))
         h, skips = x, []
         for block in self.input_blocks:
@@ -135,12 +142,12 @@ class UNetModel(nn.Module):
         h = self.middle_block(h, projections)  # (N, mult·C, H/f, W/f)
         for block in self.output_blocks:
             h = block(torch.cat([h, skips.pop()], dim=1), projections)
-        with torch.autocast(x.device.type, enabled=False):  # 8 bits of mantissa are too few for the noise itself
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16's 8 bits are too few for the predicted noise
             return self.out(h.to(x.dtype))  # (N, out_channels, H, W)
 
 
 class TimestepSequential(nn.Sequential):
-    """A Sequential that hands each of its ResBlocks the next of the projections, an iterator."""
+    """A Sequential in which each ResBlock takes the next item of `projections`, an iterator."""
 
     def forward(self, x, projections):
         for layer in self:
@@ -174,8 +181,8 @@ class ResBlock(nn.Module):
     """norm, SiLU, (resample,) conv; the embedding; norm, SiLU, dropout, conv; plus the skip connection.
 
     With scale_shift_norm the embedding scales and shifts the second norm, otherwise it is added before it
-    (Dhariwal & Nichol 2021, section 3.1, "adaptive group normalisation"). forward takes the embedding as its own
-    emb_layers have projected it.
+    (Dhariwal & Nichol 2021, section 3.1, "adaptive group normalisation"). forward takes the output of emb_layers,
+    not the embedding.
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""The networks besides the diffusion model, the loader of every weight file, and the files users drop in."""
+"""All networks except the diffusion model, the loaders of all weight files, and the files that users put here."""

@@ -3,6 +3,7 @@
 A file may come from anywhere, so nothing in it runs, and what is not recognised is refused: every error is a
 UserError, one line that names the file and what to do.
 """
+
 import pickle
 from collections import OrderedDict
 from pathlib import Path
@@ -12,24 +13,33 @@ import torch
 from guided_diffusion.errors import UserError
 
 from .diffusion_flags import disagreements, infer_flags
+from .safetensors_files import is_safetensors, read_safetensors
 
 # How a file of torch.save begins: a zip archive, or before PyTorch 1.6 a pickled magic number.
 ZIP_HEAD = b"PK\x03\x04"
 LEGACY_HEAD = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
+PUBLISHED_PARTS = ("feat_extract", "classifier")
 
 
 def read_weights(path):
     """What torch.save wrote to path (tensors and plain containers only), with its tensors on the CPU.
 
-    Reads both the zip format and the one before it. Raises UserError for a path without a file, an
-    empty, damaged or foreign file, and one that would run code when it is unpickled.
+    Reads the zip format, the one before it, and safetensors, of which it makes what torch.save would be given. The
+    content tells them apart, not the name. Raises UserError for a path without a file, an empty, damaged or foreign
+    file, and one that would run code when it is unpickled.
     """
     head = read_head(path)
-    if not head.startswith((ZIP_HEAD, LEGACY_HEAD)):
-        found = "a bare pickle, which can run code and is not opened" if head[:1] == b"\x80" else "not one"
-        raise UserError(f"{path} should be a PyTorch weight file, but is {found}; check the path")
+    if not head.startswith((ZIP_HEAD, LEGACY_HEAD)) and not is_safetensors(head):
+        found = "a bare pickle, which can run code and is not opened" if head[:1] == b"\x80" else "neither"
+        raise UserError(
+            f"{path} should be a PyTorch weight file or a safetensors file, but is {found}; check the path"
+        )
     try:
+        if is_safetensors(head):
+            return _contents(*read_safetensors(path))
         return torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} is refused: it holds more than tensors and plain values{_refused_name(error)}, "
@@ -42,6 +52,25 @@ def read_weights(path):
         raise UserError(
             f"{path} is cut short, damaged or no weight file ({reason}); copy or download it again"
         ) from error
+
+
+def _contents(tensors, about):
+    """The tensors of a safetensors file and what its header says -> what torch.save would be given."""
+    if "architecture" not in about:
+        state = _published_parts(tensors) or tensors
+        return attach_flags(state, about["flags"]) if isinstance(about.get("flags"), dict) else state
+    parts = _published_parts(tensors) if about["architecture"] == "densenet121" else None
+    return about | (parts or {"state_dict": tensors})
+
+
+def _published_parts(tensors):
+    """The two state dicts of the published DenseNet and oracle, whose names are joined by a dot; None of others."""
+    parts = {
+        part: {name.removeprefix(f"{part}."): each for name, each in tensors.items() if name.startswith(f"{part}.")}
+        for part in PUBLISHED_PARTS
+    }
+    whole = all(parts.values()) and sum(len(part) for part in parts.values()) == len(tensors)
+    return parts if whole else None
 
 
 def load_state(model, state, path, kind="network"):
@@ -58,11 +87,14 @@ def load_state(model, state, path, kind="network"):
     problems = [
         _some("missing", [name for name in wanted if name not in state]),
         _some("unexpected", [name for name in state if name not in wanted]),
-        _some("of another shape", [
-            f"{name}: {list(tensor.shape)} for {list(wanted[name].shape)}"
-            for name, tensor in state.items()
-            if name in wanted and tensor.shape != wanted[name].shape
-        ]),
+        _some(
+            "of another shape",
+            [
+                f"{name}: {list(tensor.shape)} for {list(wanted[name].shape)}"
+                for name, tensor in state.items()
+                if name in wanted and tensor.shape != wanted[name].shape
+            ],
+        ),
     ]
     if any(problems):
         raise UserError(
@@ -95,9 +127,7 @@ def load_diffusion(model, path, flags):
     try:
         wrong = disagreements(flags, trained)
     except ValueError as error:
-        raise UserError(
-            f"{path} carries flags that no diffusion model has ({error}); use another file"
-        ) from error
+        raise UserError(f"{path} carries flags that no diffusion model has ({error}); use another file") from error
     if wrong:
         given = ", ".join(f"--{name} is {_shell(value)}" for name, value, _ in wrong)
         found = ", ".join(f"{name} {_shell(value)}" for name, _, value in wrong)

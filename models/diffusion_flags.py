@@ -1,51 +1,63 @@
-"""What the flags of a diffusion model mean, and what its weights say about them.
+"""The flags of a diffusion model: comparing them with those of its weights, and inferring them from its tensors.
 
-Flags have guided-diffusion's names. A wrong one is seldom an error by itself: `num_heads 4` against
-`num_head_channels 64` loads the same tensors and computes another function.
+Flags have guided-diffusion's names. A wrong flag seldom fails by itself: `num_heads 4` and `num_head_channels 64`
+load the same tensors, but compute different functions.
 """
+
+from guided_diffusion.unet import USUAL_CHANNEL_MULT
+
 # The flags that decide which function the network and its diffusion compute. Left out on purpose: dropout,
 # use_checkpoint and use_fp16 (cost), timestep_respacing (a choice at sampling), use_kl and
 # rescale_learned_sigmas (training losses).
 DECIDING = (
-    "image_size", "num_channels", "channel_mult", "num_res_blocks", "attention_resolutions",
-    "num_head_channels", "num_heads", "num_heads_upsample", "use_new_attention_order",
-    "use_scale_shift_norm", "resblock_updown", "class_cond", "num_classes", "multiclass",
-    "learn_sigma", "diffusion_steps", "noise_schedule", "predict_xstart", "rescale_timesteps",
+    "image_size",
+    "num_channels",
+    "channel_mult",
+    "num_res_blocks",
+    "attention_resolutions",
+    "num_head_channels",
+    "num_heads",
+    "num_heads_upsample",
+    "use_new_attention_order",
+    "use_scale_shift_norm",
+    "resblock_updown",
+    "class_cond",
+    "num_classes",
+    "multiclass",
+    "learn_sigma",
+    "diffusion_steps",
+    "noise_schedule",
+    "predict_xstart",
+    "rescale_timesteps",
 )
 
-# guided-diffusion's widths of the levels where channel_mult is empty, by image size.
-DEFAULT_CHANNEL_MULT = {
-    512: (0.5, 1, 1, 2, 2, 4, 4),
-    256: (1, 1, 2, 2, 4, 4),
-    128: (1, 1, 2, 3, 4),
-    64: (1, 2, 3, 4),
-}
 
+def disagreements(wanted, trained):
+    """Flags of the command line, flags of the weights -> those that differ: [(name, wanted, trained), ...].
 
-def disagreements(given, trained):
-    """Flags of the command line and flags of the weights -> [(name, given value, trained value), ...].
-
-    Compares what the flags mean, not how they are written: "8,16" is "16,8", an empty channel_mult is the
-    default of its image size. A flag that either side lacks, or that the weights' other flags make
-    meaningless, is not compared. Raises ValueError where a value is nothing that its flag may be.
+    Compares what the values mean, not how they are written: "8,16" equals "16,8", and an empty channel_mult equals
+    the default of its image size. Flags that either side lacks, or that have no effect with the weights' other
+    flags, are not compared. Raises ValueError where a value is impossible for its flag.
     """
-    moot = _moot(trained)
-    given_meaning, trained_meaning = _meaning(given), _meaning(trained)
+    unused = _unused(trained)
+    wanted_meaning, trained_meaning = _meaning(wanted), _meaning(trained)
     return [
-        (name, given[name], trained[name])
+        (name, wanted[name], trained[name])
         for name in DECIDING
-        if name in given and name in trained and name not in moot
-        # Values written alike differ in meaning only through another flag, which is then the one to report.
-        and given[name] != trained[name] and given_meaning[name] != trained_meaning[name]
+        if name in wanted
+        and name in trained
+        and name not in unused
+        # Values written alike differ in meaning only where another flag differs. That one is reported.
+        and wanted[name] != trained[name]
+        and wanted_meaning[name] != trained_meaning[name]
     ]
 
 
 def infer_flags(state, image_size):
-    """A UNet's state dict (only names and shapes are read) -> the flags that its tensors betray.
+    """A UNet's state dict -> the flags that follow from names and shapes; {} where it is not a whole UNet's.
 
-    image_size (pixels) is taken on trust, as no shape depends on it: it turns the levels that have attention
-    into attention_resolutions. Nor do shapes tell the number of heads or anything about the diffusion but
-    learn_sigma. {} where the tensors are not those of a whole UNet.
+    image_size (pixels) is not checked, since no shape depends on it. It is needed to turn the levels with attention
+    into attention_resolutions. Shapes do not tell the number of heads, nor flags of the diffusion but learn_sigma.
     """
     try:
         return _infer(state, image_size)
@@ -58,11 +70,11 @@ def _infer(state, image_size):
         return state[name].shape[dim]
 
     num_channels = width("time_embed.0.weight", 1)
-    # Every level but the last ends, on the way up, with an upsampling after its ResBlock and attention.
+    # On the way up every level but the last ends with an upsampling, after a ResBlock and perhaps attention.
     blocks = len({name.split(".")[1] for name in state if name.startswith("output_blocks.")})
-    tails = [f"output_blocks.{block}.{part}." for block in range(blocks) for part in (1, 2)]
-    res_ups = sum(tail + "in_layers.0.weight" in state for tail in tails)
-    conv_ups = sum(tail + "conv.weight" in state for tail in tails)
+    upsamplings = [f"output_blocks.{block}.{part}." for block in range(blocks) for part in (1, 2)]
+    res_ups = sum(module + "in_layers.0.weight" in state for module in upsamplings)
+    conv_ups = sum(module + "conv.weight" in state for module in upsamplings)
     levels = 1 + res_ups + conv_ups
     per_level, rest = divmod(blocks, levels)
     if per_level == 0 or rest:
@@ -83,7 +95,7 @@ def _infer(state, image_size):
         "class_cond": "label_emb.weight" in state,
     }
     if flags["class_cond"]:
-        # Labels that are a vector go through a linear layer, a single class through an embedding.
+        # A vector of labels goes through a linear layer, which has a bias, a single class through an embedding.
         flags["multiclass"] = "label_emb.bias" in state
         flags["num_classes"] = width("label_emb.weight", 1 if flags["multiclass"] else 0)
     if levels > 1:
@@ -91,32 +103,32 @@ def _infer(state, image_size):
     return flags
 
 
-def _moot(flags):
-    """The flags without effect under the others."""
+def _unused(flags):
+    """The names of the flags that have no effect because of the others."""
     heads = {"num_heads", "num_heads_upsample"} if flags.get("num_head_channels", -1) != -1 else set()
     classes = {"num_classes", "multiclass"} if not flags.get("class_cond", True) else set()
     return heads | classes
 
 
 def _meaning(flags):
-    """Flags -> the same flags with values that are equal exactly where they mean the same."""
+    """Flags -> the same flags, with values that are equal exactly if they mean the same."""
     try:
-        return _understood(flags)
+        return _normalised(flags)
     except (TypeError, ArithmeticError) as error:
         raise ValueError(str(error)) from error
 
 
-def _understood(flags):
+def _normalised(flags):
     meaning = dict(flags)
     size = flags.get("image_size")
     if "channel_mult" in flags:
         written = [float(multiple) for multiple in _split(flags["channel_mult"])]
-        meaning["channel_mult"] = tuple(written) or DEFAULT_CHANNEL_MULT.get(size)
+        meaning["channel_mult"] = tuple(written) or USUAL_CHANNEL_MULT.get(size)
     if "attention_resolutions" in flags and size:
-        # Only the resolutions that a level has get attention.
-        reached = {2**level for level in range(len(meaning.get("channel_mult") or ()))}
+        # Resolutions at which the network has no level mean nothing.
+        levels = {2**level for level in range(len(meaning.get("channel_mult") or ()))}
         named = {size // int(float(resolution)) for resolution in _split(flags["attention_resolutions"])}
-        meaning["attention_resolutions"] = reached & named
+        meaning["attention_resolutions"] = levels & named
     if flags.get("num_heads_upsample") == -1:
         meaning["num_heads_upsample"] = flags.get("num_heads")
     return meaning

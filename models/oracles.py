@@ -4,12 +4,14 @@ The published oracle predicts CelebA's 40 attributes from the 128 features of a 
 on VGGFace2 (Cao et al., 2018) in its Caffe layout: a block strides in its first convolution. Its modules
 carry the Caffe layers' names, so that the published file fits without renaming.
 """
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from .checkpoints import load_state, read_weights
-from .classifiers import Classifier, classifier_from, require_names
+from .classifiers import classifier_from, from_file, require_names
+from .named import is_named, load_named, require_no_weights
 
 STAGES = {2: (64, 3), 3: (128, 4), 4: (256, 6), 5: (512, 3)}  # stage: (width, number of bottlenecks)
 
@@ -33,14 +35,14 @@ class OracleFeatures(nn.Module):
                 channels = 4 * width
         self.feat_extract = nn.Conv2d(channels, 128, kernel_size=1, bias=False)
 
-    def forward(self, x):                                                       # (N, 3, 224, 224)
-        x = F.relu(self._conv("conv1_7x7_s2", x))                               # (N, 64, 112, 112)
-        x = F.max_pool2d(x, kernel_size=3, stride=2, ceil_mode=True)            # (N, 64, 56, 56)
+    def forward(self, x):  # (N, 3, 224, 224)
+        x = F.relu(self._conv("conv1_7x7_s2", x))  # (N, 64, 112, 112)
+        x = F.max_pool2d(x, kernel_size=3, stride=2, ceil_mode=True)  # (N, 64, 56, 56)
         for stage, (_, depth) in STAGES.items():
             for block in range(1, depth + 1):
                 x = self._bottleneck(f"conv{stage}_{block}", x)
-        x = F.avg_pool2d(x, kernel_size=7)                                      # (N, 2048, 1, 1)
-        return self.feat_extract(x).flatten(1)                                  # (N, 128)
+        x = F.avg_pool2d(x, kernel_size=7)  # (N, 2048, 1, 1)
+        return self.feat_extract(x).flatten(1)  # (N, 128)
 
     def _bottleneck(self, name, x):
         y = F.relu(self._conv(f"{name}_1x1_reduce", x))
@@ -75,11 +77,14 @@ class Oracle(nn.Module):
         return self.classifier(self.feat_extract(x))
 
 
-def load_oracle(path, architecture=None):
+def load_oracle(path, architecture=None, weights=None, changes=None, image_size=None, run_code=True):
     """The published oracle, or any classifier (see load_classifier) as one -> Classifier.
 
-    Raises UserError for a file that is neither.
+    Raises UserError for what is neither, with the flags --oracle_... of what should change.
     """
+    if is_named(path):
+        return load_named(path, architecture, weights, changes, image_size, run_code, "oracle")
+    require_no_weights(path, weights, "oracle")
     contents = read_weights(path)
     match contents:
         case {
@@ -90,5 +95,5 @@ def load_oracle(path, architecture=None):
             oracle = Oracle(num_outputs)
             load_state(oracle.feat_extract, trunk, path, kind="40-attribute oracle")
             load_state(oracle.classifier, head, path, kind="40-attribute oracle")
-            return Classifier(oracle, "oracle_resnet50_128")
-    return classifier_from(contents, path, architecture)
+            return from_file(oracle, "oracle_resnet50_128", changes=changes)
+    return classifier_from(contents, path, architecture, changes)

@@ -1,5 +1,7 @@
 """VGG features for perceptual distances (Johnson et al., 2016): images in [-1, 1] -> feature maps."""
+
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torchvision.models import VGG16_Weights, VGG19_Weights, vgg
 
@@ -15,7 +17,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class PerceptualFeatures(nn.Module):
-    """Frozen layers behind ImageNet's normalisation: images (N, 3, H, W) in [-1, 1] -> (N, C, h, w)."""
+    """ImageNet's normalisation, then frozen layers: images (N, 3, H, W) in [-1, 1] -> features (N, C, h, w)."""
 
     def __init__(self, layers):
         super().__init__()
@@ -25,14 +27,16 @@ class PerceptualFeatures(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, images):
-        return self.layers(((images.clamp(-1, 1) + 1) / 2 - self.mean) / self.std)
+        # hardtanh computes clamp(-1, 1). Its gradient at -1 and 1, where clipped images lie, is 0; clamp's is 1 in
+        # torch 2.6 and 0 in 2.14, with which the golden numbers were computed.
+        return self.layers(((F.hardtanh(images) + 1) / 2 - self.mean) / self.std)
 
 
 def vgg19_features(layer, path=None, image_size=None):
     """The first `layer` layers (1 to 37) of torchvision's VGG-19 features, counting ReLU and pooling.
 
-    image_size: pixels of the images, None where it is not known; too small ones have no pixel at deep layers.
-    path: see vgg_file. Raises UserError for a layer out of range or too deep, and UserError where there
+    image_size: height and width of the images, None where it is not known. path: see vgg_file.
+    Raises UserError for a layer out of range, for one so deep that the images have no pixel left, and where there
     are no weights.
     """
     if not 1 <= layer <= VGG19_LAYERS:
@@ -49,15 +53,18 @@ def vgg19_features(layer, path=None, image_size=None):
 
 
 def vgg_file(kind, path, flag):
-    """path, or where it is None that of torchvision's ImageNet weights of a VGG16 or VGG19 (published_weights)."""
+    """path, or where it is None that of torchvision's ImageNet weights, see published_weights.
+
+    kind: VGG16 or VGG19. flag: the flag that an error names.
+    """
     return path or published_weights(VGGS[kind][1].url, kind, flag)
 
 
 def vgg_layers(kind, path, flag):
-    """The convolutional layers of torchvision's VGG16 or VGG19.
+    """The convolutional layers of torchvision's VGG16 or VGG19, which `kind` names.
 
-    path: a file of torchvision's state dict, or of its `features.*` alone. Raises UserError, naming
-    `flag`, for another file.
+    path: a file of torchvision's state dict, or only its `features.*`. Raises UserError, naming `flag`, for another
+    file.
     """
     contents = read_weights(path)
     match contents:
@@ -69,5 +76,5 @@ def vgg_layers(kind, path, flag):
             }
         case _:
             raise UserError(f"{path} is {describe(contents)}, not a {kind}; check --{flag}")
-    # All of the layers, though fewer may be used: the first of VGG16 and VGG19 have the same names and shapes.
+    # All layers are loaded, though fewer may be used: the first ones of VGG16 and VGG19 look the same.
     return load_state(vgg.make_layers(vgg.cfgs[VGGS[kind][0]]), state, path, kind=kind)

@@ -1,4 +1,4 @@
-"""Classifiers for small images, where torchvision's networks halve the resolution too soon to see a mouth."""
+"""Classifiers for small images. Torchvision's networks halve the resolution too early to see a mouth in these."""
 
 from functools import partial
 
@@ -7,9 +7,9 @@ from torch import nn
 
 
 class SmallCNN(nn.Module):
-    """images (N, 3, H, W), best of 32 to 128 pixels -> logits (N, num_outputs).
+    """images (N, 3, H, W), best with H and W from 32 to 128 -> logits (N, num_outputs).
 
-    0.9 M parameters for 40 outputs at the width 32 of small_cnn, 0.2 M for 5 at the width 16 of tiny_cnn.
+    small_cnn, with width 32, has 0.9 M parameters for 40 outputs; tiny_cnn, with width 16, 0.2 M for 5.
     """
 
     def __init__(self, num_outputs, width=32):
@@ -23,7 +23,7 @@ class SmallCNN(nn.Module):
             *_conv(4 * width, 6 * width, stride=2),
             *_conv(6 * width, 6 * width),
         )
-        self.pool = nn.AdaptiveAvgPool2d(4)  # where in the image something lies is part of the answer
+        self.pool = nn.AdaptiveAvgPool2d(4)  # not 1: where in the image something lies matters
         self.dropout = nn.Dropout(0.3)
         self.classifier = nn.Linear(6 * width * 16, num_outputs)
 

@@ -1,4 +1,5 @@
-"""VGGFace2's ResNet-50 (Cao et al., 2018): who is on a photograph."""
+"""VGGFace2's ResNet-50 (Cao et al., 2018): features that identify the person on a photograph."""
+
 import pickle
 
 import numpy as np
@@ -9,21 +10,24 @@ from torchvision.transforms import functional as transforms
 
 from guided_diffusion.errors import UserError
 
-from .checkpoints import load_state, read_head
+from .checkpoints import load_state, read_head, read_weights
+from .safetensors_files import is_safetensors
 
 IDENTITIES = 8631
-# What a pickle of numpy arrays names, as written by Python 2 or 3, before numpy 2 and since.
+# (module, name) of all that a pickle of numpy arrays needs, whether Python 2 or 3 wrote it, with any numpy.
 ARRAY_PARTS = {
     (module, name)
     for core in ("numpy.core", "numpy._core")
     for module, name in (
-        (f"{core}.multiarray", "_reconstruct"), (f"{core}.multiarray", "scalar"), (f"{core}.numeric", "_frombuffer")
+        (f"{core}.multiarray", "_reconstruct"),
+        (f"{core}.multiarray", "scalar"),
+        (f"{core}.numeric", "_frombuffer"),
     )
 } | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"), ("collections", "OrderedDict")}
 
 
 class FaceFeatures(nn.Module):
-    """resnet50_ft up to its average pool: RGB in 0 … 255, (N, 3, 224, 224) uint8 or float -> (N, 2048)."""
+    """resnet50_ft up to its average pool: RGB (N, 3, 224, 224) in 0 … 255, uint8 or float -> features (N, 2048)."""
 
     MEAN = (91.4953, 103.8827, 131.0912)  # of blue, green and red
 
@@ -39,7 +43,8 @@ class FaceFeatures(nn.Module):
 
 
 def caffe_resnet50():
-    """torchvision's ResNet-50 in its Caffe layout: a block strides in its first convolution; other pooling."""
+    """torchvision's ResNet-50 in Caffe's layout: blocks have their stride in the first convolution, and the max
+    pooling rounds up."""
     network = torchvision.models.resnet50(weights=None, num_classes=IDENTITIES)
     network.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, ceil_mode=True)
     for stage in (network.layer2, network.layer3, network.layer4):
@@ -48,31 +53,37 @@ def caffe_resnet50():
 
 
 def face_pixels(pixels):
-    """uint8 (3, H, W) -> the input of FaceFeatures, its short side resized to 224 as PIL resizes."""
+    """uint8 (3, H, W) -> the input of FaceFeatures: the short side is resized to 224 by PIL."""
     image = transforms.resize(transforms.to_pil_image(pixels), 224)
     return transforms.pil_to_tensor(image)
 
 
 def load_vggface2(path):
-    """The published resnet50_ft, a pickle of numpy arrays -> FaceFeatures; UserError for another file."""
-    state = {name: torch.from_numpy(array) for name, array in read_arrays(path).items()}
+    """The published resnet50_ft, a pickle of numpy arrays, or a safetensors file of the same -> FaceFeatures.
+
+    UserError for another file.
+    """
+    if is_safetensors(read_head(path)):
+        state = read_weights(path)
+    else:
+        state = {name: torch.from_numpy(array) for name, array in read_arrays(path).items()}
     return FaceFeatures(load_state(caffe_resnet50(), state, path, kind="VGGFace2 network"))
 
 
 def read_arrays(path):
-    """A pickle of name -> numpy array. Nothing in it runs: UserError for one that names anything else."""
+    """A pickle of a dict of numpy arrays -> the dict. No code in it runs: UserError where it has anything else."""
     read_head(path)
     try:
         with open(path, "rb") as file:
             contents = _ArrayUnpickler(file, encoding="latin1").load()
     except UserError as error:
         raise UserError(f"{path} {error}") from None
-    except Exception as error:  # the unpickler raises nearly anything on damaged bytes
+    except Exception as error:  # on damaged bytes the unpickler raises almost any exception
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} is cut short, damaged or no pickle ({reason}); download it again") from error
     if not isinstance(contents, dict) or not all(_is_numeric(array) for array in contents.values()):
         raise UserError(f"{path} is not a pickle of numpy arrays; give VGGFace2's resnet50_ft")
-    # A copy: of the byte order of this machine, and writable, as torch wants it. A 0-d array stays one.
+    # Copies, as torch needs this machine's byte order and writable memory. A 0-d array stays one.
     return {str(name): np.array(array, dtype=array.dtype.newbyteorder("=")) for name, array in contents.items()}
 
 

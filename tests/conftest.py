@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 from golden import golden
@@ -7,7 +9,9 @@ from toy_networks import filled, write_weights
 from guided_diffusion import logger
 from guided_diffusion.script_util import create_model_and_diffusion
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the Hub for anything
 torch.set_num_threads(1)
+os.environ["HF_HUB_OFFLINE"] = "1"
 pytest_plugins = ["metric_fixtures"]
 
 

@@ -20,7 +20,7 @@ from models.classifiers import build_classifier, classifier_checkpoint
 
 
 @pytest.fixture(scope="session")
-def weights(tmp_path_factory):
+def weights_dir(tmp_path_factory):
     """Random weights of every network, where the scripts and the libraries look for them."""
     root = tmp_path_factory.mktemp("weights")
     hub = root / "hub/checkpoints"
@@ -45,8 +45,8 @@ def inception_state():
 
 
 @pytest.fixture
-def run(tmp_path):
-    """run(module, flags) -> (what metrics.yaml says, stdout) of a script in this process, which must succeed."""
+def measure(tmp_path):
+    """measure(module, flags) -> (what metrics.yaml says, stdout) of a script, which must succeed."""
 
     def run(module, exp_name="exp", **flags):
         code, out, err = call_script(module, flags | {"output_path": tmp_path, "exp_name": exp_name})
@@ -70,7 +70,7 @@ def refuse(tmp_path):
 
 
 @pytest.fixture
-def colours(tmp_path, monkeypatch):
+def colour_oracle(tmp_path, monkeypatch):
     """Flags for an oracle of three attributes, Smiling, Young and Male: the brightness of the three channels."""
     path = tmp_path / "oracle.pt"
     path.write_bytes(b"any")

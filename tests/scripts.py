@@ -11,6 +11,7 @@ import multiprocessing
 import multiprocessing.forkserver
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,8 @@ from guided_diffusion.script_util import run_script as exit_on_user_errors
 ROOT = Path(__file__).parent.parent
 FORKSERVER = multiprocessing.get_context("forkserver")
 TIMEOUT = 300  # seconds that a script may take
+# Commands are looked for in this environment first, where mpiexec is, too.
+SEARCH_PATH = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
 
 
 def as_argv(flags):
@@ -104,25 +107,20 @@ def run_script(script, flags, cwd=ROOT, **extra):
 
 
 def kill_when(running, there):
-    """Kills a script as soon as there() holds; whether it was still running."""
+    """Kills a script as soon as there() holds; whether that was what ended it."""
     while running.poll() is None and not there():
         time.sleep(0.001)
-    alive = running.poll() is None
     running.kill()
-    running.finish()
-    return alive
+    return running.finish()[0] == -signal.SIGKILL
 
 
 # -- by a command ------------------------------------------------------------------------------------------------
 
 
 def run_command(*words, cwd="/", **extra):
-    """Runs a command from nothing, mpiexec and python being this environment's -> (exit code, stdout, stderr)."""
-    path = extra.pop("PATH", f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}")
-    done = subprocess.run(
-        [str(word) for word in words],
-        capture_output=True, text=True, timeout=TIMEOUT, cwd=cwd, env=environment(PATH=path, **extra),
-    )
+    """Runs a command from nothing -> (exit code, stdout, stderr); extra: of its environment."""
+    env = environment(**{"PATH": SEARCH_PATH} | extra)
+    done = subprocess.run(as_argv(words), capture_output=True, text=True, timeout=TIMEOUT, cwd=cwd, env=env)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -174,12 +172,17 @@ def _called(function):
 
 def contents(root):
     """Every file below a folder: relative path -> bytes."""
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*"))
-            if path.is_file() and not path.name.endswith("lock")}
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and not path.name.endswith("lock")
+    }
 
 
 def logged(folder):
     """The rows of progress.csv without what depends on the machine's mood."""
     with open(folder / "progress.csv", newline="") as file:
-        return [{name: value for name, value in row.items() if name not in ("images_per_s", "memory_mib")}
-                for row in csv.DictReader(file)]  # fmt: skip
+        return [
+            {name: value for name, value in row.items() if name not in ("images_per_s", "memory_mib")}
+            for row in csv.DictReader(file)
+        ]

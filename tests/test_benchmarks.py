@@ -1,6 +1,5 @@
 """The benchmark of the methods: what it reads back, its table and its plot, and what it refuses."""
 
-
 import numpy as np
 import pytest
 import torch
@@ -30,8 +29,9 @@ COLUMNS = {
 
 
 def test_the_table_has_a_row_for_each_metric_that_any_method_has():
-    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")]
-                      for line in table_of(COLUMNS, BETTER).splitlines()]  # fmt: skip
+    head, _, *rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table_of(COLUMNS, BETTER).splitlines()
+    ]
     assert head == ["metric", "dime", "inversion"]
     assert rows == [
         ["evaluations an image ↓", "46 [40, 52], n = 9", "23, n = 9"],
@@ -105,8 +105,10 @@ def test_in_the_oracles_features_an_image_is_like_itself(tmp_path):
     similarity, distance = seen_by_the_oracle(tmp_path / "oracle.pt", pairs)
     assert similarity.n == distance.n == 5 and similarity.value < 0.5
     assert abs(none.value) < 1e-4 * distance.value  # whatever the scale of the features
-    features = [load_oracle(tmp_path / "oracle.pt").features(torch.stack(images)) for images in
-                zip(*(pair.images() for pair in pairs[:5]), strict=True)]  # fmt: skip
+    features = [
+        load_oracle(tmp_path / "oracle.pt").features(torch.stack(images))
+        for images in zip(*(pair.images() for pair in pairs[:5]), strict=True)
+    ]
     cosines = (features[0] * features[1]).sum(1) / (features[0].norm(dim=1) * features[1].norm(dim=1))
     assert similarity.value == pytest.approx(float(cosines.mean()), abs=1e-5)
 

@@ -26,12 +26,22 @@ from models.diffusion_flags import disagreements, infer_flags
 DEFAULTS = model_and_diffusion_defaults()
 # The README's flags for the published DDPM.
 CELEBA = DEFAULTS | {
-    "image_size": 128, "num_channels": 128, "num_res_blocks": 2, "num_head_channels": 64,
-    "attention_resolutions": "32,16,8", "learn_sigma": True, "resblock_updown": True, "diffusion_steps": 500,
+    "image_size": 128,
+    "num_channels": 128,
+    "num_res_blocks": 2,
+    "num_head_channels": 64,
+    "attention_resolutions": "32,16,8",
+    "learn_sigma": True,
+    "resblock_updown": True,
+    "diffusion_steps": 500,
 }
 TINY = DEFAULTS | {
-    "image_size": 16, "num_channels": 32, "num_res_blocks": 1, "channel_mult": "1,2",
-    "attention_resolutions": "8", "num_heads": 1,
+    "image_size": 16,
+    "num_channels": 32,
+    "num_res_blocks": 1,
+    "channel_mult": "1,2",
+    "attention_resolutions": "8",
+    "num_heads": 1,
 }
 
 
@@ -224,11 +234,21 @@ def test_flags_of_the_same_function_agree(change):
 @pytest.mark.parametrize(
     "change",
     [
-        {"image_size": 64}, {"num_channels": 64}, {"num_res_blocks": 3}, {"channel_mult": "1,2,2,3,4"},
-        {"attention_resolutions": "16,8"}, {"num_head_channels": -1}, {"use_new_attention_order": True},
-        {"use_scale_shift_norm": False}, {"resblock_updown": False}, {"class_cond": True},
-        {"learn_sigma": False}, {"diffusion_steps": 1000}, {"noise_schedule": "cosine"},
-        {"predict_xstart": True}, {"rescale_timesteps": True},
+        {"image_size": 64},
+        {"num_channels": 64},
+        {"num_res_blocks": 3},
+        {"channel_mult": "1,2,2,3,4"},
+        {"attention_resolutions": "16,8"},
+        {"num_head_channels": -1},
+        {"use_new_attention_order": True},
+        {"use_scale_shift_norm": False},
+        {"resblock_updown": False},
+        {"class_cond": True},
+        {"learn_sigma": False},
+        {"diffusion_steps": 1000},
+        {"noise_schedule": "cosine"},
+        {"predict_xstart": True},
+        {"rescale_timesteps": True},
     ],
     ids=str,
 )
@@ -258,9 +278,15 @@ def ddpm_shapes():
 
 def test_flags_of_the_published_ddpm_are_inferred():
     assert infer_flags(ddpm_shapes(), image_size=128) == {
-        "image_size": 128, "num_channels": 128, "channel_mult": "1,1,2,3,4", "num_res_blocks": 2,
-        "attention_resolutions": "32,16,8", "learn_sigma": True, "use_scale_shift_norm": True,
-        "class_cond": False, "resblock_updown": True,
+        "image_size": 128,
+        "num_channels": 128,
+        "channel_mult": "1,1,2,3,4",
+        "num_res_blocks": 2,
+        "attention_resolutions": "32,16,8",
+        "learn_sigma": True,
+        "use_scale_shift_norm": True,
+        "class_cond": False,
+        "resblock_updown": True,
     }
 
 
@@ -343,10 +369,15 @@ def test_an_empty_remedy_can_be_typed(tmp_path):
 
 @pytest.mark.parametrize(
     "carried",
-    [{"channel_mult": "one,two"}, {"attention_resolutions": "0"}, {"attention_resolutions": "all"},
-     {"image_size": "16 px"}, {"attention_resolutions": "inf"}],
+    [
+        {"channel_mult": "one,two"},
+        {"attention_resolutions": "0"},
+        {"attention_resolutions": "all"},
+        {"image_size": "16 px"},
+        {"attention_resolutions": "inf"},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_carried_flags_that_mean_nothing_are_refused(tmp_path, carried):
     path, _ = tiny_file(tmp_path / "w.pt", carried=TINY | carried)
     message = refusal(UserError, load_diffusion, create_model(**TINY), path, TINY)

@@ -1,6 +1,5 @@
 """What measures and shows the results of --task classes: the oracle, the compute_ scripts, the picture."""
 
-
 import numpy as np
 import pytest
 import torch
@@ -131,5 +130,3 @@ def test_the_picture_names_the_classes(flags, monkeypatch):
         reached = record.cf_pred == BLUE
         after = f"blue {100 * record.p_target:.0f} %"
         assert text == before + (after if reached else f"{CHANNELS[record.cf_pred]} ({after})")
-
-

@@ -12,10 +12,10 @@ from core.metrics.distributions import frechet_distance
 from core.results.folder import read_pairs
 
 
-def test_fid_is_of_pytorch_fids_activations_which_are_kept(tmp_path, run, weights, monkeypatch):
+def test_fid_is_of_pytorch_fids_activations_which_are_kept(tmp_path, measure, weights_dir, monkeypatch):
     write_random_pairs(tmp_path)
-    monkeypatch.setenv("TORCH_HOME", str(weights))
-    found, out = run(compute_FID, batch_size=4)
+    monkeypatch.setenv("TORCH_HOME", str(weights_dir))
+    found, out = measure(compute_FID, batch_size=4)
     library = inception.InceptionV3().eval()  # finds the weights in torch.hub's cache by itself
     pairs = read_pairs(tmp_path, "exp", reached=("CCF", "ICF"))
     with torch.no_grad():
@@ -31,25 +31,26 @@ def test_fid_is_of_pytorch_fids_activations_which_are_kept(tmp_path, run, weight
     np.testing.assert_allclose(np.sort(kept["activations"], 0), np.sort(x, 0), rtol=1e-3, atol=1e-5)
 
     monkeypatch.setattr(compute_FID, "load_inception", lambda *_: None)  # not needed again
-    again, _ = run(compute_FID, inception_path=weights / "hub/checkpoints/pt_inception-2015-12-05-6726825d.pth")
+    inception_path = weights_dir / "hub/checkpoints/pt_inception-2015-12-05-6726825d.pth"
+    again, _ = measure(compute_FID, inception_path=inception_path)
     assert again == {name: again[name] | {"value": found[name]["value"]} for name in found}
 
 
-def test_fid_needs_two_counterfactuals_and_says_what_it_cannot_halve(tmp_path, run, refuse, monkeypatch):
+def test_fid_needs_two_counterfactuals_and_says_what_it_cannot_halve(tmp_path, measure, refuse, monkeypatch):
     (tmp_path / "inception.pt").write_bytes(b"any")
     flags = {"inception_path": tmp_path / "inception.pt"}
     monkeypatch.setattr(compute_FID, "load_inception", lambda *_: lambda x: x.mean((2, 3)))
     write_random_pairs(tmp_path, places=["CC/CCF"])
     assert "holds 1 flipped counterfactuals" in refuse(compute_FID, **flags)
     write_random_pairs(tmp_path, places=["CC/CCF"] * 2)
-    found, out = run(compute_FID, **flags)
+    found, out = measure(compute_FID, **flags)
     assert found["FID"]["value"] > 0 and found["FID"]["interval"] is None
     assert "sFID: undefined (n = 2" in out and "KID: undefined (n = 2" in out
 
 
-def test_other_weights_of_inception_are_refused(tmp_path, refuse, weights):
+def test_other_weights_of_inception_are_refused(tmp_path, refuse, weights_dir):
     write_random_pairs(tmp_path)
-    message = refuse(compute_FID, inception_path=weights / "small.pt")
+    message = refuse(compute_FID, inception_path=weights_dir / "small.pt")
     assert "is a small_cnn classifier, not pytorch-fid's Inception; check --inception_path" in message
 
 
@@ -57,12 +58,12 @@ def test_a_seed_below_0_is_refused_before_the_work(tmp_path, refuse):
     assert "--seed -1 must be at least 0" in refuse(compute_FID, seed=-1)
 
 
-def test_compute_fid_takes_its_two_arguments(tmp_path, weights):
+def test_compute_fid_takes_its_two_arguments(tmp_path, weights_dir):
     write_random_pairs(tmp_path, exp_name="smile", places=["CC/CCF"] * 3)
     for words in ((), (tmp_path,), (tmp_path, "--gpu")):
         code, _, err = run_shell("compute-fid.sh", *words)
         assert code == 2 and "usage: compute-fid.sh OUTPUT_PATH EXPNAME" in err
-    code, out, err = run_shell("compute-fid.sh", tmp_path, "smile", "--gpu", "-1", TORCH_HOME=str(weights))
+    code, out, err = run_shell("compute-fid.sh", tmp_path, "smile", "--gpu", "-1", TORCH_HOME=str(weights_dir))
     assert code == 0, err
     assert all(f"\n{name}: " in f"\n{out}" for name in ("FID", "sFID", "KID"))
     assert (tmp_path / "Results/smile/metrics.yaml").exists()

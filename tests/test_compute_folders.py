@@ -16,17 +16,17 @@ import compute_LPIPS
 import compute_MNAC
 
 
-def test_one_pair_has_a_value_and_no_interval(tmp_path, run, colours):
+def test_one_pair_has_a_value_and_no_interval(tmp_path, measure, colour_oracle):
     write_pair(tmp_path, 0, flat(0, 0, 0), flat(1, 1, 0))
-    found, out = run(compute_MNAC, **colours)
+    found, out = measure(compute_MNAC, **colour_oracle)
     assert found["MNAC"]["value"] == 2 and found["MNAC"]["interval"] is None
     assert "MNAC: 2 (n = 1 pairs that reached their target)" in out
 
 
-def test_jpg_and_png_are_read_alike(tmp_path, run, colours):
+def test_jpg_and_png_are_read_alike(tmp_path, measure, colour_oracle):
     for i, suffixes in enumerate([("jpg", "png"), ("png", "jpeg"), ("jpg", "jpg")]):
         write_pair(tmp_path, i, flat(0, 0, 0), flat(1, 1, 0), suffixes=suffixes)
-    assert run(compute_MNAC, **colours)[0]["MNAC"]["value"] == 2
+    assert measure(compute_MNAC, **colour_oracle)[0]["MNAC"]["value"] == 2
 
 
 @pytest.mark.parametrize("module", [compute_MNAC, compute_CD, compute_FVA, compute_COUT, compute_FID])
@@ -40,24 +40,24 @@ def test_folders_without_pairs_or_with_broken_ones_are_refused(tmp_path, refuse,
     assert "CC/CCF/CF/0000000.png has no original" in refuse(module, **flags)
 
 
-def test_a_corrupt_image_is_named(tmp_path, refuse, colours):
+def test_a_corrupt_image_is_named(tmp_path, refuse, colour_oracle):
     write_random_pairs(tmp_path)
     broken = tmp_path / "Results/exp/CC/CCF/CF/0000003.png"
     broken.write_bytes(broken.read_bytes()[:60])
-    assert f"{broken} cannot be read" in refuse(compute_MNAC, **colours)
+    assert f"{broken} cannot be read" in refuse(compute_MNAC, **colour_oracle)
     broken.write_text("not an image")
-    assert f"{broken} cannot be read" in refuse(compute_MNAC, **colours)
+    assert f"{broken} cannot be read" in refuse(compute_MNAC, **colour_oracle)
     Image.new("RGB", (32, 32)).save(broken)
-    assert f"{broken} is not of the size of" in refuse(compute_MNAC, **colours)
+    assert f"{broken} is not of the size of" in refuse(compute_MNAC, **colour_oracle)
 
 
 @pytest.mark.parametrize("place", ["Original/Correct", "Results/exp/CC/CCF/CF"])
-def test_an_image_in_two_formats_is_refused_and_both_are_named(tmp_path, refuse, colours, place):
+def test_an_image_in_two_formats_is_refused_and_both_are_named(tmp_path, refuse, colour_oracle, place):
     write_random_pairs(tmp_path)
     first = tmp_path / place / "0000003.png"
     second = first.with_suffix(".jpg")
     Image.open(first).save(second)
-    message = refuse(compute_MNAC, **colours)
+    message = refuse(compute_MNAC, **colour_oracle)
     assert str(first) in message and str(second) in message
 
 
@@ -68,28 +68,28 @@ def test_an_image_in_two_folders_is_refused_and_both_are_named(tmp_path, refuse)
     assert "CC/CCF/CF/0000003.png" in message and "CC/ICF/CF/0000003.png" in message
 
 
-def test_batches_of_nothing_are_refused(tmp_path, refuse, colours):
+def test_batches_of_nothing_are_refused(tmp_path, refuse, colour_oracle):
     write_random_pairs(tmp_path)
-    assert "--batch_size 0 must be at least 1" in refuse(compute_MNAC, **colours, batch_size=0)
+    assert "--batch_size 0 must be at least 1" in refuse(compute_MNAC, **colour_oracle, batch_size=0)
 
 
 # -- as a user's shell sees it -------------------------------------------------------------------------------
 
 
-def measured(root, weights):
-    flags = {"output_path": root, "oracle_path": weights / "small.pt", "gpu": -1, "batch_size": 2}
+def measured(root, weights_dir):
+    flags = {"output_path": root, "oracle_path": weights_dir / "small.pt", "gpu": -1, "batch_size": 2}
     return run_script("compute_MNAC.py", flags)
 
 
-def test_a_script_measures_one_pair_and_mixed_formats(tmp_path, weights):
+def test_a_script_measures_one_pair_and_mixed_formats(tmp_path, weights_dir):
     write_random_pairs(tmp_path / "one", places=["CC/CCF"])
-    code, out, err = measured(tmp_path / "one", weights)
+    code, out, err = measured(tmp_path / "one", weights_dir)
     assert code == 0 and "(n = 1 pairs that reached their target)" in out, err
     write_random_pairs(tmp_path / "mixed", suffixes=("jpg", "png"), places=["CC/CCF"] * 3)
     original = tmp_path / "mixed/Original/Correct/0000002.jpg"
     Image.open(original).save(original.with_suffix(".png"))
     original.unlink()
-    code, out, err = measured(tmp_path / "mixed", weights)
+    code, out, err = measured(tmp_path / "mixed", weights_dir)
     assert code == 0 and "(n = 3 pairs that reached their target; 95 % in" in out, err
 
 
@@ -107,15 +107,18 @@ def corrupt(root):
     path.write_bytes(path.read_bytes()[:-30])
 
 
-@pytest.mark.parametrize("spoil, words", [
-    (empty, "Results/exp holds no pairs that reached their target"),
-    (lose, "IC/CCF/CF/0000001.png has no original"),
-    (corrupt, "Original/Correct/0000003.png cannot be read as an image"),
-])  # fmt: skip
-def test_a_script_says_in_its_last_line_what_is_wrong(tmp_path, weights, spoil, words):
+@pytest.mark.parametrize(
+    "spoil, words",
+    [
+        (empty, "Results/exp holds no pairs that reached their target"),
+        (lose, "IC/CCF/CF/0000001.png has no original"),
+        (corrupt, "Original/Correct/0000003.png cannot be read as an image"),
+    ],
+)
+def test_a_script_says_in_its_last_line_what_is_wrong(tmp_path, weights_dir, spoil, words):
     write_random_pairs(tmp_path)
     spoil(tmp_path)
-    code, out, err = measured(tmp_path, weights)
+    code, out, err = measured(tmp_path, weights_dir)
     assert code == 2 and words in err.splitlines()[-1] and err.count("error:") == 1, err
     assert out.count("MNAC") == 0 and not list(tmp_path.rglob("metrics.yaml"))
 
@@ -134,7 +137,7 @@ def test_missing_weights_are_named(tmp_path, refuse, module, flag):
 
 @pytest.mark.parametrize("module, kind", [(compute_MNAC, "oracle"), (compute_COUT, "classifier")])
 def test_code_is_imported_where_the_command_names_it_and_not_where_a_folder_does(
-    tmp_path, refuse, run, monkeypatch, module, kind
+    tmp_path, refuse, measure, monkeypatch, module, kind
 ):
     write_random_pairs(tmp_path)
     write_weights(tmp_path)
@@ -142,13 +145,16 @@ def test_code_is_imported_where_the_command_names_it_and_not_where_a_folder_does
     (tmp_path / "Results/exp/flags.yaml").write_text(f"{kind}_architecture: {name}\nquery_label: Smiling\n")
     flags = {f"{kind}_path": tmp_path / "classifier.pt"}
     assert f"needs the code of {name}" in refuse(module, **flags)
-    assert run(module, **flags, **{f"{kind}_architecture": name})[0]
+    assert measure(module, **flags, **{f"{kind}_architecture": name})[0]
 
 
-@pytest.mark.parametrize("module, file, flag", [
-    (compute_FID, "pt_inception-2015-12-05-6726825d.pth", "inception_path"),
-    (compute_LPIPS, "vgg16-397923af.pth", "vgg_path"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "module, file, flag",
+    [
+        (compute_FID, "pt_inception-2015-12-05-6726825d.pth", "inception_path"),
+        (compute_LPIPS, "vgg16-397923af.pth", "vgg_path"),
+    ],
+)
 def test_offline_it_is_said_what_is_missing_and_where(tmp_path, monkeypatch, module, file, flag):
     for exp_name in ("exp", "exp-2"):
         write_random_pairs(tmp_path, exp_name)

@@ -14,20 +14,20 @@ def assert_same(found, others, tolerance=1e-4):
         assert others[name]["value"] == pytest.approx(metric["value"], rel=tolerance, abs=1e-6), name
 
 
-def test_fva_is_1_of_identical_pairs_and_does_not_depend_on_batches(tmp_path, run, weights):
+def test_fva_is_1_of_identical_pairs_and_does_not_depend_on_batches(tmp_path, measure, weights_dir):
     write_random_pairs(tmp_path)
     for place, n in [("CC/CCF", 0), ("IC/CCF", 1), ("CC/CCF", 3)]:
         pixels = np.array(Image.open(tmp_path / f"Results/exp/{place}/CF/{n:07d}.png")).transpose(2, 0, 1)
         write_pair(tmp_path, n, pixels, pixels, place, exp_name="same")
         # The originals are shared, so that the same pictures are pairs of their own elsewhere.
         write_pair(tmp_path / "apart", n, pixels, pixels, place)
-    flags = {"weights_path": weights / "resnet50_ft.pkl"}
-    found, out = run(compute_FVA, exp_name="same", **flags)
+    flags = {"weights_path": weights_dir / "resnet50_ft.pkl"}
+    found, out = measure(compute_FVA, exp_name="same", **flags)
     assert found["FVA"]["value"] == 1 and found["FS"]["value"] == pytest.approx(1, abs=1e-6)
     assert found["FVA"]["interval"] == [1, 1] and "FVA: 1 (n = 3 pairs that reached their target" in out
     write_random_pairs(tmp_path)
-    whole, _ = run(compute_FVA, **flags)
+    whole, _ = measure(compute_FVA, **flags)
     assert whole["FS"]["value"] < 0.99999
-    single, _ = run(compute_FVA, **flags | {"batch_size": 1})
+    single, _ = measure(compute_FVA, **flags | {"batch_size": 1})
     assert_same(whole, single)
-    assert single["FS"]["weights"]["weights_path"]["file"] == str(weights / "resnet50_ft.pkl")
+    assert single["FS"]["weights"]["weights_path"]["file"] == str(weights_dir / "resnet50_ft.pkl")

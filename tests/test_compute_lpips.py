@@ -13,11 +13,11 @@ import compute_LPIPS
 from core.results.folder import read_pairs
 
 
-def lpips_vgg(weights, a, b):
+def lpips_vgg(weights_dir, a, b):
     """LPIPS (Zhang et al., 2018) written out: (3, H, W) in [-1, 1], twice -> a number."""
     import lpips
 
-    trunk = torch.load(weights / "hub/checkpoints/vgg16-397923af.pth")
+    trunk = torch.load(weights_dir / "hub/checkpoints/vgg16-397923af.pth")
     linear = torch.load(os.path.join(os.path.dirname(lpips.__file__), "weights/v0.1/vgg.pth"), map_location="cpu")
     mean, std = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
     x = (torch.stack([a, b]) - mean[:, None, None]) / std[:, None, None]
@@ -34,7 +34,7 @@ def lpips_vgg(weights, a, b):
     return distance
 
 
-def test_sigma_l_is_the_mean_lpips_between_runs_of_images_that_lie_alike(tmp_path, weights):
+def test_sigma_l_is_the_mean_lpips_between_runs_of_images_that_lie_alike(tmp_path, weights_dir):
     for seed in range(3):
         write_random_pairs(tmp_path, exp_name=f"run-{seed}", seed=seed)
     for kind in ("CF/0000003.png", "Info/0000003.txt"):  # of the last run, image 3 did not flip
@@ -44,13 +44,31 @@ def test_sigma_l_is_the_mean_lpips_between_runs_of_images_that_lie_alike(tmp_pat
     expected = []
     with torch.no_grad():
         for i in (0, 1, 2, 4, 5):
-            runs = [next(pair for pair in read_pairs(tmp_path, f"run-{seed}", reached=("CCF", "ICF"))
-                         if pair.id == f"{i:07d}").images()[1] for seed in range(3)]  # fmt: skip
+            runs = [
+                next(
+                    pair
+                    for pair in read_pairs(tmp_path, f"run-{seed}", reached=("CCF", "ICF"))
+                    if pair.id == f"{i:07d}"
+                ).images()[1]
+                for seed in range(3)
+            ]
             pairs = [(runs[0], runs[1]), (runs[0], runs[2]), (runs[1], runs[2])]
-            expected.append(np.mean([lpips_vgg(weights, *pair) for pair in pairs]))
-    flags = ["--output-path", tmp_path, "--gpu", "-1", "--exp-pattern", "run-{}", "--exp-values", "0", "1", "2",
-             "--batch-size", "2"]  # fmt: skip
-    code, out, err = run_script("compute_LPIPS.py", flags, TORCH_HOME=str(weights))
+            expected.append(np.mean([lpips_vgg(weights_dir, *pair) for pair in pairs]))
+    flags = [
+        "--output-path",
+        tmp_path,
+        "--gpu",
+        "-1",
+        "--exp-pattern",
+        "run-{}",
+        "--exp-values",
+        "0",
+        "1",
+        "2",
+        "--batch-size",
+        "2",
+    ]
+    code, out, err = run_script("compute_LPIPS.py", flags, TORCH_HOME=str(weights_dir))
     assert code == 0, err
     assert "5 images lie in the same folder of all of run-0, run-1, run-2" in out
     assert out.count("sigma_L: ") == 1 and "(n = 5 images of 3 runs" in out
@@ -63,8 +81,13 @@ def test_sigma_l_is_the_mean_lpips_between_runs_of_images_that_lie_alike(tmp_pat
 def test_sigma_l_needs_two_runs_with_an_image_in_common(tmp_path):
     write_random_pairs(tmp_path, exp_name="a", places=["CC/CCF"])
     write_random_pairs(tmp_path, exp_name="b", places=["CC/ICF"])
-    for pattern, words in [("c*", "names 0 runs"), ("a", "names 1 runs"), ("*", "no image lies in the same"),
-                           (tmp_path / "Results/*", "names 0 runs"), ("**/*", "names 0 runs")]:  # fmt: skip
+    for pattern, words in [
+        ("c*", "names 0 runs"),
+        ("a", "names 1 runs"),
+        ("*", "no image lies in the same"),
+        (tmp_path / "Results/*", "names 0 runs"),
+        ("**/*", "names 0 runs"),
+    ]:
         code, _, err = call_script(compute_LPIPS, {"output_path": tmp_path, "exp_pattern": pattern})
         assert code == 2 and words in err
 
@@ -75,9 +98,9 @@ def test_values_without_a_place_for_them_are_refused(tmp_path):
     assert code == 2 and "--exp_values fill the {} of --exp_pattern, but there is none in run-*" in err
 
 
-def test_runs_of_different_sizes_are_refused(tmp_path, weights, monkeypatch):
+def test_runs_of_different_sizes_are_refused(tmp_path, weights_dir, monkeypatch):
     for exp_name, size in (("a", 16), ("b", 32)):
         write_random_pairs(tmp_path, exp_name, size=size)
-    monkeypatch.setenv("TORCH_HOME", str(weights))
+    monkeypatch.setenv("TORCH_HOME", str(weights_dir))
     code, _, err = call_script(compute_LPIPS, {"output_path": tmp_path, "exp_pattern": "*"})
     assert code == 2 and "b/CC/CCF/CF/0000000.png is not of the size of" in err and "--image_size" in err

@@ -18,34 +18,71 @@ from core.results.folder import read_pairs
 from models.classifiers import load_classifier
 
 
-def write_experiment(root, weights, exp_name="exp", seed=0):
+def write_experiment(root, weights_dir, exp_name="exp", seed=0):
     """A folder as main.py leaves it: pairs, records.csv, flags.yaml."""
     write_random_pairs(root, exp_name, seed)
-    flags = {"query_label": "Smiling", "oracle_path": str(weights / "small.pt"), "data_dir": str(root / "celeba"),
-             "classifier_path": str(weights / "small.pt"), "classifier_architecture": None}  # fmt: skip
+    network = str(weights_dir / "small.pt")
+    flags = {
+        "query_label": "Smiling",
+        "oracle_path": network,
+        "data_dir": str(root / "celeba"),
+        "classifier_path": network,
+        "classifier_architecture": None,
+    }
     (root / "Results" / exp_name / "flags.yaml").write_text(yaml.safe_dump(flags))
-    rows = {"id": range(6), "label": 1, "pred": [1, 0] * 3, "target": [0, 1] * 3, "cf_pred": [0, 1, 0, 1, 1, 0],
-            "attempts": 1, "bkl": 0.5, "l_1": 0.1}  # fmt: skip
+    rows = {
+        "id": range(6),
+        "label": 1,
+        "pred": [1, 0] * 3,
+        "target": [0, 1] * 3,
+        "cf_pred": [0, 1, 0, 1, 1, 0],
+        "attempts": 1,
+        "bkl": 0.5,
+        "l_1": 0.1,
+    }
     pd.DataFrame(rows).to_csv(root / "Results" / exp_name / "records.csv", index=False)
 
 
-def test_everything_is_measured_by_one_command_and_laid_out(tmp_path, weights):
-    write_experiment(tmp_path, weights)
-    write_experiment(tmp_path, weights, "exp-2", seed=1)
+def test_everything_is_measured_by_one_command_and_laid_out(tmp_path, weights_dir):
+    write_experiment(tmp_path, weights_dir)
+    write_experiment(tmp_path, weights_dir, "exp-2", seed=1)
     write_celeba(tmp_path / "celeba", {"train": 30}, images=False)
     code, out, err = run_shell(
-        "compute_metrics.sh", tmp_path, "exp", "--weights-path", weights / "resnet50_ft.pkl", "--gpu", "-1",
-        "--exp-pattern", "exp*", "--markdown", tmp_path / "table.md", TORCH_HOME=str(weights),
-    )  # fmt: skip
+        "compute_metrics.sh",
+        tmp_path,
+        "exp",
+        "--weights-path",
+        weights_dir / "resnet50_ft.pkl",
+        "--gpu",
+        "-1",
+        "--exp-pattern",
+        "exp*",
+        "--markdown",
+        tmp_path / "table.md",
+        TORCH_HOME=str(weights_dir),
+    )
     assert code == 0, err
     found = yaml.safe_load((tmp_path / "Results/exp/metrics.yaml").read_text())
-    assert set(found) == {"FR", "bKL", "L1", "FVA", "FS", "MNAC", "Oracle FR", "CD", "COUT", "FID", "sFID", "KID",
-                          "sigma_L"}  # fmt: skip
+    assert set(found) == {
+        "FR",
+        "bKL",
+        "L1",
+        "FVA",
+        "FS",
+        "MNAC",
+        "Oracle FR",
+        "CD",
+        "COUT",
+        "FID",
+        "sFID",
+        "KID",
+        "sigma_L",
+    }
     assert "not computed" not in out and (tmp_path / "table.md").read_text() in out
     assert all(f"\n| {name} " in out for name in found)
 
     # The oracle's numbers, from its decisions on the folder.
-    oracle = load_classifier(weights / "small.pt")
+    oracle = load_classifier(weights_dir / "small.pt")
     before, after = [], []
     for pair in read_pairs(tmp_path, "exp"):
         for decisions, image in zip((before, after), pair.images(), strict=True):
@@ -55,9 +92,9 @@ def test_everything_is_measured_by_one_command_and_laid_out(tmp_path, weights):
     assert found["Oracle FR"]["value"] == changed[:, CELEBA_ATTRIBUTES.index("Smiling")].mean()
 
 
-def test_what_cannot_be_measured_is_said_and_the_rest_is(tmp_path, weights):
-    write_experiment(tmp_path, weights)
-    write_experiment(tmp_path, weights, "other")
+def test_what_cannot_be_measured_is_said_and_the_rest_is(tmp_path, weights_dir):
+    write_experiment(tmp_path, weights_dir)
+    write_experiment(tmp_path, weights_dir, "other")
     (tmp_path / "Results/other/records.csv").unlink()
     code, out, err = run_shell("compute_metrics.sh", tmp_path, "exp", "other", "--metrics", "FR,sigma_L")
     assert code == 0, err
@@ -79,14 +116,14 @@ def forked(monkeypatch):
     monkeypatch.setattr(compute_metrics, "run", run)
 
 
-def test_a_value_of_before_is_told_from_one_of_now(tmp_path, weights, forked):
-    write_experiment(tmp_path, weights)
+def test_a_value_of_before_is_told_from_one_of_now(tmp_path, weights_dir, forked):
+    write_experiment(tmp_path, weights_dir)
     flags = {"output_path": tmp_path, "exp_names": "exp", "metrics": "FR,MNAC", "oracle_path": tmp_path / "none"}
     _, out, _ = call_script(compute_metrics, flags)
     reasons = [line for line in out.splitlines() if line.startswith("not computed: ")]
     assert len(reasons) == 1 and "earlier value" not in reasons[0]
     (tmp_path / "Results/exp/records.csv").unlink()
-    _, out, _ = call_script(compute_metrics, flags | {"oracle_path": weights / "small.pt"})
+    _, out, _ = call_script(compute_metrics, flags | {"oracle_path": weights_dir / "small.pt"})
     assert "FR ↑" in out
     reasons = [line for line in out.splitlines() if line.startswith("not computed: ")]
     assert len(reasons) == 1 and reasons[0].endswith("(the table has an earlier value)")

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from PIL import Image
+from toy_celeba import write_celeba
 from toy_results import flat, write_pair
 
 import compute_CD
@@ -11,35 +12,35 @@ import compute_MNAC
 from core.data.datasets import data_attributes
 
 
-def test_mnac_and_oracle_fr_by_hand(tmp_path, run, colours):
+def test_mnac_and_oracle_fr_by_hand(tmp_path, measure, colour_oracle):
     write_pair(tmp_path, 0, flat(0, 0, 0), flat(1, 1, 1))
     write_pair(tmp_path, 1, flat(0, 1, 0), flat(1, 1, 0), place="IC/CCF")
     write_pair(tmp_path, 2, flat(0, 1, 0), flat(0, 1, 1))
     write_pair(tmp_path, 3, flat(0, 1, 0), flat(0, 1, 0))
     write_pair(tmp_path, 4, flat(0, 0, 0), flat(1, 1, 1), place="CC/ICF")  # did not flip: not counted
-    found, out = run(compute_MNAC, **colours)
+    found, out = measure(compute_MNAC, **colour_oracle)
     assert found["MNAC"]["value"] == 5 / 4 and found["MNAC"]["n"] == 4
     assert found["Oracle FR"]["value"] == 2 / 4
     assert 0 <= found["MNAC"]["interval"][0] < 5 / 4 < found["MNAC"]["interval"][1] <= 3
     assert "MNAC: 1.25 (n = 4 pairs that reached their target; 95 % in" in out and "Oracle FR: 0.5 (n = 4" in out
-    assert run(compute_MNAC, **colours | {"query_label": "Male"})[0]["Oracle FR"]["value"] == 2 / 4
-    assert run(compute_MNAC, **colours | {"query_label": "Young"})[0]["Oracle FR"]["value"] == 1 / 4
+    assert measure(compute_MNAC, **colour_oracle | {"query_label": "Male"})[0]["Oracle FR"]["value"] == 2 / 4
+    assert measure(compute_MNAC, **colour_oracle | {"query_label": "Young"})[0]["Oracle FR"]["value"] == 1 / 4
 
 
-def test_identical_pairs_change_nothing(tmp_path, run, colours):
+def test_identical_pairs_change_nothing(tmp_path, measure, colour_oracle):
     for i in range(3):
         write_pair(tmp_path, i, flat(0, 1, i % 2), flat(0, 1, i % 2))
-    found, _ = run(compute_MNAC, **colours)
+    found, _ = measure(compute_MNAC, **colour_oracle)
     assert found["MNAC"]["value"] == found["Oracle FR"]["value"] == 0 and found["MNAC"]["interval"] == [0, 0]
 
 
-def test_a_number_counts_the_attributes_of_the_data_whatever_the_oracles_order(tmp_path, run, colours):
+def test_a_number_counts_the_attributes_of_the_data_whatever_the_oracles_order(tmp_path, measure, colour_oracle):
     write_pair(tmp_path, 0, flat(0, 0, 0), flat(1, 0, 0))
-    of_celeba = colours | {"query_label": 31}  # Smiling, the oracle's first
-    assert run(compute_MNAC, **of_celeba)[0]["Oracle FR"]["options"]["query_label"] == "Smiling"
-    data = write_celeba(tmp_path / "celeba", ("Male", "Smiling", "Young"))
+    of_celeba = colour_oracle | {"query_label": 31}  # Smiling, the oracle's first
+    assert measure(compute_MNAC, **of_celeba)[0]["Oracle FR"]["options"]["query_label"] == "Smiling"
+    data = write_lists(tmp_path / "celeba", ("Male", "Smiling", "Young"))
     (tmp_path / "Results/exp/flags.yaml").write_text(f"data_dir: {data}\nquery_label: '1'\n")
-    found, _ = run(compute_MNAC, oracle_path=colours["oracle_path"])
+    found, _ = measure(compute_MNAC, oracle_path=colour_oracle["oracle_path"])
     assert found["Oracle FR"]["value"] == 1 and found["Oracle FR"]["options"]["query_label"] == "Smiling"
     for csv in data.glob("*.csv"):  # as CelebA ships its lists
         csv.unlink()
@@ -47,27 +48,23 @@ def test_a_number_counts_the_attributes_of_the_data_whatever_the_oracles_order(t
     assert data_attributes(data) == ("Young", "Smiling")
 
 
-def test_an_oracle_that_does_not_answer_is_refused(tmp_path, refuse, colours):
+def test_an_oracle_that_does_not_answer_is_refused(tmp_path, refuse, colour_oracle):
     write_pair(tmp_path, 0, flat(0, 0, 0), flat(1, 1, 1))
-    assert "--query_label Bald" in refuse(compute_MNAC, **colours | {"query_label": "Bald"})
+    assert "--query_label Bald" in refuse(compute_MNAC, **colour_oracle | {"query_label": "Bald"})
 
 
-def write_celeba(root, attributes=("Smiling", "Young", "Male")):
+def write_lists(root, attributes=("Smiling", "Young", "Male")):
     """The lists of four training images, without the images: Young goes with Smiling, Male does not."""
-    root.mkdir()
-    rows = [(1, 1, 1), (1, 1, -1), (-1, -1, 1), (-1, -1, -1)]
-    lines = [f"{i}.jpg,{','.join(map(str, row))}\n" for i, row in enumerate(rows)]
-    (root / "list_attr_celeba.csv").write_text(f"image_id,{','.join(attributes)}\n" + "".join(lines))
-    (root / "list_eval_partition.csv").write_text("image_id,partition\n0.jpg,0\n1.jpg,0\n2.jpg,0\n3.jpg,0\n")
-    return root
+    labels = [(1, 1, 1), (1, 1, -1), (-1, -1, 1), (-1, -1, -1)]
+    return write_celeba(root, {"train": 4}, attributes=attributes, labels=labels, images=False)
 
 
-def test_cd_by_hand(tmp_path, run, colours):
+def test_cd_by_hand(tmp_path, measure, colour_oracle):
     # Changes of Smiling (1, 1, -1, -1), of Young (1, 0, -1, 0), of Male none: correlations 1, √½ and 0.
     for i, (x, counterfactual) in enumerate([("001", "111"), ("010", "110"), ("111", "001"), ("100", "000")]):
         write_pair(tmp_path, i, flat(*map(int, x)), flat(*map(int, counterfactual)))
-    data = write_celeba(tmp_path / "celeba")
-    found, out = run(compute_CD, celeba_path=data, **colours)
+    data = write_lists(tmp_path / "celeba")
+    found, out = measure(compute_CD, celeba_path=data, **colour_oracle)
     assert found["CD"]["value"] == pytest.approx(1 - 0.5**0.5)
     assert found["CD"]["options"]["celeba_path"] == str(data)
     assert re.search(r"Young +\+1\.00 in the data, \+0\.71 in the counterfactuals", out.split("expectation")[1])
@@ -75,19 +72,18 @@ def test_cd_by_hand(tmp_path, run, colours):
         assert chart.format == "PNG" and chart.width > 500
     assert (data / "train_correlations.csv").exists()
     # Asked about Young: c = (1, 1, 0), r = (√½, 1, 0).
-    assert run(compute_CD, celeba_path=data, **colours | {"query_label": 1})[0]["CD"]["value"] == pytest.approx(
-        1 - 0.5**0.5
-    )
+    found, _ = measure(compute_CD, celeba_path=data, **colour_oracle | {"query_label": 1})
+    assert found["CD"]["value"] == pytest.approx(1 - 0.5**0.5)
     # Asked about Male, which never changes: every r counts as 0, and c = (0, 0, 1).
-    assert run(compute_CD, celeba_path=data, **colours | {"query_label": "Male"})[0]["CD"]["value"] == 1
+    assert measure(compute_CD, celeba_path=data, **colour_oracle | {"query_label": "Male"})[0]["CD"]["value"] == 1
 
 
-def test_cd_needs_data_with_the_oracles_attributes(tmp_path, refuse, colours):
+def test_cd_needs_data_with_the_oracles_attributes(tmp_path, refuse, colour_oracle):
     write_pair(tmp_path, 0, flat(0, 0, 0), flat(1, 1, 1))
-    assert "--celeba_path must be given" in refuse(compute_CD, **colours)
-    data = write_celeba(tmp_path / "celeba", ("Smiling", "Old", "Male"))
-    assert "no labels of Young" in refuse(compute_CD, celeba_path=data, **colours)
+    assert "--celeba_path must be given" in refuse(compute_CD, **colour_oracle)
+    data = write_lists(tmp_path / "celeba", ("Smiling", "Old", "Male"))
+    assert "no labels of Young" in refuse(compute_CD, celeba_path=data, **colour_oracle)
     (data / "list_eval_partition.csv").unlink()
     (data / "train_correlations.csv").unlink()
-    assert f"--celeba_path {data} has neither" in refuse(compute_CD, celeba_path=data, **colours)
-    assert "--celeba_path nowhere is not a folder" in refuse(compute_CD, celeba_path="nowhere", **colours)
+    assert f"--celeba_path {data} has neither" in refuse(compute_CD, celeba_path=data, **colour_oracle)
+    assert "--celeba_path nowhere is not a folder" in refuse(compute_CD, celeba_path="nowhere", **colour_oracle)

@@ -93,6 +93,7 @@ def test_another_domain_brings_its_own_attributes(tmp_path):
 def test_the_mini_validation_set_is_the_one_of_the_release(tmp_path):
     counts = {"train": 2, "val": 19_867, "test": 1}
     root = write_celeba(tmp_path, counts, attributes=("Smiling", "Young"), images=False)
+    (root / "img_align_celeba").mkdir()
     mini, whole = CelebAMV(root, "val", 16), CelebA(root, "val", 16)
     drawn = [whole.names.index(name) for name in dict.fromkeys(mini.names)]
     assert len(mini) == 1000 and len(drawn) == 966 and drawn[:5] == [8, 13, 18, 35, 58]
@@ -142,9 +143,7 @@ def test_chunks_share_out_the_indices(n, num_chunks):
     assert max(map(len, chunks)) - min(map(len, chunks)) <= 1
 
 
-@pytest.mark.parametrize(
-    "chunk, num_chunks, flag", [(0, 0, "--num_chunks"), (3, 3, "--chunk"), (-1, 3, "--chunk")]
-)
+@pytest.mark.parametrize("chunk, num_chunks, flag", [(0, 0, "--num_chunks"), (3, 3, "--chunk"), (-1, 3, "--chunk")])
 def test_a_chunk_that_does_not_exist_is_refused_by_the_flags_name(chunk, num_chunks, flag):
     assert flag in refusal(UserError, chunk_indices, 10, chunk, num_chunks)
 

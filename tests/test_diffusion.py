@@ -14,6 +14,7 @@ from guided_diffusion.schedules import linear_betas, named_betas
 from guided_diffusion.script_util import create_gaussian_diffusion
 
 EPSILON, START_X, PREVIOUS_X = ModelMeanType.EPSILON, ModelMeanType.START_X, ModelMeanType.PREVIOUS_X
+VELOCITY = ModelMeanType.VELOCITY
 LEARNED, LEARNED_RANGE = ModelVarType.LEARNED, ModelVarType.LEARNED_RANGE
 SMALL, LARGE = ModelVarType.FIXED_SMALL, ModelVarType.FIXED_LARGE
 MSE, RESCALED_MSE, KL, RESCALED_KL = LossType.MSE, LossType.RESCALED_MSE, LossType.KL, LossType.RESCALED_KL
@@ -167,11 +168,25 @@ def test_a_network_that_knows_the_clean_image_gives_the_posterior():
     torch.testing.assert_close(p["variance"], p["log_variance"].exp())
 
 
-@pytest.mark.parametrize("mean_type", [EPSILON, PREVIOUS_X])
+def velocity_estimate(z, t):
+    """What clean_estimate and z say of the velocity."""
+    diffusion, x0 = process(), clean_estimate(z, t)
+    return diffusion.velocity(x0, t, diffusion.eps_from_x0(z, t, x0))
+
+
+def test_the_noise_follows_from_the_velocity():
+    diffusion, z, v, t = process(), Z.double(), X0.double(), T
+    abar = per_image(ABAR[t])
+    eps = diffusion.eps_from_x0(z, t, diffusion.x0_from_velocity(z, t, v))
+    torch.testing.assert_close(eps, abar.sqrt() * v + (1 - abar).sqrt() * z)
+
+
+@pytest.mark.parametrize("mean_type", [EPSILON, PREVIOUS_X, VELOCITY])
 def test_predicting_noise_or_the_previous_step_is_predicting_the_clean_image(mean_type):
     diffusion = process()
     network = {
         EPSILON: lambda z, t: diffusion.eps_from_x0(z, t, clean_estimate(z, t)),
+        VELOCITY: velocity_estimate,
         PREVIOUS_X: lambda z, t: diffusion.q_posterior_mean_variance(clean_estimate(z, t), z, t)[0],
     }[mean_type]
     z = Z.double()
@@ -181,12 +196,13 @@ def test_predicting_noise_or_the_previous_step_is_predicting_the_clean_image(mea
         torch.testing.assert_close(found[name], expected[name])
 
 
-@pytest.mark.parametrize("mean_type", [START_X, EPSILON])
+@pytest.mark.parametrize("mean_type", [START_X, EPSILON, VELOCITY])
 def test_clipping_moves_the_mean_as_if_a_clipped_image_had_been_predicted(mean_type):
     diffusion = process(mean_type)
     network = {
         START_X: clean_estimate,
         EPSILON: lambda z, t: diffusion.eps_from_x0(z, t, clean_estimate(z, t)),
+        VELOCITY: velocity_estimate,
     }[mean_type]
     z = Z.double()
     clipped = clean_estimate(z, T).clamp(-1, 1)
@@ -350,8 +366,11 @@ def test_the_perfect_prediction_has_no_squared_error(mean_type):
     diffusion = process(mean_type)
     z = diffusion.q_sample(X0, T, Z)
     answer = {
-        START_X: X0, EPSILON: Z, PREVIOUS_X: diffusion.q_posterior_mean_variance(X0, z, T)[0]
-    }[mean_type]  # fmt: skip
+        START_X: X0,
+        EPSILON: Z,
+        PREVIOUS_X: diffusion.q_posterior_mean_variance(X0, z, T)[0],
+        VELOCITY: diffusion.velocity(X0, T, Z),
+    }[mean_type]
     terms = diffusion.training_losses(lambda z, t: answer, X0, T, Z)
     assert terms.keys() == {"mse", "loss"} and not terms["loss"].any()
     off = diffusion.training_losses(lambda z, t: answer + 0.5, X0, T, Z)
@@ -365,6 +384,7 @@ def test_the_variational_bound_does_not_depend_on_what_is_predicted(mean_type):
         START_X: clean_estimate,
         EPSILON: lambda z, t: diffusion.eps_from_x0(z, t, clean_estimate(z, t)),
         PREVIOUS_X: lambda z, t: diffusion.q_posterior_mean_variance(clean_estimate(z, t), z, t)[0],
+        VELOCITY: velocity_estimate,
     }[mean_type]
     expected = process(START_X, loss_type=KL).training_losses(clean_estimate, x0, T, noise)["loss"]
     assert (expected > 0).all()

@@ -1,54 +1,112 @@
 """Trainings of several ranks, started as their users start them."""
 
-import os
 import shutil
-import subprocess
+import socket
 import sys
-from pathlib import Path
+import time
 
 import pytest
 import torch
 from assertions import assert_near
-from scripts import ROOT, as_argv, environment, logged, run_script
+from scripts import ROOT, SEARCH_PATH, as_argv, logged, run_command, run_shell, start_script
 from toy_celeba import write_celeba
 from toy_networks import MODEL_FLAGS
 
 from guided_diffusion.dist_util import Ranks, device_of_rank, find_ranks, pick_device
 from guided_diffusion.errors import UserError
 
-MPIEXEC = ["mpiexec", "-n", "2", sys.executable]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+DIFFUSION, CLASSIFIER = "celeba-train-diffusion.py", "celeba-train-classifier.py"
+TRAIN_FLAGS = {
+    "batch_size": 2,
+    "ema_rate": 0.9,
+    "lr_anneal_steps": 20,
+    "save_interval": 1,
+    "log_interval": 1,
+    "keep_checkpoints": 99,
+    "sample_steps": 0,
+    "schedule_sampler": "loss-second-moment",
+    "grad_clip": 1.0,
+}
 
 
 @pytest.fixture(scope="module")
 def flags(tmp_path_factory):
-    root = tmp_path_factory.mktemp("distributed")
-    data = write_celeba(root / "celeba", {"train": 24, "val": 4})
-    return MODEL_FLAGS | {
-        "data_dir": data, "batch_size": 2, "ema_rate": 0.9, "lr_anneal_steps": 20, "save_interval": 1,
-        "log_interval": 1, "keep_checkpoints": 99, "sample_steps": 0, "schedule_sampler": "loss-second-moment",
-        "grad_clip": 1.0,
-    }  # fmt: skip
+    data = write_celeba(tmp_path_factory.mktemp("distributed") / "celeba", {"train": 24, "val": 4})
+    return MODEL_FLAGS | TRAIN_FLAGS | {"data_dir": data}
+
+
+def one_liner(flags, output, gpus, path=SEARCH_PATH, **changes):
+    """Runs celeba-train.sh, which finds the commands of `path` -> stdout."""
+    code, out, err = run_shell(
+        "celeba-train.sh",
+        flags["data_dir"],
+        output,
+        "--sample_steps",
+        0,
+        PATH=path,
+        GPUS=gpus,
+        MODEL_FLAGS=" ".join(as_argv(MODEL_FLAGS)),
+        TRAIN_FLAGS=" ".join(as_argv(TRAIN_FLAGS | changes)),
+    )
+    assert code == 0, err
+    return out
 
 
 @pytest.fixture(scope="module")
-def alone(flags, tmp_path_factory):
-    """The output of one rank with the batch of two."""
-    output = tmp_path_factory.mktemp("alone")
-    code, _, err = run_script("celeba-train-diffusion.py", flags | {"batch_size": 4, "output_path": output})
-    assert code == 0, err
-    return output
+def on_one(flags, tmp_path_factory):
+    """(output, stdout) of one rank with the batch of two."""
+    output = tmp_path_factory.mktemp("one") / "run"
+    return output, one_liner(flags, output, "0", batch_size=4)
 
 
-def start(launcher, flags, script="celeba-train-diffusion.py"):
-    """Runs a script on two ranks -> (exit code, stdout, stderr)."""
-    if launcher[0] == "mpiexec" and not shutil.which("mpiexec"):
+@pytest.fixture(scope="module")
+def alone(on_one):
+    return on_one[0]
+
+
+@pytest.fixture(scope="module", params=["mpiexec", "torchrun"])
+def on_two(request, flags, tmp_path_factory):
+    """(output, stdout) of two ranks, started by either."""
+    root = tmp_path_factory.mktemp("two")
+    if request.param == "mpiexec":
+        require_mpiexec()
+        return root / "run", one_liner(flags, root / "run", "0,1")
+    for name in ("bash", "dirname", "torchrun"):  # a machine without mpiexec
+        (root / name).symlink_to(shutil.which(name, path=SEARCH_PATH))
+    return root / "run", one_liner(flags, root / "run", "0,1", path=str(root))
+
+
+def require_mpiexec():
+    if not shutil.which("mpiexec", path=SEARCH_PATH):
         pytest.skip("no mpiexec on this machine")
-    done = subprocess.run(
-        [*launcher, str(ROOT / script), *as_argv(flags)],
-        capture_output=True, text=True, timeout=300, env=environment(),
-    )  # fmt: skip
-    return done.returncode, done.stdout, done.stderr
+
+
+def start_by_mpiexec(flags):
+    """Runs the training of a DDPM on two ranks -> (exit code, stdout, stderr)."""
+    require_mpiexec()
+    return run_command("mpiexec", "-n", 2, sys.executable, ROOT / DIFFUSION, *as_argv(flags))
+
+
+def start_ranks(flags, script=DIFFUSION, folders=(ROOT, ROOT)):
+    """Runs a script on two forked ranks, told what torchrun tells its own -> (exit code, stdout, stderr).
+
+    As under torchrun, a rank that fails ends the other.
+    """
+    with socket.socket() as any_socket:
+        any_socket.bind(("", 0))
+        port = str(any_socket.getsockname()[1])
+    everywhere = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    ranks = [
+        start_script(script, flags, folder, RANK=str(rank), LOCAL_RANK=str(rank), **everywhere)
+        for rank, folder in enumerate(folders)
+    ]
+    while {rank.poll() for rank in ranks} in ({None}, {None, 0}):
+        time.sleep(0.01)
+    for rank in ranks:
+        if rank.poll() is None:
+            rank.kill()
+    codes, outs, errs = zip(*[rank.finish() for rank in ranks], strict=True)
+    return max(codes), "".join(outs), "".join(errs)
 
 
 def first_gradient(folder):
@@ -57,13 +115,21 @@ def first_gradient(folder):
     return torch.cat([moments[i]["exp_avg"].flatten() for i in sorted(moments)]) / 0.1
 
 
-@pytest.mark.parametrize("launcher", [MPIEXEC, TORCHRUN], ids=["mpiexec", "torchrun"])
-def test_two_ranks_follow_one_with_twice_the_batch(flags, alone, tmp_path, launcher):
-    code, out, err = start(launcher, flags | {"output_path": tmp_path})
-    assert code == 0, err
+def test_the_one_liner_starts_a_rank_for_each_gpu(on_two):
+    output, out = on_two
+    assert "(2 on each of 2 ranks)" in out and (output / "ema_0.9_000020.pt").exists()
+
+
+def test_the_one_liner_starts_no_ranks_for_a_single_gpu(on_one):
+    output, out = on_one
+    assert "ranks)" not in out and (output / "ema_0.9_000020.pt").exists()
+
+
+def test_two_ranks_follow_one_with_twice_the_batch(on_two, alone):
+    output, out = on_two
     assert out.count("training from step 0 to 20: 4 images a step (2 on each of 2 ranks)") == 1
-    assert_near(first_gradient(tmp_path), first_gradient(alone), 1e-5)
-    ours, theirs = ([float(row["loss"]) for row in logged(folder)] for folder in (tmp_path, alone))
+    assert_near(first_gradient(output), first_gradient(alone), 1e-5)
+    ours, theirs = ([float(row["loss"]) for row in logged(folder)] for folder in (output, alone))
     assert len(ours) == 20
     assert_near(torch.tensor(ours), torch.tensor(theirs), 1e-4)
 
@@ -73,46 +139,51 @@ def test_a_training_may_go_on_with_other_ranks_and_the_same_batch(flags, alone, 
     shutil.copytree(alone, output)
     for path in output.glob("*000020.pt"):
         path.unlink()
-    code, out, err = start(MPIEXEC, flags | {"output_path": output})
+    code, out, err = start_ranks(flags | {"output_path": output})
     assert code == 0 and "going on from" in out, err
     assert_near(torch.tensor(float(logged(output)[-1]["loss"])), float(logged(alone)[-1]["loss"]), 1e-4)
 
 
 def test_ranks_that_would_go_on_from_different_steps_are_refused(flags, alone, tmp_path):
-    shutil.copytree(alone, tmp_path / "first" / "run")
-    (tmp_path / "second").mkdir()  # as a disk that the other machine has for itself
-    flags = flags | {"output_path": "run"}
-    one, other = (["-wdir", str(tmp_path / name), "-n", "1", sys.executable] for name in ("first", "second"))
-    command = [str(ROOT / "celeba-train-diffusion.py"), *as_argv(flags)]
-    code, _, err = start(["mpiexec", *one, *command, ":", *other], flags)
+    folders = tmp_path / "first", tmp_path / "second"  # the second as a disk that the other machine has for itself
+    shutil.copytree(alone, folders[0] / "run")
+    folders[1].mkdir()
+    code, _, err = start_ranks(flags | {"output_path": "run"}, folders=folders)
     assert code == 2 and "--output_path run is not the same folder for all ranks" in err and "steps 0, 20" in err
     assert "Traceback" not in err
 
 
 def test_microbatches_of_ranks_add_up_to_the_gradient_of_all(flags, alone, tmp_path):
-    code, _, err = start(MPIEXEC, flags | {"output_path": tmp_path, "microbatch": 1, "lr_anneal_steps": 1})
+    code, _, err = start_ranks(flags | {"output_path": tmp_path, "microbatch": 1, "lr_anneal_steps": 1})
     assert code == 0, err
     assert_near(first_gradient(tmp_path), first_gradient(alone), 1e-5)
 
 
 def test_a_classifier_trains_on_two_ranks_and_the_first_one_validates(flags, tmp_path):
     classifier_flags = {
-        "data_dir": flags["data_dir"], "output_path": tmp_path, "image_size": 32, "batch_size": 2, "seed": 1,
-        "architecture": "small_cnn", "lr_anneal_steps": 2, "save_interval": 2, "log_interval": 1,
-    }  # fmt: skip
-    code, out, err = start(MPIEXEC, classifier_flags, "celeba-train-classifier.py")
+        "data_dir": flags["data_dir"],
+        "output_path": tmp_path,
+        "image_size": 32,
+        "batch_size": 2,
+        "seed": 1,
+        "architecture": "small_cnn",
+        "lr_anneal_steps": 2,
+        "save_interval": 2,
+        "log_interval": 1,
+    }
+    code, out, err = start_ranks(classifier_flags, CLASSIFIER)
     assert code == 0, err
     assert out.count("balanced accuracy") == 1 and (tmp_path / "best.pt").exists()
 
 
 @pytest.mark.parametrize("name, value", [("data_dir", "nowhere"), ("lr", -1)])
 def test_what_is_wrong_on_every_rank_is_said_once(flags, tmp_path, name, value):
-    code, _, err = start(MPIEXEC, flags | {"output_path": tmp_path, name: value})
+    code, _, err = start_by_mpiexec(flags | {"output_path": tmp_path, name: value})
     assert code == 2 and err.count(f"error: --{name} {value}") == 1 and "Traceback" not in err
 
 
 def test_more_ranks_than_gpus_named_are_refused(flags, tmp_path):
-    code, _, err = start(MPIEXEC, flags | {"output_path": tmp_path / "new", "gpus": "0"})
+    code, _, err = start_ranks(flags | {"output_path": tmp_path / "new", "gpus": "0"})
     assert code == 2 and "--gpus 0 names 1 GPU(s) for 2 ranks" in err
     assert not (tmp_path / "new").exists()
 
@@ -139,29 +210,6 @@ def test_a_process_started_alone_is_the_only_rank(monkeypatch):
     assert find_ranks() == Ranks() and find_ranks().first
 
 
-@pytest.mark.parametrize("launcher", ["python", "mpiexec", "torchrun"])
-def test_the_one_liner_starts_a_rank_for_each_gpu(flags, tmp_path, launcher):
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    if launcher == "mpiexec" and not shutil.which("mpiexec", path=path):
-        pytest.skip("no mpiexec on this machine")
-    if launcher == "torchrun":  # a machine without mpiexec
-        for name in ("bash", "dirname", "torchrun"):
-            (tmp_path / name).symlink_to(shutil.which(name, path=path))
-        path = str(tmp_path)
-    output = tmp_path / "run"
-    command = ["bash", str(ROOT / "celeba-train.sh"), str(flags["data_dir"]), str(output), "--sample_steps", "0"]
-    env = environment(
-        GPUS="0" if launcher == "python" else "0,1",
-        MODEL_FLAGS=" ".join(as_argv(MODEL_FLAGS)),
-        TRAIN_FLAGS="--batch_size 2 --lr_anneal_steps 2 --save_interval 1",
-        PATH=path,
-    )
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
-    assert done.returncode == 0, done.stderr
-    assert ("(2 on each of 2 ranks)" in done.stdout) == (launcher != "python")
-    assert (output / "ema_0.9999_000002.pt").exists()
-
-
 def test_the_one_liner_says_how_it_is_used():
-    done = subprocess.run(["bash", str(ROOT / "celeba-train.sh"), "data"], capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.startswith("usage: ") and done.stderr.count("\n") == 1
+    code, _, err = run_shell("celeba-train.sh", "data")
+    assert code == 2 and err.startswith("usage: ") and err.count("\n") == 1

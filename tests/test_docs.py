@@ -137,8 +137,10 @@ def cells_of(line):
 def measured():
     """metric -> method -> its value in the table of docs/benchmarks.md."""
     rows = table_under("docs/benchmarks.md", "The methods")
-    return {row.pop("metric")[:-2]: {name: float(re.match(r"[\d.e-]+", cell)[0]) for name, cell in row.items()}
-            for row in rows}  # fmt: skip
+    return {
+        row.pop("metric")[:-2]: {name: float(re.match(r"[\d.e-]+", cell)[0]) for name, cell in row.items()}
+        for row in rows
+    }
 
 
 TITLES = {

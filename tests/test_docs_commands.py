@@ -9,16 +9,16 @@ import argparse
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 from pages import CARD, NAMES, PAGES, ROOT, SCRIPTS, blocks_of, module_of
-from PIL import Image
+from toy_celeba import write_celeba
 
 REASONS = {"CelebA", "weights", "a GPU", "the network", "minutes"}
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
@@ -37,7 +37,7 @@ def test_every_marker_stands_before_a_block():
 
 
 SHIMS = {  # what a shell finds instead of these programs; python notes the words that it is given
-    "python": 'printf "%s\\x1f" "$@" >> "$NOTED"; echo >> "$NOTED"',
+    "python": 'printf "%s\\x1f" "$@" >> "$NOTED"; printf "\\x1e" >> "$NOTED"',
     "mpiexec": '[ "$1" = -n ] && shift 2 && exec "$@"',
     "torchrun": '[ "$1" = --nproc-per-node ] && shift 2 && exec python "$@"',
     "pip": "",
@@ -56,7 +56,7 @@ def place(tmp_path, monkeypatch):
 
 
 def python_commands(text, place):
-    """The words of each call of Python that a shell makes when it runs the text."""
+    """The words of each call of this project's Python that a shell makes when it runs the text."""
     shims, noted = place / ".shims", place / ".noted"
     shims.mkdir(exist_ok=True)
     for name, body in SHIMS.items():
@@ -66,7 +66,8 @@ def python_commands(text, place):
     env = {**os.environ, "PATH": f"{shims}:{os.environ['PATH']}", "NOTED": str(noted)}
     done = subprocess.run(["bash", "-e", "-c", text], cwd=place, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return [line.split("\x1f")[:-1] for line in noted.read_text().splitlines()]
+    commands = [command.split("\x1f")[:-1] for command in noted.read_text().split("\x1e")[:-1]]
+    return [words for words in commands if words[:2] != ["-m", "timeit"]]
 
 
 def started(words):
@@ -140,7 +141,14 @@ QUICK = {
     "main.py": [*TINY, "--start_step", "2", "--classifier_scales", "1", "--batch_size", "2"],
     "celeba-train-diffusion.py": [*TINY, "--lr_anneal_steps", "1", "--batch_size", "2", "--sample_steps", "0"],
     "celeba-train-classifier.py": [
-        "--image_size", "16", "--architecture", "tiny_cnn", "--lr_anneal_steps", "1", "--batch_size", "2",
+        "--image_size",
+        "16",
+        "--architecture",
+        "tiny_cnn",
+        "--lr_anneal_steps",
+        "1",
+        "--batch_size",
+        "2",
     ],
     "compute_metrics.py": ["--metrics", "FR"],
 }
@@ -152,24 +160,25 @@ def write_data(root):
     path/to/output with two experiments' records.
     """
     photos = root / "path/to/photos"
-    (photos / "img_align_celeba").mkdir(parents=True)
-    pixels = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
-    names = [f"{i}.png" for i in range(8)]
-    for name, image in zip(names, pixels, strict=True):
-        Image.fromarray(image).save(photos / "img_align_celeba" / name)
-    striped = np.arange(8) % 2
-    labels = pd.DataFrame({"image_id": names, "Striped": 2 * striped - 1, "Round": 1 - 2 * striped})
-    labels.to_csv(photos / "list_attr_celeba.csv", index=False)
-    partition = pd.DataFrame({"image_id": names, "partition": [0] * 6 + [1] * 2})
-    partition.to_csv(photos / "list_eval_partition.csv", index=False)
-    paths = [f"photos/img_align_celeba/{name}" for name in names]
-    pd.DataFrame({"path": paths, "Striped": striped}).to_csv(photos.with_suffix(".csv"), index=False)
+    write_celeba(photos, {"train": 6, "val": 2}, attributes=("Striped", "Round"), labels=[(1, -1), (-1, 1)] * 4)
+    paths = [f"photos/img_align_celeba/{path.name}" for path in sorted((photos / "img_align_celeba").iterdir())]
+    pd.DataFrame({"path": paths, "Striped": [1, 0] * 4}).to_csv(photos.with_suffix(".csv"), index=False)
+    records = pd.DataFrame(
+        {
+            "id": [0, 1],
+            "label": 1,
+            "pred": 1,
+            "target": 0,
+            "cf_pred": [0, 1],
+            "attempts": 1,
+            "bkl": [0.1, 0.9],
+            "l_1": 0.01,
+        }
+    )
     for kind in ("cat", "dog", "lynx"):
         (root / "path/to/pets" / kind).mkdir(parents=True)
-        for name, image in zip(names, pixels, strict=True):
-            Image.fromarray(image).save(root / "path/to/pets" / kind / name)
-    records = pd.DataFrame({"id": [0, 1], "label": 1, "pred": 1, "target": 0, "cf_pred": [0, 1], "attempts": 1,
-                            "bkl": [0.1, 0.9], "l_1": 0.01})
+        for path in sorted((photos / "img_align_celeba").iterdir()):
+            shutil.copy(path, root / "path/to/pets" / kind / path.name)
     for name in ("smile", "age"):
         (root / "path/to/output/Results" / name).mkdir(parents=True)
         records.to_csv(root / "path/to/output/Results" / name / "records.csv", index=False)

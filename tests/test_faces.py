@@ -18,14 +18,35 @@ ROOT = Path(__file__).parent.parent
 MOUTH, NOSE, EYES, BROWS = (62, 134, 116, 172), (62, 100, 115, 147), (46, 92, 132, 132), (44, 80, 134, 110)
 CHEEKS, JAW, HEAD, BODY = (36, 86, 142, 158), (24, 84, 154, 196), (0, 10, 178, 218), (40, 166, 138, 218)
 REGIONS = {
-    "Smiling": (38, 92, 140, 172), "Mouth_Slightly_Open": MOUTH, "Big_Lips": MOUTH, "Wearing_Lipstick": MOUTH,
-    "Mustache": (56, 130, 121, 158), "Goatee": (62, 145, 115, 186), "5_o_Clock_Shadow": (36, 110, 142, 180),
-    "No_Beard": JAW, "Sideburns": JAW, "Double_Chin": JAW, "Chubby": JAW, "Oval_Face": JAW,
-    "Big_Nose": NOSE, "Pointy_Nose": NOSE, "High_Cheekbones": CHEEKS, "Rosy_Cheeks": CHEEKS,
-    "Heavy_Makeup": CHEEKS, "Narrow_Eyes": EYES, "Bags_Under_Eyes": EYES, "Eyeglasses": (30, 90, 148, 134),
-    "Arched_Eyebrows": BROWS, "Bushy_Eyebrows": BROWS, "Receding_Hairline": (36, 36, 142, 106),
-    "Bangs": (30, 40, 148, 112), "Wearing_Hat": (0, 10, 178, 110), "Wearing_Earrings": (24, 116, 154, 154),
-    "Wearing_Necklace": BODY, "Wearing_Necktie": BODY, "Young": (26, 58, 152, 216),
+    "Smiling": (38, 92, 140, 172),
+    "Mouth_Slightly_Open": MOUTH,
+    "Big_Lips": MOUTH,
+    "Wearing_Lipstick": MOUTH,
+    "Mustache": (56, 130, 121, 158),
+    "Goatee": (62, 145, 115, 186),
+    "5_o_Clock_Shadow": (36, 110, 142, 180),
+    "No_Beard": JAW,
+    "Sideburns": JAW,
+    "Double_Chin": JAW,
+    "Chubby": JAW,
+    "Oval_Face": JAW,
+    "Big_Nose": NOSE,
+    "Pointy_Nose": NOSE,
+    "High_Cheekbones": CHEEKS,
+    "Rosy_Cheeks": CHEEKS,
+    "Heavy_Makeup": CHEEKS,
+    "Narrow_Eyes": EYES,
+    "Bags_Under_Eyes": EYES,
+    "Eyeglasses": (30, 90, 148, 134),
+    "Arched_Eyebrows": BROWS,
+    "Bushy_Eyebrows": BROWS,
+    "Receding_Hairline": (36, 36, 142, 106),
+    "Bangs": (30, 40, 148, 112),
+    "Wearing_Hat": (0, 10, 178, 110),
+    "Wearing_Earrings": (24, 116, 154, 154),
+    "Wearing_Necklace": BODY,
+    "Wearing_Necktie": BODY,
+    "Young": (26, 58, 152, 216),
     "Pale_Skin": (26, 58, 152, 216),
 }
 FACES = [({"Young": True, "No_Beard": True, "Male": male}, seed) for seed in range(4) for male in (0, 1)]
@@ -46,8 +67,10 @@ def test_same_arguments_give_the_same_bytes_in_another_process():
     attributes, nuisance = face_of(3, "val", 11)
     here = render(attributes, nuisance).tobytes()
     assert render(attributes, nuisance).tobytes() == here
-    code = ("import hashlib; from demo.faces import face_of, render; "
-            "print(hashlib.sha256(render(*face_of(3, 'val', 11)).tobytes()).hexdigest())")
+    code = (
+        "import hashlib; from demo.faces import face_of, render; "
+        "print(hashlib.sha256(render(*face_of(3, 'val', 11)).tobytes()).hexdigest())"
+    )
     elsewhere = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True)
     assert elsewhere.strip() == hashlib.sha256(here).hexdigest()
 
@@ -92,9 +115,14 @@ def test_a_smile_lifts_the_corners_of_the_mouth():
         assert rise[True] > rise[False] + 1.5
 
 
-@pytest.mark.parametrize("attributes, seed, words", [
-    ({"Smile": True}, 0, "'Smile'"), ({"Smiling": -1}, 0, "Smiling is -1"), ({}, -1, "seed is -1"),
-])
+@pytest.mark.parametrize(
+    "attributes, seed, words",
+    [
+        ({"Smile": True}, 0, "'Smile'"),
+        ({"Smiling": -1}, 0, "Smiling is -1"),
+        ({}, -1, "seed is -1"),
+    ],
+)
 def test_render_refuses_what_it_does_not_know(attributes, seed, words):
     with pytest.raises(ValueError, match=words):
         render(attributes, seed)
@@ -118,12 +146,20 @@ def test_sampled_attributes_correlate_as_in_celeba():
     has = people()
     assert 0.45 < has["Smiling"].mean() < 0.55
     for a, b, sign in [
-        ("Smiling", "High_Cheekbones", 1), ("Smiling", "Mouth_Slightly_Open", 1),
+        ("Smiling", "High_Cheekbones", 1),
+        ("Smiling", "Mouth_Slightly_Open", 1),
         ("Smiling", "Rosy_Cheeks", 1),
-        ("Male", "No_Beard", -1), ("Male", "Wearing_Necktie", 1), ("Male", "Wearing_Lipstick", -1),
-        ("Male", "Heavy_Makeup", -1), ("Male", "Wearing_Earrings", -1), ("Male", "Bald", 1),
-        ("Young", "Gray_Hair", -1), ("Young", "Bald", -1), ("Young", "Bags_Under_Eyes", -1),
-        ("Young", "Eyeglasses", -1), ("Heavy_Makeup", "Wearing_Lipstick", 1),
+        ("Male", "No_Beard", -1),
+        ("Male", "Wearing_Necktie", 1),
+        ("Male", "Wearing_Lipstick", -1),
+        ("Male", "Heavy_Makeup", -1),
+        ("Male", "Wearing_Earrings", -1),
+        ("Male", "Bald", 1),
+        ("Young", "Gray_Hair", -1),
+        ("Young", "Bald", -1),
+        ("Young", "Bags_Under_Eyes", -1),
+        ("Young", "Eyeglasses", -1),
+        ("Heavy_Makeup", "Wearing_Lipstick", 1),
     ]:
         assert sign * np.corrcoef(has[a], has[b])[0, 1] > 0.04, (a, b)
 

@@ -30,9 +30,13 @@ def clothes():
     """part -> (images, labels) of a Fashion-MNIST of 60 and 20 images; every ten hold every class."""
     rng = np.random.default_rng(0)
     tens = np.arange(10, dtype=np.uint8)
-    return {part: (rng.integers(0, 256, (n, 28, 28), np.uint8),
-                   np.concatenate([rng.permutation(tens) for _ in range(n // 10)]))
-            for part, n in SIZES.items()}
+    return {
+        part: (
+            rng.integers(0, 256, (n, 28, 28), np.uint8),
+            np.concatenate([rng.permutation(tens) for _ in range(n // 10)]),
+        )
+        for part, n in SIZES.items()
+    }
 
 
 def write_raw(folder, clothes, pack=gzip.compress, suffix=".gz"):
@@ -71,9 +75,11 @@ def test_files_have_celebas_layout(raw, clothes, tmp_path):
 
     expected = []  # every boot and T-shirt in the order of the files; the last sixth of train is val
     signs = {9: ["1", "-1"], 0: ["-1", "1"]}
-    for split, number, part, places in [("train", "0", "train", range(50)),
-                                        ("val", "1", "train", range(50, 60)),
-                                        ("test", "2", "t10k", range(20))]:
+    for split, number, part, places in [
+        ("train", "0", "train", range(50)),
+        ("val", "1", "train", range(50, 60)),
+        ("test", "2", "t10k", range(20)),
+    ]:
         labels = clothes[part][1]
         expected += [(f"{split}_{i:05d}.png", number, signs[labels[i]]) for i in places if labels[i] in signs]
     assert [(a[0], p[1], a[1:]) for a, p in zip(attributes[1:], partition[1:], strict=True)] == expected
@@ -169,9 +175,16 @@ def test_a_given_source_is_not_replaced_by_another(raw, tmp_path, monkeypatch):
     assert not (tmp_path / "set").exists()
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-40], lambda data: b"no gzip", lambda data: b"",
-                                    lambda data: gzip.compress(gzip.decompress(data)[:-9]),
-                                    lambda data: gzip.compress(b"\0\0\7\3" + bytes(99))])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-40],
+        lambda data: b"no gzip",
+        lambda data: b"",
+        lambda data: gzip.compress(gzip.decompress(data)[:-9]),
+        lambda data: gzip.compress(b"\0\0\7\3" + bytes(99)),
+    ],
+)
 def test_a_damaged_file_is_named(damage, clothes, tmp_path):
     source = write_raw(tmp_path / "source", clothes)
     path = source / "train-images-idx3-ubyte.gz"
@@ -180,20 +193,30 @@ def test_a_damaged_file_is_named(damage, clothes, tmp_path):
         write_fashion(tmp_path / "set", ALL, CLASSES, source)
 
 
-@pytest.mark.parametrize("spoil", [lambda images, labels: (images[:-1], labels),
-                                   lambda images, labels: (images[:, 1:], labels),
-                                   lambda images, labels: (images, labels + 1)])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda images, labels: (images[:-1], labels),
+        lambda images, labels: (images[:, 1:], labels),
+        lambda images, labels: (images, labels + 1),
+    ],
+)
 def test_files_of_another_data_set_are_refused(spoil, clothes, tmp_path):
     source = write_raw(tmp_path / "source", clothes | {"t10k": spoil(*clothes["t10k"])})
     with pytest.raises(UserError, match="does not hold Fashion-MNIST: its t10k files"):
         write_fashion(tmp_path / "set", ALL, CLASSES, source)
 
 
-@pytest.mark.parametrize("classes, counts, words", [
-    (["Sneaker", "Boot"], ALL, "--classes 'Boot' is no class; give some of T-shirt, Trouser"),
-    (["Bag", "Bag"], ALL, "--classes .* none twice: 'Bag,Bag'"), ([], ALL, "at least one class"),
-    (CLASSES, {"val": -2}, "--val -2 must be at least -1"), (CLASSES, {"dev": 1}, "'dev' is no split"),
-])
+@pytest.mark.parametrize(
+    "classes, counts, words",
+    [
+        (["Sneaker", "Boot"], ALL, "--classes 'Boot' is no class; give some of T-shirt, Trouser"),
+        (["Bag", "Bag"], ALL, "--classes .* none twice: 'Bag,Bag'"),
+        ([], ALL, "at least one class"),
+        (CLASSES, {"val": -2}, "--val -2 must be at least -1"),
+        (CLASSES, {"dev": 1}, "'dev' is no split"),
+    ],
+)
 def test_bad_requests_are_refused(classes, counts, words, raw, tmp_path):
     with pytest.raises(UserError, match=words):
         write_fashion(tmp_path / "set", counts, classes, raw)

@@ -58,8 +58,12 @@ def all_parsers():
 # -- kinds -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text, value", [(t, True) for t in ("True", "yes", "t", "Y", "1")] + [
-    (t, False) for t in ("False", "NO", "f", "n", "0")] + [(True, True), (False, False)])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, value",
+    [(t, True) for t in ("True", "yes", "t", "Y", "1")]
+    + [(t, False) for t in ("False", "NO", "f", "n", "0")]
+    + [(True, True), (False, False)],
+)
 def test_truth_has_many_spellings(text, value):
     assert str2bool(text) is value
     assert parse_bool_or_auto(text, "compile") is value

@@ -36,7 +36,9 @@ def three_classes(images):
 def test_class_gradients_are_those_of_the_reference(name, use_logits):
     arrays, _ = golden("gradients")
     assert arrays["y"].tolist() == TARGET.tolist()
-    assert_near(class_gradient(X_CLEAN, TARGET, CLASSIFIER, 8.0, use_logits), arrays[name])
+    gradient, logits = class_gradient(X_CLEAN, TARGET, CLASSIFIER, 8.0, use_logits)
+    assert_near(gradient, arrays[name])
+    assert torch.equal(logits, CLASSIFIER(X_CLEAN))
 
 
 def test_distance_gradients_are_those_of_the_reference():
@@ -82,7 +84,7 @@ def test_two_logits_follow_the_same_log_probability_as_their_difference():
     def difference(images):
         return two_classes(images)[:, 1] - two_classes(images)[:, 0]
 
-    binary, classes = (class_gradient(x_clean, SIX_TARGETS, c, 8.0, False) for c in (difference, two_classes))
+    binary, classes = (class_gradient(x_clean, SIX_TARGETS, c, 8.0, False)[0] for c in (difference, two_classes))
     assert_near(classes, binary)
 
 
@@ -90,7 +92,7 @@ def test_two_logits_follow_the_same_log_probability_as_their_difference():
 def test_a_step_against_the_class_gradient_raises_the_targets_score(use_logits):
     x_clean = SIX[1]
     for classifier in (stand_in_classifier(8), three_classes):
-        step = x_clean - 0.01 * class_gradient(x_clean, SIX_TARGETS, classifier, 1.0, use_logits)
+        step = x_clean - 0.01 * class_gradient(x_clean, SIX_TARGETS, classifier, 1.0, use_logits)[0]
         before, after = (selected_score(classifier(i), SIX_TARGETS, use_logits) for i in (x_clean, step))
         assert (after > before).all()
 
@@ -99,7 +101,7 @@ def test_the_log_probability_gradient_is_the_logits_times_the_probability_of_fai
     x_clean, classifier = SIX[1], stand_in_classifier(8)
     p_target = torch.sigmoid(selected_score(classifier(x_clean), SIX_TARGETS))
     by_logit, by_probability = (
-        class_gradient(x_clean, SIX_TARGETS, classifier, 1.0, use_logits) for use_logits in (True, False)
+        class_gradient(x_clean, SIX_TARGETS, classifier, 1.0, use_logits)[0] for use_logits in (True, False)
     )
     assert_near(by_probability, by_logit * (1 - p_target)[:, None, None, None])
 
@@ -145,7 +147,7 @@ def guide(rows=slice(None), classifier_scale=8.0, **options):
 
 def test_only_what_looks_at_the_clean_estimate_is_divided_by_sqrt_abar():
     x, x_clean, z = SIX
-    expected = class_gradient(x_clean, SIX_TARGETS, stand_in_classifier(8), 8.0) / 0.8
+    expected = class_gradient(x_clean, SIX_TARGETS, stand_in_classifier(8), 8.0)[0] / 0.8
     assert_near(guide(), expected)
     expected = expected + perceptual_gradient(x_clean, features(x), features, 30.0) / 0.8
     expected = expected + l1_gradient(z, x, 0.05) + l2_gradient(z, x, 0.02)
@@ -215,8 +217,8 @@ def test_the_parts_are_the_class_and_the_distances_and_sum_to_the_whole():
     guidance = make_guidance(x, SIX_TARGETS, stand_in_classifier(8), classifier_scale=8.0, **options)
     no_class = make_guidance(x, SIX_TARGETS, stand_in_classifier(8), classifier_scale=0.0, **options)
     parts = guidance.parts(z, x_clean, 0.8)
-    assert_near(parts.of_class, class_gradient(x_clean, SIX_TARGETS, stand_in_classifier(8), 8.0) / 0.8)
-    assert_near(parts.of_distance, no_class(z, x_clean, 0.8))
+    assert_near(parts.class_part, class_gradient(x_clean, SIX_TARGETS, stand_in_classifier(8), 8.0)[0] / 0.8)
+    assert_near(parts.distance_part, no_class(z, x_clean, 0.8))
     assert_near(parts.total, guidance(z, x_clean, 0.8))
     assert not parts.margin.requires_grad
 

@@ -22,7 +22,8 @@ ROOMS = {  # what a room of core may import of the others
     "data": set(),
 }
 # What most users of the packages do not need: imported in the functions that use it.
-LAZY = {"mpi4py", "tensorboard", "lpips", "pytorch_fid", "matplotlib"}
+HUB = {"diffusers", "huggingface_hub", "safetensors", "timm", "transformers"}  # requirements-hub.txt
+LAZY = {"mpi4py", "tensorboard", "lpips", "pytorch_fid", "matplotlib"} | HUB
 DEFINITIONS = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
 
 SCRIPTS = {path.name: ast.parse(path.read_text()) for path in sorted(ROOT.glob("*.py"))}
@@ -131,7 +132,19 @@ def test_the_diffusion_library_does_not_name_what_is_built_on_it():
 def test_networks_need_torch_and_the_standard_library_alone():
     networks = {name: tree for name, tree in MODULES.items() if package_of(name) == "models"}
     known = sys.stdlib_module_names | {"models", "guided_diffusion", "torch", "torchvision", "numpy"}
-    assert offenders(networks, lambda name, tree: imported(name, ast.walk(tree)) - known) == {}
+    assert offenders(networks, lambda name, tree: imported(name, run_at_import(tree)) - known) == {}
+    assert offenders(networks, lambda name, tree: imported(name, ast.walk(tree)) - known - HUB) == {}
+
+
+def test_what_the_hub_needs_is_imported_by_networks_and_weight_files_alone():
+    users = offenders(SCRIPTS | MODULES, lambda name, tree: imported(name, ast.walk(tree)) & HUB)
+    users = {name: found for name, found in users.items() if package_of(name) != "models"}
+    assert users == {"guided_diffusion/weight_files.py": {"safetensors"}}
+
+
+def test_the_requirements_of_the_hub_are_these():
+    lines = (ROOT / "requirements-hub.txt").read_text().splitlines()
+    assert {re.match(r"\w+", line)[0] for line in lines if line[0] != "#"} == HUB
 
 
 def test_networks_need_neither_a_parser_nor_ranks():
@@ -139,7 +152,10 @@ def test_networks_need_neither_a_parser_nor_ranks():
 
     def excess(name, tree):
         imports = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
-        return {module for module in imports if module.startswith("guided_diffusion")} - {"guided_diffusion.errors"}
+        return {module for module in imports if module.startswith("guided_diffusion")} - {
+            "guided_diffusion.errors",
+            "guided_diffusion.unet",
+        }
 
     assert offenders(networks, excess) == {}
 

@@ -8,7 +8,7 @@ from reference_weights import deterministic_array
 from toy_networks import stand_in_classifier, stand_in_network
 
 from core.methods.guidance import Guidance, make_guidance
-from core.methods.inversion import end_of_path, inversion, inversion_evaluations, invert
+from core.methods.inversion import inversion, inversion_evaluations, invert, path_of
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import create_gaussian_diffusion
 
@@ -27,8 +27,9 @@ def guide(x=X, target=TARGET, scale=3.0, l1=0.05, **options):
     return make_guidance(x, target, stand_in_classifier(8), classifier_scale=scale, l1_loss=l1, **options)
 
 
-def sample(guidance=None, x=X, model_fn=stand_in_network, tau=TAU, margin=NEVER, **options):
-    return inversion(DIFFUSION, model_fn, x, guidance or guide(x), tau=tau, margin=margin, **options)
+def sample(guidance=None, x=X, model_fn=stand_in_network, tau=TAU, margin=NEVER, mask_threshold=0.0, **options):
+    options |= {"margin": margin, "mask_threshold": mask_threshold}
+    return inversion(DIFFUSION, model_fn, x, guidance or guide(x), tau=tau, **options)
 
 
 def network_of(steps):
@@ -55,7 +56,7 @@ def naive_step(z, level, to, eps):
     return math.sqrt(to) * (z - math.sqrt(1 - level) * eps) / math.sqrt(level) + math.sqrt(1 - to) * eps
 
 
-def naive_inversion(margin, guided_steps, growth):
+def naive_inversion(margin, guided_steps, growth, threshold=0.0, warm_up=0):
     """The chain down beside the path: each step is that of the network, corrected by its fault on the path."""
     x = X.double().numpy()
     levels = [1.0, *ABAR]  # of x, z_0, z_1, …
@@ -79,6 +80,10 @@ def naive_inversion(margin, guided_steps, growth):
         moved = clean - (1 - level) / math.sqrt(level) * gradient * ~stopped.reshape(2, 1, 1, 1)
         eps = (z - math.sqrt(level) * moved) / math.sqrt(1 - level)
         z = math.sqrt(to) * moved + math.sqrt(1 - to) * eps
+        if threshold and number >= warm_up:
+            change = np.abs(x - moved).sum(1, keepdims=True)
+            free = change >= threshold * change.max((2, 3), keepdims=True)
+            z = free * z + ~free * path[t]
     return z
 
 
@@ -88,6 +93,28 @@ def naive_inversion(margin, guided_steps, growth):
 def test_the_chain_is_the_pseudo_code(margin, guided_steps, growth):
     found = sample(margin=margin, guided_steps=guided_steps, growth=growth)
     assert_near(found, naive_inversion(margin, guided_steps, growth), 1e-4)
+
+
+@pytest.mark.parametrize("threshold, warm_up", [(0.5, 0), (0.5, 3), (0.9, 5)])
+def test_a_masked_chain_is_the_pseudo_code(threshold, warm_up):
+    found = sample(mask_threshold=threshold, mask_warm_up=warm_up, mask_dilation=1, growth=1.5)
+    assert_near(found, naive_inversion(NEVER, TAU, 1.5, threshold, warm_up), 1e-4)
+
+
+def test_outside_of_the_last_mask_the_answer_is_the_image():
+    steps = []
+    found = sample(mask_threshold=0.5, mask_dilation=3, callback=steps.append)
+    assert [step["mask"] is None for step in steps] == [True] * 3 + [False] * 3  # the default warm-up
+    kept = ~steps[-1]["mask"].expand_as(X)
+    assert kept.any() and not kept.all()
+    assert torch.equal(found[kept], X[kept]) and not torch.equal(found, X)
+
+
+@pytest.mark.parametrize("tau", [1, 2, 3])
+def test_a_short_chain_is_masked_in_its_last_step(tau):
+    steps = []
+    sample(tau=tau, mask_threshold=0.5, callback=steps.append)
+    assert [step["mask"] is None for step in steps] == [True] * (tau - 1) + [False]
 
 
 # -- the way back ------------------------------------------------------------------------------------------
@@ -101,14 +128,14 @@ def test_without_guidance_the_chain_comes_back_to_the_image(tau):
 def test_the_path_is_ddims_of_the_library():
     """Its steps but for the first, which the library takes for one from z_0."""
     noises = invert(DIFFUSION, stand_in_network, X, tau=3)
-    z = end_of_path(DIFFUSION, X, noises[:, :1])
+    z = path_of(DIFFUSION, X, noises[:, :1])[-1]
     for t in (0, 1):
         z, _ = DIFFUSION.ddim_reverse_sample(stand_in_network, z, DIFFUSION.batch_t(t, z))
-    assert_near(end_of_path(DIFFUSION, X, noises), z)
+    assert_near(path_of(DIFFUSION, X, noises)[-1], z)
 
 
 def test_an_uncorrected_chain_would_not_come_back():
-    z = end_of_path(DIFFUSION, X, invert(DIFFUSION, stand_in_network, X, tau=TAU))
+    z = path_of(DIFFUSION, X, invert(DIFFUSION, stand_in_network, X, tau=TAU))[-1]
     for t in reversed(range(TAU)):
         z, _ = DIFFUSION.ddim_sample(stand_in_network, z, DIFFUSION.batch_t(t, z))
     assert (z - X).abs().max() > 0.01

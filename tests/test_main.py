@@ -100,10 +100,19 @@ def test_nothing_to_explain_is_not_an_error(flags, toy_files):
 
 
 CHANGES = {
-    "sampling_scale": 0.0, "use_ddim": True, "use_sampling_on_x_t": False, "guided_iterations": 1, "seed": 5,
-    "clip_denoised": False, "use_logits": False, "l1_loss": 0.5, "l2_loss": 0.5, "timestep_respacing": "20",
-    "start_step": 6, "rescale_timesteps": True,
-}  # fmt: skip
+    "sampling_scale": 0.0,
+    "use_ddim": True,
+    "use_sampling_on_x_t": False,
+    "guided_iterations": 1,
+    "seed": 5,
+    "clip_denoised": False,
+    "use_logits": False,
+    "l1_loss": 0.5,
+    "l2_loss": 0.5,
+    "timestep_respacing": "20",
+    "start_step": 6,
+    "rescale_timesteps": True,
+}
 
 
 @pytest.mark.parametrize("name", CHANGES)

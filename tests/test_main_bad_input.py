@@ -1,6 +1,5 @@
 """What main.py refuses: one line that names the flag or the file, and exit code 2."""
 
-
 import pandas as pd
 import pytest
 import torch

@@ -1,6 +1,5 @@
 """main.py --task classes: why this class and not that one?"""
 
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -136,7 +135,6 @@ def test_images_without_labels_are_of_the_class_that_is_seen(flags, tmp_path):
     assert list(records["label"]) == list(records["pred"]) == [RED, GREEN] and "have no labels" in out
 
 
-
 # -- what does not fit ---------------------------------------------------------------------------------------------
 
 
@@ -176,7 +174,7 @@ def test_images_of_several_classes_are_named(flags, tmp_path):
 
 def test_a_single_output_is_no_class(flags, tmp_path):
     one = write_classifier(tmp_path / "one.pt", ["red"])
-    refuse(flags | {"classifier_path": one}, "--task classes needs several classes", "one.pt has 1 output")
+    refuse(flags | {"classifier_path": one}, "one.pt says that it tells classes, but has one output")
 
 
 def test_an_oracle_of_another_task_or_of_other_classes_is_named(flags, toy_files, tmp_path):

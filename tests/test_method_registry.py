@@ -15,7 +15,7 @@ from scripts import call_script, contents, run_script
 
 from core.data.images import read_image
 from core.methods.flags import OPTION_FLAGS
-from core.methods.inversion import end_of_path, invert
+from core.methods.inversion import invert, path_of
 from core.methods.registry import METHODS, find_method
 from core.running.conditions import conditions, require_conditions
 from core.running.explainer import Explainer, Settings, explain
@@ -68,7 +68,7 @@ def test_a_sampler_is_the_method_of_its_name():
 
 def test_the_noise_picture_of_inversion_is_the_end_of_its_path():
     noises = invert(DIFFUSION, network, IMAGES, tau=TAU)
-    assert torch.equal(run("inversion").start, end_of_path(DIFFUSION, IMAGES, noises))
+    assert torch.equal(run("inversion").start, path_of(DIFFUSION, IMAGES, noises)[-1])
 
 
 def test_outside_of_the_mask_is_the_image():

@@ -34,8 +34,11 @@ def test_attempts_of_one_batch_may_differ():
 def test_every_seed_image_attempt_and_call_has_numbers_of_its_own():
     streams = [
         draws([i], [attempt], seed)[k]
-        for seed in (0, 1, 2) for i in (0, 1, 2, 202_598) for attempt in (START, 1, 2) for k in (0, 1)
-    ]  # fmt: skip
+        for seed in (0, 1, 2)
+        for i in (0, 1, 2, 202_598)
+        for attempt in (START, 1, 2)
+        for k in (0, 1)
+    ]
     values = torch.stack(streams).flatten(1).numpy()
     correlations = np.corrcoef(values)[~np.eye(len(values), dtype=bool)]
     assert np.abs(correlations).max() < 0.4  # of 192 numbers each: 0.4 is 5.5 standard deviations

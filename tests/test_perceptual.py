@@ -57,6 +57,9 @@ def test_gradients_reach_the_images_and_no_parameter(path):
     vgg19(other, 18).square().mean().backward()
     torch.testing.assert_close(images.grad, other.grad, rtol=1e-3, atol=1e-7)
     assert (images.grad[IMAGES.abs() > 1] == 0).all() and (images.grad != 0).any()
+    clipped = IMAGES.clamp(-1, 1).requires_grad_()
+    features(clipped).square().mean().backward()
+    assert torch.equal(clipped.grad, images.grad)  # a pixel at the end of the range is at its end, not within it
     assert all(parameter.grad is None for parameter in features.parameters())
 
 

@@ -130,10 +130,6 @@ def test_a_run_tells_its_network_the_target(flags, tmp_path, monkeypatch):
     torch.save(attach_flags(unet.state_dict(), model_flags), tmp_path / "conditional.pt")
     told = []
     forward = type(unet).projections
-    monkeypatch.setattr(
-        type(unet), "projections", lambda self, t, *y: told.extend(y) or forward(self, t, *y)
-    )
+    monkeypatch.setattr(type(unet), "projections", lambda self, t, *y: told.extend(y) or forward(self, t, *y))
     records, _ = explain(flags | model_flags | {"model_path": tmp_path / "conditional.pt", "target_label": "red"})
     assert len(records) == 5 and {int(y) for each in told for y in each} == {COLOURS.index("red")}
-
-

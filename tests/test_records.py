@@ -25,8 +25,14 @@ def records_of_an_oracle():
 def test_a_record_says_what_was_found_about_an_image():
     table = records()
     assert table["id"].tolist() == IDS and table["image"][1] == "000002.jpg"
-    for column, values in {"label": LABELS, "pred": PREDICTIONS, "target": TARGETS, "cf_pred": CF_PREDICTIONS,
-                           "attempts": [1, 2, 3, 1, 3], "scale": [8, 10, 15, 8, 15]}.items():  # fmt: skip
+    for column, values in {
+        "label": LABELS,
+        "pred": PREDICTIONS,
+        "target": TARGETS,
+        "cf_pred": CF_PREDICTIONS,
+        "attempts": [1, 2, 3, 1, 3],
+        "scale": [8, 10, 15, 8, 15],
+    }.items():
         assert table[column].tolist() == values
     assert table["p_target"].tolist() == pytest.approx(P_TARGET, abs=1e-6)
     assert table["bkl"].tolist() == pytest.approx([1 - p for p in P_TARGET], abs=1e-6)

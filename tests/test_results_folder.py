@@ -49,10 +49,15 @@ def files(root):
 
 OF_IMAGES = {
     f"Results/exp/{place}/{part}/{name}.{'txt' if part == 'Info' else 'png'}"
-    for place, name in [("CC/CCF", "0000030"), ("IC/CCF", "0000007"), ("CC/ICF", "0000101"),
-                        ("CC/CCF", "0000009"), ("CC/ICF", "0000004")]
+    for place, name in [
+        ("CC/CCF", "0000030"),
+        ("IC/CCF", "0000007"),
+        ("CC/ICF", "0000101"),
+        ("CC/CCF", "0000009"),
+        ("CC/ICF", "0000004"),
+    ]
     for part in ("CF", "Noise", "Info", "SM")
-}  # fmt: skip
+}
 ORIGINALS = {f"Original/Correct/{name}.png" for name in ("0000030", "0000101", "0000009", "0000004")} | {
     "Original/Incorrect/0000007.png"
 }
@@ -95,9 +100,7 @@ def test_the_steps_of_a_trajectory_have_a_folder_for_each_image(tmp_path):
     folder = ResultsFolder(tmp_path, "exp")
     folder.write_step("x_t", [30, 7], 0, from_uint8(PIXELS[:2]))
     folder.write_step("z_t", [30], 12, from_uint8(PIXELS[:1]))
-    assert files(tmp_path) == {
-        "x_t/exp/0000030/0000.png", "x_t/exp/0000007/0000.png", "z_t/exp/0000030/0012.png"
-    }  # fmt: skip
+    assert files(tmp_path) == {"x_t/exp/0000030/0000.png", "x_t/exp/0000007/0000.png", "z_t/exp/0000030/0012.png"}
     assert torch.equal(read_image(tmp_path / "x_t/exp/0000007/0000.png"), PIXELS[1])
 
 

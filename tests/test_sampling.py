@@ -70,6 +70,68 @@ def test_labels_reach_a_class_conditional_network():
         network(X, STEPS)
 
 
+# -- a network without projections -----------------------------------------------------------------------------
+
+
+class Whole(torch.nn.Module):
+    """A network that shows its forward alone, as those of other libraries do."""
+
+    def __init__(self, unet):
+        super().__init__()
+        self.network = unet
+
+    def forward(self, z, t, y=None):
+        return self.network(z, t, y)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(
+    "flags, labels",
+    [({}, ()), ({"class_cond": True, "num_classes": 5, "multiclass": False}, (torch.tensor([0, 4, 2]),))],
+)
+def test_a_network_without_projections_is_called_as_a_whole(channels_last, flags, labels):
+    unet = tiny_unet(**flags)
+    network = SamplingNetwork(Whole(unet), DIFFUSION, channels_last=channels_last)
+    assert_near(network(X, STEPS, *labels), unet(X, STEPS, *labels))
+
+
+def test_half_precision_does_not_round_the_timesteps_of_a_whole_network():
+    shown = []
+
+    class Watched(Whole):
+        def forward(self, z, t):
+            shown.append(t)
+            return super().forward(z, t)
+
+    unet = tiny_unet(learn_sigma=True)
+    network = SamplingNetwork(Watched(unet), DIFFUSION, dtype=torch.bfloat16)
+    t = torch.tensor([199, 197, 3])
+    half, expected = network(X, t), unet(X, t)
+    assert torch.equal(shown[0], t)
+    assert half.dtype is torch.float32 and 1e-5 < (half - expected).std() / expected.std() < 0.03
+    with network.full_precision():
+        assert_near(network(X, t), expected)
+
+
+def test_a_whole_network_that_overflows_is_computed_again(capsys):
+    unet = overflowing()
+    found = explained(SamplingNetwork(Whole(unet), DIFFUSION, dtype=torch.float16))
+    assert "the network overflowed in torch.float16" in capsys.readouterr().out
+    assert_near(found.counterfactual, explained(unet).counterfactual)
+
+
+def test_a_whole_network_is_tried_at_timesteps_that_are_whole_numbers(monkeypatch, capsys):
+    shown = []
+
+    def watched(z, t):
+        shown.append(t.dtype)
+        return z * t.reshape(-1, 1, 1, 1)
+
+    monkeypatch.setattr(compile_util, "captured", lambda function, inputs: lambda *inputs: function(*inputs))
+    capture_if_faster(watched, (X, STEPS), True)
+    assert set(shown) == {torch.int64} and "failed" not in capsys.readouterr().out
+
+
 # -- faster ----------------------------------------------------------------------------------------------------
 
 

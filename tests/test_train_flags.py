@@ -49,7 +49,11 @@ def test_what_no_training_can_have_is_refused_by_its_flag(script, flag, values):
 @pytest.mark.parametrize(
     "flag, value",
     [
-        ("dropout", 2), ("dropout", "nan"), ("num_res_blocks", 0), ("num_classes", 0), ("sample_steps", -1),
+        ("dropout", 2),
+        ("dropout", "nan"),
+        ("num_res_blocks", 0),
+        ("num_classes", 0),
+        ("sample_steps", -1),
         ("timestep_respacing", 50),
     ],
 )

@@ -34,18 +34,32 @@ def data(tmp_path_factory):
 @pytest.fixture
 def diffusion_flags(data, tmp_path):
     return MODEL_FLAGS | {
-        "data_dir": data, "output_path": tmp_path / "ddpm", "batch_size": 4, "ema_rate": "0.5,0.9",
-        "lr_anneal_steps": 12, "save_interval": 3, "log_interval": 2, "keep_checkpoints": 9, "sample_steps": 2,
-        "schedule_sampler": "loss-second-moment", "dropout": 0.1,
-    }  # fmt: skip
+        "data_dir": data,
+        "output_path": tmp_path / "ddpm",
+        "batch_size": 4,
+        "ema_rate": "0.5,0.9",
+        "lr_anneal_steps": 12,
+        "save_interval": 3,
+        "log_interval": 2,
+        "keep_checkpoints": 9,
+        "sample_steps": 2,
+        "schedule_sampler": "loss-second-moment",
+        "dropout": 0.1,
+    }
 
 
 @pytest.fixture
 def classifier_flags(data, tmp_path):
     return {
-        "data_dir": data, "output_path": tmp_path / "classifier", "image_size": 32, "batch_size": 4,
-        "architecture": "shufflenet_v2_x0_5", "lr_anneal_steps": 4, "save_interval": 2, "log_interval": 1,
-    }  # fmt: skip
+        "data_dir": data,
+        "output_path": tmp_path / "classifier",
+        "image_size": 32,
+        "batch_size": 4,
+        "architecture": "shufflenet_v2_x0_5",
+        "lr_anneal_steps": 4,
+        "save_interval": 2,
+        "log_interval": 1,
+    }
 
 
 def weights(folder):
@@ -121,8 +135,11 @@ def test_a_training_begins_from_given_weights(diffusion_flags, tmp_path, prefix)
     state = {prefix + name: tensor for name, tensor in torch.load(write_weights(tmp_path) / "ddpm.pt").items()}
     torch.save(state, tmp_path / "given.pt")
     flags = diffusion_flags | {
-        "resume_checkpoint": tmp_path / "given.pt", "lr": 1e-9, "lr_anneal_steps": 1, "dropout": 0,
-    }  # fmt: skip
+        "resume_checkpoint": tmp_path / "given.pt",
+        "lr": 1e-9,
+        "lr_anneal_steps": 1,
+        "dropout": 0,
+    }
     code, _, err = run_script("celeba-train-diffusion.py", flags)
     assert code == 0, err
     trained = torch.load(diffusion_flags["output_path"] / "ema_0.5_000001.pt")
@@ -240,8 +257,9 @@ def test_a_classifier_of_a_folder_answers_for_its_classes(classifier_flags, fold
     assert "kept in memory: 12 images" in out
     assert load_classifier(tmp_path / "classifier/best.pt").attributes == ["even", "odd"]
 
-    code, _, err = run_script("celeba-train-classifier.py", classifier_flags | {
-        "data_dir": folder, "query_label": "Smiling"})  # fmt: skip
+    code, _, err = run_script(
+        "celeba-train-classifier.py", classifier_flags | {"data_dir": folder, "query_label": "Smiling"}
+    )
     assert code == 2 and "--query_label Smiling" in err.splitlines()[-1] and "even, odd" in err
 
 
@@ -301,8 +319,11 @@ def test_a_ddpm_conditioned_on_the_labels_of_a_csv(diffusion_flags, folder):
     rows = [f"{path.relative_to(folder)},{i % 2}" for i, path in enumerate(sorted(folder.rglob("*.jpg")))]
     (folder / "list.csv").write_text("\n".join(["path,Odd", *rows]) + "\n")
     flags = diffusion_flags | {
-        "data_dir": folder / "list.csv", "class_cond": True, "num_classes": 1, "lr_anneal_steps": 2,
-    }  # fmt: skip
+        "data_dir": folder / "list.csv",
+        "class_cond": True,
+        "num_classes": 1,
+        "lr_anneal_steps": 2,
+    }
     code, _, err = run_script("celeba-train-diffusion.py", flags)
     assert code == 0 and (flags["output_path"] / "model000002.pt").exists(), err
     code, _, err = run_script("celeba-train-diffusion.py", flags | {"num_classes": 40})
@@ -322,11 +343,18 @@ def test_a_ddpm_of_classes_learns_from_a_folder_of_them_and_serves_main(diffusio
     table = pd.read_csv(data / "list_attr_celeba.csv")[["image_id", "Smiling"]]
     table.assign(Serious=-table["Smiling"]).to_csv(data / "list_attr_celeba.csv", index=False)
     explained = {
-        "data_dir": data, "query_label": "Smiling", "output_path": tmp_path / "out", "model_path": weights,
-        "num_batches": 1, "batch_size": 2,
-        "classifier_path": tmp_path / "classifier.pt", "classifier_architecture": "toy_networks:Brightness",
-        "start_step": 2, "classifier_scales": 1, "gpu": -1,
-    }  # fmt: skip
+        "data_dir": data,
+        "query_label": "Smiling",
+        "output_path": tmp_path / "out",
+        "model_path": weights,
+        "num_batches": 1,
+        "batch_size": 2,
+        "classifier_path": tmp_path / "classifier.pt",
+        "classifier_architecture": "toy_networks:Brightness",
+        "start_step": 2,
+        "classifier_scales": 1,
+        "gpu": -1,
+    }
     code, out, err = run_script("main.py", MODEL_FLAGS | classes | explained)
     assert code == 0 and "2 images in" in out, err
 
@@ -335,9 +363,11 @@ def test_a_sheet_of_samples_takes_no_more_steps_than_the_diffusion_has(diffusion
     sheets = []
     for sample_steps in (20, 50):
         flags = diffusion_flags | {
-            "diffusion_steps": 20, "sample_steps": sample_steps, "lr_anneal_steps": 1,
+            "diffusion_steps": 20,
+            "sample_steps": sample_steps,
+            "lr_anneal_steps": 1,
             "output_path": diffusion_flags["output_path"] / str(sample_steps),
-        }  # fmt: skip
+        }
         code, _, err = run_script("celeba-train-diffusion.py", flags)
         assert code == 0, err
         sheets.append((flags["output_path"] / "samples000001.png").read_bytes())

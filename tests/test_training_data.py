@@ -156,8 +156,11 @@ def test_a_csv_lists_paths_labels_and_partitions(tmp_path, no):
     train, val, test = load(path, "train", "val", "test")
     assert (train.names, val.names) == (["../x/1.png", "../2.png"], ["3.png"])
     assert labels_of(train, val, test) == {
-        "../x/1.png": {"Round"}, "../2.png": set(), "3.png": {"Round", "Red"}, f"{tmp_path}/data/4.png": {"Red"},
-    }  # fmt: skip
+        "../x/1.png": {"Round"},
+        "../2.png": set(),
+        "3.png": {"Round", "Red"},
+        f"{tmp_path}/data/4.png": {"Red"},
+    }
     assert torch.equal(train.pixels(1), read_image(tmp_path / "2.png", 8))
 
 

@@ -57,8 +57,17 @@ def write_run(root, cases, oracle=None):
         seen(attributes, nuisance).save(original / f"{k:07d}.png")
         draw(wanted, nuisance).save(folder / f"{k:07d}.png")
         label, target = int(attributes[QUERY]), int(wanted[QUERY])
-        row = {"id": k, "image": f"test_{k:05d}.jpg", "label": label, "pred": 1 - target, "target": target,
-               "cf_pred": target, "attempts": 1, "p_target_before": 0.1, "p_target": 0.9}  # fmt: skip
+        row = {
+            "id": k,
+            "image": f"test_{k:05d}.jpg",
+            "label": label,
+            "pred": 1 - target,
+            "target": target,
+            "cf_pred": target,
+            "attempts": 1,
+            "p_target_before": 0.1,
+            "p_target": 0.9,
+        }
         if oracle:
             row["oracle_pred"], row["oracle_cf_pred"] = oracle(attributes, wanted)
         rows.append(row)
@@ -239,10 +248,13 @@ def test_the_command_writes_and_prints_what_it_measured_and_draws_it(two):
     assert (truth == picture[y : y + SIZE, x : x + SIZE]).all() and not difference.any()
 
 
-@pytest.mark.parametrize("given, words", [
-    ({"query": "Male"}, "give the --query_label of main.py"),
-    ({"exp_name": "none"}, "is not a folder"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        ({"query": "Male"}, "give the --query_label of main.py"),
+        ({"exp_name": "none"}, "is not a folder"),
+    ],
+)
 def test_another_query_or_folder_is_refused(two, given, words):
     with pytest.raises(UserError, match=words):
         find_faces(**{"output_path": two, "exp_name": "exp", "query": QUERY, "seed": 0} | given)
@@ -257,11 +269,14 @@ def test_images_that_nobody_drew_are_one_line(tmp_path):
     assert not list(root.rglob("truth.*"))
 
 
-@pytest.mark.parametrize("flags, words", [
-    (("--seed", 9), "--seed"),
-    (("--seed", -1), "--seed -1 must be at least 0"),
-    (("--workers", 0), "--workers 0 must be at least 1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (("--seed", 9), "--seed"),
+        (("--seed", -1), "--seed -1 must be at least 0"),
+        (("--workers", 0), "--workers 0 must be at least 1"),
+    ],
+)
 def test_wrong_flags_are_one_line_before_the_work(two, flags, words):
     code, out, err = command(two, *flags)
     assert code == 2 and words in err and len(err.splitlines()) == 1 and out == ""

@@ -18,10 +18,19 @@ from guided_diffusion.unet import AttentionBlock, Downsample, ResBlock, UNetMode
 
 # The flags of the authors' README for their CelebA DDPM.
 README_FLAGS = {
-    "image_size": 128, "num_channels": 128, "num_res_blocks": 2, "num_heads": 4, "class_cond": False,
-    "attention_resolutions": "32,16,8", "learn_sigma": True, "resblock_updown": True, "use_fp16": True,
-    "use_scale_shift_norm": True, "diffusion_steps": 500, "noise_schedule": "linear",
-}  # fmt: skip
+    "image_size": 128,
+    "num_channels": 128,
+    "num_res_blocks": 2,
+    "num_heads": 4,
+    "class_cond": False,
+    "attention_resolutions": "32,16,8",
+    "learn_sigma": True,
+    "resblock_updown": True,
+    "use_fp16": True,
+    "use_scale_shift_norm": True,
+    "diffusion_steps": 500,
+    "noise_schedule": "linear",
+}
 X = deterministic_array("test_unet.x", (2, 3, 8, 8))
 T = torch.tensor([3, 250])
 
@@ -234,8 +243,9 @@ def test_plain_convolutions_change_the_resolution_unless_resblock_updown():
         return kinds, names
 
     assert resamplers(tiny_unet(resblock_updown=False)) == (
-        [Downsample, Upsample], ["input_blocks.2.0.op.weight", "output_blocks.1.2.conv.weight"]
-    )  # fmt: skip
+        [Downsample, Upsample],
+        ["input_blocks.2.0.op.weight", "output_blocks.1.2.conv.weight"],
+    )
     assert resamplers(tiny_unet(resblock_updown=True)) == ([], [])
 
 

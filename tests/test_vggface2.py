@@ -30,8 +30,16 @@ def network(state, tmp_path_factory):
 
 def oracle_trunk(state):
     """The weights under the Caffe names of the oracle's network, which is the same ResNet-50."""
-    parts = {"conv1": "1x1_reduce", "bn1": "1x1_reduce_bn", "conv2": "3x3", "bn2": "3x3_bn",
-             "conv3": "1x1_increase", "bn3": "1x1_increase_bn", "0": "1x1_proj", "1": "1x1_proj_bn"}  # fmt: skip
+    parts = {
+        "conv1": "1x1_reduce",
+        "bn1": "1x1_reduce_bn",
+        "conv2": "3x3",
+        "bn2": "3x3_bn",
+        "conv3": "1x1_increase",
+        "bn3": "1x1_increase_bn",
+        "0": "1x1_proj",
+        "1": "1x1_proj_bn",
+    }
     renamed = {"feat_extract.weight": torch.zeros(128, 2048, 1, 1)}
     for name, tensor in state.items():
         words = name.split(".")
@@ -125,8 +133,11 @@ class Runs:
         return open, (str(self.path), "w")
 
 
-@pytest.mark.parametrize("hidden", [lambda o: o, lambda o: {"a": o}, lambda o: {"a": np.array([o], dtype=object)}],
-                         ids=["bare", "in a dict", "in an array"])  # fmt: skip
+@pytest.mark.parametrize(
+    "hidden",
+    [lambda o: o, lambda o: {"a": o}, lambda o: {"a": np.array([o], dtype=object)}],
+    ids=["bare", "in a dict", "in an array"],
+)
 def test_a_pickle_that_would_run_code_is_refused_and_does_not(tmp_path, hidden):
     path, trace = tmp_path / "evil.pkl", tmp_path / "trace"
     path.write_bytes(pickle.dumps(hidden(Runs(trace))))

@@ -9,16 +9,17 @@ from core.data.datasets import CELEBA_ATTRIBUTES, SPLITS
 SMILING = CELEBA_ATTRIBUTES.index("Smiling")
 
 
-def write_celeba(root, counts=None, layout="csv", attributes=CELEBA_ATTRIBUTES, images=True):
+def write_celeba(root, counts=None, layout="csv", attributes=CELEBA_ATTRIBUTES, labels=None, images=True):
     """Images 000001.jpg, 000002.jpg, … of 22 x 18, some brighter, some darker, Smiling where bright -> root.
 
     counts: images of each split, in which the images lie one after the other.
-    layout: "csv", or "txt" for CelebA's own files. Attributes other than Smiling are drawn.
-    images: False writes the lists alone. Equal counts and attributes give equal contents.
+    layout: "csv", or "txt" for CelebA's own files.
+    labels: rows of 1 and -1 in place of those that are drawn.
+    images: False writes the lists alone. Equal arguments give equal contents.
     """
     counts = counts or {"train": 4, "val": 3, "test": 5}
-    folder = root / "img_align_celeba"
-    folder.mkdir(parents=True)
+    folder = root / "img_align_celeba" if images else root
+    folder.mkdir(parents=True, exist_ok=True)
     partition = [SPLITS[split] for split, count in counts.items() for _ in range(count)]
     names = pd.Index([f"{i:06d}.jpg" for i in range(1, len(partition) + 1)], name="image_id")
     rng, levels = np.random.default_rng(0), []
@@ -27,12 +28,13 @@ def write_celeba(root, counts=None, layout="csv", attributes=CELEBA_ATTRIBUTES, 
         pixels = np.clip(levels[-1] + rng.normal(0, 30, (5, 4, 3)), 0, 255).astype(np.uint8)
         if images:
             Image.fromarray(pixels).resize((18, 22)).save(folder / name)
-    labels = pd.DataFrame(rng.choice([-1, 1], (len(names), len(attributes))), names, attributes)
-    if "Smiling" in attributes:
-        labels["Smiling"] = np.where(np.array(levels) > 127, 1, -1)
+    drawn = rng.choice([-1, 1], (len(names), len(attributes)))
+    table = pd.DataFrame(drawn if labels is None else labels, names, attributes)
+    if labels is None and "Smiling" in attributes:
+        table["Smiling"] = np.where(np.array(levels) > 127, 1, -1)
     partition = pd.Series(partition, names, name="partition")
     write = _write_csv if layout == "csv" else _write_txt
-    write(root, labels, partition)
+    write(root, table, partition)
     return root
 
 

@@ -9,9 +9,13 @@ from guided_diffusion.script_util import create_model
 from models.checkpoints import attach_flags
 
 TINY_FLAGS = {
-    "image_size": 8, "num_channels": 32, "channel_mult": "1,2", "num_res_blocks": 1,
-    "attention_resolutions": "4", "num_heads": 2,
-}  # fmt: skip
+    "image_size": 8,
+    "num_channels": 32,
+    "channel_mult": "1,2",
+    "num_res_blocks": 1,
+    "attention_resolutions": "4",
+    "num_heads": 2,
+}
 MODEL_FLAGS = {
     "image_size": 16,
     "num_channels": 32,
@@ -67,6 +71,13 @@ class Brightness(torch.nn.Module):
 
     def forward(self, images):
         return self.scale * (images.mean((1, 2, 3))[:, None] - self.threshold)
+
+
+def brightness():
+    """Brightness as --classifier_path takes it: built without arguments, with the names of its answers."""
+    network = Brightness(40)
+    network.attributes = list(CELEBA_ATTRIBUTES)
+    return network
 
 
 class Channels(torch.nn.Module):

@@ -1,6 +1,5 @@
 """Trainings of a tiny DDPM on ten random pictures, which may be killed."""
 
-
 import pytest
 import torch
 from toy_networks import TINY_FLAGS, filled
@@ -49,8 +48,13 @@ class Spoiled(DenoisingObjective):
 def train(output_path, until, spoil=lambda terms, step: None, schedule_sampler="loss-second-moment", **flags):
     """A TrainLoop of a tiny DDPM, run and killed after `until` steps; 0: not run."""
     flags = {
-        "lr": 1e-3, "batch_size": 4, "ema_rate": "0.5", "log_interval": 1, "save_interval": 1, "compile": "False",
-    } | flags  # fmt: skip
+        "lr": 1e-3,
+        "batch_size": 4,
+        "ema_rate": "0.5",
+        "log_interval": 1,
+        "save_interval": 1,
+        "compile": "False",
+    } | flags
     model_flags = TINY_FLAGS | {"dropout": 0.1, "learn_sigma": True, "diffusion_steps": 50}
     model, diffusion = create_model_and_diffusion(**model_flags)
     filled(model).train()
@@ -62,11 +66,14 @@ def train(output_path, until, spoil=lambda terms, step: None, schedule_sampler="
             yield batch
 
     loop = TrainLoop(
-        model, batches,
+        model,
+        batches,
         Spoiled(diffusion, create_named_schedule_sampler(schedule_sampler, diffusion.num_timesteps), spoil),
-        output_path, CPU, named_state=lambda network: network.state_dict(),
+        output_path,
+        CPU,
+        named_state=lambda network: network.state_dict(),
         flags=flags | {"schedule_sampler": schedule_sampler},
-    )  # fmt: skip
+    )
     if until:
         with pytest.raises(Killed):
             loop.run_loop()

@@ -30,7 +30,7 @@ class ImageDataset(Dataset):
     labels: (N, A) of 0/1, int8 or a OneHot. Raises UserError naming the file where an image cannot be read.
     """
 
-    splits_drawn = False  # whether the data names no splits, so that they were drawn
+    splits_drawn = False  # True where the data names no splits, so that they were drawn at random
 
     def __init__(self, image_dir, names, attributes, labels, image_size):
         self.image_dir, self.image_size = Path(image_dir), image_size
@@ -41,10 +41,11 @@ class ImageDataset(Dataset):
         return len(self.names)
 
     def decode(self, i):
+        """Image i, read from its file, as uint8 (3, S, S)."""
         return read_image(self.image_dir / self.names[i], self.image_size)
 
     def pixels(self, i):
-        """Image i as uint8 (3, S, S)."""
+        """Image i, from memory where it is kept there, as uint8 (3, S, S)."""
         return self.decode(i) if self.decoded is None else self.decoded[i]
 
     def __getitem__(self, i):
@@ -81,14 +82,14 @@ DATASETS = {"CelebA": CelebA, "CelebAMV": CelebAMV}
 
 
 def make_dataset(name, data_dir, split, image_size):
-    """The dataset registered as `name`; CelebAMV is of the validation split whatever `split` says."""
+    """The dataset registered as `name`. CelebAMV uses the validation split, whatever `split` says."""
     if name not in DATASETS:
         raise UserError(f"--dataset {name} is unknown; choose one of {', '.join(DATASETS)}")
     return DATASETS[name](data_dir, split, image_size)
 
 
 def load_images(dataset, indices):
-    """Images (N, 3, S, S) in [-1, 1] of the dataset's indices."""
+    """The dataset's images at these indices: (N, 3, S, S) in [-1, 1]."""
     return torch.stack([dataset[i][0] for i in indices])
 
 

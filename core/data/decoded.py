@@ -11,16 +11,16 @@ MIB = 2**20
 
 
 class DecodedImages:
-    """decode(i) -> uint8 (3, S, S) for i of 0 … n-1, each called once, when image i is first asked for.
+    """The results of decode(i) -> uint8 (3, S, S), i in 0 … n-1. decode(i) is called once, when i is first read.
 
-    Several threads may ask at once. What is returned is the memory itself: do not change it.
+    Several threads may read at once. Do not change a result: it shares the memory that is kept.
     """
 
     def __init__(self, decode, n, image_size):
         self.decode = decode
         self.pixels = torch.empty((n, 3, image_size, image_size), dtype=torch.uint8)
         self.filled = np.zeros(n, dtype=bool)
-        self.locks = [Lock() for _ in range(64)]  # image i waits for those alone that have its lock
+        self.locks = [Lock() for _ in range(64)]  # many, so that threads seldom wait for each other's images
 
     def __getitem__(self, i):
         if not self.filled[i]:
@@ -32,10 +32,10 @@ class DecodedImages:
 
 
 def keep_decoded(*datasets, processes=1, available=None):
-    """Has the ImageDatasets keep their images once decoded, where these take at most half of the free memory.
+    """Makes ImageDatasets keep their decoded images in memory, if all together take at most half of what is free.
 
-    Prints which it is. processes: how many on this machine do the same; available: bytes, asked of the system
-    where not given.
+    Prints whether they do. processes: how many processes of this machine do the same.
+    available: the free memory in bytes; None: available_memory().
     """
     available = available_memory() if available is None else available
     images = sum(len(dataset) for dataset in datasets)
@@ -51,7 +51,7 @@ def keep_decoded(*datasets, processes=1, available=None):
 
 
 def available_memory(cgroup=Path("/sys/fs/cgroup")):
-    """The bytes that this process could still take: what the system has, or a container's limit leaves."""
+    """Bytes of memory that this process could still use, in the system or within its container's limit."""
     available = psutil.virtual_memory().available
     try:
         limit = int((cgroup / "memory.max").read_text())

@@ -16,10 +16,10 @@ CLASS_COLUMN = "class"  # of a csv: the names of the images' classes
 
 
 class ImageFolder(ImageDataset):
-    """A split of the images below a folder, hidden ones left out; each subfolder is a class and an attribute.
+    """A split of the images in a folder and its subfolders. Each subfolder is a class, and an attribute.
 
-    Where the folder has train/, that and val/ and test/ are its splits, and the classes lie in them. Images that
-    lie in no subfolder have no label.
+    Where there is a train/, then train/, val/ and test/ are the splits and the classes are their subfolders.
+    Images in no subfolder have no labels. Hidden files and folders are left out.
     """
 
     def __init__(self, data_dir, split, image_size):
@@ -48,7 +48,7 @@ class ImageFolder(ImageDataset):
 
 
 class ImageTable(ImageDataset):
-    """A split of the images that a csv lists: path (relative to the csv), labels, and perhaps `partition`.
+    """A split of the images listed in a csv with the columns path, labels, and perhaps partition.
 
     A column's labels are 0 and 1, or -1 and 1; or one column, `class`, holds the names of the images' classes.
     partition is 0 (train), 1 (val) or 2 (test).
@@ -116,7 +116,10 @@ def number_classes(folders):
 
 
 def list_images(root):
-    """The images below a folder, links followed and hidden names left out: sorted paths with /, relative to it."""
+    """The images in a folder and its subfolders: their paths relative to it, with /, sorted.
+
+    Links are followed, hidden names left out.
+    """
 
     def refuse(error):
         raise error

@@ -1,4 +1,4 @@
-"""Image files, and what lies between their bytes and images in [-1, 1]."""
+"""Reading, cropping and writing image files. (guided_diffusion.pixels converts bytes to [-1, 1] and back.)"""
 
 import os
 
@@ -25,7 +25,7 @@ ANIMATED = ("GIF", "PNG", "WEBP")  # formats of moving pictures; in others sever
 
 
 def read_image(path, size=None):
-    """An image file -> uint8 (3, H, W); with `size`, its short side is resized to that and the centre cut out.
+    """An image file -> uint8 (3, H, W). With a size: resized on the short side, and cropped to a central square.
 
     path: of the file, or the file, opened. The image is turned as its EXIF orientation says.
     Raises UserError, naming the file, where it is missing, no image, an animation, or larger than Pillow deems
@@ -63,14 +63,14 @@ def _upright(image):
 
 
 def _to_8_bits(image):
-    """A PIL image of 16-bit greys -> of 8-bit ones, of which Pillow would make white; any other as it is."""
+    """A PIL image of 16-bit greys -> the same in 8 bits, as Pillow would make it white; any other as it is."""
     if not image.mode.startswith("I"):
         return image
     return Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
 
 
 def centre_crop(image, size):
-    """A PIL image -> size x size: the short side resized (bilinear, antialiased), the centre kept."""
+    """A PIL image -> its central square, size x size: the short side is resized (bilinear, antialiased) to size."""
     short = min(image.size)
     width, height = (size * side // short for side in image.size)
     image = image.resize((width, height), Image.Resampling.BILINEAR)
@@ -79,11 +79,11 @@ def centre_crop(image, size):
 
 
 def encode_png(file, pixels):
-    """uint8 (3, H, W) or (H, W) -> the bytes of a PNG, written to a path or an open file."""
+    """Writes pixels, uint8 (3, H, W) or (H, W), as a PNG to a path or an open file."""
     array = pixels.cpu().numpy()
     Image.fromarray(array.transpose(1, 2, 0) if array.ndim == 3 else array).save(file, format="PNG")
 
 
 def write_png(path, pixels):
-    """write_file of a PNG; pixels as for encode_png."""
+    """Writes pixels as a PNG, whole or not at all (write_file). pixels: as for encode_png."""
     write_file(path, lambda file: encode_png(file, pixels))

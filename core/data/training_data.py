@@ -1,4 +1,4 @@
-"""What the trainers train on: a CelebA, a folder of images, or a csv of paths and labels."""
+"""The trainers' data: a CelebA, a folder of images, or a csv of paths and labels."""
 
 from pathlib import Path
 
@@ -23,10 +23,11 @@ TRAINING_DATA_FLAGS = {
 
 
 def load_training_data(data_dir, splits, image_size, processes=1):
-    """An ImageDataset for each of the splits; says what was found, and whether decoded images stay in memory.
+    """An ImageDataset for each of the splits. Prints what they hold, and whether decoded images stay in memory.
 
-    Data that names no splits has a tenth of its images, always the same, in val and the others in train.
-    processes: how many on this machine load the same. Raises UserError naming what is missing or malformed.
+    Where the data names no splits, a tenth of the images, always the same, are val and the others train.
+    processes: how many processes of this machine load the data.
+    Raises UserError naming what is missing or malformed.
     """
     try:
         kind = find_reader(data_dir)
@@ -42,7 +43,7 @@ def load_training_data(data_dir, splits, image_size, processes=1):
 
 
 def require_labels(dataset, data_dir, num_classes=None, one_each=False):
-    """UserError where the dataset has no labels, not as many as a network takes, or not `one_each` image."""
+    """UserError where the dataset has no labels, or not num_classes of them. one_each: each image must have one."""
     count = len(dataset.attributes)
     if not count:
         raise UserError(f"--data_dir {data_dir} has no labels: give a subfolder for each class, or a csv of labels")

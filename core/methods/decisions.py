@@ -1,6 +1,6 @@
 """What a classifier's logits say: classes, probabilities, targets and scores.
 
-Logits are (N,), of a binary question, positive for class 1; or (N, K), of K exclusive classes. Classes are (N,).
+Logits are (N,) for a binary question, positive for class 1, or (N, K) for K exclusive classes. Classes are (N,).
 """
 
 import torch
@@ -22,7 +22,8 @@ def probability(logits, classes):
 
 
 def choose_target(logits, target=-1):
-    """A class, (N,) classes, or -1 for the opposite of the prediction (of K classes the runner-up) -> (N,)."""
+    """target, a class, (N,) classes, or -1 -> (N,) classes. -1: the opposite of each prediction; of K classes, the
+    runner-up."""
     target = torch.as_tensor(target, dtype=torch.int64, device=logits.device).expand(len(logits))
     opposite = 1 - predicted_class(logits) if logits.dim() == 1 else logits.topk(2, dim=1).indices[:, 1]
     return torch.where(target == -1, opposite, target)
@@ -31,7 +32,7 @@ def choose_target(logits, target=-1):
 def selected_score(logits, target, use_logits=True):
     """(N,) or (N, K) logits, (N,) targets -> (N,): the target's logit, or its log-probability (use_logits False).
 
-    Of a binary question the logit of target 1 is the network's, that of target 0 its negative.
+    For a binary question the logit of target 1 is the network's output, and that of target 0 its negative.
     """
     if logits.dim() == 1:
         logit = torch.where(target == 1, logits, -logits)
@@ -41,9 +42,9 @@ def selected_score(logits, target, use_logits=True):
 
 
 def logit_margin(logits, target):
-    """(N,) or (N, K) logits, (N,) targets -> (N,): the target's logit above the highest other one.
+    """(N,) or (N, K) logits, (N,) targets -> (N,): the target's logit minus the highest other one.
 
-    Of a binary question, whose logit is that of one class above the other, it is the target's logit.
+    For a binary question it is the target's logit, which is already relative to the other class.
     """
     if logits.dim() == 1:
         return selected_score(logits, target)

@@ -27,17 +27,17 @@ def dime_sample(
     guided_steps=None,
     callback=None,
 ):
-    """x (N, C, H, W) in [-1, 1] -> its counterfactual, same shape, by evaluations(tau, ...) of the network.
+    """x (N, C, H, W) in [-1, 1] -> its counterfactual, same shape. Takes evaluations(tau, ...) of the network.
 
-    diffusion: a (Spaced)Diffusion of more than tau steps; model_fn(z, t): the network.
+    diffusion: a GaussianDiffusion of more than tau steps; model_fn(z, t): the network.
     guidance(z, x_clean, sqrt_abar) -> dLoss/dz_t, x's shape.
-    noise(like) -> a standard normal of like's shape, called in chronological order: for z first (where z is not
-    given), then once a stochastic step, each inner chain before the outer step that it guides, never at t = 0.
-    z: where the chain starts, q_sample(x, tau) where None.
-    inner_stochastic: draw the inner chain, instead of following its means. inner_ddim: make it DDIM with eta 0.
-    inner_steps: make it DDIM with eta 0 in this many steps; 1: the one-step estimate x0(z, t). None: every step.
+    noise(like) -> a standard normal of like's shape. It is called in chronological order: first for z, unless z is
+    given, then once in each stochastic step, the inner chain's before the outer step that it guides; not at t = 0.
+    z: where the chain starts; None: q_sample(x, tau).
+    inner_stochastic: sample the inner chain; False: follow its means. inner_ddim: make it DDIM with eta 0.
+    inner_steps: make it DDIM with eta 0 in this many steps; 1: the one-step estimate x0(z, t); None: every step.
     sampling_scale: multiplies sigma of the outer chain's noise.
-    guided_steps: how many outer steps are guided, all where None.
+    guided_steps: how many outer steps, from the first, are guided; None: all.
     callback(dict(t, z, x_clean)) is called before each outer step's update.
     """
     require_depth(diffusion, tau)
@@ -47,7 +47,7 @@ def dime_sample(
     inner_noise = noise if inner_stochastic else None
 
     def inner_chain(z, t, p):
-        """An unguided chain from z_t to a clean image. Its first evaluation, p, is the one that z's mean needs."""
+        """An unguided chain from z_t to a clean image. Its first evaluation, p, is the outer step's own."""
         steps = inner_chain_steps(t, inner_steps)
         for s, below in zip(steps, [*steps[1:], -1], strict=True):
             p = p if s == t else predict(diffusion, model_fn, z, s, clip_denoised)
@@ -71,13 +71,13 @@ def dime_sample(
 
 
 def predict(diffusion, model_fn, z, t, clip_denoised=True):
-    """One evaluation at step t, the same for every image -> mean, (log_)variance of z_t-1, and pred_xstart."""
+    """One network evaluation at step t -> dict: mean, variance, log_variance of z_t-1, and pred_xstart."""
     return diffusion.p_mean_variance(model_fn, z, diffusion.batch_t(t, z), clip_denoised)
 
 
 def step(p, t, noise=None, gradient=0.0, sampling_scale=1.0):
-    """predict()'s p -> z_t-1. The mean moves against the gradient in units of the variance (Dhariwal & Nichol
-    2021, Algorithm 1); noise(like) is added where it is given, and not at t = 0."""
+    """p, the result of predict() at step t -> z_t-1 = mean - variance · gradient + sampling_scale · sigma · noise
+    (Dhariwal & Nichol 2021, Algorithm 1). No noise is added at t = 0, or where noise is None."""
     z = p["mean"] - p["variance"] * gradient
     if t > 0 and noise is not None:
         z = z + sampling_scale * torch.exp(0.5 * p["log_variance"]) * noise(z)
@@ -85,7 +85,8 @@ def step(p, t, noise=None, gradient=0.0, sampling_scale=1.0):
 
 
 def ddim_step(diffusion, z, t, x0, below):
-    """z_t and its clean estimate x0 -> z at any step below t; -1: x0 itself (Song et al. 2021, eq. 12, eta 0)."""
+    """z_t and its clean estimate x0 -> z at the step `below`, or x0 where that is -1 (Song et al. 2021, eq. 12 with
+    eta 0)."""
     if below < 0:
         return x0
     eps = diffusion.eps_from_x0(z, diffusion.batch_t(t, z), x0)
@@ -93,7 +94,7 @@ def ddim_step(diffusion, z, t, x0, below):
 
 
 def require_depth(diffusion, tau):
-    """UserError where the respaced diffusion is not deeper than tau."""
+    """UserError unless tau is at least 1 and less than the number of the diffusion's steps."""
     steps = diffusion.num_timesteps
     if not 1 <= tau < steps:
         raise UserError(
@@ -103,7 +104,7 @@ def require_depth(diffusion, tau):
 
 
 def require_inner_steps(inner_steps, tau):
-    """UserError where the longest inner chain, of tau - 1 steps, has not as many."""
+    """UserError unless inner_steps is None, or from 1 to tau - 1: the longest inner chain has tau - 1 steps."""
     longest = max(tau - 1, 1)
     if inner_steps is not None and not 1 <= inner_steps <= longest:
         raise UserError(
@@ -113,18 +114,19 @@ def require_inner_steps(inner_steps, tau):
 
 
 def start_of_chain(diffusion, x, tau, noise):
-    """z_tau of x. The loop's first step undoes index tau - 1: one noise level less, kept from the release."""
+    """x, noised to index tau. The loop's first step undoes index tau - 1, one level less, as in the release."""
     return diffusion.q_sample(x, diffusion.batch_t(tau, x), noise(x))
 
 
 def inner_chain_steps(t, inner_steps=None):
-    """The steps of a chain from z_t: t … 0, or the upper ends of `inner_steps` equal parts of them."""
+    """The steps of a chain from z_t: t … 0. With inner_steps these are cut in that many equal parts, and only the
+    first step of each part is taken."""
     count = t + 1 if inner_steps is None else min(inner_steps, t + 1)
     return [(t + 1) * (count - part) // count - 1 for part in range(count)]
 
 
 def evaluations(tau, guided_steps=None, inner_steps=None):
-    """Network evaluations of one dime_sample: tau outer ones, and the rest of each inner chain that a gradient
-    uses, which begins with an outer one: without options tau + (tau - 1) (tau - 2) / 2."""
+    """Network evaluations of one dime_sample: tau of the outer chain, and those of each inner chain that a gradient
+    uses, except its first, which the outer chain has made. Without options tau + (tau - 1) (tau - 2) / 2."""
     guided = tau if guided_steps is None else min(guided_steps, tau)
     return tau + sum(len(inner_chain_steps(tau - 1 - number, inner_steps)) - 1 for number in range(1, guided))

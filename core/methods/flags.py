@@ -24,15 +24,21 @@ OPTION_FLAGS = {
     "sampling_scale": Flag(1.0, "dime, fastdime*: multiplies the noise of the guided chain", low=0),
     "mask_threshold": Flag(
         None,
-        "fastdime*: the change from which the mask holds, a share of the largest; 0: no mask",
+        "fastdime*, inversion: the change from which the mask holds, a share of the largest; 0: no mask",
         float,
         low=0,
         high=1,
     ),
     "mask_dilation": Flag(
-        None, "fastdime*, maskdime: width in pixels of the square that masks are dilated by", int, low=1, high=4096
+        None,
+        "fastdime*, maskdime, inversion: width in pixels of the square that masks are dilated by",
+        int,
+        low=1,
+        high=4096,
     ),
-    "mask_warm_up": Flag(None, "fastdime, fastdime2plus: how many steps have no mask", int, low=0, high=MOST_STEPS),
+    "mask_warm_up": Flag(
+        None, "fastdime, fastdime2plus, inversion: how many steps have no mask", int, low=0, high=MOST_STEPS
+    ),
     "mask_share": Flag(None, "maskdime: the share of the pixels that may change", float, low=0, high=1),
     "mask_clean_share": Flag(
         None, "maskdime: the share of these that the clean estimate changes at", float, low=0, high=1

@@ -1,10 +1,11 @@
-"""The gradients that guide a chain, each of the loss with respect to z_t (N, C, H, W).
+"""The gradients that guide a chain: dLoss/dz_t, each (N, C, H, W).
 
 The UNet is never differentiated: x_clean depends on z_t through dx_clean/dz_t = 1/sqrt(abar), as DiME assumes
 (Jeanneret et al. 2022, eq. 9).
 """
 
 from collections.abc import Callable
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -26,9 +27,10 @@ def make_guidance(
 ):
     """Returns a Guidance: guidance(z, x_clean, sqrt_abar) -> (g_class + g_perc) / sqrt_abar + g_L1 + g_L2.
 
-    x: (N, C, H, W) in [-1, 1]; target: (N,) classes; classifier: images in [-1, 1] -> (N,) logits of a binary
-    question, or (N, K); classifier_scale: a number or (N,), one an image;
-    use_logits: maximise the target's logit, else its log-probability;
+    x: (N, C, H, W) in [-1, 1]; target: (N,) classes.
+    classifier: images in [-1, 1] -> (N,) logits of a binary question, or (N, K).
+    classifier_scale: a number, or (N,) with one for each image.
+    use_logits: maximise the target's logit; False: its log-probability.
     l1_loss, l2_loss, l_perc: weights of the distances to x; perceptual: images in [-1, 1] -> features.
     """
     if l_perc and perceptual is None:
@@ -39,39 +41,34 @@ def make_guidance(
             features = perceptual(x)  # φ(x) is the same at every step
 
     def parts(z, x_clean, sqrt_abar):
-        logits = []
-
-        def remembered(images):
-            logits.append(classifier(images))
-            return logits[0]
-
-        of_class = class_gradient(x_clean, target, remembered, scale, use_logits) / sqrt_abar
-        of_distance = torch.zeros_like(x_clean)
+        class_part, logits = class_gradient(x_clean, target, classifier, scale, use_logits)
+        class_part = class_part / sqrt_abar
+        distance_part = torch.zeros_like(x_clean)
         if l_perc:
-            of_distance = perceptual_gradient(x_clean, features, perceptual, l_perc) / sqrt_abar
+            distance_part = perceptual_gradient(x_clean, features, perceptual, l_perc) / sqrt_abar
         if l1_loss:
-            of_distance = of_distance + l1_gradient(z, x, l1_loss)
+            distance_part = distance_part + l1_gradient(z, x, l1_loss)
         if l2_loss:
-            of_distance = of_distance + l2_gradient(z, x, l2_loss)
-        return Parts(of_class, of_distance, logit_margin(logits[0].detach(), target))
+            distance_part = distance_part + l2_gradient(z, x, l2_loss)
+        return Parts(class_part, distance_part, logit_margin(logits, target))
 
     return Guidance(parts)
 
 
 class Parts(NamedTuple):
-    """What guides one step, by where it comes from; for the methods that look at more than the sum."""
+    """The parts of one step's gradient, for methods that need more than the sum."""
 
-    of_class: torch.Tensor  # (N, C, H, W): g_class / sqrt_abar
-    of_distance: torch.Tensor  # (N, C, H, W): g_perc / sqrt_abar + g_L1 + g_L2
-    margin: torch.Tensor  # (N,): by how much x_clean has its target
+    class_part: torch.Tensor  # (N, C, H, W): g_class / sqrt_abar
+    distance_part: torch.Tensor  # (N, C, H, W): g_perc / sqrt_abar + g_L1 + g_L2
+    margin: torch.Tensor  # (N,): logit_margin of the target at x_clean
 
     @property
     def total(self):
-        return self.of_class + self.of_distance
+        return self.class_part + self.distance_part
 
 
 class Guidance(NamedTuple):
-    """guidance(z, x_clean, sqrt_abar) -> dLoss/dz_t; guidance.parts(...) -> the same as Parts."""
+    """guidance(z, x_clean, sqrt_abar) -> dLoss/dz_t; guidance.parts(z, x_clean, sqrt_abar) -> its Parts."""
 
     parts: Callable
 
@@ -80,21 +77,21 @@ class Guidance(NamedTuple):
 
 
 def class_gradient(x_clean, target, classifier, scale, use_logits=True):
-    """d/dx_clean of Σ_n -scale_n · selected_n, where `selected` is the target's score (eq. 6 and 9)."""
+    """d/dx_clean of Σ_n -scale_n · selected_n, where `selected` is the target's score (eq. 6 and 9).
 
-    def loss(image):
-        return -(scale * selected_score(classifier(image), target, use_logits)).sum()
-
-    return _gradient(loss, x_clean)
+    Returns it and the classifier's logits at x_clean, (N,) or (N, K).
+    """
+    with _leaf(x_clean) as image:
+        logits = classifier(image)
+        loss = -(scale * selected_score(logits, target, use_logits)).sum()
+        return torch.autograd.grad(loss, image)[0], logits.detach()
 
 
 def perceptual_gradient(x_clean, features, perceptual, weight):
     """d/dx_clean of weight · Σ_n mean over c, h, w of (φ(x_clean) - φ(x))² (eq. 8)."""
-
-    def loss(image):
-        return weight * ((perceptual(image) - features) ** 2).flatten(1).mean(1).sum()
-
-    return _gradient(loss, x_clean)
+    with _leaf(x_clean) as image:
+        loss = weight * ((perceptual(image) - features) ** 2).flatten(1).mean(1).sum()
+        return torch.autograd.grad(loss, image)[0]
 
 
 def l1_gradient(z, x, weight):
@@ -109,8 +106,8 @@ def l2_gradient(z, x, weight):
     return weight * torch.where(norm > 0, difference / norm.clamp(min=1e-12), 0.0)
 
 
-def _gradient(loss, image):
-    """dloss/dimage, leaving the .grad of every parameter as it was."""
+@contextmanager
+def _leaf(image):
+    """The image as a leaf to differentiate by. Taking torch.autograd.grad leaves every parameter's .grad alone."""
     with torch.enable_grad():
-        image = image.detach().requires_grad_()
-        return torch.autograd.grad(loss(image), image)[0]
+        yield image.detach().requires_grad_()

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 START = 0  # the attempt number under which the start of the chain, shared by all attempts, is drawn
-THREADS = 4  # that draw ahead, each for one image at a time
+THREADS = 4  # draw ahead, each for one image at a time
 
 
 class ImageNoise:
@@ -16,8 +16,8 @@ class ImageNoise:
     image's neighbours or the device. It is drawn on the CPU, so a GPU sees the same numbers. Attempts count
     from 1; START is the start of the chain.
 
-    ahead: draw the numbers of the next call in threads, which end with this object, while the network computes.
-    None: for a GPU alone, since a CPU's network leaves no core idle.
+    ahead: draw the numbers of the next call in threads while the network computes. These end with this object.
+    None: only where the network is on a GPU, since on the CPU it leaves no core idle.
     """
 
     def __init__(self, seed, ids, attempts, ahead=None):
@@ -32,18 +32,18 @@ class ImageNoise:
     def __call__(self, like):
         normals = self._drawn_ahead(like.shape)
         if normals is None:
-            normals = _memory(like)
+            normals = _buffer(like)
             for stream, image in zip(self.streams, normals, strict=True):
                 _draw(stream, image)
         if like.is_cuda if self.ahead is None else self.ahead:
-            memory = _memory(like)
-            images = zip(self.streams, memory, strict=True)
-            self.next = memory, [self.threads.submit(_draw, *each) for each in images]
+            buffer = _buffer(like)
+            images = zip(self.streams, buffer, strict=True)
+            self.next = buffer, [self.threads.submit(_draw, *each) for each in images]
         return normals.to(like.device, like.dtype, non_blocking=True)
 
     def _drawn_ahead(self, shape):
-        """The normals that the threads have drawn. None where there are none, or, with the streams set back to
-        before them, where they have another shape."""
+        """The normals that the threads have drawn; None where there are none. Where they have another shape, sets
+        the streams back and returns None."""
         if self.next is None:
             return None
         (normals, futures), self.next = self.next, None
@@ -55,13 +55,13 @@ class ImageNoise:
         return None
 
 
-def _memory(like):
-    """Room on the CPU for like's normals. A copy from pinned memory to a GPU is not waited for."""
+def _buffer(like):
+    """An empty CPU tensor of like's shape. For a GPU it is pinned, so that nothing has to wait for the copy."""
     return torch.empty(like.shape, pin_memory=like.is_cuda)
 
 
 def _draw(stream, image):
-    """Fills an image (C, H, W) with the stream's next normals -> the stream's state before them."""
+    """Fills an image (C, H, W) with the stream's next normals -> the stream's state before that."""
     state = stream.bit_generator.state
     stream.standard_normal(out=image.numpy(), dtype=np.float32)
     return state

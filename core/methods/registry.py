@@ -7,7 +7,7 @@ from guided_diffusion.errors import UserError
 
 from .dime import dime_sample, evaluations, start_of_chain
 from .fastdime import fastdime, fastdime2, fastdime2plus
-from .inversion import end_of_path, inversion, inversion_evaluations, invert
+from .inversion import inversion, inversion_evaluations, invert, path_of
 from .maskdime import maskdime
 
 
@@ -27,7 +27,7 @@ def from_noise(diffusion, model_fn, x, *, tau, noise, clip_denoised=True):
 def from_inversion(diffusion, model_fn, x, *, tau, noise, clip_denoised=True):
     """As from_noise; z are the noises (N, tau, C, H, W) up the path of x, and the chain starts at its end."""
     noises = invert(diffusion, model_fn, x, tau=tau, clip_denoised=clip_denoised)
-    return noises, end_of_path(diffusion, x, noises)
+    return noises, path_of(diffusion, x, noises)[-1]
 
 
 def _once_a_step(tau, **options):
@@ -72,7 +72,9 @@ METHODS = {
         ("mask_share", "mask_clean_share", "mask_dilation", "mask_noise", "distance_scale", *_CHAIN),
         True,
     ),
-    "inversion": Method(inversion, _of_inversion, ("margin", "growth"), start=from_inversion),
+    "inversion": Method(
+        inversion, _of_inversion, ("margin", "growth", *_MASK, "mask_warm_up"), True, start=from_inversion
+    ),
 }
 
 

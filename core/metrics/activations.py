@@ -13,15 +13,15 @@ from .inference import in_batches
 
 
 def kept_activations(path, files, network, weights, batch_size, device, desc):
-    """The network's features of image files, (N, D) float32; those found in `path` are not computed again.
+    """The network's features of image files, (N, D) float32. Those that `path` keeps are not computed again.
 
-    network: images (N, 3, H, W) in [0, 1] -> (N, D). path: a .npz of this function; what it holds is known by the
-    contents of the image files and by `weights`, the hash of the network's, so that it cannot be out of date. Where
-    it cannot be written nothing is kept.
+    network: images (N, 3, H, W) in [0, 1] -> (N, D). path: a .npz that this function writes; where it cannot,
+    nothing is kept. Features are looked up by the image file's hash and by `weights`, the hash of the network's
+    weights, so they cannot be out of date.
     """
     hashes = [sha256(file) for file in files]
-    known = _read(path, weights)
-    missing = {digest: file for digest, file in zip(hashes, files, strict=True) if digest not in known}
+    kept = _read(path, weights)
+    missing = {digest: file for digest, file in zip(hashes, files, strict=True) if digest not in kept}
     if missing:
 
         def load(file):
@@ -30,14 +30,14 @@ def kept_activations(path, files, network, weights, batch_size, device, desc):
         def activations(pixels):
             return (network(pixels / 255),)
 
-        (found,) = in_batches(activations, load, list(missing.values()), batch_size, device, desc)
-        known |= dict(zip(missing, found.float().numpy(), strict=True))
-        _write(path, weights, known)
-    return np.stack([known[digest] for digest in hashes])
+        (computed,) = in_batches(activations, load, list(missing.values()), batch_size, device, desc)
+        kept |= dict(zip(missing, computed.float().numpy(), strict=True))
+        _write(path, weights, kept)
+    return np.stack([kept[digest] for digest in hashes])
 
 
 def _read(path, weights):
-    """Hash of an image file -> its activations; {} where there are none of these weights."""
+    """Hash of an image file -> its activations; {} where `path` keeps none made with these weights."""
     try:
         with np.load(path) as file:
             if str(file["weights"]) == weights:
@@ -47,7 +47,7 @@ def _read(path, weights):
     return {}
 
 
-def _write(path, weights, known):
-    arrays = {"hashes": list(known), "activations": np.stack(list(known.values()))}
+def _write(path, weights, kept):
+    arrays = {"hashes": list(kept), "activations": np.stack(list(kept.values()))}
     with suppress(UserError):  # the folder may be read-only
         write_file(path, lambda file: np.savez(file, weights=weights, **arrays))

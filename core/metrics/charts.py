@@ -1,15 +1,16 @@
-"""Charts: that of CD, the correlations of the data beside those of the counterfactuals, and how one is saved."""
+"""The chart of CD, which shows correlations in the data beside those in the counterfactuals; saving a chart."""
 
 import numpy as np
 
 from guided_diffusion.storage import write_file
 
-DATA, FOUND, INK, FAINT = "#9aa3b2", "#1c7a50", "#20242c", "#787e88"
+DATA, CHANGES, INK, FAINT = "#9aa3b2", "#1c7a50", "#20242c", "#787e88"  # colours
 
 
-def correlation_chart(path, attributes, expected, found, query, cd):
-    """A PNG of bars: names and correlations with `query` (A,), in the data and among the changes, sorted."""
-    # Figure alone, without pyplot: no display and no state of the process is touched.
+def correlation_chart(path, attributes, expected, measured, query, cd):
+    """Writes a PNG of two bars for each of the A attributes: its correlation with `query`, in the data (`expected`)
+    and among the changes of the counterfactuals (`measured`), sorted by the first."""
+    # Figure without pyplot, which would look for a display and keep the figure in a global list.
     from matplotlib.figure import Figure
 
     order = np.argsort(expected, kind="stable")
@@ -17,7 +18,8 @@ def correlation_chart(path, attributes, expected, found, query, cd):
     axes = figure.subplots()
     rows = np.arange(len(attributes))
     axes.barh(rows + 0.2, np.asarray(expected)[order], height=0.38, color=DATA, label="labels of the training data")
-    axes.barh(rows - 0.2, np.asarray(found)[order], height=0.38, color=FOUND, label="changes of counterfactuals")
+    changes = np.asarray(measured)[order]
+    axes.barh(rows - 0.2, changes, height=0.38, color=CHANGES, label="changes of counterfactuals")
     axes.set_yticks(rows, [attributes[a].replace("_", " ") for a in order])
     axes.set(xlim=(-1, 1), xticks=np.linspace(-1, 1, 5), ylim=(-0.7, len(attributes) - 0.3))
     axes.set_title(f"Correlation with {query.replace('_', ' ')} (CD {cd:.2f})", fontsize=11, color=INK)
@@ -31,5 +33,5 @@ def correlation_chart(path, attributes, expected, found, query, cd):
 
 
 def save_figure(figure, path):
-    """write_file of a matplotlib Figure as a PNG."""
+    """Writes a matplotlib Figure as a PNG, whole or not at all (write_file)."""
     write_file(path, lambda file: figure.savefig(file, format="png", dpi=130))

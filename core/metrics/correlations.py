@@ -1,4 +1,4 @@
-"""How attributes go together in the training data: what CD holds the counterfactuals against."""
+"""How attributes correlate in the training data, which CD compares the counterfactuals with."""
 
 import os
 from contextlib import suppress
@@ -31,7 +31,8 @@ def train_correlations(data_dir, flag="data_dir"):
             keep_correlations(data_dir, table)
         return table
     try:
-        table = pd.read_csv(path, index_col=0)
+        # As text first: Python reads a number back as it was written, to the last bit.
+        table = pd.read_csv(path, index_col=0, dtype=str).astype(float)
     except ValueError as error:
         raise UserError(f"{path} cannot be read as a table ({error}); remove it") from None
     if list(table.index) != list(table.columns):
@@ -40,17 +41,17 @@ def train_correlations(data_dir, flag="data_dir"):
 
 
 def correlation_table(labels, attributes):
-    """Labels (N, A) -> their (A, A) correlations, as a DataFrame with the attributes' names."""
+    """Labels (N, A) -> (A, A) correlations of the attributes, as a DataFrame with their names."""
     return pd.DataFrame(correlation_matrix(labels), index=list(attributes), columns=list(attributes))
 
 
 def keep_correlations(data_dir, table):
-    """Writes a correlation_table where train_correlations looks for it."""
+    """Writes a correlation_table into the file of the data folder that train_correlations reads."""
     text = StringIO()
     table.to_csv(text)
     write_text(Path(data_dir) / FILE, text.getvalue())
 
 
 def _up_to_date(path):
-    lists = [os.path.getmtime(found) for found in path.parent.glob("list_*")]
+    lists = [os.path.getmtime(file) for file in path.parent.glob("list_*")]
     return path.exists() and os.path.getmtime(path) >= max(lists, default=0)

@@ -1,4 +1,4 @@
-"""What the compute_ scripts share: their flags, and networks run over a results folder in batches."""
+"""What the compute_ scripts share: flags, and running networks over the images of a results folder in batches."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,33 +13,50 @@ from guided_diffusion.flags import BATCH_SIZE, GPU, Flag
 from ..data.datasets import CELEBA_ATTRIBUTES, attribute_index, data_attributes
 from ..data.images import from_uint8
 from ..results.folder import ResultsFolder, read_classes, read_flags, read_pairs
-from ..running.flags import BEFORE_THE_FLAG, NETWORK_FLAGS, SMILING
+from ..running.flags import BEFORE_THE_FLAG, NETWORK_FLAGS, ROLES, SMILING, named_flags
 
 RESULTS_FLAGS = {
     "output_path": Flag("output", "the --output_path of main.py"),
     "exp_name": Flag("exp", "the --exp_name of main.py"),
 }
 DEVICE_FLAGS = {"gpu": GPU, "batch_size": BATCH_SIZE}
-# By default those of the run (take_from_run).
+# Their values are the run's where they are not given (take_from_run).
 QUERY_FLAGS = {
     "query_label": Flag(None, "the attribute that was to change, by name or index; by default the run's")
 }
 ORACLE_FLAGS = {
-    "oracle_path": Flag(None, "weights of the oracle; by default the run's"),
+    "oracle_path": Flag(None, "the oracle, a file or a name; by default the run's"),
     "oracle_architecture": NETWORK_FLAGS["oracle_architecture"],
+    **named_flags("oracle"),
 }
 FLIPPED = "pairs that reached their target"
 
 
 def take_from_run(args, *flags):
-    """Fills those of the flags that were not given: with the run's, else with what main.py would take."""
-    of_run = {name: flag.default for name, flag in NETWORK_FLAGS.items()}
-    of_run |= {"oracle_path": "models/oracle.pth", "data_dir": None, "query_label": SMILING}
-    given = read_flags(args.output_path, args.exp_name)
-    of_run |= {name: value for name, value in given.items() if value is not None}
-    for flag in flags:
-        if getattr(args, flag) is None:
-            setattr(args, flag, of_run["data_dir" if flag == "celeba_path" else flag])
+    """Gives the flags that were not given the values of the run, or else main.py's defaults.
+
+    With the path of a network come its weights and the preparing of its images, not its architecture: that is code,
+    which is run only where the user names it. Returns the names of the flags that got a value.
+    """
+    run_flags = {name: flag.default for name, flag in NETWORK_FLAGS.items()}
+    run_flags |= {"oracle_path": "models/oracle.pth", "data_dir": None, "query_label": SMILING}
+    recorded = read_flags(args.output_path, args.exp_name)
+    run_flags |= {name: value for name, value in recorded.items() if value is not None}
+    taken = {flag for flag in flags if getattr(args, flag) is None}
+    with_paths = [name for role in ROLES if f"{role}_path" in taken for name in named_flags(role)]
+    taken |= {name for name in with_paths if getattr(args, name, "") is None}
+    for flag in taken:
+        setattr(args, flag, run_flags["data_dir" if flag == "celeba_path" else flag])
+    return taken
+
+
+def what_was_used(args, role):
+    """Two dicts for publish: the path and weights of a role's network, and the flags that prepare its images."""
+    weights = {f"{role}_path": getattr(args, f"{role}_path")}
+    options = {name: value for name in named_flags(role) if (value := getattr(args, name)) is not None}
+    if f"{role}_weights" in options:
+        weights[f"{role}_weights"] = options.pop(f"{role}_weights")
+    return weights, options
 
 
 def task_of_run(args):
@@ -56,7 +73,7 @@ def classes_of_run(args):
 
 
 def find_query(args, network):
-    """(names of the network's outputs, the index among them of --query_label), after take_from_run.
+    """(names of the network's outputs, index of --query_label among them). Call it after take_from_run.
 
     A number in --query_label counts the attributes of data in CelebA's layout, as in main.py; those of the network
     may be others. Of other data it counts those of the network.
@@ -65,13 +82,13 @@ def find_query(args, network):
     names, query = tuple(network.attributes or CELEBA_ATTRIBUTES), str(args.query_label)
     if query.isdigit():
         data_dir = getattr(args, "celeba_path", None) or read_flags(args.output_path, args.exp_name).get("data_dir")
-        of_data = data_attributes(data_dir) or names
-        query = of_data[attribute_index(of_data, query)]
+        data_names = data_attributes(data_dir) or names
+        query = data_names[attribute_index(data_names, query)]
     return names, attribute_index(names, query)
 
 
 def tell_unfinished(output_path, exp_name):
-    """Says so, on stderr, where main.py has not finished an experiment: what is there will be measured."""
+    """Warns on stderr where main.py has not finished an experiment, as only a part of it can be measured."""
     folder = ResultsFolder(output_path, exp_name)
     if not folder.summary_path.exists() and read_flags(output_path, exp_name):
         print(
@@ -82,7 +99,7 @@ def tell_unfinished(output_path, exp_name):
 
 
 def require_pairs(output_path, exp_name, **which):
-    """read_pairs, at least one; UserError where there is none."""
+    """read_pairs(), but UserError where there is no pair. which: its further arguments."""
     tell_unfinished(output_path, exp_name)
     pairs = read_pairs(output_path, exp_name, **which)
     if not pairs:
@@ -92,9 +109,9 @@ def require_pairs(output_path, exp_name, **which):
 
 
 def read_batches(load, items, batch_size):
-    """Yields load(item), a tuple of tensors, of each item in order, stacked; the next batch is read ahead.
+    """Yields the items in batches: the tensors that load(item) returns, stacked. The next batch is read ahead.
 
-    Raises UserError where images of different sizes meet in a batch, or a batch would hold none.
+    Raises UserError where a batch has images of different sizes, or batch_size is below 1.
     """
     if batch_size < 1:
         raise UserError(f"--batch_size {batch_size} must be at least 1")
@@ -116,7 +133,7 @@ def _stacked(rows):
 
 @contextmanager
 def progress(**options):
-    """A tqdm bar, which an error takes away, so that its message stands alone."""
+    """A tqdm bar. An error removes it, so that its message stands alone."""
     with tqdm(**options) as bar:
         try:
             yield bar
@@ -127,22 +144,27 @@ def progress(**options):
 
 @torch.no_grad()
 def in_batches(function, load, items, batch_size, device, desc):
-    """function(*stacked load(item)) of every item, whatever the batches -> its rows, joined, on the CPU.
+    """Runs a function over all items in batches -> its results, each with a row for every item, on the CPU.
 
-    function takes batches on the device and gives a tuple of tensors with a row for each item. Load images as
-    bytes, and make numbers of them there: that leaves the device waiting the least.
+    load(item) -> a tuple of tensors. function gets these stacked, on the device, and returns a tuple of tensors
+    with a row for each item. Let load return bytes and function convert them, so that the device waits the least.
     """
-    found = []
+    results = []
     with progress(total=len(items), desc=desc, unit="image") as bar:
         for batch in read_batches(load, items, batch_size):
-            found.append([part.cpu() for part in function(*(part.to(device) for part in batch))])
+            results.append([part.cpu() for part in function(*(part.to(device) for part in batch))])
             bar.update(len(batch[0]))
-    return [torch.cat(parts) for parts in zip(*found, strict=True)]
+    return [torch.cat(parts) for parts in zip(*results, strict=True)]
+
+
+def size_of(pairs):
+    """Pixels of the images."""
+    return pairs[0].pixels()[0].shape[-1]
 
 
 def require_size(network, pairs, flag):
     """UserError, naming the flag, where the network was trained on images of another size."""
-    size = pairs[0].pixels()[0].shape[-1]
+    size = size_of(pairs)
     if network.image_size not in (None, size):
         raise UserError(
             f"--{flag}: the network was trained at {network.image_size} pixels, but {pairs[0].original} has {size}"

@@ -1,8 +1,9 @@
-"""A measured metric: its value and interval, how it is printed, kept in metrics.yaml and shown in a table."""
+"""A metric's value and interval: printing them, keeping them in metrics.yaml, and showing them in a table."""
 
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import yaml
@@ -15,17 +16,28 @@ from ..results.folder import ResultsFolder
 from ..results.records import write_yaml
 from .intervals import mean_interval, normal_interval, standard_error
 
-# Every metric in the order of a table, and where it is better.
+# Every metric, in the order of a table, and the direction that is better.
 BETTER = {
-    "FR": "↑", "Oracle FR": "↑", "FVA": "↑", "FS": "↑", "MNAC": "↓", "CD": "↓", "COUT": "↑",
-    "FID": "↓", "sFID": "↓", "KID": "↓", "bKL": "↓", "L1": "↓", "sigma_L": "↑",
-}  # fmt: skip
+    "FR": "↑",
+    "Oracle FR": "↑",
+    "FVA": "↑",
+    "FS": "↑",
+    "MNAC": "↓",
+    "CD": "↓",
+    "COUT": "↑",
+    "FID": "↓",
+    "sFID": "↓",
+    "KID": "↓",
+    "bKL": "↓",
+    "L1": "↓",
+    "sigma_L": "↑",
+}
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow")
 
 
 @dataclass
 class Metric:
-    """A value, its 95 % interval or None, and what it is of: n of `of`, such as 966 pairs."""
+    """A metric's value and its 95 % interval, or None. n and of: what it was measured on, such as 966 "pairs"."""
 
     name: str
     value: float
@@ -38,7 +50,7 @@ class Metric:
         return f"{self.name}: {_digits(self.value)} (n = {self.n:,} {self.of}{within})"
 
     def entry(self):
-        """What a YAML file says of it under its name."""
+        """The dict that a YAML file holds under the metric's name."""
         interval = None if self.interval is None else [float(end) for end in self.interval]
         return {"value": float(self.value), "interval": interval, "n": int(self.n), "of": self.of}
 
@@ -50,61 +62,69 @@ def mean_of(name, values, of):
 
 
 def statistic_of(name, statistic, n, of, lowest=-np.inf):
-    """The Metric that is statistic(rows) of all n rows, rows (N,) indices; for what is not a mean, as CD is not."""
+    """The Metric statistic(rows), rows being 0 … n-1. For statistics that are not means, such as CD."""
     value = statistic(np.arange(n))
     return Metric(name, value, n, of, normal_interval(value, standard_error(statistic, n), lowest))
 
 
 def publish(output_path, exp_name, metrics, weights=None, options=None, packages=()):
-    """Prints a line for each metric and merges them all into the experiment's metrics.yaml (merge_metrics)."""
+    """Prints a line for each metric, and writes all into the experiment's metrics.yaml as merge_metrics does."""
     for metric in metrics:
         print(metric.line(), flush=True)
     merge_metrics(output_path, exp_name, metrics, weights, options, packages)
 
 
 def merge_metrics(output_path, exp_name, metrics, weights=None, options=None, packages=()):
-    """Puts metrics into the experiment's metrics.yaml, in place of those of their names, with what made them.
+    """Writes metrics into the experiment's metrics.yaml, in place of earlier ones of the same names.
 
-    weights: flag -> path of the file that was used; options: what else decides the values; packages: those
-    that took part besides the usual.
+    Each is written with what it was computed with. weights: flag -> path of the file that was used, or name of the
+    network; options: what else decides the value; packages: further packages, besides PACKAGES, whose versions are
+    written.
     """
     path = ResultsFolder(output_path, exp_name).metrics_path
     made_with = {
-        "weights": {flag: {"file": str(file), "sha256": sha256(file)} for flag, file in (weights or {}).items()},
+        "weights": {flag: _identity(file) for flag, file in (weights or {}).items()},
         "options": options or {},
         "versions": {package: version(package) for package in (*PACKAGES, *packages)},
     }
-    with FileLock(path.with_name(".metrics.lock")):  # two scripts that add to one file at once would lose a half
-        found = read_metrics(path)
+    with FileLock(path.with_name(".metrics.lock")):  # otherwise scripts that write at once would lose metrics
+        entries = read_metrics(path)
         for metric in metrics:
             # A copy: YAML writes shared parts as references.
-            found[metric.name] = metric.entry() | deepcopy(made_with)
-        write_yaml(path, found)
+            entries[metric.name] = metric.entry() | deepcopy(made_with)
+        write_yaml(path, entries)
+
+
+def _identity(weights):
+    """What tells weights from others: a file by its hash, a network of a library by its name."""
+    if Path(weights).is_file():
+        return {"file": str(weights), "sha256": sha256(weights)}
+    return {"name": str(weights)}
 
 
 def read_metrics(path):
-    """metrics.yaml -> name -> what was measured; {} where there is none; UserError where it is another file."""
+    """metrics.yaml -> name -> a Metric's entry(); {} where there is no file; UserError where it is another file."""
     if not path.exists():
         return {}
     try:
-        found = yaml.safe_load(path.read_text())
+        entries = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError):
-        found = None
-    if not isinstance(found, dict) or not all(isinstance(m, dict) and "value" in m for m in found.values()):
+        entries = None
+    if not isinstance(entries, dict) or not all(isinstance(m, dict) and "value" in m for m in entries.values()):
         raise UserError(f"{path} is not a metrics.yaml; remove it")
-    return found
+    return entries
 
 
 def metrics_table(output_path, exp_names):
-    """The metrics of some experiments as Markdown, a column each."""
+    """A Markdown table of some experiments' metrics, with a column for each experiment."""
     columns = {name: read_metrics(ResultsFolder(output_path, name).metrics_path) for name in exp_names}
     return table_of(columns, BETTER)
 
 
 def table_of(columns, better):
-    """title -> (metric -> its entry()) as Markdown, each column as wide as its widest cell.
+    """columns, title -> (metric -> its entry()), as a Markdown table. Each column is as wide as its widest cell.
 
-    better: metric -> where it is better, for the metrics to show, in order; those that no column has are left out.
+    better: metric -> ↑ or ↓, for the metrics to show, in order. Those that no column has are left out.
     """
     rows = [["metric", *columns]]
     for name, arrow in better.items():
@@ -124,7 +144,7 @@ def _cell(metric):
 
 
 def _digits(value):
-    """Four significant digits; more of a large number."""
+    """A number with four significant digits; one decimal where it is 1,000 or more."""
     if np.isnan(value):
         return "undefined"
     return f"{value:.4g}" if abs(value) < 1000 else f"{value:.1f}"

@@ -11,17 +11,17 @@ SAME_FACE = 0.5  # the cosine above which two photographs of VGGFace2 count as o
 
 
 def face_similarity(features, cf_features):
-    """Features (N, D), twice -> (N,) cosines: FS is their mean, FVA the share above SAME_FACE."""
+    """Two (N, D) features -> (N,) cosines. FS is their mean, FVA the share above SAME_FACE."""
     return F.cosine_similarity(features, cf_features, dim=1)
 
 
 def changed_attributes(decisions, cf_decisions):
-    """Decisions (N, A) of 0/1, twice -> (N,) how many differ; MNAC is their mean (Rodríguez et al., ICCV 2021)."""
+    """Two (N, A) decisions of 0/1 -> (N,) how many differ. MNAC is their mean (Rodríguez et al., ICCV 2021)."""
     return (decisions != cf_decisions).sum(1)
 
 
 def pearson(query, values):
-    """(N,) and (N, A) numbers -> (A,) correlations; 0 where either has no variance."""
+    """query (N,), values (N, A) -> (A,) correlations of query with each column; 0 where one has no variance."""
     query, values = np.asarray(query, float), np.asarray(values, float)
     varies = (np.ptp(query) > 0) & (np.ptp(values, axis=0) > 0)
     query, values = query - query.mean(), values - values.mean(0)
@@ -35,21 +35,21 @@ def correlation_matrix(values):
 
 
 def change_correlations(decisions, cf_decisions, query):
-    """Decisions (N, A) of 0/1, twice -> (A,): how each attribute's change correlates with that of `query`."""
+    """Two (N, A) decisions of 0/1 -> (A,) correlations of each attribute's change with that of `query`."""
     change = np.asarray(cf_decisions, int) - np.asarray(decisions, int)
     return pearson(change[:, query], change)
 
 
-def correlation_difference(expected, found):
-    """(A,) correlations, twice -> CD (Jeanneret et al., ACCV 2022): Σ_a |c_a - r_a|."""
-    return float(np.abs(expected - found).sum())
+def correlation_difference(expected, measured):
+    """Two (A,) correlations -> CD (Jeanneret et al., ACCV 2022): Σ_a |c_a - r_a|."""
+    return float(np.abs(expected - measured).sum())
 
 
 def cout(classifier, x, counterfactual, original, target, steps=50):
-    """Images (N, C, H, W), twice, and classes (N,), twice -> (N,) COUT in [-1, 1] (Khorram and Fuxin, CVPR 2022).
+    """COUT (N,) in [-1, 1] (Khorram and Fuxin, CVPR 2022), of images (N, C, H, W) and classes (N,).
 
-    classifier: images -> logits (N,) or (N, K). The area under its probability of the target minus that under the
-    original class's, while the pixels of the counterfactual are put into x.
+    classifier: images -> logits (N,) or (N, K). Pixels of the counterfactual are inserted into x, step by step; the
+    target's probability minus the original class's is integrated over the share of inserted pixels.
     """
     shares, gains = [], []
     for share, mixed in insertions(x, counterfactual, steps):
@@ -60,13 +60,13 @@ def cout(classifier, x, counterfactual, original, target, steps=50):
 
 
 def insertions(x, counterfactual, steps):
-    """(N, C, H, W), twice -> yields the share of pixels taken from the counterfactual so far, and the mixture.
+    """Two images (N, C, H, W) -> yields (the share of pixels taken from the counterfactual, the mixed image).
 
-    From none to all in equal steps, the pixels that differ most first.
+    From none to all in equal steps. The pixels that differ most come first.
     """
     difference = (x - counterfactual).abs().sum(1).flatten(1)  # (N, H·W)
-    # In hundredths of a grey level, or else rounding would order pixels of equal difference; and stable, so that
-    # they come in one order on every device.
+    # Rounded to hundredths of a grey level, so that equal differences tie exactly, and sorted stably, so that ties
+    # have the same order on every device.
     difference = (difference * 12750).round()
     rank = difference.sort(dim=1, descending=True, stable=True).indices.argsort(1).view(len(x), 1, *x.shape[2:])
     pixels = difference.shape[1]
@@ -89,10 +89,10 @@ def decide(network, dataset, device, batch_size=64, decision=lambda logits: (log
 
 
 def attribute_accuracy(decisions, labels, attributes):
-    """decisions and labels (N, A) of 0/1 -> a table by attribute: accuracy, balanced accuracy, share of yes.
+    """decisions and labels (N, A) of 0/1 -> a DataFrame with a row for each attribute.
 
-    Balanced accuracy is the mean of the accuracies on the yes and on the no images; where there are only
-    images of one kind it is the accuracy on these.
+    Columns: accuracy; balanced, the mean of the accuracies on the images with label 1 and with label 0 (where there
+    are only images of one kind, the accuracy on these); yes, the share of labels that are 1.
     """
     right, yes = (decisions == labels).numpy(), (labels == 1).numpy()
     rows = {}

@@ -5,7 +5,7 @@ OUTPUT_PATH/Results/EXP/{CC,IC}/{CCF,ICF}/{CF,Noise,Info,SM}/<id>.png|.txt   (Ma
 OUTPUT_PATH/Results/EXP/summary.yaml, records.csv, flags.yaml   (chunked: chunk-<c>_num-chunks-<C>_…)
 OUTPUT_PATH/Results/EXP/classes.txt                             (the names of K classes, where they are asked about)
 OUTPUT_PATH/Results/EXP/.lock                                (held while a run writes; chunked likewise)
-OUTPUT_PATH/Results/EXP/metrics.yaml, CD.png                    (of the compute_ scripts)
+OUTPUT_PATH/Results/EXP/metrics.yaml, CD.png                    (by the compute_ scripts)
 OUTPUT_PATH/Original/activations.npz, Results/EXP/activations.npz   (Inception's, kept for FID)
 OUTPUT_PATH/{x_t,z_t}/EXP/<id>/<step>.png
 """
@@ -25,7 +25,7 @@ from guided_diffusion.storage import lock, remove_parts, write_text
 from ..data.images import SUFFIXES, from_uint8, read_image, to_uint8, write_png
 from .records import correct, flipped, read_records, read_yaml, summarise, write_records, write_yaml
 
-CHUNK = re.compile(r"chunk-(\d+)_num-chunks-(\d+)_flags\.yaml")  # the flags of a chunk, as it is called
+CHUNK = re.compile(r"chunk-(\d+)_num-chunks-(\d+)_flags\.yaml")  # name of the file with a chunk's flags
 
 
 def image_id(i):
@@ -33,7 +33,7 @@ def image_id(i):
 
 
 def experiment_folder(output_path, exp_name):
-    """OUTPUT_PATH/Results/EXP; UserError names the flag where that would lie elsewhere."""
+    """OUTPUT_PATH/Results/EXP; UserError names the flag where a name is empty or leads to another folder."""
     if not str(output_path):
         raise UserError("--output_path is empty; name the folder of the results")
     if exp_name in ("", "..") or Path(exp_name).name != exp_name:
@@ -42,7 +42,7 @@ def experiment_folder(output_path, exp_name):
 
 
 class ResultsFolder:
-    """One experiment of an output folder, or one chunk of it. Raises UserError where it cannot be written."""
+    """One experiment in an output folder, or one chunk of it. Raises UserError where it cannot be written."""
 
     def __init__(self, output_path, exp_name, chunk=0, num_chunks=1):
         self.root = Path(output_path)
@@ -61,13 +61,13 @@ class ResultsFolder:
 
     @contextmanager
     def claimed(self):
-        """Within it no other process writes this experiment, or chunk; UserError where one does already.
+        """In this context no other process writes this experiment, or chunk; UserError where one already does.
 
-        What killed runs had half-written is removed.
+        Removes incomplete files that killed runs have left.
         """
         try:
             self.experiment.mkdir(parents=True, exist_ok=True)
-            held = lock(
+            folder_lock = lock(
                 self.experiment / f".{self.prefix}lock",
                 f"{self.experiment} is being written by another run ({{holder}}); wait for it, "
                 "or name another --exp_name",
@@ -81,7 +81,7 @@ class ResultsFolder:
                 remove_parts(folder)
             yield self
         finally:
-            held.release()
+            folder_lock.release()
 
     def begin(self, flags, overwrite=False, free=(), before=None):
         """Prepares the folder for a run with these flags and returns the rows that an earlier one finished.
@@ -95,12 +95,12 @@ class ResultsFolder:
             if overwrite:
                 self.clear()
             self.experiment.mkdir(parents=True, exist_ok=True)
-            begun_with = read_yaml(self.flags_path) if self.flags_path.exists() else {}
-            if begun_with:
-                begun_with = (before or {}) | begun_with
-                self._refuse_other_flags(begun_with, flags, free)
+            earlier_flags = read_yaml(self.flags_path) if self.flags_path.exists() else {}
+            if earlier_flags:
+                earlier_flags = (before or {}) | earlier_flags
+                self._refuse_other_flags(earlier_flags, flags, free)
             earlier = read_records(self.records_path) if self.records_path.exists() else None
-            if flags != begun_with or earlier is None:
+            if flags != earlier_flags or earlier is None:
                 self.summary_path.unlink(missing_ok=True)
             write_yaml(self.flags_path, flags)
         except OSError as error:
@@ -108,7 +108,7 @@ class ResultsFolder:
         return earlier
 
     def clear(self):
-        """Removes what earlier runs of this experiment, or of this chunk, left; the originals, shared, stay."""
+        """Removes the files of earlier runs of this experiment, or chunk. Originals, which others share, stay."""
         measured = (self.metrics_path, self.chart_path, self.activations_path)
         for path in (self.records_path, self.summary_path, self.flags_path, *measured):
             path.unlink(missing_ok=True)
@@ -122,12 +122,12 @@ class ResultsFolder:
         for path in sorted(self.experiment.glob("*flags.yaml")):
             match = CHUNK.fullmatch(path.name)
             if (int(match[2]) if match else 1) != self.num_chunks:
-                # Not even --overwrite clears it: a chunk that did would remove what its neighbours just wrote.
-                places = [self.experiment, *(self.root / kind / self.exp_name for kind in ("x_t", "z_t"))]
+                # --overwrite does not clear it either: each chunk would remove what others have just written.
+                folders = [self.experiment, *(self.root / kind / self.exp_name for kind in ("x_t", "z_t"))]
                 raise UserError(
                     f"{self.experiment} holds {path.name} of a run with another --num_chunks; name another "
                     "--exp_name, or, before any chunk is started, remove "
-                    f"{' and '.join(str(place) for place in places if place.is_dir())}"
+                    f"{' and '.join(str(folder) for folder in folders if folder.is_dir())}"
                 )
 
     def _refuse_other_flags(self, earlier, flags, free):
@@ -145,7 +145,10 @@ class ResultsFolder:
     # -- writing -------------------------------------------------------------------------------------------------
 
     def write_images(self, table, images, explanation, masks=False):
-        """The files of a batch: its originals, counterfactuals, starts, difference maps and Info, and its masks."""
+        """Writes the files of a batch: originals, counterfactuals, starts, difference maps, Info, and `masks`.
+
+        table: the batch's records; images (N, 3, H, W) in [-1, 1]; explanation: their Explanation.
+        """
         pixels, cf_pixels = to_uint8(images).cpu(), to_uint8(explanation.counterfactual).cpu()
         start = to_uint8(explanation.start).cpu()
         right, reached = correct(table), flipped(table)
@@ -165,7 +168,7 @@ class ResultsFolder:
                 write_png(folder / "Mask" / f"{name}.png", 255 * explanation.mask[row, 0].to(torch.uint8).cpu())
             write_text(folder / "Info" / f"{name}.txt", _info(record))
 
-        with ThreadPoolExecutor() as pool:  # so that images do not wait for each other to be on the disk
+        with ThreadPoolExecutor() as pool:  # so that no image waits until the one before is on the disk
             list(pool.map(write_row, range(len(table)), table.to_dict("records")))
 
     def keep_classes(self, names):
@@ -176,25 +179,25 @@ class ResultsFolder:
             self.classes_path.unlink(missing_ok=True)
 
     def write_step(self, kind, ids, step, images):
-        """One step of the trajectories: kind is x_t or z_t; images (N, 3, H, W) in [-1, 1], one for each id."""
+        """Writes one step of trajectories. kind: x_t or z_t; images: (N, 3, H, W) in [-1, 1], one for each id."""
         for i, pixels in zip(ids, to_uint8(images).cpu(), strict=True):
             directory = self.root / kind / self.exp_name / image_id(i)
             directory.mkdir(parents=True, exist_ok=True)
             write_png(directory / f"{step:04d}.png", pixels)
 
     def commit(self, table):
-        """Marks the rows of `table`, all of this run so far, as finished; their images must be written before."""
+        """Writes the records: all rows of this run so far. Write a row's images first: a row marks them as done."""
         write_records(self.records_path, table)
 
     def finish(self, table):
-        """Writes the summary, which says that the run, or chunk, is complete; returns it. No table: no images."""
+        """Writes the summary, which marks the run, or chunk, as complete -> the summary. table None: no images."""
         summary = {"n": 0} if table is None else summarise(table)
         write_yaml(self.summary_path, summary)
         return summary
 
 
 def difference_map(pixels, cf_pixels):
-    """uint8 (3, H, W), twice -> uint8 (H, W): Σ_c |x - cf| scaled to its maximum; zero where they are equal."""
+    """Two uint8 (3, H, W) -> uint8 (H, W): Σ_c |x - cf| scaled to its maximum; all 0 where they are equal."""
     difference = (pixels.float() - cf_pixels.float()).abs().sum(0)
     return (255 * difference / difference.max().clamp(min=1)).round().to(torch.uint8)
 
@@ -211,7 +214,7 @@ def _info(record):
 
 @dataclass
 class Pair:
-    """An original and its counterfactual, as paths, and where they lie: CC or IC, CCF or ICF."""
+    """The paths of an original and its counterfactual. classified: CC or IC; reached: CCF or ICF."""
 
     id: str
     original: Path
@@ -223,7 +226,7 @@ class Pair:
         """(original, counterfactual), each uint8 (3, H, W); UserError where their sizes differ."""
         original, counterfactual = read_image(self.original), read_image(self.counterfactual)
         if original.shape != counterfactual.shape:
-            raise UserError(f"{self.counterfactual} is not of the size of {self.original}; restore either")
+            raise UserError(f"{self.counterfactual} is not of the size of {self.original}; restore one of them")
         return original, counterfactual
 
     def images(self):
@@ -231,7 +234,10 @@ class Pair:
         return tuple(map(from_uint8, self.pixels()))
 
     def info(self):
-        """What Info says of the image: label, pred, target, cf pred, BKL, l_1; UserError where it does not."""
+        """The image's Info, a dict of numbers: label, pred, target, cf pred, BKL, l_1.
+
+        UserError where the file cannot be read, or lacks label, pred or target.
+        """
         path = self.counterfactual.parent.parent / "Info" / f"{self.id}.txt"
         try:
             lines = path.read_text().splitlines()
@@ -244,7 +250,7 @@ class Pair:
 
 
 def read_flags(output_path, exp_name):
-    """The flags that an experiment was begun with, of whichever chunk; {} where main.py left none."""
+    """The flags of an experiment, or of its first chunk; {} where main.py has left none."""
     paths = sorted((Path(output_path) / "Results" / exp_name).glob("*flags.yaml"))
     if not paths:
         return {}
@@ -258,7 +264,10 @@ def read_classes(output_path, exp_name):
 
 
 def read_pairs(output_path, exp_name, classified=("CC", "IC"), reached=("CCF",)):
-    """The pairs of an experiment, sorted by id; UserError where a partner is missing or an image lies twice."""
+    """The Pairs of an experiment, sorted by id. classified, reached: the folders to read.
+
+    UserError where a counterfactual has no original, or an image is in two places.
+    """
     root = Path(output_path)
     experiment = experiment_folder(output_path, exp_name)
     if not experiment.is_dir():
@@ -278,15 +287,15 @@ def read_pairs(output_path, exp_name, classified=("CC", "IC"), reached=("CCF",))
 
 
 def _images(directory):
-    """Stem -> path of the images in a folder; none where there is no folder; UserError where two share a stem."""
-    found = {}
+    """Stem -> path of a folder's images; {} where there is no folder; UserError where two share a stem."""
+    paths = {}
     for path in sorted(directory.glob("*")):
         if path.suffix.lower() in SUFFIXES:
-            _refuse_second(found.get(path.stem), path)
-            found[path.stem] = path
-    return found
+            _refuse_second(paths.get(path.stem), path)
+            paths[path.stem] = path
+    return paths
 
 
 def _refuse_second(first, path):
     if first is not None:
-        raise UserError(f"{first} and {path} are of one image; remove either")
+        raise UserError(f"{first} and {path} have the same id; remove one of them")

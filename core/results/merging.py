@@ -1,4 +1,4 @@
-"""Merging the chunks of an experiment: a concatenation of their records, once they are known to be all of it."""
+"""Merging the chunks of an experiment: their records are concatenated, once all of them are there and fit."""
 
 import pandas as pd
 
@@ -13,7 +13,7 @@ def merge_chunks(output_path, exp_name, free=("chunk",), before=None):
 
     free: the flags that chunks may differ in. before: name -> value that chunks had before there was such a flag.
 
-    Raises UserError, naming them, where chunks are missing, unfinished, of other flags, or overlap.
+    Raises UserError, naming the chunks, where some are missing or unfinished, have other flags, or overlap.
     """
     chunks = _find_chunks(output_path, exp_name)
     experiment = chunks[0].experiment
@@ -21,30 +21,30 @@ def merge_chunks(output_path, exp_name, free=("chunk",), before=None):
     if missing:
         raise UserError(f"{experiment} lacks the finished chunks {', '.join(missing)}; run them first")
     _refuse_unequal_flags(chunks, free, before or {})
-    parts = [part for part in map(_read_whole, chunks) if part is not None]
+    parts = [part for part in map(_read_finished, chunks) if part is not None]
     if not parts:
         raise UserError(f"the chunks of {experiment} explain no image, so there is nothing to merge")
     table = pd.concat(parts)
     repeated = sorted(table["id"][table["id"].duplicated()])
     if repeated:
         raise UserError(f"the chunks of {experiment} overlap: image {repeated[0]} is in more than one")
-    whole = ResultsFolder(output_path, exp_name)
-    whole.commit(table)
-    return whole.finish(table)
+    merged = ResultsFolder(output_path, exp_name)
+    merged.commit(table)
+    return merged.finish(table)
 
 
 def _find_chunks(output_path, exp_name):
-    """The chunks 0 … C-1, finished or not, of the one C that the folder holds chunks of."""
+    """All chunks of the run, 0 … C-1, finished or not; UserError where the folder has chunks of several runs."""
     experiment = experiment_folder(output_path, exp_name)
     names = sorted(path.name for path in experiment.glob("*"))
-    found = {tuple(map(int, match.groups())): match.string for match in map(CHUNK.fullmatch, names) if match}
-    totals = {total for _, total in found}
-    if not found:
+    files = {tuple(map(int, match.groups())): match.string for match in map(CHUNK.fullmatch, names) if match}
+    totals = {total for _, total in files}
+    if not files:
         raise UserError(f"{experiment} holds no chunks to merge; run with --num_chunks first")
     if len(totals) > 1:
-        raise UserError(f"{experiment} holds chunks of several runs, which overlap: {', '.join(found.values())}")
+        raise UserError(f"{experiment} holds chunks of several runs, which overlap: {', '.join(files.values())}")
     total = totals.pop()
-    foreign = [name for (chunk, _), name in found.items() if chunk >= total]
+    foreign = [name for (chunk, _), name in files.items() if chunk >= total]
     if foreign:
         raise UserError(
             f"{experiment} holds {', '.join(foreign)}, but the last chunk of {total} is {total - 1}; remove it"
@@ -64,8 +64,8 @@ def _refuse_unequal_flags(chunks, free, before):
             )
 
 
-def _read_whole(chunk):
-    """The rows of a chunk, None where it explained no image; UserError where they are not what it finished."""
+def _read_finished(chunk):
+    """The rows of a finished chunk, None where it has none; UserError where its summary counts another number."""
     table = read_records(chunk.records_path) if chunk.records_path.exists() else None
     rows, finished = 0 if table is None else len(table), read_yaml(chunk.summary_path).get("n")
     if rows != finished:

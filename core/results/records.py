@@ -1,4 +1,4 @@
-"""One row per explained image; a summary is a group-by, merging chunks a concatenation."""
+"""Records, one row for each explained image: making them, summarising them, reading and writing files."""
 
 from io import StringIO
 from pathlib import Path
@@ -76,19 +76,20 @@ def changed_to(before, after, target):
 
 
 def correct(table):
-    """Whether the classifier was right about each original."""
+    """(N,) booleans: whether the classifier was right about the original."""
     return table["label"] == table["pred"]
 
 
 def flipped(table):
-    """Whether each counterfactual reached its target."""
+    """(N,) booleans: whether the counterfactual reached its target."""
     return table["cf_pred"] == table["target"]
 
 
 def summarise(table):
     """The keys of the authors' summary.yaml, and with an oracle its flip rate (of the flipped), of attributes MNAC.
 
-    `clean acc` is in percent; `cf acc`, `bkl` and `l_1` are fractions.
+    `clean acc` is in percent; `cf acc`, `bkl` and `l_1` are fractions. With an oracle also `oracle fr` and `mnac`,
+    means over the images that have flipped.
     """
     cf = flipped(table)
     summary = {}
@@ -110,7 +111,7 @@ def summarise(table):
 
 
 def read_records(path):
-    """records.csv -> DataFrame, exactly as written; UserError where it is no such file."""
+    """records.csv -> the DataFrame, exactly as it was written; UserError where it is another file."""
     try:
         table = pd.read_csv(path, dtype=dict.fromkeys(BITS, str))
         return table.round(6).astype(dict.fromkeys(INTEGERS, int))
@@ -119,7 +120,7 @@ def read_records(path):
 
 
 def write_records(path, table):
-    """Writes rows in the order of their ids; whole or not at all."""
+    """Writes records as a csv, sorted by id, whole or not at all (write_file)."""
     text = StringIO()
     table.sort_values("id").to_csv(text, index=False)
     write_text(path, text.getvalue())
@@ -130,7 +131,7 @@ def write_yaml(path, values):
 
 
 def read_yaml(path):
-    """A file of write_yaml -> its dict; UserError where it is no such file."""
+    """A YAML file -> its dict; UserError where it is missing or holds no dict."""
     try:
         values = yaml.safe_load(Path(path).read_text())
     except FileNotFoundError:

@@ -1,7 +1,7 @@
 """The queue of attempts: an image that has not flipped is tried again at the next classifier scale.
 
-Batches stay full, whatever mixture of images and attempts is left. That needs attempts that do not depend on each
-other: all take as many evaluations, and the noise of each depends on the seed, the image and the attempt alone.
+Batches stay full, because any attempts can share one. For that, all attempts take the same number of evaluations,
+and an attempt's noise depends only on the seed, the image and the number of the attempt.
 """
 
 from dataclasses import dataclass
@@ -19,17 +19,20 @@ class Job:
     replay_until: int | None = None  # the attempt at which an earlier run finished the image, None if it did not
     attempt: int = 0  # number of the current attempt, or of the last one
     unstarted_group: list["Job"] | None = None  # its group, until that has been started
-    prepared: Any = None  # what start() found, for all attempts
-    outcome: Any = None  # what attempt() found, the last time
+    prepared: Any = None  # result of start(), for all attempts
+    outcome: Any = None  # result of the last attempt()
 
     @property
     def replayed(self):
-        """Whether an earlier run finished the image: it then fills its place in a batch, and is not reported."""
+        """Whether an earlier run finished the image. It then only fills its place in a batch; it is not yielded."""
         return self.replay_until is not None
 
 
 def make_groups(groups, finished_at=None):
-    """Lists of ids -> lists of Jobs that are started together. finished_at: id -> attempts, of an earlier run."""
+    """Lists of ids -> yields lists of Jobs, each to be started together.
+
+    finished_at: id -> number of attempts, for the images that an earlier run finished.
+    """
     for ids in groups:
         jobs = [Job(i, row, (finished_at or {}).get(i)) for row, i in enumerate(ids)]
         for job in jobs:
@@ -38,17 +41,17 @@ def make_groups(groups, finished_at=None):
 
 
 def run_attempts(groups, start, attempt, *, batch_size, num_attempts):
-    """Makes attempts in batches; yields, after each batch, the list of jobs that have flipped or used all attempts.
+    """Makes attempts in batches. After each batch yields the list of jobs that have flipped or used all attempts.
 
     groups: lists of jobs. The next group is taken when fewer than batch_size jobs are left, so that each batch is
     full until no group is left. Jobs that were started earliest come first, so that they finish nearly in order.
     start(jobs): prepares a group, just before its first attempt. attempt(jobs) -> for each whether it flipped.
 
-    The batches follow from ids and outcomes alone, and the outcomes of replayed jobs are known. So a run that goes
-    on forms the same batches as an unbroken one. It skips those that hold replayed jobs alone, and computes the
-    others whole, replayed jobs included, because rounding depends on how many images a batch has.
+    The batches follow from the ids and the outcomes, and the outcomes of replayed jobs are known. So a resumed run
+    forms the same batches as an unbroken one. It skips batches that have only replayed jobs. It computes all others
+    whole, replayed jobs included, because rounding depends on the number of images in a batch.
 
-    A UserError of start() is raised once the jobs that were started are finished.
+    A UserError of start() is raised after the jobs that were started before are finished.
     """
     waiting, groups, error = [], iter(groups), None
     while True:
@@ -81,7 +84,7 @@ def run_attempts(groups, start, attempt, *, batch_size, num_attempts):
 
 
 def _start_groups(batch, start):
-    """Starts the groups of the batch's jobs that have not been started."""
+    """Starts the groups of those jobs of the batch that have not been started."""
     for job in batch:
         if job.unstarted_group is not None:
             group = job.unstarted_group

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 import torch
@@ -32,6 +32,7 @@ class Networks:
     oracle: Oracle | None
     compute: dict  # options of a SamplingNetwork
     device: torch.device
+    files: dict = field(default_factory=dict)  # see weight_hashes
 
 
 def run_experiment(args, settings, cost, dataset, networks):
@@ -47,7 +48,7 @@ def run_experiment(args, settings, cost, dataset, networks):
 
 def _explain_into(results, indices, args, settings, cost, dataset, networks):
     question = networks.question
-    kept = vars(args) | question.flags | weight_hashes(args)
+    kept = vars(args) | question.flags | weight_hashes(args, networks.files)
     earlier = results.begin(kept, args.overwrite, FREE_FLAGS, BEFORE_THE_FLAG)
     results.keep_classes(question.names if question.task == "classes" else ())
     limit = args.num_batches * args.batch_size or None

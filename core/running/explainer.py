@@ -1,4 +1,4 @@
-"""Explaining images: which target, at which classifier scale, and another attempt where it did not flip."""
+"""Explaining images: choosing targets, and trying one classifier scale after another until an image flips."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -20,7 +20,7 @@ from .explanation import Outcome, Prepared, gather, rows, stack
 
 @dataclass(frozen=True)
 class Settings:
-    """How images are explained. The names are those of main.py's flags, where it has them."""
+    """How images are explained. Fields have the names of main.py's flags, where there is one."""
 
     method: str | Callable = "dime"  # a name of core.methods.registry, or a sampler with dime_sample's arguments
     tau: int = 60  # the depth, in steps of the diffusion
@@ -40,20 +40,20 @@ class Settings:
 
     @classmethod
     def of(cls, **options):
-        """Settings of keyword arguments; those that are none of its fields are the sampler's."""
+        """Settings from keyword arguments. Those that are no fields become sampler_options."""
         names = {each.name for each in fields(cls)}
         own = {name: options.pop(name) for name in list(options) if name in names}
         return cls(**own, sampler_options=options)
 
 
 class Explainer:
-    """Explains images in full batches, whatever mixture of images and attempts they hold.
+    """Explains images in full batches, which mix images and attempts as they come.
 
-    classifier: images -> (N,) logits of a binary question, or (N, K); model_fn(z, t) or, of a class-conditional
-    network, model_fn(z, t, labels): the denoising network.
+    classifier: images -> (N,) logits of a binary question, or (N, K).
+    model_fn: the denoising network, model_fn(z, t), or model_fn(z, t, labels) where it is class-conditional.
     An image that has flipped is not sampled again; one that never flips keeps its last attempt.
-    on_attempt(jobs) is called before each batch, callback(dict(t, z, x_clean), jobs) before each outer step; jobs
-    are those of core.running.attempts, one for each row.
+    on_attempt(jobs) is called before each batch, callback(dict(t, z, x_clean), jobs) before each outer step. jobs:
+    a list of core.running.attempts.Job, one for each row.
     """
 
     def __init__(self, classifier, diffusion, model_fn, settings, *, on_attempt=None, callback=None):
@@ -62,12 +62,13 @@ class Explainer:
         self.on_attempt, self.callback = on_attempt, callback
 
     def explain(self, groups, load, batch_size, finished_at=None):
-        """Yields the jobs of images that are explained, in lists as they finish; see gather().
+        """Yields lists of the jobs that have been explained, as they finish. See gather().
 
-        groups: lists of ids, each loaded when its turn comes; fewer than 2 batch_size images are held at a time
-        where a group has at most batch_size. load(ids) -> (images (N, 3, H, W) in [-1, 1]; the target, as in
-        choose_target; the labels (N, ...) that the network is told, or None).
-        finished_at: id -> attempts of the images that an earlier run finished.
+        groups: lists of ids. Each is loaded when its turn comes; with groups of at most batch_size ids, fewer than
+        2 batch_size images are in memory at a time.
+        load(ids) -> (images (N, 3, H, W) in [-1, 1]; the target, as for choose_target; the labels (N, ...) that a
+        class-conditional network gets, or None).
+        finished_at: id -> number of attempts, for the images that an earlier run finished.
         Raises UserError, at the next outer step, where the network returns NaN.
         """
         return run_attempts(
@@ -80,10 +81,10 @@ class Explainer:
 
     @torch.no_grad()
     def start(self, jobs, images, target=-1, labels=None):
-        """Finds what all attempts at the jobs share: the target and the start of the chain."""
+        """Prepares what all attempts at these jobs share: the target and the start of the chain."""
         logits = self.classifier(images)
         target = choose_target(logits, target)
-        model_fn = _told_labels(self.model_fn, labels)
+        model_fn = _with_labels(self.model_fn, labels)
         noise = ImageNoise(self.settings.seed, [job.id for job in jobs], [START] * len(jobs))
         z, start = once_more_on_overflow(
             lambda: self.method.start(self.diffusion, model_fn, images, noise=noise, **self._chain())
@@ -102,7 +103,7 @@ class Explainer:
 
     @torch.no_grad()
     def attempt(self, jobs):
-        """One attempt for each job, judged as a file would hold it -> (N,) whether it reached its target."""
+        """One attempt for each job -> for each whether the counterfactual, in 8 bits a channel, has its target."""
         if self.on_attempt is not None:
             self.on_attempt(jobs)
         prepared, scales = stack([job.prepared for job in jobs]), self._scales(jobs)
@@ -122,7 +123,7 @@ class Explainer:
         return (outcome.cf_prediction == prepared.target).tolist()
 
     def _sample(self, jobs, prepared, scales):
-        """The sampling of one batch -> counterfactuals (N, 3, H, W), masks (N, 1, H, W), all true without one."""
+        """Samples one batch -> counterfactuals (N, 3, H, W), masks (N, 1, H, W); all true for a method without."""
         s, x, ids = self.settings, prepared.image, [job.id for job in jobs]
         guidance = make_guidance(
             x,
@@ -138,7 +139,7 @@ class Explainer:
         watch = _StepWatch(self.callback, jobs)
         counterfactual = self.method.sample(
             self.diffusion,
-            _told_labels(self.model_fn, prepared.labels),
+            _with_labels(self.model_fn, prepared.labels),
             x,
             guidance,
             noise=ImageNoise(s.seed, ids, [job.attempt for job in jobs]),
@@ -170,20 +171,20 @@ def explain(
     callback=None,
     **settings,
 ):
-    """images (N, 3, H, W) in [-1, 1] -> Explanation. All are one batch, which shrinks as they flip.
+    """images (N, 3, H, W) in [-1, 1] -> Explanation. All images form one batch, which shrinks as they flip.
 
-    classifier, model_fn: as for an Explainer. settings: those of Settings (method, tau, classifier_scales, seed,
-    l1_loss, ...), and the sampler's own options.
+    classifier, model_fn: as for an Explainer. settings: the fields of Settings (method, tau, classifier_scales,
+    seed, l1_loss, ...), and the sampler's own options.
     target: a class, (N,) classes, or -1: the opposite of each prediction (of K classes, the runner-up).
-    ids: (N,) integers that, with the seed, decide each image's noise; 0 … N-1 where None.
-    labels: (N, ...) that a class-conditional network is told.
-    on_attempt(rows, attempt) is called before each attempt with the (N,) rows of the images that are tried.
+    ids: (N,) integers that, with the seed, decide each image's noise; None: 0 … N-1.
+    labels: (N, ...), which a class-conditional network gets.
+    on_attempt(rows, attempt) is called before each attempt. rows: indices of the images that still take part.
     callback(dict(t, z, x_clean, rows, attempt)) is called before each outer step.
     Raises UserError, at the next outer step, where the network returns NaN.
     """
     ids = list(range(len(images)) if ids is None else ids)
 
-    def tried(jobs):  # images that start together are always at the same attempt
+    def progress(jobs):  # images that start together are always at the same attempt
         return {"rows": torch.tensor([job.row for job in jobs], device=images.device), "attempt": jobs[0].attempt}
 
     explainer = Explainer(
@@ -191,19 +192,19 @@ def explain(
         diffusion,
         model_fn,
         Settings.of(**settings),
-        on_attempt=on_attempt and (lambda jobs: on_attempt(*tried(jobs).values())),
-        callback=callback and (lambda step, jobs: callback(step | tried(jobs))),
+        on_attempt=on_attempt and (lambda jobs: on_attempt(*progress(jobs).values())),
+        callback=callback and (lambda step, jobs: callback(step | progress(jobs))),
     )
     finished = explainer.explain([ids], lambda ids: (images, target, labels), batch_size=len(ids))
     return gather(sorted((job for jobs in finished for job in jobs), key=lambda job: job.row))[1]
 
 
-def _told_labels(model_fn, labels):
+def _with_labels(model_fn, labels):
     return model_fn if labels is None else lambda z, t: model_fn(z, t, labels)
 
 
 class _StepWatch:
-    """A sampler's callback: stops a chain that holds NaN, keeps the last mask, and calls `callback`, if any."""
+    """A sampler's callback: raises UserError where z holds NaN, keeps the last mask, calls `callback`, if any."""
 
     def __init__(self, callback, jobs):
         self.callback, self.jobs, self.mask = callback, jobs, None
@@ -216,7 +217,7 @@ class _StepWatch:
 
 
 def _require_finite(images, ids):
-    raise_overflow()  # in half precision the batch is computed again, before it is called an error
+    raise_overflow()  # NaN from an overflow is no error: the batch is computed again in float32
     finite = images.isfinite().flatten(1).all(1).tolist()
     if not all(finite):
         bad = [str(i) for i, good in zip(ids, finite, strict=True) if not good]

@@ -1,5 +1,6 @@
 """The flags of main.py, what they mean together, and which of them may change in a run that goes on."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,12 +60,44 @@ QUESTION_FLAGS = {
     ),
 }
 SMILING = "31"  # the --query_label of attributes where none is given
+ROLES = ("classifier", "oracle")
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+
+
+def named_flags(role):
+    """The flags of a network that --classifier_path or --oracle_path names, instead of being its file."""
+    by_default = "by default its library's"
+    return {
+        f"{role}_weights": Flag(
+            None, f"weights, safetensors or a state dict, of the network that --{role}_path names; {by_default}"
+        ),
+        f"{role}_size": Flag(
+            None, f"pixels that its images are resized to, and not cropped; {by_default}", int, low=1, high=MANY
+        ),
+        f"{role}_mean": Flag(
+            None, f"subtracted from its images in [0, 1], a number or three; {by_default}", parse_numbers
+        ),
+        f"{role}_std": Flag(None, f"what they are divided by then, a number or three; {by_default}", parse_numbers),
+        f"{role}_interpolation": Flag(None, f"how they are resized; {by_default}", choices=INTERPOLATIONS),
+    }
+
+
 NETWORK_FLAGS = {
-    "model_path": Flag("models/ddpm-celeba.pt", "weights of the diffusion model"),
-    "classifier_path": Flag("models/classifier.pth", "weights of the classifier to explain"),
+    "model_path": Flag(
+        "models/ddpm-celeba.pt", "the diffusion model: a weight file, or a folder or Hub name of diffusers"
+    ),
+    "classifier_path": Flag(
+        "models/classifier.pth",
+        "the classifier to explain: its file, timm:NAME, torchvision:NAME, transformers:NAME-OR-FOLDER or "
+        "module:function",
+    ),
     "classifier_architecture": Flag(None, "a module:function that builds the classifier, where the file needs one"),
-    "oracle_path": Flag(None, "weights of an oracle, whose decisions are then recorded before and after"),
+    **named_flags("classifier"),
+    "oracle_path": Flag(
+        None, "an oracle, named like a classifier, whose decisions are then recorded before and after"
+    ),
     "oracle_architecture": Flag(None, "a module:function that builds the oracle, where the file needs one"),
+    **named_flags("oracle"),
     "perceptual_path": Flag(None, "weights of VGG19; by default torchvision's, downloaded"),
 }
 SAMPLING_FLAGS = {
@@ -107,7 +140,12 @@ FREE_FLAGS = ("gpu", *COMPUTE_FLAGS, "num_batches", "overwrite", "merge_and_eval
 # Chunks of one experiment may differ in these too, but not in how far each goes.
 FREE_AMONG_CHUNKS = {"chunk", *FREE_FLAGS} - {"num_batches"}
 BEFORE_THE_FLAG = {"task": "attributes"}  # what runs had before there was the flag, which their flags.yaml lack
-WEIGHTS = ("model_path", "classifier_path", "oracle_path", "perceptual_path", "class_names")
+WEIGHTS = (
+    "model_path",
+    "perceptual_path",
+    "class_names",
+    *(f"{role}_{kind}" for role in ROLES for kind in ("path", "weights")),
+)
 
 
 def check_run_flags(args):
@@ -151,10 +189,44 @@ def choose_split(args):
     return next(iter(asked.values()), "val")
 
 
-def weight_hashes(args):
+def network_arguments(args, role):
+    """What the flags of a role, classifier or oracle, say to load_classifier: its first four arguments.
+
+    They are the path, the architecture, the weights, and a dict of what was asked of the preparing of images: size,
+    mean, std (three numbers each) and interpolation. UserError where numbers cannot be.
+    """
+    path, architecture, weights = (getattr(args, f"{role}_{kind}") for kind in ("path", "architecture", "weights"))
+    asked = {name: getattr(args, f"{role}_{name}") for name in ("size", "mean", "std", "interpolation")}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    for name in {"mean", "std"} & asked.keys():
+        numbers = parse_numbers(asked[name], f"{role}_{name}")
+        if len(numbers) not in (1, 3) or name == "std" and min(numbers) <= 0:
+            raise UserError(
+                f"--{role}_{name} {asked[name]} must be a number{', above 0' * (name == 'std')}, or three, "
+                "such as 0.5,0.5,0.5"
+            )
+        asked[name] = numbers * (3 // len(numbers))
+    return path, architecture, weights, asked
+
+
+def weight_hashes(args, files):
     """`--model_path sha256` and so on -> 12 hex digits, of each file of weights, or of names, that is there.
 
-    Kept among the flags of a run, they tell other weights under the same name.
+    files: flag -> the files of a network that the flag names by other words than a path. Kept among the flags of a
+    run, they tell other weights under the same name.
     """
-    paths = {flag: getattr(args, flag) for flag in WEIGHTS}
-    return {f"{flag} sha256": sha256(path)[:12] for flag, path in paths.items() if path and Path(path).is_file()}
+    paths = {flag: found for flag in WEIGHTS if (found := _weight_files(getattr(args, flag)))} | files
+    return {f"{flag} sha256": _sha256_of(each)[:12] for flag, each in paths.items()}
+
+
+def _weight_files(path):
+    """The file of a flag, or the files of the folder in timm:local-dir:FOLDER or transformers:FOLDER; [] else."""
+    place = Path(str(path or "").removeprefix("timm:local-dir:").removeprefix("transformers:"))
+    if place.is_dir():
+        return sorted(file for file in place.iterdir() if file.suffix in (".json", ".safetensors", ".bin"))
+    return [place] if place.is_file() else []
+
+
+def _sha256_of(paths):
+    hashes = [sha256(path) for path in paths]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What a classifier of attributes is trained by."""
+"""The loss of an attribute classifier."""
 
 import torch
 import torch.nn.functional as F
@@ -9,10 +9,11 @@ from ..data.labels import shares
 
 
 class AttributeObjective(Objective):
-    """Binary cross-entropy, the mean over the attributes; with `balanced`, yes and no count alike in each."""
+    """Binary cross-entropy, averaged over the attributes."""
 
     def __init__(self, labels, balanced, device):
-        """labels (N, A) of 0/1: those of the training split, for the shares."""
+        """balanced: weigh labels so that 0 and 1 count alike in each attribute, by their shares in `labels`, those
+        of the training split, (N, A) of 0/1."""
         self.no_weight, self.yes_weight = (each.to(device) for each in class_weights(labels, balanced))
 
     def losses(self, network, batch):

@@ -9,14 +9,14 @@ from ..data.images import encode_png, to_uint8
 
 
 def write_sheet(path, images, columns, scale=1):
-    """images (N, 3, H, W) in [-1, 1] -> a PNG of them in rows of `columns`, every pixel `scale` wide."""
+    """Writes a PNG of images (N, 3, H, W) in [-1, 1], in rows of `columns`, each pixel enlarged `scale` times."""
     pixels = to_uint8(images.cpu()).repeat_interleave(scale, -1).repeat_interleave(scale, -2)
     grid = make_grid(pixels, nrow=columns, padding=2 * scale, pad_value=255)
     write_file(path, lambda file: encode_png(file, grid))
 
 
 def sample_sheet(diffusion, model, image_size, path, device, num=16, seed=0):
-    """Draws `num` images from the same noise every time it is called, so that checkpoints can be compared."""
+    """Samples `num` images and writes their sheet. The noise is the same at every call, to compare checkpoints."""
     stream = torch.Generator().manual_seed(seed)
 
     def noise(like):

@@ -34,9 +34,7 @@ def guide(x=X, target=TARGET, scale=3.0, l1=0.05, **options):
 
 def sample(method, guidance=None, noise=None, x=X, model_fn=stand_in_network, tau=TAU, **options):
     options = OPTIONS[method] | options
-    return method(
-        DIFFUSION, model_fn, x, guidance or guide(x), tau=tau, noise=noise or SeededNoise(), **options
-    )
+    return method(DIFFUSION, model_fn, x, guidance or guide(x), tau=tau, noise=noise or SeededNoise(), **options)
 
 
 class Told(list):

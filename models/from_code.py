@@ -1,0 +1,48 @@
+"""Networks that a function of the user's builds. Such code is imported because the user names it, never a file."""
+
+import importlib
+
+from torch import nn
+
+from guided_diffusion.errors import UserError
+
+from .checkpoints import load_state
+from .loaded import TASKS, LoadedNetwork, first_line, read_state
+from .preprocessing import Preprocessing
+
+
+def call_function(location, *arguments):
+    """`module:function` -> the network that function(*arguments) builds."""
+    module, _, function = location.partition(":")
+    try:
+        build = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{location} cannot be imported ({error}); give module:function") from error
+    try:
+        network = build(*arguments)
+    except Exception as error:  # it is anybody's code
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        called = f"with {arguments[0]} outputs" if arguments else "without arguments"
+        raise UserError(f"{location} fails when called {called} ({reason})") from error
+    if not isinstance(network, nn.Module):
+        raise UserError(f"{location} builds a {type(network).__name__}, not a torch.nn.Module")
+    return network
+
+
+def load_code(location, weights, changes):
+    """`module:function`, called without arguments -> LoadedNetwork.
+
+    The network gets images in [-1, 1] at the size of the run, but for the changes (Preprocessing.changed). It
+    may have an attribute `class_names` or `attributes`, the names of its outputs, and `task`. Without `task`, its
+    outputs are yes/no questions where it has `attributes` alone, else classes. weights: a file of its state dict.
+    UserError where it cannot be built or the file does not fit.
+    """
+    network = call_function(location)
+    classes, attributes = getattr(network, "class_names", None), getattr(network, "attributes", None)
+    task = getattr(network, "task", None) or ("attributes" if attributes and not classes else "classes")
+    if task not in TASKS:
+        raise UserError(f"{location} builds a network of task {task!r}; it should be {' or '.join(TASKS)}")
+    if weights is not None:
+        load_state(network, read_state(weights, location), weights, kind=location)
+    names = [str(name) for name in classes or attributes or []]
+    return LoadedNetwork(network, names or None, task, Preprocessing().changed(**changes))

@@ -1,0 +1,106 @@
+"""Classification networks of torchvision: untrained, with the weights that it publishes, or with a user's."""
+
+import re
+
+import torch
+import torchvision
+
+from guided_diffusion.errors import UserError
+
+from .checkpoints import load_state
+from .loaded import LoadedNetwork, close_names, count_rows, first_line, read_state
+from .preprocessing import Preprocessing, settle
+from .published import published_weights
+
+# Without their auxiliary heads, these two return plain logits like every other network.
+_OPTIONS = {name: {"aux_logits": False, "init_weights": True} for name in ("googlenet", "inception_v3")}
+_AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
+# DenseNets were published before their layers had today's names.
+_OLD_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
+
+
+def list_networks():
+    return torchvision.models.list_models(module=torchvision.models)
+
+
+def build_torchvision(architecture, num_outputs, image_size=None, flag="image_size", **options):
+    """An untrained network of list_networks(): images (N, 3, H, W) -> logits (N, num_outputs).
+
+    image_size: pixels, for those with a fixed input. UserError, naming the flag, for a size that does not fit.
+    """
+    options |= _OPTIONS.get(architecture, {})
+    if image_size is not None and architecture.startswith("vit_"):
+        options["image_size"] = image_size
+    if image_size is not None and architecture.startswith("maxvit_"):
+        options["input_size"] = (image_size, image_size)
+    try:
+        return torchvision.models.get_model(architecture, weights=None, num_classes=num_outputs, **options)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise misfit(architecture, image_size, error, flag) from error
+
+
+def misfit(architecture, image_size, error, flag="image_size"):
+    """The UserError of a network that makes nothing of images of a size."""
+    return UserError(f"{architecture} does not take --{flag} {image_size} ({first_line(error)}); change either")
+
+
+def load_torchvision(name, weights, changes, role):
+    """`NETWORK`, or `NETWORK.WEIGHTS` such as resnet50.IMAGENET1K_V1 -> LoadedNetwork.
+
+    weights: a file of its state dict, for any number of classes; None for torchvision's, downloaded unless they are
+    in torch.hub's cache. The images are prepared as torchvision does for WEIGHTS either way, but for the changes
+    (Preprocessing.changed). UserError, with the flags of the role, for what cannot be had or does not fit.
+    """
+    architecture, called = name.partition(".")[0], f"torchvision:{name}"
+    published = _published(name, called)
+    categories, transform = list(published.meta["categories"]), published.transforms()
+    how = settle(_preprocessing(transform), transform, changes, called, role)
+    if weights is None:
+        weights = published_weights(published.url, called, f"{role}_weights")
+    size = how.resize[0] if "size" in changes else how.crop[0]
+
+    def build(num_outputs):
+        # These two normalise again, after torchvision's transform, what the published weights were trained on.
+        options = {"transform_input": True} if architecture in _OPTIONS else {}
+        return build_torchvision(architecture, num_outputs, size, f"{role}_size", **options)
+
+    network = build(len(categories))
+    state = _todays_names(read_state(weights, called), network.state_dict())
+    head = list(network.state_dict())[-1]  # in every one of them the last tensor has a row for each class
+    num_outputs = count_rows(state, head) or len(categories)
+    if num_outputs != len(categories):
+        network, categories = build(num_outputs), None
+    return LoadedNetwork(load_state(network, state, weights, kind=called), categories, "classes", how)
+
+
+def _published(name, called):
+    """torchvision's entry for the weights that a name means; UserError for an unknown one."""
+    architecture, _, entry = name.partition(".")
+    if architecture not in list_networks():
+        close = close_names(architecture, list_networks(), "resnet50")
+        raise UserError(f"{called} is no classification network of torchvision; name one, such as {close}")
+    entries = torchvision.models.get_model_weights(architecture)
+    if not entry:
+        return entries.DEFAULT
+    if entry not in entries.__members__:
+        known = ", ".join(f"{architecture}.{known.name}" for known in entries)
+        raise UserError(f"torchvision has no weights {called}; name {known}")
+    return entries[entry]
+
+
+def _preprocessing(transform):
+    """Preprocessing of torchvision's ImageClassification transform."""
+    side, crop = transform.resize_size[0], transform.crop_size[0]
+    mean, std = tuple(transform.mean), tuple(transform.std)
+    return Preprocessing((side, side), (crop, crop), mean, std, transform.interpolation.value)
+
+
+def _todays_names(state, wanted):
+    """A published state dict with the names of today's network, as torchvision itself loads it."""
+    today = {_OLD_DENSE_LAYER.sub(r"\1\2", str(name)): tensor for name, tensor in state.items()}
+    today = {name: tensor for name, tensor in today.items() if name in wanted or not name.startswith(_AUXILIARY)}
+    # Some are older than the counters of batch norms, which nothing reads in eval mode.
+    for name in wanted:
+        if name.endswith("num_batches_tracked"):
+            today.setdefault(name, torch.tensor(0))
+    return today

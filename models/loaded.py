@@ -1,0 +1,79 @@
+"""What every loader of a network by its name gives, and what it checks."""
+
+import difflib
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from guided_diffusion.errors import UserError
+
+from .checkpoints import describe, read_weights, without_module_prefix
+from .preprocessing import Preprocessing
+
+TASKS = ("attributes", "classes")  # a yes or no for each output; or one of K, by softmax
+
+
+@dataclass
+class LoadedNetwork:
+    """A network and what its library, its file or its code says about it.
+
+    network: what preprocessing makes of images -> logits (N, K). names: of the K outputs, None where nothing says.
+    task: one of TASKS. preprocessing: what the network wants done to images in [-1, 1].
+    """
+
+    network: nn.Module
+    names: list | None
+    task: str
+    preprocessing: Preprocessing
+
+
+def require_logits(output, name):
+    """UserError unless a network made logits, (N, K), of N images. Returns them."""
+    if not isinstance(output, torch.Tensor):
+        keys = f" of {', '.join(map(str, output))}" if isinstance(output, dict) and output else ""
+        raise UserError(
+            f"{name} makes a {type(output).__name__}{keys} of images, not logits; let it return the tensor alone"
+        )
+    if output.dim() != 2:
+        raise UserError(f"{name} makes shape {list(output.shape)} of images; it should be logits (N, K)")
+    if not output.isfinite().all():
+        raise UserError(f"{name} makes NaN or infinite values of images; use other weights")
+    if are_probabilities(output):
+        raise UserError(
+            f"{name} makes probabilities, which add up to 1, of images, not logits; leave out its last softmax"
+        )
+    return output
+
+
+def are_probabilities(output):
+    """Whether (N, K) outputs can be no logits, by all odds: each row holds shares that add up to 1."""
+    shares = output.shape[1] > 1 and ((output >= 0) & (output <= 1)).all()
+    return bool(shares and torch.allclose(output.sum(1), torch.ones(len(output)), atol=1e-4))
+
+
+def read_state(path, called):
+    """The state dict in a weight file: all that it holds, or what a training put under "state_dict".
+
+    UserError where it holds none; called is the network that it should be of.
+    """
+    contents = read_weights(path)
+    state = contents.get("state_dict", contents) if isinstance(contents, dict) else None
+    if not state or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        raise UserError(f"{path} is {describe(contents)}, not the weights of {called}; check the path")
+    return without_module_prefix(state)
+
+
+def count_rows(state, name):
+    """The rows of a tensor of a state dict; None where there is no such tensor."""
+    shape = state[name].shape if name in state else ()
+    return shape[0] if shape else None
+
+
+def close_names(name, known, fallback):
+    """A few of the known names like this one, for an error."""
+    return ", ".join(difflib.get_close_matches(name, known) or [fallback])
+
+
+def first_line(error):
+    return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__

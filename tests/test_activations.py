@@ -1,0 +1,53 @@
+"""Activations that are kept beside the images."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from toy_results import write_random_pairs
+
+from core.metrics.activations import kept_activations
+from core.results.folder import read_pairs
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    write_random_pairs(tmp_path)
+    return [pair.original for pair in read_pairs(tmp_path, "exp", reached=("CCF", "ICF"))]
+
+
+class CountingNetwork:
+    def __init__(self):
+        self.seen = 0
+
+    def __call__(self, x):
+        self.seen += len(x)
+        assert x.min() >= 0 and x.max() <= 1
+        return x.mean((2, 3))
+
+
+def test_activations_are_computed_once_until_an_image_changes(tmp_path, pictures):
+    network, kept = CountingNetwork(), tmp_path / "kept.npz"
+
+    def found(weights="a"):
+        return kept_activations(kept, pictures, network, weights, 4, CPU, "")
+
+    first = found()
+    assert first.shape == (6, 3) and network.seen == 6
+    assert np.array_equal(found(), first) and network.seen == 6
+    pictures[2], pictures[3] = pictures[3], pictures[2]
+    assert np.array_equal(found()[[0, 1, 3, 2]], first[:4]) and network.seen == 6
+    Image.new("RGB", (16, 16), (255, 0, 0)).save(pictures[5])
+    assert found()[5].tolist() == [1, 0, 0] and network.seen == 7
+    found(weights="b")
+    assert network.seen == 13
+    kept.write_bytes(kept.read_bytes()[:100])
+    found(weights="b")
+    assert network.seen == 19 and not list(tmp_path.glob("*.part"))
+
+
+def test_activations_are_found_where_none_can_be_kept(tmp_path, pictures):
+    found = kept_activations(tmp_path / "absent/kept.npz", pictures, CountingNetwork(), "a", 4, CPU, "")
+    assert found.shape == (6, 3)
