@@ -48,7 +48,7 @@ def require_labels(dataset, data_dir, num_classes=None, one_each=False):
     if not count:
         raise UserError(f"--data_dir {data_dir} has no labels: give a subfolder for each class, or a csv of labels")
     if num_classes not in (None, count):
-        raise UserError(f"--num_classes {num_classes} is not the {count} of --data_dir {data_dir}")
+        raise UserError(f"--num_classes {num_classes} must be {count}, as many as --data_dir {data_dir} has")
     if one_each:
         require_one_class(dataset, data_dir, "--multiclass False", "--multiclass True")
 
