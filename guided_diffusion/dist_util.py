@@ -181,5 +181,6 @@ def end_process(code, message):
         time.sleep(3)
     print(message, file=sys.stderr, flush=True)
     if under_mpiexec():
+        time.sleep(0.5)  # mpiexec drops what it has not passed on yet when a rank aborts
         sys.modules["mpi4py.MPI"].COMM_WORLD.Abort(code)
     sys.exit(code)
