@@ -36,8 +36,8 @@ INK, FAINT, GOOD, BAD, PAPER = (32, 36, 44), (120, 126, 136), (28, 122, 80), (18
 def draw_sheet(output_path, exp_name, names, columns=4, tile=96, rows=0):
     """The experiment's images, in the order of their ids -> a PIL image.
 
-    names: what 0 and 1 are called, unless the experiment says what its classes are called; rows: how many of them
-    are drawn, 0 for all.
+    names: what the predictions 0 and 1 are called, where the experiment has no names of its own; rows: how many
+    rows are drawn, 0 for all.
     """
     names = read_classes(output_path, exp_name) or names
     pairs = read_pairs(output_path, exp_name, reached=("CCF", "ICF"))
@@ -92,7 +92,7 @@ def _tiles(pair):
 
 
 def _caption(record, names):
-    """The prediction before and after, and whether it is the one that was wanted."""
+    """A list of (text, colour): the prediction before and after, coloured by whether the target was reached."""
     flipped = record["cf_pred"] == record["target"]
     start, end = (
         _seen(names, record[pred], record["target"], record[p])
@@ -102,7 +102,10 @@ def _caption(record, names):
 
 
 def _seen(names, predicted, target, p_target):
-    """The predicted class and its probability, or where that is not known, of three classes, the target's."""
+    """The predicted class and its probability, such as "cat 93 %".
+
+    Of three and more classes the probability of one that is not the target is not recorded: then the target's.
+    """
     if predicted == target:
         return f"{names[predicted]} {100 * p_target:.0f} %"
     if len(names) == 2:

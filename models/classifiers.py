@@ -128,9 +128,6 @@ def classifier_from(contents, path, architecture=None, changes=None):
     image_size = contents.get("image_size")
     if image_size is not None and not (isinstance(image_size, int) and image_size > 0):
         raise UserError(f"{path} was trained at {image_size!r} pixels, it says; save it with a whole number")
-    task = contents.get("task")
-    if task not in (None, *TASKS):
-        raise UserError(f"{path} says that its task is {task!r}; save it with {' or '.join(TASKS)}")
     try:
         network = build_classifier(trained, num_outputs, image_size)
     except UserError as error:
@@ -150,7 +147,7 @@ def from_file(network, architecture, attributes=None, image_size=None, task=None
 
 
 def _task_of(contents, num_outputs, path):
-    """The task that a file says, or None."""
+    """The task that a file says; None where it says none, as files of before there were two."""
     task = contents.get("task")
     if task not in (None, *TASKS):
         raise UserError(f"{path} says that its task is {task!r}; save it with {' or '.join(TASKS)}")

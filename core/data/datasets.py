@@ -35,7 +35,7 @@ class ImageDataset(Dataset):
     def __init__(self, image_dir, names, attributes, labels, image_size):
         self.image_dir, self.image_size = Path(image_dir), image_size
         self.names, self.attributes, self.labels = list(names), tuple(attributes), labels
-        self.decoded = None  # where core.data.decoded keeps what was decoded
+        self.decoded = None  # the DecodedImages, where keep_decoded() keeps them in memory
 
     def __len__(self):
         return len(self.names)
@@ -136,7 +136,10 @@ def attribute_index(attributes, query, flag="query_label"):
 
 
 def data_attributes(data_dir):
-    """The attributes of data in CelebA's layout, in its order; () of other data, CelebA's 40 without any."""
+    """The attributes' names in the list of data in CelebA's layout, in its order.
+
+    () for other data; CelebA's 40 where data_dir is None or not there.
+    """
     root = Path(data_dir or "")
     if not data_dir or not root.exists():
         return CELEBA_ATTRIBUTES
@@ -155,9 +158,9 @@ def chunk_indices(n, chunk, num_chunks):
 
 
 def in_split(partition, names, split, source):
-    """(N,) booleans: which images a split has, or ALL, as `partition` says with 0, 1 or 2 for each of the N names.
+    """(N,) booleans: which images are in a split, as `partition` says with 0, 1 or 2 for each of the N names.
 
-    source: the flag or the file that partition comes from, which a UserError names.
+    split: one of SPLITS, or ALL. source: the flag or the file that `partition` comes from, which a UserError names.
     """
     partition = np.asarray(partition)
     if split == ALL:
@@ -172,9 +175,10 @@ def in_split(partition, names, split, source):
 
 
 def read_table(path, text=(), **options):
-    """A csv of images, or text that pandas.read_csv's options describe -> a DataFrame of numbers by image.
+    """A table of images in a csv or text file -> a DataFrame of numbers, indexed by image.
 
-    What is no number becomes NaN, but in the columns named in `text`, which stay as they are.
+    text: the names of columns that stay as they are; elsewhere values that are no numbers become NaN.
+    options: pandas.read_csv's.
     Raises UserError where the file is no table, is empty or lists an image twice.
     """
     try:
@@ -189,7 +193,7 @@ def read_table(path, text=(), **options):
 
 
 def to_numbers(column):
-    """A column of a table as numbers, the smallest that hold them; NaN for what is none."""
+    """A column of a table -> its numbers, in as few bytes as hold them. Values that are no numbers become NaN."""
     return pd.to_numeric(column, errors="coerce", downcast="integer")
 
 

@@ -40,8 +40,8 @@ class ImageFolder(ImageDataset):
         if attributes:
             _refuse(names, classes == -1, data_dir, "has a subfolder for each class, but {} lies in none")
         if not self.splits_drawn:
-            known = np.unique(classes[partition == SPLITS["train"]])
-            _refuse(names, ~np.isin(classes, known), data_dir, "has {}, but train/ has no image of its class")
+            in_train = np.unique(classes[partition == SPLITS["train"]])
+            _refuse(names, ~np.isin(classes, in_train), data_dir, "has {}, but train/ has no image of its class")
         rows = np.flatnonzero(in_split(partition, names, split, f"--data_dir {data_dir}"))
         labels = OneHot(classes[rows], len(attributes)) if attributes else no_labels(len(rows))
         super().__init__(data_dir, [names[row] for row in rows], attributes, labels, image_size)
@@ -50,8 +50,8 @@ class ImageFolder(ImageDataset):
 class ImageTable(ImageDataset):
     """A split of the images listed in a csv with the columns path, labels, and perhaps partition.
 
-    A column's labels are 0 and 1, or -1 and 1; or one column, `class`, holds the names of the images' classes.
-    partition is 0 (train), 1 (val) or 2 (test).
+    Paths are relative to the csv. A column's labels are 0 and 1, or -1 and 1. Or one column, `class`, holds the
+    name of each image's class. partition is 0 (train), 1 (val) or 2 (test).
     """
 
     def __init__(self, data_dir, split, image_size):
@@ -105,7 +105,7 @@ def no_labels(count):
 
 
 def number_classes(folders):
-    """The N images' classes, by name or None -> ((N,) their numbers, -1 for None; the names, sorted)."""
+    """The class of each of N images, a name or None -> ((N,) numbers, -1 for None; the names by number, sorted)."""
     numbers = {}
     each = (-1 if name is None else numbers.setdefault(name, len(numbers)) for name in folders)
     found = np.fromiter(each, np.int32)
@@ -134,19 +134,20 @@ def list_images(root):
 
 
 def draw_partition(count):
-    """(N,) a tenth of the images, at least one, in val and the others in train: the same for as many images."""
+    """Puts a tenth of `count` images, at least one, in val and the rest in train -> (N,) 0 or 1. Equal counts give
+    equal splits."""
     partition = np.full(count, SPLITS["train"])
     partition[np.random.default_rng(0).permutation(count)[: max(1, round(count / 10))]] = SPLITS["val"]
     return partition
 
 
 def _folder_at(depth, name):
-    """The folder of a path that lies below `depth` others; None where the path is not as long."""
+    """The folder in a path that has `depth` folders before it; None where the path is shorter."""
     place = name.split("/", depth + 1)
     return place[depth] if len(place) > depth + 1 else None
 
 
-def _refuse(names, where, data_dir, fault):
-    """UserError with the first of the names where (N,) booleans are true."""
-    if where.any():
-        raise UserError(f"--data_dir {data_dir} {fault.format(names[int(np.argmax(where))])}")
+def _refuse(names, faulty, data_dir, fault):
+    """UserError that names the first image for which `faulty`, (N,) booleans, is True."""
+    if faulty.any():
+        raise UserError(f"--data_dir {data_dir} {fault.format(names[int(np.argmax(faulty))])}")

@@ -27,9 +27,9 @@ ANIMATED = ("GIF", "PNG", "WEBP")  # formats of moving pictures; in others sever
 def read_image(path, size=None):
     """An image file -> uint8 (3, H, W). With a size: resized on the short side, and cropped to a central square.
 
-    path: of the file, or the file, opened. The image is turned as its EXIF orientation says.
-    Raises UserError, naming the file, where it is missing, no image, an animation, or larger than Pillow deems
-    safe.
+    path: a path, or an open file. The image is turned as its EXIF orientation says.
+    Raises UserError, naming the file, where it is missing, is no image, is an animation, or is larger than Pillow
+    deems safe.
     """
     if not hasattr(path, "read"):
         require_image_file(path)
@@ -46,7 +46,7 @@ def read_image(path, size=None):
 
 
 def require_image_file(path):
-    """UserError where there is no file, or where reading it would never end, as it is with a named pipe."""
+    """UserError where there is nothing at the path, or no file: reading a named pipe might never end."""
     if not os.path.exists(path):
         raise UserError(f"{path} is listed but not there; restore it or remove it from the list")
     if not os.path.isfile(path):

@@ -75,9 +75,9 @@ def classes_of_run(args):
 def find_query(args, network):
     """(names of the network's outputs, index of --query_label among them). Call it after take_from_run.
 
-    A number in --query_label counts the attributes of data in CelebA's layout, as in main.py; those of the network
-    may be others. Of other data it counts those of the network.
-    UserError where the network does not answer the question.
+    A number in --query_label is an index among the attributes of data in CelebA's layout, as in main.py; the
+    network may have others. For other data it is an index among the network's.
+    UserError where none of its outputs is the queried attribute.
     """
     names, query = tuple(network.attributes or CELEBA_ATTRIBUTES), str(args.query_label)
     if query.isdigit():
@@ -172,14 +172,14 @@ def require_size(network, pairs, flag):
 
 
 def judge(oracle, pairs, batch_size, device, see=None):
-    """An oracle's decisions, 0 or 1, on originals and on counterfactuals: (N, A) each.
+    """An oracle's decisions, 0 or 1, on the originals (N, A) and on the counterfactuals (N, A) of N pairs.
 
-    see: images in [-1, 1] -> what the oracle sees in them, where that is something else.
+    see: images in [-1, 1] -> what the oracle sees in them, instead of these decisions.
     """
     require_size(oracle, pairs, "oracle_path")
     see = see or (lambda images: (oracle(images) > 0).long())
 
-    def decide_both(*both):
-        return [see(from_uint8(pixels)) for pixels in both]
+    def decide_both(*originals_and_counterfactuals):
+        return [see(from_uint8(pixels)) for pixels in originals_and_counterfactuals]
 
     return in_batches(decide_both, lambda pair: pair.pixels(), pairs, batch_size, device, "oracle")

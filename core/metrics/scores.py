@@ -77,7 +77,7 @@ def insertions(x, counterfactual, steps):
 
 @torch.no_grad()
 def decide(network, dataset, device, batch_size=64, decision=lambda logits: (logits > 0).long()):
-    """The decisions of a network, images -> (N, A) logits, on every image of a dataset: (N, A) of 0/1.
+    """network, images -> (N, A) logits, and a dataset of N images -> its decisions on them, (N, A) of 0/1.
 
     decision: logits -> decisions; with predicted_class these are (N,) classes.
     """

@@ -84,11 +84,11 @@ class ResultsFolder:
             folder_lock.release()
 
     def begin(self, flags, overwrite=False, free=(), before=None):
-        """Prepares the folder for a run with these flags and returns the rows that an earlier one finished.
+        """Prepares the folder for a run with these flags -> the rows that an earlier run finished, or None.
 
         flags: name -> value, kept in flags.yaml; those named in `free` may differ from the earlier run's.
-        before: name -> value that runs had before there was such a flag, so that flags.yaml lacks it.
-        The summary stays where the run was finished with these very flags; with others work may remain.
+        before: name -> the value that counts where an older flags.yaml does not have the flag yet.
+        The summary is removed, unless the earlier run had exactly these flags: with others, work may be left.
         """
         try:
             self._refuse_other_chunking()

@@ -11,7 +11,8 @@ from .records import read_records, read_yaml
 def merge_chunks(output_path, exp_name, free=("chunk",), before=None):
     """Merges the chunks of an experiment into its summary.yaml and records.csv -> the summary.
 
-    free: the flags that chunks may differ in. before: name -> value that chunks had before there was such a flag.
+    free: the flags that may differ between chunks.
+    before: name -> the value that counts where an older flags.yaml does not have the flag yet.
 
     Raises UserError, naming the chunks, where some are missing or unfinished, have other flags, or overlap.
     """

@@ -11,7 +11,7 @@ from guided_diffusion.storage import write_text
 
 from ..data.images import to_uint8
 
-BITS = ("oracle_pred", "oracle_cf_pred")  # an oracle's decisions, one 0 or 1 an attribute; or its class
+BITS = ("oracle_pred", "oracle_cf_pred")  # an oracle's decisions, a 0 or 1 for each attribute; or its class
 INTEGERS = ("id", "label", "pred", "target", "cf_pred", "attempts")
 
 
@@ -19,8 +19,8 @@ def make_records(ids, names, images, labels, explanation, oracle_decisions=None,
     """A DataFrame with a row for each image of a batch.
 
     ids: (N,) indices in the dataset; names: paths, as the dataset has them; images (N, 3, H, W) in [-1, 1]; labels
-    (N,) true classes. oracle_decisions: (before, after), each (N, A) of 0/1, with `query` the explained attribute
-    among them; or each (N,) classes.
+    (N,) true classes. explanation: their Explanation. oracle_decisions: (before, after), each (N, A) of 0/1, or
+    (N,) classes. query: the index of the explained attribute among the A; None for classes.
     """
     e = explanation
     pixels, cf_pixels = to_uint8(images).cpu().float(), to_uint8(e.counterfactual).cpu().float()
@@ -86,10 +86,10 @@ def flipped(table):
 
 
 def summarise(table):
-    """The keys of the authors' summary.yaml, and with an oracle its flip rate (of the flipped), of attributes MNAC.
+    """Records -> a dict with the keys of the authors' summary.yaml.
 
-    `clean acc` is in percent; `cf acc`, `bkl` and `l_1` are fractions. With an oracle also `oracle fr` and `mnac`,
-    means over the images that have flipped.
+    `clean acc` is in percent; `cf acc`, `bkl` and `l_1` are fractions. With an oracle also `oracle fr`, and with
+    one of attributes `mnac`: means over the images that have flipped.
     """
     cf = flipped(table)
     summary = {}

@@ -23,7 +23,8 @@ class AttributeObjective(Objective):
 
 
 def class_weights(labels, balanced):
-    """labels (N, A) of 0/1 -> weights of no and of yes, (A,) each: 1/2 over their share, at most 10."""
+    """labels (N, A) of 0/1 -> weights of 0 and of 1, (A,) each. balanced: 1/2 over the share of that label, at most
+    10; otherwise 1."""
     share = shares(labels)
     if not balanced:
         return torch.ones_like(share), torch.ones_like(share)

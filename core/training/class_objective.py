@@ -9,7 +9,7 @@ from ..data.labels import class_numbers, shares
 
 
 class ClassObjective(Objective):
-    """Cross-entropy over K classes, of which each image has one; with `balanced`, all classes count alike."""
+    """Cross-entropy over K classes, of which each image has one. balanced: rare classes count more."""
 
     def __init__(self, labels, balanced, device):
         """labels (N, K) of 0/1: those of the training split, for the shares."""
@@ -21,6 +21,7 @@ class ClassObjective(Objective):
 
 
 def class_weights(labels, balanced):
-    """labels (N, K) of 0/1 -> (K,) weights: 1/K over the class's share, at most 10."""
+    """labels (N, K) of 0/1 -> weights of the classes, (K,). balanced: 1/K over the class's share, at most 10;
+    otherwise 1."""
     share = shares(labels)
     return (1 / (len(share) * share)).clamp(max=10) if balanced else torch.ones_like(share)
