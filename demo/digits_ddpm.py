@@ -34,12 +34,12 @@ NETWORK = {
 }
 SCHEDULER = {"num_train_timesteps": STEPS, "beta_schedule": "squaredcos_cap_v2"}  # the betas of "cosine" here
 FLAGS = group_flags(
-    data=TRAINING_DATA_FLAGS,
+    data=with_defaults(TRAINING_DATA_FLAGS, random_flip=False),
     training=with_defaults(
         TRAIN_FLAGS,
         lr=1e-3,
         lr_warmup_steps=100,
-        lr_anneal_steps=2000,
+        lr_anneal_steps=1500,
         ema_rate="0.995",
         grad_clip=1.0,
         save_interval=500,

@@ -126,7 +126,7 @@ def test_the_demo_runs_and_goes_on(tmp_path):
     assert len(records) == 3 and (records["label"] == 0).all()
     assert read_classes(places["OUTPUT"], "demo") == list("0123456789")
     measured = read_metrics(ResultsFolder(places["OUTPUT"], "demo").metrics_path)
-    assert {"FR", "bKL", "L1"} <= measured.keys()
+    assert "FR" in measured
 
     pipeline = diffusers.DDPMPipeline.from_pretrained(places["DATA"] / "ddpm/pipeline")
     assert pipeline(num_inference_steps=2, output_type="np").images.shape == (1, 16, 16, 3)
