@@ -8,6 +8,10 @@
 #
 # OUTPUT and EXP are the results' folder and the experiment, DATA the folder of images and networks. DDPM_STEPS and
 # CLASSIFIER_STEPS are the lengths of the trainings. Flags are passed on to main.py.
+# The picture of docs/demo.md is that of the first command:
+#
+#     python -m demo.sheet --output_path demo/output/digits --exp_name demo --tile 56 --colours 64 --picture docs/digits.png
+#
 # Each run explains afresh, as weights and images may have changed since the last; --overwrite False goes on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
