@@ -67,7 +67,7 @@ def main():
     keep_freed_memory()
     device = device_of_rank(args.gpus, ranks)
     connect(ranks, device)
-    train, val = load_training_data(args.data_dir, ["train", "val"], args.image_size, ranks.local_size)
+    train, val = load_training_data(args.data_dir, ["train", "val"], args.image_size, ranks, args.decoded_dir)
     require_labels(train, args.data_dir)
     task = args.task or "attributes"
     if task == "classes":
