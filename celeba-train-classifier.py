@@ -81,7 +81,9 @@ def main():
     require_trainable(network, args.architecture, args.image_size, smallest_part(args))
 
     def validate(step, ema_network):
-        found = VALIDATE[task](ema_network.eval(), val, device)
+        found = VALIDATE[task](ema_network.eval(), val, device, ranks)
+        if not ranks.first:
+            return
         print(f"step {step}: {found.line}", flush=True)
         checkpoint = classifier_checkpoint(ema_network, args.architecture, train.attributes, args.image_size, task)
         checkpoint["balanced_accuracy"] = found.score

@@ -76,6 +76,8 @@ def main():
         condition = partial(conditions, multiclass=args.multiclass)
 
     def draw_samples(step, ema_model):
+        if not ranks.first:
+            return
         sample_steps = min(args.sample_steps, args.diffusion_steps)
         spaced = create_gaussian_diffusion(
             **args_to_dict(args, DIFFUSION_FLAGS) | {"timestep_respacing": str(sample_steps)}
