@@ -4,7 +4,7 @@
     python -m benchmarks.training_size --work_dir path/to/work --images 400 --starts 1
 
 Makes images, once, in CelebA's layout with its 40 attributes: JPEGs of 89 x 109, each of them different. Then it
-starts celeba-train-classifier.py under mpiexec, several times one after the other, with a network that costs next to
+starts celeba-train-classifier.py under mpiexec, several times one after the other, with a network that costs almost
 nothing. The first start has to decode; a later one finds what the first has left. Memory is read from Linux's
 smaps_rollup, at its most: what a rank has for itself, and the sum of all ranks, in which shared memory counts once.
 """
