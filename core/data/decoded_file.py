@@ -6,6 +6,7 @@ import os
 import shutil
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from glob import escape
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ class DecodedFile:
         self.shape = (len(dataset), 3, dataset.image_size, dataset.image_size)
         source = Path(data_dir).resolve()
         place = hashlib.sha256(os.fsencode(source)).hexdigest()[:8]
-        self.stem = f"{source.stem}-{split}-{dataset.image_size}-{place}"
+        self.stem = f"{source.stem[:40]}-{split}-{dataset.image_size}-{place}"
         self.path = self.folder / f"{self.stem}-{contents_hash(dataset)[:32]}.npy"
 
     @property
@@ -81,11 +82,12 @@ class DecodedFile:
 
     def _make(self, threads, quiet):
         remove_parts(self.folder)
-        for outdated in self.folder.glob(f"{self.stem}-*.npy"):  # whoever has it open keeps it
+        for outdated in self.folder.glob(f"{escape(self.stem)}-*.npy"):  # whoever has it open keeps it
             outdated.unlink(missing_ok=True)
         free = shutil.disk_usage(self.folder).free
         if free < self.size:
             raise OSError(errno.ENOSPC, f"it needs {self.size / MIB:,.0f} MiB, and {free / MIB:,.0f} MiB are free")
+        print(f"decoding {len(self.dataset):,} images into {self.path}, {self.size / MIB:,.0f} MiB", flush=True)
         bar = tqdm(total=len(self.dataset), desc="decoding images", unit="image", disable=quiet)
 
         def write(file):
@@ -170,7 +172,7 @@ def share_decoded(datasets, splits, data_dir, ranks, decoded_dir=None):
     if not decoded_dir and (ranks.local_size == 1 or needed * ranks.local_size <= SMALL):
         ranks.wait()  # as the ranks of other machines do, whose files may be wanted
         return False
-    files, failure = [], "they are not there"
+    folder, files, failure = decoded_dir or "~/.cache/dime", [], "the file is not there"
     try:
         folder = Path(decoded_dir or cache_folder())
         files = [DecodedFile(folder, *each, data_dir) for each in zip(datasets, splits, strict=True)]
@@ -182,7 +184,16 @@ def share_decoded(datasets, splits, data_dir, ranks, decoded_dir=None):
     ranks.wait()
     opened = [file.open() for file in files]
     if not opened or None in opened:
-        _refuse_or_tell(decoded_dir, needed, failure)
+        if decoded_dir:
+            raise UserError(
+                f"--decoded_dir {folder} cannot hold the decoded images ({failure}); name a folder that may be "
+                f"written, with {needed / MIB:,.0f} MiB free, or leave it out"
+            )
+        print(
+            f"the ranks do not share decoded images: {folder} cannot hold {needed / MIB:,.0f} MiB ({failure}); "
+            "name another folder by --decoded_dir",
+            flush=True,
+        )
         return False
     for dataset, images_of_file in zip(datasets, opened, strict=True):
         dataset.decoded = images_of_file
@@ -192,17 +203,3 @@ def share_decoded(datasets, splits, data_dir, ranks, decoded_dir=None):
         flush=True,
     )
     return True
-
-
-def _refuse_or_tell(decoded_dir, needed, failure):
-    """What is done where the files cannot be had: UserError where the user has named their folder, else a line."""
-    if decoded_dir:
-        raise UserError(
-            f"--decoded_dir {decoded_dir} cannot hold the decoded images ({failure}); name a folder that may be "
-            f"written, with {needed / MIB:,.0f} MiB free, or leave it out"
-        )
-    print(
-        f"the ranks do not share decoded images: ~/.cache/dime cannot hold {needed / MIB:,.0f} MiB ({failure}); "
-        "name another folder by --decoded_dir",
-        flush=True,
-    )
