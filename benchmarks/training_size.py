@@ -6,7 +6,8 @@
 Makes images, once, in CelebA's layout with its 40 attributes: JPEGs of 89 x 109, each of them different. Then it
 starts celeba-train-classifier.py under mpiexec, several times one after the other, with a network that costs almost
 nothing. The first start has to decode; a later one finds what the first has left. Memory is read from Linux's
-smaps_rollup, at its most: what a rank has for itself, and the sum of all ranks, in which shared memory counts once.
+smaps_rollup, at its most: what a rank has for itself, without the files that it maps, which the system may drop;
+and the sum of all ranks, with these files, in which shared memory counts once.
 """
 
 import os
@@ -76,7 +77,7 @@ def measure(command, log, env):
             if first is None and log.exists() and log.read_text().count("\n") > 1:
                 first = time.perf_counter() - began
             ranks = [_memory(process) for process in _ranks(training.pid)]
-            own = max([own, *(private for private, _ in ranks)])
+            own = max([own, *(anonymous for anonymous, _ in ranks)])
             together = max(together, sum(share for _, share in ranks))
             time.sleep(0.2)
     if training.returncode or first is None:
@@ -94,13 +95,13 @@ def _ranks(pid):
 
 
 def _memory(process):
-    """Bytes that a process has for itself, and these with its part of what it shares."""
+    """Bytes that a process has for itself, and these with the files that it maps and its part of what it shares."""
     try:
         lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()[1:]
     except OSError:
         return 0, 0
     kib = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
-    return 1024 * (kib["Private_Clean"] + kib["Private_Dirty"]), 1024 * kib["Pss"]
+    return 1024 * kib["Anonymous"], 1024 * kib["Pss"]
 
 
 def create_argparser():

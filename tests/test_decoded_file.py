@@ -163,22 +163,30 @@ def unprivileged():
 
 
 @pytest.fixture
-def locked(root, tmp_path):
+def locked(tmp_path, monkeypatch):
     """A folder without permission to write, on a path that everybody may follow."""
+    code = shutil.copy(decoded_file.images.__file__, tmp_path)
+    monkeypatch.setattr(decoded_file.images, "__file__", code)  # the project may lie where nobody may look
     folder = tmp_path / "locked"
     folder.mkdir()
     folder.chmod(0o555)
     for parent in folder.parents:
-        if parent.stat().st_mode & 0o005 != 0o005:
-            parent.chmod(parent.stat().st_mode | 0o005)
+        if (parent.stat().st_mode & 0o055) != 0o055:
+            parent.chmod(parent.stat().st_mode | 0o055)
     return folder
 
 
 def test_a_folder_that_may_not_be_written_is_refused_where_it_was_named(root, locked):
     with unprivileged():
         message = refusal(UserError, load, root, locked)
-    assert f"--decoded_dir {locked} cannot hold the decoded images (Permission denied)" in message
+    assert f"--decoded_dir {locked} cannot hold the decoded images ({locked}/.celeba-train-16-" in message
+    assert ".lock: Permission denied)" in message
     assert "leave it out" in message
+
+
+def test_a_folder_of_no_machine_is_refused(root):
+    message = refusal(UserError, load, root, "gs://bucket/decoded")
+    assert message == "--decoded_dir gs://bucket/decoded must be a folder of this machine"
 
 
 def test_the_users_cache_that_may_not_be_written_is_done_without(root, locked, monkeypatch, capsys):
@@ -187,7 +195,10 @@ def test_the_users_cache_that_may_not_be_written_is_done_without(root, locked, m
     with unprivileged():
         [train] = load_training_data(root, ["train"], 16, TWO[0])
     said = capsys.readouterr().out
-    assert f"{locked}/dime cannot hold 0 MiB (Permission denied); name another folder by --decoded_dir" in said
+    assert (
+        f"{locked}/dime cannot hold 0 MiB ({locked}/dime: Permission denied); name another folder by --decoded_dir"
+        in said
+    )
     assert "kept in memory: 70 images" in said and train.pixels(3).shape == (3, 16, 16)
 
 

@@ -17,7 +17,7 @@ from PIL import features
 from tqdm import tqdm
 
 from guided_diffusion.errors import UserError
-from guided_diffusion.storage import remove_parts, write_file
+from guided_diffusion.storage import is_remote, remove_parts, write_file
 
 from . import images
 from .decoded import MIB
@@ -127,9 +127,8 @@ def decode_in_order(dataset, threads):
 
     pool, ahead = ThreadPoolExecutor(threads), 2 * threads
     try:
-        starts = iter(range(0, len(dataset), BLOCK))
         blocks = deque()
-        for start in starts:
+        for start in range(0, len(dataset), BLOCK):
             blocks.append(pool.submit(decode, start))
             if len(blocks) > ahead:
                 yield blocks.popleft().result()
@@ -148,8 +147,11 @@ def contents_hash(dataset):
     folder = str(dataset.image_dir)  # as text: a Path would take most of the time
     for name in dataset.names:
         path = os.path.join(folder, name)
-        images.require_image_file(path)
-        found = os.stat(path)
+        try:
+            found = os.stat(path)
+        except FileNotFoundError:
+            images.require_image_file(path)  # which says so
+            raise
         digest.update(os.fsencode(f"{name}\0{found.st_size}\0{found.st_mtime_ns}\n"))
     return digest.hexdigest()
 
@@ -168,6 +170,8 @@ def share_decoded(datasets, splits, data_dir, ranks, decoded_dir=None):
 
     Raises UserError where decoded_dir cannot hold the files. Where cache_folder() cannot, prints why.
     """
+    if decoded_dir and is_remote(decoded_dir):
+        raise UserError(f"--decoded_dir {decoded_dir} must be a folder of this machine")
     needed = sum(len(dataset) * 3 * dataset.image_size**2 for dataset in datasets)
     if not decoded_dir and (ranks.local_size == 1 or needed * ranks.local_size <= SMALL):
         ranks.wait()  # as the ranks of other machines do, whose files may be wanted
@@ -179,8 +183,10 @@ def share_decoded(datasets, splits, data_dir, ranks, decoded_dir=None):
         if ranks.local_rank == 0:
             for file in files:
                 file.make(quiet=not ranks.first)
-    except (OSError, RuntimeError) as error:  # RuntimeError: this user has no home
-        files, failure = [], getattr(error, "strerror", None) or error
+    except OSError as error:
+        files, failure = [], ": ".join(str(part) for part in (error.filename, error.strerror) if part)
+    except RuntimeError as error:  # this user has no home
+        files, failure = [], error
     ranks.wait()
     opened = [file.open() for file in files]
     if not opened or None in opened:
@@ -199,7 +205,7 @@ def share_decoded(datasets, splits, data_dir, ranks, decoded_dir=None):
         dataset.decoded = images_of_file
     print(
         f"images are decoded once, for all ranks of this machine: {sum(map(len, datasets)):,} images, "
-        f"{needed / MIB:,.0f} MiB in {', '.join(str(file.path) for file in files)} (remove it whenever you like)",
+        f"{needed / MIB:,.0f} MiB in {', '.join(str(file.path) for file in files)} (may be removed)",
         flush=True,
     )
     return True

@@ -7,8 +7,8 @@ from guided_diffusion.errors import UserError
 from guided_diffusion.flags import Flag
 
 from .datasets import CelebA
-from .decoded import keep_decoded
-from .decoded_file import share_decoded
+from .decoded import MIB, keep_decoded
+from .decoded_file import SMALL, share_decoded
 from .image_lists import ImageFolder, ImageTable
 from .labels import first_without_one_class
 
@@ -23,8 +23,8 @@ TRAINING_DATA_FLAGS = {
     "num_workers": Flag(4, "threads that load images ahead of the training", low=1, high=1024, group="speed"),
     "decoded_dir": Flag(
         None,
-        "a folder for a file of all images, decoded, that is made once and shared by all ranks of the machine. "
-        "Without it, several ranks use ~/.cache/dime where a copy in each would take over 256 MiB",
+        "a folder of this machine for a file of the decoded images, which is made once and shared by its ranks; by "
+        f"default ~/.cache/dime, where there are several ranks and all copies would take over {SMALL // MIB} MiB",
         group="speed",
     ),
 }
