@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,8 @@ from tqdm import tqdm
 from benchmarks.listing import write_celeba
 from core.data.datasets import CELEBA_ATTRIBUTES
 from guided_diffusion.errors import UserError
-from guided_diffusion.flags import MANY, Flag, FlagParser, check_flags
-from guided_diffusion.script_util import require_flags, run_script
+from guided_diffusion.flags import BATCH_SIZE, MANY, Flag, FlagParser, check_flags
+from guided_diffusion.script_util import MODEL_FLAGS, require_flags, run_script
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = "celeba-train-classifier.py"
@@ -38,10 +39,10 @@ FLAGS = {
         None, "where the images, the decoded ones and the trainings go; images that are there are used"
     ),
     "images": Flag(200_000, "how many images; four fifths are trained on", low=20, high=MANY),
-    "image_size": Flag(64, "height and width in the training", low=8, high=1024),
+    "image_size": replace(MODEL_FLAGS["image_size"], default=64),
     "ranks": Flag(2, "ranks of the training", low=1, high=64),
     "epochs": Flag(2, "how often each image is seen in a training", low=1, high=1000),
-    "batch_size": Flag(500, "images a step on each rank", low=1, high=MANY),
+    "batch_size": replace(BATCH_SIZE, default=500, help="images a step on each rank"),
     "starts": Flag(2, "how many trainings are started, one after the other", low=1, high=100),
 }
 
