@@ -125,7 +125,12 @@ def test_a_wrong_flag_in_a_page_would_be_seen(place):
 
 
 def test_no_page_names_a_flag_that_there_is_not():
-    known = {"--help", "--batch-size"} | {"--nproc-per-node", "--python", "--resolution"}  # of torchrun and uv
+    known = {"--help", "--batch-size"} | {
+        "--nproc-per-node",
+        "--python",
+        "--resolution",
+        "--index-url",
+    }  # of torchrun, uv, pip
     modules = list(map(module_of, SCRIPTS))
     for path in [*ROOT.glob("demo/*.py"), *ROOT.glob("benchmarks/*.py")]:
         if "\ndef main(" in path.read_text():
