@@ -49,17 +49,18 @@ FLAGS = group_flags(
     output=OUTPUT_FLAGS,
     speed={"gpus": GPUS},
 )
+REQUIRED = ("data_dir", "output_path")
 SAMPLES = 16  # of each sheet
 
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS)
+    return FlagParser(__doc__, FLAGS, REQUIRED)
 
 
 def main():
     args = create_argparser().parse_args()
     ranks = find_ranks()
-    require_flags(args, "data_dir", "output_path")
+    require_flags(args, *REQUIRED)
     check_train_flags(args, FLAGS)
     keep_freed_memory()
     device = device_of_rank(args.gpus, ranks)

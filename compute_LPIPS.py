@@ -26,16 +26,17 @@ RUNS_FLAGS = {
 }
 VGG_PATH = Flag(None, "weights of VGG16; by default torchvision's, downloaded")
 FLAGS = group_flags(data=RUNS_FLAGS, networks={"vgg_path": VGG_PATH}, speed=DEVICE_FLAGS)
+REQUIRED = ("exp_pattern",)
 
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS)
+    return FlagParser(__doc__, FLAGS, REQUIRED)
 
 
 def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
-    require_flags(args, "exp_pattern")
+    require_flags(args, *REQUIRED)
     runs = runs_of(args.output_path, args.exp_pattern, args.exp_values)
     images = alike_in_all(args.output_path, runs)
     print(f"{len(images)} images lie in the same folder of all of {', '.join(runs)}")

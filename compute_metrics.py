@@ -53,16 +53,17 @@ FLAGS = group_flags(
     output={"markdown": Flag(None, "write the table, which is Markdown, to this file as well")},
     speed={"gpu": replace(GPU, default=None), "batch_size": replace(BATCH_SIZE, default=None)},
 )
+REQUIRED = ("exp_names",)
 
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS)
+    return FlagParser(__doc__, FLAGS, REQUIRED)
 
 
 def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
-    require_flags(args, "exp_names")
+    require_flags(args, *REQUIRED)
     wanted = wanted_metrics(args.metrics)
     computed, reasons = 0, []
     for script, (metrics, flags) in SCRIPTS.items():
