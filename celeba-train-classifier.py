@@ -1,5 +1,10 @@
 """Train a classifier, or an oracle, of CelebA's attributes, a folder's classes, or the labels of a csv."""
 
+if __name__ == "__main__":
+    from guided_diffusion.interrupts import end_on_interrupt
+
+    end_on_interrupt()
+
 from dataclasses import replace
 
 import blobfile as bf

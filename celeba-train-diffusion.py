@@ -1,5 +1,10 @@
 """Train a DDPM on CelebA, a folder of images, or the images that a csv lists."""
 
+if __name__ == "__main__":
+    from guided_diffusion.interrupts import end_on_interrupt
+
+    end_on_interrupt()
+
 from functools import partial
 
 import blobfile as bf

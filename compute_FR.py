@@ -1,5 +1,10 @@
 """FR, bKL and L1: how often the target was reached, how surely, and how far away (from records.csv)"""
 
+if __name__ == "__main__":
+    from guided_diffusion.interrupts import end_on_interrupt
+
+    end_on_interrupt()
+
 from core.metrics.inference import FLIPPED, RESULTS_FLAGS, tell_unfinished
 from core.metrics.metric import mean_of, publish
 from core.results.folder import ResultsFolder

@@ -1,5 +1,10 @@
 """sigma_L: how much the counterfactuals of one image differ between runs (mean LPIPS-VGG over pairs of runs)"""
 
+if __name__ == "__main__":
+    from guided_diffusion.interrupts import end_on_interrupt
+
+    end_on_interrupt()
+
 from fnmatch import fnmatchcase
 from itertools import combinations
 from pathlib import Path

@@ -1,5 +1,10 @@
 """Every metric of some experiments that can be computed, why the others could not, and a table"""
 
+if __name__ == "__main__":
+    from guided_diffusion.interrupts import end_on_interrupt
+
+    end_on_interrupt()
+
 import subprocess
 import sys
 from dataclasses import replace
