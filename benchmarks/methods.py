@@ -39,6 +39,7 @@ SETS = {  # set -> experiment -> its flags; speed-ups refer to the first experim
         "fastdime2": "DIME --method fastdime2",
         "fastdime2plus": "DIME --method fastdime2plus",
         "maskdime": "DIME --method maskdime",
+        "ace": "--method ace --start_step 5 --classifier_scales 1 --use_logits False --l1_loss 0.001",
         "inversion": "OURS",
     },
     "ablation": {

@@ -1,7 +1,8 @@
 """The results folder: the only code that knows its layout.
 
 OUTPUT_PATH/Original/{Correct,Incorrect}/<id>.png
-OUTPUT_PATH/Results/EXP/{CC,IC}/{CCF,ICF}/{CF,Noise,Info,SM}/<id>.png|.txt   (Mask: --save_masks)
+OUTPUT_PATH/Results/EXP/{CC,IC}/{CCF,ICF}/{CF,Noise,Info,SM}/<id>.png|.txt   (Mask, Pre: --save_masks,
+                                                               --save_pre_explanation)
 OUTPUT_PATH/Results/EXP/summary.yaml, records.csv, flags.yaml   (chunked: chunk-<c>_num-chunks-<C>_…)
 OUTPUT_PATH/Results/EXP/classes.txt                             (the names of K classes, where they are asked about)
 OUTPUT_PATH/Results/EXP/.lock                                (held while a run writes; chunked likewise)
@@ -144,15 +145,17 @@ class ResultsFolder:
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def write_images(self, table, images, explanation, masks=False):
-        """Writes the files of a batch: originals, counterfactuals, starts, difference maps, Info, and `masks`.
+    def write_images(self, table, images, explanation, masks=False, pre_explanations=False):
+        """Writes the files of a batch: originals, counterfactuals, starts, difference maps and Info.
 
         table: the batch's records; images (N, 3, H, W) in [-1, 1]; explanation: their Explanation.
+        masks, pre_explanations: whether these are written, too.
         """
         pixels, cf_pixels = to_uint8(images).cpu(), to_uint8(explanation.counterfactual).cpu()
         start = to_uint8(explanation.start).cpu()
         right, reached = correct(table), flipped(table)
-        parts = ("CF", "Noise", "Info", "SM") + (("Mask",) if masks else ())
+        pre = to_uint8(explanation.pre_explanation).cpu() if pre_explanations else None
+        parts = ("CF", "Noise", "Info", "SM") + ("Mask",) * masks + ("Pre",) * pre_explanations
 
         def write_row(row, record):
             name = image_id(record["id"])
@@ -166,6 +169,8 @@ class ResultsFolder:
             write_png(folder / "SM" / f"{name}.png", difference_map(pixels[row], cf_pixels[row]))
             if masks:
                 write_png(folder / "Mask" / f"{name}.png", 255 * explanation.mask[row, 0].to(torch.uint8).cpu())
+            if pre_explanations:
+                write_png(folder / "Pre" / f"{name}.png", pre[row])
             write_text(folder / "Info" / f"{name}.txt", _info(record))
 
         with ThreadPoolExecutor() as pool:  # so that no image waits until the one before is on the disk

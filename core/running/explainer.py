@@ -107,7 +107,7 @@ class Explainer:
         if self.on_attempt is not None:
             self.on_attempt(jobs)
         prepared, scales = stack([job.prepared for job in jobs]), self._scales(jobs)
-        counterfactual, mask = once_more_on_overflow(lambda: self._sample(jobs, prepared, scales))
+        counterfactual, seen = once_more_on_overflow(lambda: self._sample(jobs, prepared, scales))
         counterfactual = from_uint8(to_uint8(counterfactual))
         logits = self.classifier(counterfactual)
         outcome = Outcome(
@@ -116,14 +116,15 @@ class Explainer:
             p_target=probability(logits, prepared.target),
             attempts=torch.tensor([job.attempt for job in jobs]),
             scale=torch.tensor(scales),
-            mask=mask,
+            mask=_everywhere(prepared.image) if seen.mask is None else seen.mask,
+            pre_explanation=seen.pre_explanation,
         )
         for job, row in zip(jobs, rows(outcome), strict=True):
             job.outcome = row
         return (outcome.cf_prediction == prepared.target).tolist()
 
     def _sample(self, jobs, prepared, scales):
-        """Samples one batch -> counterfactuals (N, 3, H, W), masks (N, 1, H, W); all true for a method without."""
+        """Samples one batch -> counterfactuals (N, 3, H, W), and the _StepWatch that saw the sampler's steps."""
         s, x, ids = self.settings, prepared.image, [job.id for job in jobs]
         guidance = make_guidance(
             x,
@@ -149,7 +150,7 @@ class Explainer:
             **s.sampler_options,
         )
         _require_finite(counterfactual, ids)
-        return counterfactual, torch.ones_like(x[:, :1], dtype=torch.bool) if watch.mask is None else watch.mask
+        return counterfactual, watch
 
     def _chain(self):
         return {"tau": self.settings.tau, "clip_denoised": self.settings.clip_denoised}
@@ -203,15 +204,22 @@ def _with_labels(model_fn, labels):
     return model_fn if labels is None else lambda z, t: model_fn(z, t, labels)
 
 
+def _everywhere(x):
+    """The mask (N, 1, H, W) of a method without masks: all true."""
+    return torch.ones_like(x[:, :1], dtype=torch.bool)
+
+
 class _StepWatch:
-    """A sampler's callback: raises UserError where z holds NaN, keeps the last mask, calls `callback`, if any."""
+    """A sampler's callback: raises UserError where z holds NaN, keeps the last mask and pre-explanation, and calls
+    `callback`, if any."""
 
     def __init__(self, callback, jobs):
-        self.callback, self.jobs, self.mask = callback, jobs, None
+        self.callback, self.jobs = callback, jobs
+        self.mask = self.pre_explanation = None
 
     def __call__(self, step):
         _require_finite(step["z"], [job.id for job in self.jobs])
-        self.mask = step.get("mask")
+        self.mask, self.pre_explanation = step.get("mask"), step.get("pre_explanation")
         if self.callback is not None:
             self.callback(step, self.jobs)
 

@@ -122,6 +122,7 @@ OUTPUT_FLAGS = {
     "overwrite": Flag(False, "start afresh where the experiment was begun before, instead of going on"),
     "save_images": Flag(True, "write the images; otherwise records and summary alone"),
     "save_masks": Flag(False, "write the mask of each image, white where it was allowed to change"),
+    "save_pre_explanation": Flag(False, "ace: write the pre-explanation of each image, as Pre/<id>.png"),
     "save_x_t": Flag(False, "write x_t, the clean estimate, at every step"),
     "save_z_t": Flag(False, "write z_t, the noisy chain, at every step"),
     "merge_and_eval": Flag(False, "merge the finished chunks into summary.yaml and records.csv, and stop"),
@@ -137,10 +138,13 @@ FLAGS = group_flags(
 )
 # What may differ in a run that goes on: where it runs, and how far. Like another device, another layout or another
 # compiler changes what is computed by rounding alone; not so half precision.
-FREE_FLAGS = ("gpu", *COMPUTE_FLAGS, "num_batches", "overwrite", "merge_and_eval")
+FREE_FLAGS = ("gpu", *COMPUTE_FLAGS, "kept_steps", "num_batches", "overwrite", "merge_and_eval")
 # Chunks of one experiment may differ in these too, but not in how far each goes.
 FREE_AMONG_CHUNKS = {"chunk", *FREE_FLAGS} - {"num_batches"}
-BEFORE_THE_FLAG = {"task": "attributes"}  # what runs had before there was the flag, which their flags.yaml lack
+BEFORE_THE_FLAG = {
+    "task": "attributes",
+    "save_pre_explanation": False,
+}  # what runs had before there was the flag, which their flags.yaml lack
 WEIGHTS = (
     "model_path",
     "perceptual_path",
