@@ -27,6 +27,8 @@ def main():
         raise UserError(f"{path} does not exist; run main.py, and merge its chunks with --merge_and_eval True")
     tell_unfinished(args.output_path, args.exp_name)
     records = read_records(path)
+    if not len(records):
+        raise UserError(f"{path} holds no rows; run main.py again")
     reached = flipped(records)
     metrics = [mean_of("FR", reached, "explained images")]
     if reached.any():

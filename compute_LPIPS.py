@@ -15,7 +15,7 @@ import lpips
 import torch
 
 from core.data.images import from_uint8, read_image
-from core.metrics.inference import DEVICE_FLAGS, RESULTS_FLAGS, in_batches, tell_unfinished
+from core.metrics.inference import DEVICE_FLAGS, RESULTS_FLAGS, in_batches, require_recorded, tell_unfinished
 from core.metrics.metric import mean_of, merge_metrics
 from core.results.folder import read_pairs
 from guided_diffusion.dist_util import pick_device
@@ -92,6 +92,7 @@ def alike_in_all(output_path, runs):
     for run in runs:
         tell_unfinished(output_path, run)
         pairs = read_pairs(output_path, run, reached=("CCF", "ICF"))
+        require_recorded(output_path, run, pairs, reached=("CCF", "ICF"))
         paths_of_runs.append({(pair.id, pair.classified, pair.reached): pair.counterfactual for pair in pairs})
     common = sorted(set.intersection(*map(set, paths_of_runs)))
     if not common:

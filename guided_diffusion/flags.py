@@ -56,6 +56,15 @@ class Flag:
             expected = {bool: "is neither True nor False", int: "must be a whole number", float: "must be a number"}
             raise UserError(f"--{name} {text} {expected[self.kind]}") from None
 
+    def check_type(self, name, value):
+        """UserError where a value that was read from a file is of a type that this flag has not."""
+        types = {bool: (bool,), int: (int,), float: (int, float), str: (str, int)}.get(self.kind, (str, int, float))
+        if self.is_switch:
+            types = (*types, bool)
+        right = isinstance(value, types) and (self.is_switch or not isinstance(value, bool))
+        if value is not None and not right and not self.many:
+            raise UserError(f"--{name} {value} is of the wrong type")
+
     def check(self, name, value):
         """UserError where the value is not finite, out of range or none of the choices. None is not checked."""
         if value is None:
