@@ -1,5 +1,10 @@
 """Train a classifier, or an oracle, of CelebA's attributes, a folder's classes, or the labels of a csv."""
 
+if __name__ == "__main__":
+    from guided_diffusion.interrupts import end_on_interrupt
+
+    end_on_interrupt()
+
 from dataclasses import replace
 
 import blobfile as bf
@@ -50,19 +55,21 @@ FLAGS = group_flags(
     output={"output_path": Flag(None, "where checkpoints, best.pt, last.pt, the accuracies and progress.csv go")},
     speed={"gpus": GPUS},
 )
+REQUIRED = ("data_dir", "output_path")
+
 
 OBJECTIVES = {"attributes": AttributeObjective, "classes": ClassObjective}
 VALIDATE = {"attributes": validate_attributes, "classes": validate_classes}
 
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS)
+    return FlagParser(__doc__, FLAGS, REQUIRED)
 
 
 def main():
     args = create_argparser().parse_args()
     ranks = find_ranks()
-    require_flags(args, "data_dir", "output_path")
+    require_flags(args, *REQUIRED)
     check_train_flags(args, FLAGS)
     keep_freed_memory()
     device = device_of_rank(args.gpus, ranks)

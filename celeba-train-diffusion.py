@@ -1,5 +1,10 @@
 """Train a DDPM on CelebA, a folder of images, or the images that a csv lists."""
 
+if __name__ == "__main__":
+    from guided_diffusion.interrupts import end_on_interrupt
+
+    end_on_interrupt()
+
 from functools import partial
 
 import blobfile as bf
@@ -49,17 +54,18 @@ FLAGS = group_flags(
     output=OUTPUT_FLAGS,
     speed={"gpus": GPUS},
 )
+REQUIRED = ("data_dir", "output_path")
 SAMPLES = 16  # of each sheet
 
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS)
+    return FlagParser(__doc__, FLAGS, REQUIRED)
 
 
 def main():
     args = create_argparser().parse_args()
     ranks = find_ranks()
-    require_flags(args, "data_dir", "output_path")
+    require_flags(args, *REQUIRED)
     check_train_flags(args, FLAGS)
     keep_freed_memory()
     device = device_of_rank(args.gpus, ranks)

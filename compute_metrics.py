@@ -1,5 +1,10 @@
 """Every metric of some experiments that can be computed, why the others could not, and a table"""
 
+if __name__ == "__main__":
+    from guided_diffusion.interrupts import end_on_interrupt
+
+    end_on_interrupt()
+
 import subprocess
 import sys
 from dataclasses import replace
@@ -53,16 +58,17 @@ FLAGS = group_flags(
     output={"markdown": Flag(None, "write the table, which is Markdown, to this file as well")},
     speed={"gpu": replace(GPU, default=None), "batch_size": replace(BATCH_SIZE, default=None)},
 )
+REQUIRED = ("exp_names",)
 
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS)
+    return FlagParser(__doc__, FLAGS, REQUIRED)
 
 
 def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
-    require_flags(args, "exp_names")
+    require_flags(args, *REQUIRED)
     wanted = wanted_metrics(args.metrics)
     if args.markdown:
         require_writable(args.markdown, "--markdown")

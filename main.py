@@ -1,5 +1,10 @@
 """Explain a classifier: counterfactual images by DiME (Jeanneret, Simon, Jurie, ACCV 2022)."""
 
+if __name__ == "__main__":
+    from guided_diffusion.interrupts import end_on_interrupt
+
+    end_on_interrupt()
+
 from core.data.explained_data import load_explained_data, settle_dataset
 from core.methods.flags import method_and_options
 from core.results.folder import ResultsFolder

@@ -61,6 +61,7 @@ class SamplingNetwork:
     ):
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.unet = unet.to(memory_format=self.layout)
+        self.in_channels = getattr(unet, "in_channels", None)
         self.dtype = self.own_dtype = dtype
         device = next(unet.parameters()).device
         self.compile, self.cuda_graphs, self.calls = compile, device.type == "cuda" and cuda_graphs, calls

@@ -101,6 +101,13 @@ def _sync_folder(folder):
         os.close(descriptor)
 
 
+def require_file(path):
+    """UserError where something other than a file lies at the path: reading a named pipe might never end."""
+    if Path(path).exists() and not Path(path).is_file():
+        what = "a folder" if Path(path).is_dir() else "a pipe or a device"
+        raise UserError(f"{path} is {what}, not a file; give a file")
+
+
 def sha256(path):
     """The SHA-256 of a file's contents, 64 hex digits."""
     digest = hashlib.sha256()

@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from guided_diffusion.errors import UserError
 
 from .dime import predict, require_depth, step
+from .inputs import require_images
 from .masks import changed, require_dilation, require_threshold
 
 ITERATIONS = 50
@@ -63,6 +64,7 @@ def ace(
     callback(dict(t, z, x_clean, mask, pre_explanation)) is called before each step of the refinement. x_clean and
     pre_explanation are v.
     """
+    require_images(x, channels=getattr(model_fn, "in_channels", None))
     require_depth(diffusion, tau)
     require_threshold(mask_threshold)
     require_dilation(mask_dilation)

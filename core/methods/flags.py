@@ -6,6 +6,7 @@ from guided_diffusion.script_util import MOST_STEPS
 
 from .ace import require_kept_steps
 from .dime import require_inner_steps
+from .inversion import require_steps
 from .maskdime import CLEAN_SHARE, SHARE
 from .masks import require_dilation, require_shares, require_warm_up
 from .registry import METHODS, find_method
@@ -92,6 +93,8 @@ def _require_possible(args, method, given):
     require_kept_steps(given.get("kept_steps"), args.start_step)
     require_dilation(given.get("mask_dilation", 1))
     require_warm_up(given.get("mask_warm_up", 0), args.start_step)
+    if "growth" in method.options:
+        require_steps(args.start_step)
     if "mask_share" in method.options:
         size = (args.image_size, args.image_size)
         require_shares(given.get("mask_share", SHARE), given.get("mask_clean_share", CLEAN_SHARE), size)

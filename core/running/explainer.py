@@ -11,6 +11,7 @@ from guided_diffusion.sampling import once_more_on_overflow, raise_overflow
 from ..data.images import from_uint8, to_uint8
 from ..methods.decisions import choose_target, predicted_class, probability
 from ..methods.guidance import make_guidance
+from ..methods.inputs import require_images, require_logits
 from ..methods.noise import START, ImageNoise
 from ..methods.registry import find_method
 from .attempts import make_groups, run_attempts
@@ -82,7 +83,9 @@ class Explainer:
     @torch.no_grad()
     def start(self, jobs, images, target=-1, labels=None):
         """Prepares what all attempts at these jobs share: the target and the start of the chain."""
+        require_images(images, "images", channels=3)
         logits = self.classifier(images)
+        require_logits(logits, len(images))
         target = choose_target(logits, target)
         model_fn = _with_labels(self.model_fn, labels)
         noise = ImageNoise(self.settings.seed, [job.id for job in jobs], [START] * len(jobs))
@@ -181,9 +184,13 @@ def explain(
     labels: (N, ...), which a class-conditional network gets.
     on_attempt(rows, attempt) is called before each attempt. rows: indices of the images that still take part.
     callback(dict(t, z, x_clean, rows, attempt)) is called before each outer step.
-    Raises UserError, at the next outer step, where the network returns NaN.
+    Raises UserError, which is a ValueError, naming the argument that cannot be; and, at the next outer step, where
+    the network returns NaN.
     """
+    require_images(images, "images", channels=3)
     ids = list(range(len(images)) if ids is None else ids)
+    if len(ids) != len(images):
+        raise UserError(f"ids are {len(ids)}, but images {len(images)}; give one for each image")
 
     def progress(jobs):  # images that start together are always at the same attempt
         return {"rows": torch.tensor([job.row for job in jobs], device=images.device), "attempt": jobs[0].attempt}

@@ -23,9 +23,10 @@ from ..methods.decisions import TASKS
 from ..methods.dime import require_depth
 from ..methods.flags import METHOD_FLAGS
 
+DATA_DIR = TRAINING_DATA_FLAGS["data_dir"]
 DATA_FLAGS = {
     "dataset": Flag(AUTO, "what to explain; auto: whatever --data_dir holds", choices=(AUTO, *DATASETS)),
-    "data_dir": TRAINING_DATA_FLAGS["data_dir"],
+    "data_dir": replace(DATA_DIR, help=f"{DATA_DIR.help} (required, unless --images is given)"),
     "images": Flag(None, "explain these image files instead, separated by commas; no --data_dir is needed"),
     "use_train": Flag(False, "explain the training split instead of --split"),
     "split": Flag(None, "the split to explain, val where not given; all: every image", choices=(*SPLITS, ALL)),
