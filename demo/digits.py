@@ -25,6 +25,7 @@ FLAGS = {
     "test": Flag(4, "test images of each class; all others are for training", low=1, high=80),
     "seed": SEED,
 }
+REQUIRED = ("data_dir",)
 
 
 def write_digits(data_dir: str | Path, val: int, test: int, seed: int):
@@ -73,13 +74,13 @@ def enlarge(pixels: np.ndarray) -> Image.Image:
 
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS)
+    return FlagParser(__doc__, FLAGS, REQUIRED)
 
 
 def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
-    require_flags(args, "data_dir")
+    require_flags(args, *REQUIRED)
     write_digits(**args_to_dict(args, ("data_dir", "val", "test", "seed")))
 
 

@@ -28,7 +28,7 @@ python celeba-train-classifier.py $classifier --architecture small_cnn \
   --data_dir "$data/images" --output_path "$data/classifier"
 python celeba-train-classifier.py $classifier --architecture tiny_cnn --seed 1 \
   --data_dir "$data/images" --output_path "$data/oracle"
-python main.py --image_size 16 --model_path "$data/ddpm/pipeline" --classifier_path "$data/classifier/best.pt" \
+python main.py --model_path "$data/ddpm/pipeline" --classifier_path "$data/classifier/best.pt" \
   --oracle_path "$data/oracle/best.pt" --timestep_respacing 20 --start_step 15 --classifier_scales 5,8,12 \
   --l1_loss 0.05 --data_dir "$data/images" --split test --batch_size 40 \
   --output_path "$output" --exp_name "$exp" --overwrite True "$@"

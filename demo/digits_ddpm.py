@@ -47,15 +47,16 @@ FLAGS = group_flags(
     output={"output_path": Flag(None, "where pipeline/, checkpoints and progress.csv go")},
     speed={"gpu": GPU},
 )
+REQUIRED = ("data_dir", "output_path")
 
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS)
+    return FlagParser(__doc__, FLAGS, REQUIRED)
 
 
 def main():
     args = create_argparser().parse_args()
-    require_flags(args, "data_dir", "output_path")
+    require_flags(args, *REQUIRED)
     check_train_flags(args, FLAGS)
     with hub_package("demo.digits_ddpm"):
         from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
