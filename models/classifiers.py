@@ -141,8 +141,8 @@ def from_file(network, architecture, attributes=None, image_size=None, task=None
     changes = changes or {}
     how = Preprocessing().changed(**changes)
     own_size = None if "size" in changes else image_size
-    classifier = Classifier(network, architecture, attributes, own_size, task, how)
-    classifier.about = classifier.describe() if changes else ""
+    classifier = Classifier(network, architecture, attributes, own_size, task, how, task is not None)
+    classifier.announced = bool(changes)
     return classifier
 
 

@@ -19,13 +19,15 @@ class LoadedNetwork:
     """A network and what its library, its file or its code says about it.
 
     network: what preprocessing makes of images -> logits (N, K). names: of the K outputs, None where nothing says.
-    task: one of TASKS. preprocessing: what the network wants done to images in [-1, 1].
+    task: one of TASKS. preprocessing: what the network wants done to images in [-1, 1]. task_is_said: whether the
+    file or the code says the task; otherwise it is what such a network usually tells.
     """
 
     network: nn.Module
     names: list | None
     task: str
     preprocessing: Preprocessing
+    task_is_said: bool = False
 
 
 def require_logits(output, name):

@@ -15,7 +15,7 @@ from toy_networks import Brightness
 
 import compute_COUT
 import compute_MNAC
-from core.data.datasets import CELEBA_ATTRIBUTES
+from core.data.datasets import CELEBA_ATTRIBUTES, CelebA
 from core.results.records import read_records
 
 FUNCTION = "toy_networks:brightness"
@@ -107,10 +107,23 @@ def test_bad_flags_are_one_line_and_write_nothing(flags, change, words):
 
 
 def test_classes_are_not_asked_yes_or_no_questions(flags, tmp_path):
-    write_transformers(tmp_path)
+    write_transformers(tmp_path, problem_type="single_label_classification")
     folder = f"transformers:{tmp_path}"
     refuse_run(named(flags, FUNCTION) | {"classifier_path": folder, "task": "attributes"}, folder, "is of classes")
     refuse_run(named(flags, FUNCTION) | {"oracle_path": folder}, "--oracle_path is of classes")
+
+
+def test_a_name_whose_files_say_no_task_may_be_asked_yes_or_no_questions(flags, tmp_path):
+    network = write_transformers(tmp_path, id2label={0: "Young", 1: "Smiling"})
+    folder = f"transformers:{tmp_path}"
+    refuse_run(named(flags, folder, query_label="Smiling"), "give --task attributes")
+    records, out = explain(named(flags, folder, oracle_path=folder, task="attributes"))
+    assert out.count("2 attributes (Young, Smiling)") == 2 and set(records["pred"]) <= {0, 1}
+    images = torch.stack([image for image, _ in CelebA(flags["data_dir"], "val", 16)][:3])
+    answers = network(torch.nn.functional.interpolate(images, (32, 32), mode="bilinear", antialias=True)).logits
+    assert list(records["pred"]) == (answers[:, 1] > 0).long().tolist()
+    found = {name[0] for name in read_records(flags["output_path"] / "Results/exp/records.csv")["oracle_pred"]}
+    assert found <= {"0", "1"}
 
 
 def test_metrics_take_the_runs_network_with_what_was_asked_of_it(flags, forty, tmp_path, measure):
