@@ -64,6 +64,17 @@ def test_a_function_takes_weights(flags, tmp_path):
     assert (bright["pred"] != dark["pred"]).all()
 
 
+def test_a_state_dict_explains_like_the_file_of_its_network(flags, tmp_path):
+    expected, _ = explain(flags)
+    torch.save(Brightness(40).state_dict(), tmp_path / "state.pt")
+    given = {"classifier_path": tmp_path / "state.pt", "output_path": tmp_path / "state"}
+    found, out = explain(flags | given | {"task": "attributes"})
+    pd.testing.assert_frame_equal(found, expected)
+    assert out.count("classifier toy_networks:Brightness: 40 attributes (0, 1, 2, ...), images") == 1
+    del flags["classifier_architecture"]
+    refuse_run(flags | given, "state.pt is a state dict of scale, threshold", "--classifier_architecture")
+
+
 def test_a_folder_of_transformers_is_explained_and_judges(flags, forty):
     records, out = explain(named(flags, f"transformers:{forty}", oracle_path=f"transformers:{forty}"))
     for role in ("classifier", "oracle"):
