@@ -74,9 +74,7 @@ class Classifier(nn.Module):
         """What was loaded, and what is done to its images."""
         names = self.attributes or []
         first = ", ".join([*names[:3], *(["..."] if len(names) > 3 else [])]) or "CelebA's"
-        answers = (
-            f"{len(names) or CELEBA_OUTPUTS} {self.task or 'attributes'}" if len(names) != 1 else "1 attribute"
-        )
+        answers = f"{len(names) or CELEBA_OUTPUTS} {self.task or 'outputs'}" if len(names) != 1 else "1 attribute"
         how = self.preprocess.how if self.preprocess is not None else Preprocessing()
         return f"{self.architecture}: {answers} ({first}), images {how.describe()}"
 

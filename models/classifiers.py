@@ -18,7 +18,7 @@ from .classifier import CELEBA_OUTPUTS, Classifier
 from .classifier import BinaryQuestion as BinaryQuestion
 from .from_code import call_function
 from .from_torchvision import build_torchvision, list_networks, misfit
-from .loaded import TASKS, are_probabilities, close_names, count_rows, first_line
+from .loaded import TASKS, are_probabilities, close_names, count_rows, find_state, first_line
 from .named import is_named, load_named, require_no_weights
 from .preprocessing import Preprocessing
 from .small import ARCHITECTURES
@@ -161,9 +161,8 @@ def _bare_state(contents):
     """The state dict that is all of a file, or that a training put beside its progress; None where it says more."""
     if not isinstance(contents, dict) or {"architecture", "feat_extract", "param_groups"} & contents.keys():
         return None
-    state = contents.get("state_dict", contents)
-    tensors = isinstance(state, dict) and all(isinstance(tensor, torch.Tensor) for tensor in state.values())
-    return state if state and tensors and "input_blocks.0.0.weight" not in state else None
+    state = find_state(contents)
+    return None if state is None or "input_blocks.0.0.weight" in state else state
 
 
 def _described(contents, state, architecture):

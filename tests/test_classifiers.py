@@ -151,11 +151,12 @@ def test_a_file_cannot_import_code(tmp_path, custom_module):
 # -- a state dict -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"state_dict": state, "epoch": 3}])
-def test_a_state_dict_and_its_architecture_are_a_classifier(tmp_path, custom_module, wrap):
+@pytest.mark.parametrize("key", ["", "state_dict", "model_state_dict", "model"])
+def test_a_state_dict_and_its_architecture_are_a_classifier(tmp_path, custom_module, key):
     for name in ("resnet18", "densenet121", custom_module[0]):
         network = build_classifier(name, 3).eval()
-        path = saved(tmp_path / "c.pt", wrap(network.state_dict()))
+        state = network.state_dict()
+        path = saved(tmp_path / "c.pt", {key: state, "epoch": 3} if key else state)
         classifier = load_classifier(path, name, image_size=32)
         torch.testing.assert_close(classifier(IMAGES), network(IMAGES))
         assert (classifier.attributes, classifier.task, classifier.image_size) == (["0", "1", "2"], None, None)

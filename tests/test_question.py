@@ -19,7 +19,7 @@ from toy_classes import (
     unnamed,
     write_classifier,
 )
-from toy_networks import MODEL_FLAGS
+from toy_networks import MODEL_FLAGS, Channels
 
 from core.data.image_lists import ImageFolder
 from core.data.labels import OneHot
@@ -112,6 +112,13 @@ def test_a_file_that_says_no_task_is_not_taken_for_answers_in_silence(flags, tmp
     assert capsys.readouterr().out == ""
     message = refusal(UserError, lambda: question(flags, classifier=unnamed(["0", "1", "2"]), query_label="red"))
     assert "file.pt does not say" in message and message.endswith("give --task attributes or --task classes")
+
+
+def test_one_logit_is_no_class(flags):
+    network = Channels(1).requires_grad_(False)
+    network.attributes, network.task = None, None
+    message = refusal(UserError, lambda: question(flags, classifier=network, task="classes"))
+    assert "--task classes needs several classes, but file.pt has 1 output" in message
 
 
 def test_answers_without_names_have_those_of_a_file_or_of_as_many_labels(flags, tmp_path):
