@@ -111,6 +111,11 @@ def classifier_from(contents, path, architecture=None, changes=None):
             trained, state, attributes = DENSENET, _from_published(contents), contents.get("attributes")
         case {"architecture": str(trained), "attributes": [_, *_] as attributes, "state_dict": state}:
             num_outputs = len(attributes)
+        case {"architecture": str(trained), "state_dict": _}:
+            raise UserError(
+                f"{path} is a classifier ({trained}), but does not name its outputs; save it with attributes, the "
+                "list of their names"
+            )
         case _:
             raise UserError(
                 f"{path} is {describe(contents)}, not a classifier; "
@@ -162,6 +167,9 @@ def require_names(attributes, num_outputs, path):
     if named != num_outputs:
         told = "none" if attributes is None else f"{named} attributes"
         raise UserError(f"{path} names {told} for {num_outputs} outputs; save it with all names")
+    for name in attributes or ():
+        if not isinstance(name, str) or len(name.splitlines()) != 1:
+            raise UserError(f"{path} calls an output {name!r}; save it with names, each a text of one line")
 
 
 def _from_published(contents):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from guided_diffusion.errors import UserError
-from guided_diffusion.storage import require_file, write_text
+from guided_diffusion.errors import UserError, require_file
+from guided_diffusion.storage import write_text
 
 from ..data.images import to_uint8
 
