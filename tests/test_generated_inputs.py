@@ -30,7 +30,7 @@ from guided_diffusion.script_util import create_model_and_diffusion, model_and_d
 from models.checkpoints import load_diffusion
 from models.classifiers import load_classifier
 
-# The same examples at every run, so that a failure is the change's own; a folder is shared by the examples of a test.
+# The same examples at every run, so that a failure is the change's own. The examples of a test share its folder.
 settings.register_profile(
     "project",
     derandomize=True,
