@@ -74,7 +74,7 @@ def main():
     keep_freed_memory()
     device = device_of_rank(args.gpus, ranks)
     connect(ranks, device)
-    train, val = load_training_data(args.data_dir, ["train", "val"], args.image_size, ranks.local_size)
+    train, val = load_training_data(args.data_dir, ["train", "val"], args.image_size, ranks, args.decoded_dir)
     require_labels(train, args.data_dir)
     task = args.task or "attributes"
     if task == "classes":
@@ -88,7 +88,9 @@ def main():
     require_trainable(network, args.architecture, args.image_size, smallest_part(args))
 
     def validate(step, ema_network):
-        found = VALIDATE[task](ema_network.eval(), val, device)
+        found = VALIDATE[task](ema_network.eval(), val, device, ranks)
+        if not ranks.first:
+            return
         print(f"step {step}: {found.line}", flush=True)
         checkpoint = classifier_checkpoint(ema_network, args.architecture, train.attributes, args.image_size, task)
         checkpoint["balanced_accuracy"] = found.score

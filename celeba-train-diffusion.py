@@ -75,13 +75,15 @@ def main():
     model, diffusion = create_model_and_diffusion(**flags)
     if args.resume_checkpoint and not complete_steps(args.output_path):
         load_diffusion(model, args.resume_checkpoint, flags).train()
-    [dataset] = load_training_data(args.data_dir, ["train"], args.image_size, ranks.local_size)
+    [dataset] = load_training_data(args.data_dir, ["train"], args.image_size, ranks, args.decoded_dir)
     condition = None
     if args.class_cond:
         require_labels(dataset, args.data_dir, args.num_classes, one_each=not args.multiclass)
         condition = partial(conditions, multiclass=args.multiclass)
 
     def draw_samples(step, ema_model):
+        if not ranks.first:
+            return
         sample_steps = min(args.sample_steps, args.diffusion_steps)
         spaced = create_gaussian_diffusion(
             **args_to_dict(args, DIFFUSION_FLAGS) | {"timestep_respacing": str(sample_steps)}

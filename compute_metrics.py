@@ -17,7 +17,7 @@ from core.running.flags import NETWORK_FLAGS, named_flags
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import BATCH_SIZE, GPU, Flag, FlagParser, check_flags, group_flags
 from guided_diffusion.script_util import require_flags, run_script
-from guided_diffusion.storage import write_text
+from guided_diffusion.storage import require_writable, write_text
 
 ROOT = Path(__file__).parent
 DEVICE = ("gpu", "batch_size")
@@ -70,6 +70,8 @@ def main():
     check_flags(args, FLAGS)
     require_flags(args, *REQUIRED)
     wanted = wanted_metrics(args.metrics)
+    if args.markdown:
+        require_writable(args.markdown, "--markdown")
     computed, reasons = 0, []
     for script, (metrics, flags) in SCRIPTS.items():
         if not wanted & set(metrics):
@@ -94,6 +96,16 @@ def main():
         raise UserError(f"no metric of {', '.join(args.exp_names)} could be computed; the lines above say why")
     if args.markdown:
         write_text(args.markdown, table)
+    require_experiments(args)
+
+
+def require_experiments(args):
+    """UserError for experiments that are not there. Asked at the end: the others are measured all the same."""
+    folders = [ResultsFolder(args.output_path, name).experiment for name in args.exp_names]
+    if missing := [str(folder) for folder in folders if not folder.is_dir()]:
+        raise UserError(
+            f"{', '.join(missing)}: not there; check --exp_names, or run main.py. All else was measured"
+        )
 
 
 def wanted_metrics(text):

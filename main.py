@@ -35,6 +35,7 @@ from guided_diffusion.script_util import (
     require_flags,
     run_script,
 )
+from models.carried_flags import take_carried_flags
 from models.checkpoints import load_diffusion
 from models.classifiers import load_classifier
 from models.diffusers_config import find_diffusers_model
@@ -54,9 +55,11 @@ def main():
         print(result_line(summary, ResultsFolder(args.output_path, args.exp_name).experiment))
         return
     require_flags(args, "model_path", "classifier_path")
-    described = find_diffusers_model(args.model_path)
+    described, given = find_diffusers_model(args.model_path), given_flags(create_argparser())
     if described:
-        take_described_flags(args, given_flags(create_argparser()), described)
+        take_described_flags(args, given, described)
+    else:
+        take_carried_flags(args, given, FLAGS)
     scales, args.split = check_run_flags(args), choose_split(args)
     method, options = method_and_options(args)
     options["guided_steps"] = None if args.guided_iterations == -1 else args.guided_iterations

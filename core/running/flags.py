@@ -105,7 +105,12 @@ SAMPLING_FLAGS = {
     "classifier_scales": Flag(
         "8,10,15", "classifier scales, tried in turn until an image flips", parse_numbers, low=0
     ),
-    "start_step": Flag(60, "tau, the respaced step that the chain starts from", low=1, high=MOST_STEPS),
+    "start_step": Flag(
+        60,
+        "tau, the depth: how many steps of noise an image gets, in the steps of --timestep_respacing",
+        low=1,
+        high=MOST_STEPS,
+    ),
     "timestep_respacing": DIFFUSION_FLAGS["timestep_respacing"],
     "guided_iterations": Flag(-1, "how many steps are guided; -1: all", low=-1, high=MOST_STEPS),
     "use_logits": Flag(True, "follow the target's logit instead of its log-probability"),
