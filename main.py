@@ -32,6 +32,7 @@ from guided_diffusion.script_util import (
     args_to_dict,
     create_model_and_diffusion,
     model_and_diffusion_defaults,
+    require_flags,
     run_script,
 )
 from models.carried_flags import take_carried_flags
@@ -53,6 +54,7 @@ def main():
         summary = merge_chunks(args.output_path, args.exp_name, FREE_AMONG_CHUNKS, BEFORE_THE_FLAG)
         print(result_line(summary, ResultsFolder(args.output_path, args.exp_name).experiment))
         return
+    require_flags(args, "model_path", "classifier_path")
     described, given = find_diffusers_model(args.model_path), given_flags(create_argparser())
     if described:
         take_described_flags(args, given, described)
@@ -81,6 +83,7 @@ def main():
 def load_networks(args, described, dataset, compute, device):
     """The diffusion model, the question that is asked of the classifier, and the oracle, if any."""
     classifier = load_classifier(*network_arguments(args, "classifier"), args.image_size).to(device)
+    classifier.take_task(args.task)
     tell_about(classifier, "classifier")
     require_size(classifier, args.classifier_path, args.image_size)
     question = ask(args, dataset, classifier, device)
@@ -121,6 +124,7 @@ def load_ddpm(args, described, device):
 def load_judge(args, question, device):
     """The Oracle of --oracle_path."""
     oracle = load_oracle(*network_arguments(args, "oracle"), args.image_size).to(device)
+    oracle.take_task(args.task)
     tell_about(oracle, "oracle")
     require_size(oracle, args.oracle_path, args.image_size)
     return make_oracle(oracle, question, device)

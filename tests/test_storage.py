@@ -1,3 +1,5 @@
+import errno
+import io
 import os
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from scripts import environment, logged
 from toy_training import names, train
 
 from guided_diffusion.errors import UserError
-from guided_diffusion.storage import _part, lock_folder, remove_parts, write_file
+from guided_diffusion.storage import _part, lock, lock_folder, remove_parts, write_file
 
 pytestmark = pytest.mark.usefixtures("no_tensorboard")
 
@@ -116,3 +118,23 @@ def test_only_the_parts_of_dead_processes_are_removed(tmp_path):
         path.write_text("half")
     remove_parts(tmp_path)
     assert set(tmp_path.iterdir()) == {parts[os.getpid()], foreign}
+
+
+def test_ctrl_c_in_torch_save_stays_ctrl_c(tmp_path):
+    class Interrupted(io.BytesIO):
+        def write(self, data):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_file(tmp_path / "a.pt", lambda file: torch.save({"a": torch.zeros(9)}, Interrupted()))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_names_its_file_where_the_disk_is_full(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    with pytest.raises(OSError) as caught:
+        lock(tmp_path / ".lock", "in use")
+    assert caught.value.filename == str(tmp_path / ".lock")

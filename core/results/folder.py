@@ -22,9 +22,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.errors import UserError, require_file
 from guided_diffusion.flags import MANY
-from guided_diffusion.storage import lock, remove_parts, require_file, write_text
+from guided_diffusion.storage import lock, remove_parts, write_text
 
 from ..data.images import SUFFIXES, from_uint8, read_image, to_uint8, write_png
 from .records import correct, flipped, read_records, read_yaml, summarise, write_records, write_yaml
@@ -43,6 +43,15 @@ def experiment_folder(output_path, exp_name):
     if exp_name in ("", "..") or Path(exp_name).name != exp_name:
         raise UserError(f"--exp_name {exp_name!r} is no name of a folder; give one without slashes, such as smile")
     return Path(output_path) / "Results" / exp_name
+
+
+def require_experiments(output_path, exp_names):
+    """UserError for the experiments that are not there. Asked after all others were measured, as it says."""
+    folders = [experiment_folder(output_path, name) for name in exp_names]
+    if missing := [str(folder) for folder in folders if not folder.is_dir()]:
+        raise UserError(
+            f"{', '.join(missing)}: not there; check --exp_names, or run main.py. All else was measured"
+        )
 
 
 class ResultsFolder:
