@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.metrics.inference import RESULTS_FLAGS
-from core.metrics.metric import BETTER, metrics_table, read_metrics
+from core.metrics.metric import metrics_table, read_metrics, wanted_metrics
 from core.results.folder import ResultsFolder
 from core.running.flags import NETWORK_FLAGS, named_flags
 from guided_diffusion.errors import UserError
@@ -106,14 +106,6 @@ def require_experiments(args):
         raise UserError(
             f"{', '.join(missing)}: not there; check --exp_names, or run main.py. All else was measured"
         )
-
-
-def wanted_metrics(text):
-    """--metrics, such as FR,MNAC, or None for all -> a set of names; UserError for an unknown one."""
-    names = {name.strip() for name in text.split(",")} if text else set(BETTER)
-    if unknown := names - set(BETTER):
-        raise UserError(f"--metrics {', '.join(sorted(unknown))} is unknown; choose of {', '.join(BETTER)}")
-    return names
 
 
 def targets(script, args):
