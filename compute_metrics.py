@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.metrics.inference import RESULTS_FLAGS
-from core.metrics.metric import metrics_table, read_metrics, wanted_metrics
-from core.results.folder import ResultsFolder
+from core.metrics.metric import BETTER, metrics_table, read_metrics
+from core.results.folder import ResultsFolder, require_experiments
 from core.running.flags import NETWORK_FLAGS, named_flags
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import BATCH_SIZE, GPU, Flag, FlagParser, check_flags, group_flags
@@ -96,16 +96,15 @@ def main():
         raise UserError(f"no metric of {', '.join(args.exp_names)} could be computed; the lines above say why")
     if args.markdown:
         write_text(args.markdown, table)
-    require_experiments(args)
+    require_experiments(args.output_path, args.exp_names)
 
 
-def require_experiments(args):
-    """UserError for experiments that are not there. Asked at the end: the others are measured all the same."""
-    folders = [ResultsFolder(args.output_path, name).experiment for name in args.exp_names]
-    if missing := [str(folder) for folder in folders if not folder.is_dir()]:
-        raise UserError(
-            f"{', '.join(missing)}: not there; check --exp_names, or run main.py. All else was measured"
-        )
+def wanted_metrics(text):
+    """--metrics, such as FR,MNAC, or None for all -> a set of names; UserError for an unknown one."""
+    names = {name.strip() for name in text.split(",")} if text else set(BETTER)
+    if unknown := names - set(BETTER):
+        raise UserError(f"--metrics {', '.join(sorted(unknown))} is unknown; choose of {', '.join(BETTER)}")
+    return names
 
 
 def targets(script, args):

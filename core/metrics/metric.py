@@ -126,14 +126,6 @@ def _is_entry(entry):
     return all(type(number) in (int, float) for number in (entry.get("value"), *(interval or ())))
 
 
-def wanted_metrics(text):
-    """--metrics, such as FR,MNAC, or None for all -> a set of names; UserError for an unknown one."""
-    names = {name.strip() for name in text.split(",")} if text else set(BETTER)
-    if unknown := names - set(BETTER):
-        raise UserError(f"--metrics {', '.join(sorted(unknown))} is unknown; choose of {', '.join(BETTER)}")
-    return names
-
-
 def metrics_table(output_path, exp_names):
     """A Markdown table of some experiments' metrics, with a column for each experiment."""
     columns = {name: read_metrics(ResultsFolder(output_path, name).metrics_path) for name in exp_names}
