@@ -4,7 +4,7 @@ import argparse
 import sys
 import traceback
 
-from .dist_util import end_process, under_mpiexec
+from .connecting import end_process, let_go, under_mpiexec, under_torchrun
 from .errors import UserError
 from .flags import Flag, check_flags, parse_numbers
 from .gaussian_diffusion import LossType, ModelMeanType, ModelVarType
@@ -157,6 +157,7 @@ def run_script(main, hint=""):
     """
     try:
         main()
+        let_go()
     except UserError as error:
         end_process(2, f"{sys.argv[0]}: error: {error}")
     except OSError as error:
@@ -164,6 +165,6 @@ def run_script(main, hint=""):
     except KeyboardInterrupt:
         end_process(130, f"{sys.argv[0]}: interrupted{'; ' * bool(hint)}{hint}")
     except Exception:
-        if not under_mpiexec():
+        if not (under_mpiexec() or under_torchrun()):
             raise
         end_process(1, traceback.format_exc().rstrip())
