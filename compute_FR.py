@@ -3,7 +3,7 @@
 from core.metrics.inference import FLIPPED, RESULTS_FLAGS, tell_unfinished
 from core.metrics.metric import mean_of, publish
 from core.results.folder import ResultsFolder
-from core.results.records import flipped, read_records
+from core.results.records import flipped
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import FlagParser, group_flags
 from guided_diffusion.script_util import run_script
@@ -17,11 +17,13 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
-    path = ResultsFolder(args.output_path, args.exp_name).records_path
-    if not path.exists():
-        raise UserError(f"{path} does not exist; run main.py, and merge its chunks with --merge_and_eval True")
+    folder = ResultsFolder(args.output_path, args.exp_name)
+    records = folder.records()
+    if records is None:
+        raise UserError(
+            f"{folder.records_path} does not exist; run main.py, and merge its chunks with --merge_and_eval True"
+        )
     tell_unfinished(args.output_path, args.exp_name)
-    records = read_records(path)
     reached = flipped(records)
     metrics = [mean_of("FR", reached, "explained images")]
     if reached.any():

@@ -30,7 +30,8 @@ def connect(ranks, device=None):
     Call it early: from then on a rank that dies ends the others. UserError where a rank does not come in time.
     """
     on_gpu = device is not None and device.type == "cuda"
-    if not on_gpu and "OMP_NUM_THREADS" not in os.environ:
+    alone = device is None and not ranks.several  # then torch chooses
+    if not on_gpu and not alone and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks.local_size))
     if not ranks.first:
         sys.stdout = open(os.devnull, "w")
