@@ -4,8 +4,10 @@ from core.metrics.inference import FLIPPED, RESULTS_FLAGS, tell_unfinished
 from core.metrics.metric import mean_of, publish
 from core.results.folder import ResultsFolder
 from core.results.records import flipped
+from guided_diffusion.connecting import connect
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import FlagParser, group_flags
+from guided_diffusion.ranks import find_ranks
 from guided_diffusion.script_util import run_script
 
 FLAGS = group_flags(data=RESULTS_FLAGS)
@@ -17,6 +19,8 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
+    if not connect(find_ranks()).first:  # there is no network whose work could be shared
+        return
     folder = ResultsFolder(args.output_path, args.exp_name)
     records = folder.records()
     if records is None:

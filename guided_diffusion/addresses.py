@@ -27,6 +27,12 @@ def listen(port=FREE):
         raise UserError(f"MASTER_PORT {port} cannot be listened on ({error.strerror}); set another") from None
 
 
+def free_port():
+    """A port that nobody listens on."""
+    with listen() as listener:
+        return listener.getsockname()[1]
+
+
 def reaches(name, port):
     """Whether this process can connect to the port of a machine of that name or address."""
     try:
