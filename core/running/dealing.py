@@ -7,8 +7,8 @@ class Dealer:
     """Deals ids to one rank, in groups, from the list that all ranks share.
 
     A counter that all ranks add to says how many ids are dealt. As long as many are left, groups are of batch_size.
-    Then a rank gets no more than half of what every rank would get of the rest, so that its batches shrink, and no
-    rank is left with a batch of images that need all attempts when the others are done.
+    Then a rank holds no more than its share of the rest, so that its batches shrink, and no rank is left with a
+    batch of images that need all attempts when the others are done.
     """
 
     def __init__(self, ids, batch_size, ranks):
@@ -30,7 +30,7 @@ class Dealer:
                 yield group
 
     def _size(self, left):
-        share = ceil(left / (2 * self.ranks.world_size))
+        share = ceil(left / self.ranks.world_size)
         if share >= self.batch_size:
             return self.batch_size
         return max(share - self.held, 0 if self.held else 1)
