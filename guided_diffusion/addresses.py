@@ -58,11 +58,13 @@ def first_resolving(names):
 
 
 def interface_towards(name, port):
-    """The network interface that leads to a machine, such as eth0; None where none is found."""
+    """The network interface that leads to a machine, such as eth0; None where it is this one, by its loopback."""
     try:
         with socket.create_connection((name, port), timeout=_PATIENCE) as connection:
             own = connection.getsockname()[0].removeprefix("::ffff:")
     except OSError:
+        return None
+    if own.startswith("127."):
         return None
     interfaces = psutil.net_if_addrs().items()
     return next((title for title, each in interfaces if own in {address.address for address in each}), None)

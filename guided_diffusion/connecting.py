@@ -48,10 +48,9 @@ def connect(ranks, device=None):
     ranks = replace(ranks, store=store)
     _lifelines.append(Lifeline(ranks, address))
     store.set_timeout(_TO_WAIT)
-    if ranks.local_size < ranks.world_size:  # of Gloo's own choice it is the host name's address, often 127.0.1.1
-        interface = interface_towards(address, int(os.environ["MASTER_PORT"]))
-        if interface:
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+    interface = interface_towards(address, int(os.environ["MASTER_PORT"]))
+    if interface:  # left to itself, Gloo takes the host name's address, which is often 127.0.1.1
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     if on_gpu:
         refuse_shared_gpus(ranks, torch.cuda.get_device_properties(device).uuid)
     dist.init_process_group(
