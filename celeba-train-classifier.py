@@ -1,5 +1,10 @@
 """Train a classifier, or an oracle, of CelebA's attributes, a folder's classes, or the labels of a csv."""
 
+if __name__ == "__main__":
+    from guided_diffusion.interrupts import end_on_interrupt
+
+    end_on_interrupt()
+
 from dataclasses import replace
 
 import blobfile as bf
@@ -52,24 +57,26 @@ FLAGS = group_flags(
     output={"output_path": Flag(None, "where checkpoints, best.pt, last.pt, the accuracies and progress.csv go")},
     speed={"gpus": GPUS},
 )
+REQUIRED = ("data_dir", "output_path")
+
 
 OBJECTIVES = {"attributes": AttributeObjective, "classes": ClassObjective}
 VALIDATE = {"attributes": validate_attributes, "classes": validate_classes}
 
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS)
+    return FlagParser(__doc__, FLAGS, REQUIRED)
 
 
 def main():
     args = create_argparser().parse_args()
     ranks = find_ranks()
-    require_flags(args, "data_dir", "output_path")
+    require_flags(args, *REQUIRED)
     check_train_flags(args, FLAGS)
     keep_freed_memory()
     device = device_of_rank(args.gpus, ranks)
     connect(ranks, device)
-    train, val = load_training_data(args.data_dir, ["train", "val"], args.image_size, ranks.local_size)
+    train, val = load_training_data(args.data_dir, ["train", "val"], args.image_size, ranks, args.decoded_dir)
     require_labels(train, args.data_dir)
     task = args.task or "attributes"
     if task == "classes":
@@ -83,7 +90,9 @@ def main():
     require_trainable(network, args.architecture, args.image_size, smallest_part(args))
 
     def validate(step, ema_network):
-        found = VALIDATE[task](ema_network.eval(), val, device)
+        found = VALIDATE[task](ema_network.eval(), val, device, ranks)
+        if not ranks.first:
+            return
         print(f"step {step}: {found.line}", flush=True)
         checkpoint = classifier_checkpoint(ema_network, args.architecture, train.attributes, args.image_size, task)
         checkpoint["balanced_accuracy"] = found.score

@@ -1,5 +1,10 @@
 """Train a DDPM on CelebA, a folder of images, or the images that a csv lists."""
 
+if __name__ == "__main__":
+    from guided_diffusion.interrupts import end_on_interrupt
+
+    end_on_interrupt()
+
 from functools import partial
 
 import blobfile as bf
@@ -51,17 +56,18 @@ FLAGS = group_flags(
     output=OUTPUT_FLAGS,
     speed={"gpus": GPUS},
 )
+REQUIRED = ("data_dir", "output_path")
 SAMPLES = 16  # of each sheet
 
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS)
+    return FlagParser(__doc__, FLAGS, REQUIRED)
 
 
 def main():
     args = create_argparser().parse_args()
     ranks = find_ranks()
-    require_flags(args, "data_dir", "output_path")
+    require_flags(args, *REQUIRED)
     check_train_flags(args, FLAGS)
     keep_freed_memory()
     device = device_of_rank(args.gpus, ranks)
@@ -71,13 +77,15 @@ def main():
     model, diffusion = create_model_and_diffusion(**flags)
     if args.resume_checkpoint and not complete_steps(args.output_path):
         load_diffusion(model, args.resume_checkpoint, flags).train()
-    [dataset] = load_training_data(args.data_dir, ["train"], args.image_size, ranks.local_size)
+    [dataset] = load_training_data(args.data_dir, ["train"], args.image_size, ranks, args.decoded_dir)
     condition = None
     if args.class_cond:
         require_labels(dataset, args.data_dir, args.num_classes, one_each=not args.multiclass)
         condition = partial(conditions, multiclass=args.multiclass)
 
     def draw_samples(step, ema_model):
+        if not ranks.first:
+            return
         sample_steps = min(args.sample_steps, args.diffusion_steps)
         spaced = create_gaussian_diffusion(
             **args_to_dict(args, DIFFUSION_FLAGS) | {"timestep_respacing": str(sample_steps)}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Train the DDPM, one rank on each GPU in GPUS. Several ranks are started by mpiexec, or by torchrun where there is
-# none. Started again with the same arguments, a training that was stopped goes on.
+# Train the DDPM, one rank on each GPU in GPUS. Several ranks are started by mpiexec, or by torchrun where mpiexec,
+# mpi4py or its library is missing. Started again with the same arguments, a training that was stopped goes on.
 #
 #     bash celeba-train.sh DATA_DIR OUTPUT_PATH [FLAG ...]
 #
@@ -21,13 +21,20 @@ MODEL_FLAGS="${MODEL_FLAGS:---image_size 128 --attention_resolutions 32,16,8 --c
   --resblock_updown True --use_fp16 True --use_scale_shift_norm True}"
 TRAIN_FLAGS="${TRAIN_FLAGS:---batch_size 75 --lr 1e-4 --ema_rate 0.9999 --lr_anneal_steps 300000}"
 
+# Whether mpiexec is there and mpi4py finds its library, which is not initialised for that.
+mpi_works() {
+  command -v mpiexec > /dev/null &&
+    python -c 'import mpi4py; mpi4py.rc.initialize = False; import mpi4py.MPI' > /dev/null 2>&1
+}
+
 IFS=, read -ra gpus <<< "$GPUS"
 ranks=${#gpus[@]}
 if [ "$ranks" -eq 1 ]; then
   launch=(python)
-elif command -v mpiexec > /dev/null; then
+elif mpi_works; then
   launch=(mpiexec -n "$ranks" python)
 else
+  echo "mpiexec with mpi4py does not work here: torchrun starts the $ranks ranks" >&2
   launch=(torchrun --nproc-per-node "$ranks")
 fi
 

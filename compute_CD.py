@@ -1,5 +1,10 @@
 """CD: do attributes change together as they go together in the data? (Jeanneret et al., ACCV 2022)"""
 
+if __name__ == "__main__":
+    from guided_diffusion.interrupts import end_on_interrupt
+
+    end_on_interrupt()
+
 import numpy as np
 
 from core.metrics.charts import correlation_chart

@@ -1,5 +1,10 @@
 """COUT: how few of the changed pixels turn the classifier's mind (Khorram and Fuxin, CVPR 2022)"""
 
+if __name__ == "__main__":
+    from guided_diffusion.interrupts import end_on_interrupt
+
+    end_on_interrupt()
+
 import torch
 
 from core.data.images import from_uint8

@@ -1,5 +1,10 @@
 """FID, sFID and KID: do the counterfactuals look like photographs of the data? (pytorch-fid's Inception)"""
 
+if __name__ == "__main__":
+    from guided_diffusion.interrupts import end_on_interrupt
+
+    end_on_interrupt()
+
 from dataclasses import replace
 from functools import partial
 from unittest import mock

@@ -1,5 +1,10 @@
 """FR, bKL and L1: how often the target was reached, how surely, and how far away (from records.csv)"""
 
+if __name__ == "__main__":
+    from guided_diffusion.interrupts import end_on_interrupt
+
+    end_on_interrupt()
+
 from core.metrics.inference import FLIPPED, RESULTS_FLAGS, tell_unfinished
 from core.metrics.metric import mean_of, publish
 from core.results.folder import ResultsFolder
@@ -28,6 +33,8 @@ def main():
             f"{folder.records_path} does not exist; run main.py, and merge its chunks with --merge_and_eval True"
         )
     tell_unfinished(args.output_path, args.exp_name)
+    if not len(records):
+        raise UserError(f"{folder.records_path} holds no rows; run main.py again")
     reached = flipped(records)
     metrics = [mean_of("FR", reached, "explained images")]
     if reached.any():

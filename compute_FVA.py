@@ -1,5 +1,10 @@
 """FVA and FS: is the counterfactual of a face still the same person? (VGGFace2's opinion)"""
 
+if __name__ == "__main__":
+    from guided_diffusion.interrupts import end_on_interrupt
+
+    end_on_interrupt()
+
 from core.metrics.inference import DEVICE_FLAGS, FLIPPED, RESULTS_FLAGS, in_batches, require_pairs, start_ranks
 from core.metrics.metric import mean_of, publish
 from core.metrics.scores import SAME_FACE, face_similarity

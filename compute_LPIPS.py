@@ -1,5 +1,10 @@
 """sigma_L: how much the counterfactuals of one image differ between runs (mean LPIPS-VGG over pairs of runs)"""
 
+if __name__ == "__main__":
+    from guided_diffusion.interrupts import end_on_interrupt
+
+    end_on_interrupt()
+
 from fnmatch import fnmatchcase
 from itertools import combinations
 from pathlib import Path
@@ -10,7 +15,14 @@ import lpips
 import torch
 
 from core.data.images import from_uint8, read_image
-from core.metrics.inference import DEVICE_FLAGS, RESULTS_FLAGS, in_batches, start_ranks, tell_unfinished
+from core.metrics.inference import (
+    DEVICE_FLAGS,
+    RESULTS_FLAGS,
+    in_batches,
+    require_recorded,
+    start_ranks,
+    tell_unfinished,
+)
 from core.metrics.metric import mean_of, merge_metrics
 from core.results.folder import read_pairs
 from guided_diffusion.errors import UserError
@@ -25,17 +37,18 @@ RUNS_FLAGS = {
 }
 VGG_PATH = Flag(None, "weights of VGG16; by default torchvision's, downloaded")
 FLAGS = group_flags(data=RUNS_FLAGS, networks={"vgg_path": VGG_PATH}, speed=DEVICE_FLAGS)
+REQUIRED = ("exp_pattern",)
 
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS)
+    return FlagParser(__doc__, FLAGS, REQUIRED)
 
 
 def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
+    require_flags(args, *REQUIRED)
     device, first = start_ranks(args)
-    require_flags(args, "exp_pattern")
     runs = runs_of(args.output_path, args.exp_pattern, args.exp_values)
     images = alike_in_all(args.output_path, runs)
     print(f"{len(images)} images lie in the same folder of all of {', '.join(runs)}")
@@ -87,6 +100,7 @@ def alike_in_all(output_path, runs):
     for run in runs:
         tell_unfinished(output_path, run)
         pairs = read_pairs(output_path, run, reached=("CCF", "ICF"))
+        require_recorded(output_path, run, pairs, reached=("CCF", "ICF"))
         paths_of_runs.append({(pair.id, pair.classified, pair.reached): pair.counterfactual for pair in pairs})
     common = sorted(set.intersection(*map(set, paths_of_runs)))
     if not common:

@@ -1,5 +1,10 @@
 """MNAC and Oracle FR: how many attributes changed, and did the queried one? (the oracle's opinion)"""
 
+if __name__ == "__main__":
+    from guided_diffusion.interrupts import end_on_interrupt
+
+    end_on_interrupt()
+
 import torch
 
 from core.metrics.inference import (

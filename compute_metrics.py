@@ -1,5 +1,10 @@
 """Every metric of some experiments that can be computed, why the others could not, and a table"""
 
+if __name__ == "__main__":
+    from guided_diffusion.interrupts import end_on_interrupt
+
+    end_on_interrupt()
+
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +19,7 @@ from guided_diffusion.errors import UserError
 from guided_diffusion.flags import Flag, FlagParser, check_flags, group_flags
 from guided_diffusion.ranks import find_ranks
 from guided_diffusion.script_util import require_flags, run_script
-from guided_diffusion.storage import write_text
+from guided_diffusion.storage import require_writable, write_text
 
 ROOT = Path(__file__).parent
 DEVICE = ("gpu", "batch_size", "num_workers")
@@ -55,18 +60,21 @@ FLAGS = group_flags(
     output={"markdown": Flag(None, "write the table, which is Markdown, to this file as well")},
     speed={name: replace(flag, default=None) for name, flag in DEVICE_FLAGS.items()},
 )
+REQUIRED = ("exp_names",)
 
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS)
+    return FlagParser(__doc__, FLAGS, REQUIRED)
 
 
 def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
-    require_flags(args, "exp_names")
+    require_flags(args, *REQUIRED)
     ranks = connect(find_ranks())
     wanted = wanted_metrics(args.metrics)
+    if args.markdown:
+        require_writable(args.markdown, "--markdown")
     computed, reasons = 0, []
     for script, (metrics, flags) in SCRIPTS.items():
         if not wanted & set(metrics):
@@ -93,6 +101,16 @@ def main():
         raise UserError(f"no metric of {', '.join(args.exp_names)} could be computed; the lines above say why")
     if args.markdown:
         write_text(args.markdown, table)
+    require_experiments(args)
+
+
+def require_experiments(args):
+    """UserError for experiments that are not there. Asked at the end: the others are measured all the same."""
+    folders = [ResultsFolder(args.output_path, name).experiment for name in args.exp_names]
+    if missing := [str(folder) for folder in folders if not folder.is_dir()]:
+        raise UserError(
+            f"{', '.join(missing)}: not there; check --exp_names, or run main.py. All else was measured"
+        )
 
 
 def wanted_metrics(text):

@@ -1,5 +1,10 @@
 """Explain a classifier: counterfactual images by DiME (Jeanneret, Simon, Jurie, ACCV 2022)."""
 
+if __name__ == "__main__":
+    from guided_diffusion.interrupts import end_on_interrupt
+
+    end_on_interrupt()
+
 from core.data.explained_data import load_explained_data, settle_dataset
 from core.methods.flags import method_and_options
 from core.results.folder import ResultsFolder
@@ -31,6 +36,7 @@ from guided_diffusion.script_util import (
     model_and_diffusion_defaults,
     run_script,
 )
+from models.carried_flags import take_carried_flags
 from models.checkpoints import load_diffusion
 from models.classifiers import load_classifier
 from models.diffusers_config import find_diffusers_model
@@ -51,9 +57,11 @@ def main():
             summary = merge_chunks(args.output_path, args.exp_name, FREE_AMONG_CHUNKS, BEFORE_THE_FLAG)
             print(result_line(summary, ResultsFolder(args.output_path, args.exp_name).experiment))
         return
-    described = find_diffusers_model(args.model_path)
+    described, given = find_diffusers_model(args.model_path), given_flags(create_argparser())
     if described:
-        take_described_flags(args, given_flags(create_argparser()), described)
+        take_described_flags(args, given, described)
+    else:
+        take_carried_flags(args, given, FLAGS)
     scales, args.split = check_run_flags(args), choose_split(args)
     method, options = method_and_options(args)
     options["guided_steps"] = None if args.guided_iterations == -1 else args.guided_iterations

@@ -39,6 +39,7 @@ SETS = {  # set -> experiment -> its flags; speed-ups refer to the first experim
         "fastdime2": "DIME --method fastdime2",
         "fastdime2plus": "DIME --method fastdime2plus",
         "maskdime": "DIME --method maskdime",
+        "ace": "--method ace --start_step 5 --classifier_scales 1 --use_logits False --l1_loss 0.001",
         "inversion": "OURS",
     },
     "ablation": {
@@ -69,16 +70,17 @@ FLAGS = {
     "plot": Flag(None, "the PNG to write; by default OUTPUT_PATH/SET.png"),
     "workers": replace(WORKERS, help="processes that compare faces with the true counterfactuals"),
 }
+REQUIRED = ("output_path",)
 OWN = ("--data_dir", "--exp_name", "--query_label", "--method", "--overwrite")  # this script sets these of main.py
 
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS)
+    return FlagParser(__doc__, FLAGS, REQUIRED)
 
 
 def main():
     args, further = create_argparser().parse_known_args()
-    require_flags(args, "output_path")
+    require_flags(args, *REQUIRED)
     chosen = choose(args, further)
     root = Path(args.output_path)
     data = write_data(root, args.dataset, args.images)

@@ -16,6 +16,7 @@ FLAGS = {
     "data_dir": Flag(None, "a folder laid out like CelebA"),
     "split": Flag("test", "whose images", choices=SPLITS),
 }
+REQUIRED = ("data_dir",)
 
 
 def accuracy_table(paths, data_dir, split):
@@ -30,7 +31,7 @@ def accuracy_table(paths, data_dir, split):
 
 
 def create_argparser():
-    parser = FlagParser(__doc__, FLAGS)
+    parser = FlagParser(__doc__, FLAGS, REQUIRED)
     parser.usage += " WEIGHTS ..."
     parser.add_argument("weights", nargs="+", help="files of celeba-train-classifier.py, packed or not")
     return parser
@@ -39,7 +40,7 @@ def create_argparser():
 def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
-    require_flags(args, "data_dir")
+    require_flags(args, *REQUIRED)
     table = accuracy_table(args.weights, args.data_dir, args.split)
     print("| attribute | " + " | ".join(table.columns) + " |")
     print("|---" * (1 + len(table.columns)) + "|")

@@ -20,6 +20,7 @@ FLAGS = {
     "train": Flag(12000, "number of training faces", low=1, high=10**6),
     "seed": replace(SEED, help="seed of the whole set"),
 }
+REQUIRED = ("data_dir",)
 
 
 def training_labels(seed, count):
@@ -28,13 +29,13 @@ def training_labels(seed, count):
 
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS)
+    return FlagParser(__doc__, FLAGS, REQUIRED)
 
 
 def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
-    require_flags(args, "data_dir")
+    require_flags(args, *REQUIRED)
     labels = training_labels(args.seed, args.train)
     keep_correlations(args.data_dir, correlation_table(labels, CELEBA_ATTRIBUTES))
 

@@ -36,6 +36,7 @@ FLAGS = {
     "seed": replace(SEED, help="seed of the whole set"),
     "workers": WORKERS,
 }
+REQUIRED = ("data_dir",)
 
 
 def render(attributes: Mapping[str, bool], seed: int) -> Image.Image:
@@ -167,13 +168,13 @@ def _write_image(job: tuple[Path, int, str, int]):
 
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS)
+    return FlagParser(__doc__, FLAGS, REQUIRED)
 
 
 def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
-    require_flags(args, "data_dir")
+    require_flags(args, *REQUIRED)
     counts = {split: getattr(args, split) for split in SPLITS}
     write_celeba(args.data_dir, counts, args.seed, args.workers)
 

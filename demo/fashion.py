@@ -52,6 +52,7 @@ FLAGS = {
         f"{DEBIAN_FOLDER} (Debian's dataset-fashion-mnist), else a download to --data_dir",
     ),
 }
+REQUIRED = ("data_dir",)
 
 
 def write_fashion(
@@ -138,13 +139,13 @@ def _read_idx(raw: Path, stem: str, read: Callable) -> torch.Tensor:
 
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS)
+    return FlagParser(__doc__, FLAGS, REQUIRED)
 
 
 def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
-    require_flags(args, "data_dir")
+    require_flags(args, *REQUIRED)
     write_fashion(args.data_dir, args_to_dict(args, SPLITS), args.classes.split(","), args.source)
 
 

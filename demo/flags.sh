@@ -1,14 +1,15 @@
-# Sourced by train.sh, faces.sh, fashion.sh and benchmarks.methods: the flags of the two demos' networks, the flags
-# that main.py runs them with, DiME's settings for them, and a check.
+# Sourced by train.sh, faces.sh, fashion.sh and benchmarks.methods: the flags that the two demos' networks are trained
+# with, those that main.py explains with, DiME's settings for them, and a check.
 COMMON_FLAGS="--num_channels 32 --num_res_blocks 1 --attention_resolutions 8 --num_heads 4 --resblock_updown True
   --use_scale_shift_norm True --learn_sigma True --diffusion_steps 500 --noise_schedule linear --use_fp16 True"
 FACES_FLAGS="--image_size 64 --channel_mult 1,2,2,2 $COMMON_FLAGS"
 FASHION_FLAGS="--image_size 32 --channel_mult 1,2,2 $COMMON_FLAGS"
 
-COMMON_RUN="--timestep_respacing 50 --split test --batch_size 16"
-FACES_RUN="$FACES_FLAGS $COMMON_RUN --model_path models/demo/faces_ddpm.pt
+# main.py takes the networks' flags from the weight files.
+COMMON_RUN="--timestep_respacing 50 --split test --batch_size 16 --use_fp16 True"
+FACES_RUN="$COMMON_RUN --model_path models/demo/faces_ddpm.pt
   --classifier_path models/demo/faces_classifier.pt --oracle_path models/demo/faces_oracle.pt"
-FASHION_RUN="$FASHION_FLAGS $COMMON_RUN --model_path models/demo/fashion_ddpm.pt
+FASHION_RUN="$COMMON_RUN --model_path models/demo/fashion_ddpm.pt
   --classifier_path models/demo/fashion_classifier.pt"
 FACES_DIME="--start_step 10 --classifier_scales 1,2,4,8 --l1_loss 0.05"
 FASHION_DIME="--start_step 20 --classifier_scales 2,4,8,16 --l1_loss 0.05"

@@ -16,6 +16,7 @@ FLAGS = {
     "trained": Flag(None, "a weight file of one of the training scripts"),
     "shipped": Flag(None, "the file to write, .pt or .safetensors"),
 }
+REQUIRED = ("trained", "shipped")
 KEPT = ("architecture", "attributes", "task", "image_size", "feat_extract", "classifier", "state_dict")
 
 
@@ -34,12 +35,12 @@ def _halved(value):
 
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS)
+    return FlagParser(__doc__, FLAGS, REQUIRED)
 
 
 def main():
     args = create_argparser().parse_args()
-    require_flags(args, "trained", "shipped")
+    require_flags(args, *REQUIRED)
     contents = pack(read_weights(args.trained))
     Path(args.shipped).parent.mkdir(parents=True, exist_ok=True)
     save_aside(contents, args.shipped)

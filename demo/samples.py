@@ -26,16 +26,17 @@ FLAGS = {
     "seed": SEED,
     "gpu": GPU,
 }
+REQUIRED = ("weights", "picture")
 
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS)
+    return FlagParser(__doc__, FLAGS, REQUIRED)
 
 
 def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
-    require_flags(args, "weights", "picture")
+    require_flags(args, *REQUIRED)
     trained = flags_of(read_weights(args.weights))
     if not trained:
         raise UserError(f"{args.weights} carries no flags, so its network is unknown; give a file that does")

@@ -29,6 +29,7 @@ FLAGS = {
         0, "how many colours the picture may have, which makes its file smaller; 0: all", low=0, high=256
     ),
 }
+REQUIRED = ("output_path", "picture")
 TILES = ("original", "noise", "counterfactual", "difference")
 INK, FAINT, GOOD, BAD, PAPER = (32, 36, 44), (120, 126, 136), (28, 122, 80), (186, 50, 42), (255, 255, 255)
 
@@ -114,13 +115,13 @@ def _seen(names, predicted, target, p_target):
 
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS)
+    return FlagParser(__doc__, FLAGS, REQUIRED)
 
 
 def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
-    require_flags(args, "output_path", "picture")
+    require_flags(args, *REQUIRED)
     sheet = draw_sheet(args.output_path, args.exp_name, (args.no, args.yes), args.columns, args.tile, args.rows)
     save_picture(sheet, args.picture, args.colours)
 

@@ -38,6 +38,7 @@ FLAGS = {
     "columns": COLUMNS,
     "tile": TILE,
 }
+REQUIRED = ("output_path",)
 TITLES = ("original", "counterfactual", "truth", "difference")
 
 
@@ -103,13 +104,13 @@ def draw_truth(faces, table, query, columns, tile):
 
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS)
+    return FlagParser(__doc__, FLAGS, REQUIRED)
 
 
 def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
-    require_flags(args, "output_path")
+    require_flags(args, *REQUIRED)
     query = CELEBA_ATTRIBUTES[attribute_index(CELEBA_ATTRIBUTES, args.query_label)]
     faces = find_faces(args.output_path, args.exp_name, query, args.seed)
     print(f"{query}: comparing {len(faces)} counterfactuals with some 80 renderings each", flush=True)

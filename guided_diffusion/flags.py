@@ -7,6 +7,7 @@ the values that cannot be.
 import argparse
 import math
 from collections.abc import Callable, Collection
+from copy import copy
 from dataclasses import dataclass, replace
 
 from .errors import UserError
@@ -55,6 +56,15 @@ class Flag:
             expected = {bool: "is neither True nor False", int: "must be a whole number", float: "must be a number"}
             raise UserError(f"--{name} {text} {expected[self.kind]}") from None
 
+    def check_type(self, name, value):
+        """UserError where a value that was read from a file is of a type that this flag has not."""
+        types = {bool: (bool,), int: (int,), float: (int, float), str: (str, int)}.get(self.kind, (str, int, float))
+        if self.is_switch:
+            types = (*types, bool)
+        right = isinstance(value, types) and (self.is_switch or not isinstance(value, bool))
+        if value is not None and not right and not self.many:
+            raise UserError(f"--{name} {value} is of the wrong type")
+
     def check(self, name, value):
         """UserError where the value is not finite, out of range or none of the choices. None is not checked."""
         if value is None:
@@ -72,9 +82,14 @@ class Flag:
             if self.high is not None and number > self.high:
                 raise UserError(f"--{name} {value} {must_be} from {self.low} to {self.high}")
 
-    def full_help(self):
+    @property
+    def is_switch(self):
+        """Whether True and False are among its values."""
+        return self.kind in (bool, parse_bool_or_auto)
+
+    def full_help(self, required=False):
         """The help with the choices, the range and the default, as far as there are any."""
-        notes = []
+        notes = ["required"] * required
         if self.choices:
             *others, last = self.choices
             notes.append(f"{', '.join(others)} or {last}" if others else last)
@@ -115,20 +130,39 @@ def with_defaults(flags, **defaults):
 class FlagParser(argparse.ArgumentParser):
     """The parser of a script's flags. What it cannot parse is one line on stderr, and exit code 2.
 
-    docstring: the script's, whose first line --help shows.
+    docstring: the script's, whose first line --help shows. required: the flags that --help marks so; the script
+    itself refuses to do without them (require_flags).
     """
 
-    def __init__(self, docstring, flags):
-        description = docstring.splitlines()[0]
-        super().__init__(description=description, usage="%(prog)s [--flag value ...]", allow_abbrev=False)
-        add_flags(self, flags)
+    def __init__(self, docstring, flags, required=()):
+        needed = "".join(f"--{name} ... " for name in required)
+        super().__init__(
+            description=docstring.splitlines()[0],
+            usage=f"%(prog)s {needed}[--flag value ...]",
+            allow_abbrev=False,
+            formatter_class=_OneSpelling,
+        )
+        add_flags(self, flags, required)
 
     def error(self, message):
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {message}; {self.prog} --help tells the flags\n")
 
 
-def add_flags(parser, flags):
-    """Adds --name (and --na-me) to an argparse parser for each name -> Flag, under the headings of their groups."""
+class _OneSpelling(argparse.HelpFormatter):
+    """Help that names each Flag once. The spelling with hyphens is understood, but would double the list."""
+
+    def _format_action_invocation(self, action):
+        if hasattr(action, "flag"):
+            action = copy(action)
+            action.option_strings = action.option_strings[:1]
+        return super()._format_action_invocation(action)
+
+
+def add_flags(parser, flags, required=()):
+    """Adds --name (and --na-me) to an argparse parser for each name -> Flag, under the headings of their groups.
+
+    A switch may stand without a value, which means True. required: the flags that the help marks so.
+    """
     groups = {"": parser}
     for name, flag in flags.items():
         if flag.group not in groups:
@@ -139,9 +173,10 @@ def add_flags(parser, flags):
             flag=flag,
             dest=name,
             default=flag.default,
-            nargs="+" if flag.many else None,
+            nargs="+" if flag.many else "?" if flag.is_switch else None,
+            const="True",
             metavar={bool: "BOOL", int: "INT", float: "FLOAT"}.get(flag.kind, "TEXT"),
-            help=flag.full_help().replace("%", "%%"),
+            help=flag.full_help(name in required).replace("%", "%%"),
         )
 
 

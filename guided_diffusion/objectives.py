@@ -1,9 +1,10 @@
 """The losses that trainings minimise."""
 
-import math
 from functools import partial
 
 import torch
+
+from .train_data import pinned, send
 
 
 class Objective:
@@ -17,8 +18,11 @@ class Objective:
         """Called once a step with its terms: the results of losses() for the images of all ranks, detached."""
 
     def summary(self, terms):
-        """A step's terms, as for observe() -> what is logged: name -> number, NaN where there is none."""
-        return {name: term.mean().item() for name, term in terms.items()}
+        """A step's terms, as for observe() -> what is logged: name -> tensor (), NaN where there is no number.
+
+        It must not wait for the device.
+        """
+        return {name: term.mean() for name, term in terms.items()}
 
     def state_dict(self):
         return {}
@@ -35,7 +39,8 @@ class DenoisingObjective(Objective):
         self.diffusion, self.sampler, self.condition = diffusion, sampler, condition
 
     def losses(self, network, batch):
-        t, weights = (each.to(batch.images.device) for each in self.sampler.sample(batch.uniforms()))
+        device = batch.images.device
+        t, weights = (send(pinned(each, device), device) for each in self.sampler.sample(batch.uniforms()))
         if self.condition:
             network = partial(network, y=self.condition(batch.labels))
         terms = self.diffusion.training_losses(network, batch.images, t, batch.normals())
@@ -51,8 +56,9 @@ class DenoisingObjective(Objective):
         values = super().summary({name: term for name, term in terms.items() if name not in ("unweighted", "t")})
         quarter = torch.clamp(4 * t / self.diffusion.num_timesteps, max=3).long()
         for q in range(4):
-            part = losses[quarter == q]
-            values[f"loss_q{q}"] = part.mean().item() if len(part) else math.nan
+            # Not losses[quarter == q].mean(): to know its size would be to wait for the device.
+            part = torch.where(quarter == q, losses, torch.nan)
+            values[f"loss_q{q}"] = part.nanmean()
         return values
 
     def state_dict(self):

@@ -50,6 +50,7 @@ class SamplingNetwork:
     unet: a UNetModel, or another module with its forward; one without projections() is called as a whole.
     dtype: the type that convolutions and attention compute in, with a copy of their weights; unet stays float32. In
     half precision an output that is not finite raises Overflow; within overflow_checked_later() it does so later.
+    A call is differentiable by z, if that requires a gradient, and is then neither compiled nor a graph.
     channels_last: the memory layout of weights and activations.
     compile, cuda_graphs: True, False or "auto", which keeps what is measured to be faster. They are tried at the
     first call, which takes long and prints a message. calls: the least number of calls that will follow.
@@ -60,6 +61,7 @@ class SamplingNetwork:
     ):
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.unet = unet.to(memory_format=self.layout)
+        self.in_channels = getattr(unet, "in_channels", None)
         self.dtype = self.own_dtype = dtype
         device = next(unet.parameters()).device
         self.compile, self.cuda_graphs, self.calls = compile, device.type == "cuda" and cuda_graphs, calls
@@ -72,13 +74,16 @@ class SamplingNetwork:
             with torch.no_grad():
                 self.table = unet.projections(self.steps)
 
-    @torch.no_grad()
     def __call__(self, z, t, *labels):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and z.requires_grad):
+            return self._call(z, t, *labels)
+
+    def _call(self, z, t, *labels):
         z = z.contiguous(memory_format=self.layout)
         half = self.dtype is not torch.float32
         with torch.autocast(z.device.type, self.dtype, enabled=half, cache_enabled=False):
             inputs = (z, self._projections(t, *labels).to(self.dtype)) if self.projects else (z, t, *labels)
-            torso = self._torso_for(inputs) if self.dtype is self.own_dtype else self.full_torso
+            torso = self._torso_for(inputs)
             output = torso(*inputs).to(z.dtype)
         if half:
             _note_overflow(self, output)
@@ -95,7 +100,11 @@ class SamplingNetwork:
 
     def _torso_for(self, inputs):
         """The fast torso for batches as large as the largest so far. Smaller ones, such as a run's last, get the
-        plain one, so that nothing is compiled for them."""
+        plain one, so that nothing is compiled for them; so do inputs with gradients."""
+        if self.dtype is not self.own_dtype:
+            return self.full_torso
+        if inputs[0].requires_grad:
+            return self.torso
         shape = inputs[0].shape
         if self.fast_shape is None or shape[0] > self.fast_shape[0]:
             compiled = compile_if_faster(self.torso, inputs, self.compile, self.calls)

@@ -8,6 +8,7 @@ from .connecting import end_process, let_go, under_mpiexec, under_torchrun
 from .errors import UserError
 from .flags import Flag, check_flags, parse_numbers
 from .gaussian_diffusion import LossType, ModelMeanType, ModelVarType
+from .interrupts import raise_on_interrupt
 from .respace import SpacedDiffusion, space_timesteps
 from .schedules import SCHEDULES, named_betas
 from .unet import USUAL_CHANNEL_MULT, UNetModel
@@ -155,6 +156,7 @@ def run_script(main, hint=""):
     """Runs a script's main(). UserError, and what the system refuses (a full disk, a folder that may not be
     written), become one line on stderr and exit code 2; Ctrl-C one with the hint, and 130.
     """
+    raise_on_interrupt()
     try:
         main()
         let_go()

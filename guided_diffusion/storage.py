@@ -50,6 +50,24 @@ def write_file(path, write):
             part.unlink(missing_ok=True)
 
 
+def require_writable(path, flag):
+    """UserError, which names the flag, where write_file could not write the local file `path`. Leaves no trace.
+
+    To be asked before the work whose result is to be written. Of a remote path nothing is known before.
+    """
+    if is_remote(path):
+        return
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{flag} {path} is no file; name one")
+        part = _part(path)
+        part.touch()
+        part.unlink()
+    except OSError as error:
+        raise UserError(f"{flag} {path} cannot be written ({error.strerror}); check its folder") from error
+
+
 def write_text(path, text):
     """Writes a text in UTF-8, whole or not at all (write_file)."""
     write_file(path, lambda file: file.write(text.encode()))
@@ -103,6 +121,13 @@ def _sync_folder(folder):
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def require_file(path):
+    """UserError where something other than a file lies at the path: reading a named pipe might never end."""
+    if Path(path).exists() and not Path(path).is_file():
+        what = "a folder" if Path(path).is_dir() else "a pipe or a device"
+        raise UserError(f"{path} is {what}, not a file; give a file")
 
 
 def sha256(path):

@@ -61,6 +61,16 @@ def draw_normals(seed, step, places, shape):
     return torch.from_numpy(np.stack(drawn))
 
 
+def pinned(tensor, device):
+    """A tensor of the CPU, where `device` is a GPU in memory that it can copy from while the CPU goes on."""
+    return tensor.pin_memory() if torch.device(device).type == "cuda" else tensor
+
+
+def send(tensor, device):
+    """A tensor of the CPU, pinned(), on the device. A GPU copies it in its turn: nobody waits."""
+    return tensor.to(device, non_blocking=True)
+
+
 class Batches:
     """Iterates over the batches of steps start, start + 1, … of an endless, seeded order of `dataset`.
 
@@ -102,9 +112,9 @@ class Batches:
             for step in count(self.start):
                 pixels, labels, noise = loading.popleft().result()
                 loading.append(pool.submit(self._load, step + ahead))
-                images = from_uint8(pixels.to(self.device))
-                noise = None if noise is None else noise.to(self.device)
-                yield Batch(self.seed, step, self.places, images, labels.to(self.device), noise)
+                images = from_uint8(send(pixels, self.device))
+                noise = None if noise is None else send(noise, self.device)
+                yield Batch(self.seed, step, self.places, images, send(labels, self.device), noise)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -114,7 +124,8 @@ class Batches:
         pixels = [self.dataset.pixels(i).flip(-1) if mirrored else self.dataset.pixels(i) for i, mirrored in picks]
         labels = self.dataset.labels[[i for i, _ in picks]]
         noise = draw_normals(self.seed, step, self.places, pixels[0].shape) if self.with_noise else None
-        return torch.stack(pixels).contiguous(memory_format=torch.channels_last), labels, noise
+        pixels = torch.stack(pixels).contiguous(memory_format=torch.channels_last)
+        return [None if part is None else pinned(part, self.device) for part in (pixels, labels, noise)]
 
     def _pick(self, position):
         """The position-th sample of the endless order -> (image index, whether it is mirrored)."""

@@ -65,6 +65,7 @@ GPUS = Flag("", "indices of the GPUs, one a rank of this machine, such as 0,1; e
 FREE_FLAGS = (
     *("gpus", "data_dir", "output_path", "resume_checkpoint", "microbatch", "compile", "use_checkpoint"),
     *("log_interval", "save_interval", "keep_checkpoints", "save_format", "sample_steps", "num_workers"),
+    "decoded_dir",
 )
 
 

@@ -1,5 +1,6 @@
 """The training loop of every trainer."""
 
+import math
 import resource
 import time
 from contextlib import ExitStack
@@ -13,12 +14,13 @@ from tqdm import tqdm
 from .checkpoint_folder import CheckpointFolder
 from .compile_util import compiled, wants_compiling
 from .errors import UserError
-from .logger import Logger, Means
+from .logger import Logger, Means, read_numbers
 from .ranks import Ranks
 from .storage import is_remote, lock_folder
 from .train_data import generator
 from .train_flags import FREE_FLAGS, TRAIN_FLAGS, choose_precision, parse_rates
 
+MOST_UNREAD = 100  # steps whose numbers stay on the device until they are read
 # What opt<step>.pt holds, by name.
 STATE = {"optimizer", "scaler", "objective", "means", "averaged", "step", "flags"}
 
@@ -27,7 +29,7 @@ class TrainLoop:
     """Trains `model` to minimise an Objective, as the flags in TRAIN_FLAGS say.
 
     batches(start_step) -> Batches without end. named_state(model) -> the state dict to save, with or without flags.
-    on_save(step, ema_model) is called on the first rank before every checkpoint.
+    on_save(step, ema_model) is called before every checkpoint, on every rank, with the first rank's averages.
     flags: all flags of the run; those that are not in TRAIN_FLAGS are only kept in the checkpoints.
     A run whose folder holds checkpoints resumes from the last one. UserError where its flags were different.
 
@@ -55,7 +57,7 @@ class TrainLoop:
             rate: AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(rate), use_buffers=True)
             for rate in parse_rates(self.flags["ema_rate"])
         }
-        self.means = Means()
+        self.means, self.unread = Means(), []  # unread: the values of the last steps, still on the device
         self.checkpoints = CheckpointFolder(output_path, self.flags["keep_checkpoints"], self.flags["save_format"])
         if self.ranks.first:
             self.lock = None if is_remote(output_path) else lock_folder(output_path)
@@ -84,20 +86,26 @@ class TrainLoop:
         bar = tqdm(initial=self.step, total=last, unit="step", smoothing=0.05, disable=not self.ranks.first)
         with bar:
             while last is None or self.step < last:
-                values = self.run_step(next(batches))
+                self.unread.append(self.run_step(next(batches)))
                 self.step += 1
-                self.means.add(values)
                 bar.update()
-                rate = (bar.format_dict["rate"] or 0) * self.global_batch
-                bar.set_postfix_str(f"loss {values['loss']:.4f}, {rate:.3g} images/s", refresh=False)
-                if self.step % f["log_interval"] == 0:
+                logs = self.step % f["log_interval"] == 0
+                saves = self.step % f["save_interval"] == 0 or self.step == last
+                if logs or saves or len(self.unread) == MOST_UNREAD:
+                    loss = self._read_values()
+                    rate = (bar.format_dict["rate"] or 0) * self.global_batch
+                    bar.set_postfix_str(f"loss {loss:.4f}, {rate:.3g} images/s", refresh=False)
+                if logs:
                     self._log(last_row)
                     last_row = self.step, time.perf_counter()
-                if self.step % f["save_interval"] == 0 or self.step == last:
+                if saves:
                     self.save()
 
     def run_step(self, batch):
-        """One optimizer step on this rank's part of a Batch -> name -> number to log, over all ranks."""
+        """One optimizer step on this rank's part of a Batch -> what to log, over all ranks: name -> number.
+
+        The numbers are tensors () on the device, for read_numbers(): nothing waits for the device here.
+        """
         f = self.flags
         # For dropout: a resumed training draws the same again, and every rank draws differently.
         torch.manual_seed(int(generator(f["seed"], self.step, self.ranks.rank).integers(2**32)))
@@ -116,16 +124,12 @@ class TrainLoop:
                 self.scaler.scale(terms["loss"].sum() / size).backward()
             terms_of_parts.append({name: term.detach().float() for name, term in terms.items()})
         terms = self._gather_terms(terms_of_parts)
-        self._require_finite("loss", terms["loss"].mean())
         self.objective.observe(terms)
 
         values = self.objective.summary(terms)
         self.scaler.unscale_(self.optimizer)
         limit = f["grad_clip"] or float("inf")
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        if not self.scaler.is_enabled():  # with a loss scale the scaler skips the step and halves the scale
-            self._require_finite("gradient's norm", norm)
-        values["grad_norm"] = norm.item()
+        values["grad_norm"] = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         values["lr"] = self.learning_rate(self.step)
         if self._update_weights():
             for ema in self.emas.values():
@@ -147,9 +151,11 @@ class TrainLoop:
 
     def save(self):
         """Calls on_save, then writes the checkpoint. A run killed in between repeats both when it is resumed."""
+        if self.on_save:
+            averages = next(iter(self.emas.values())).module
+            self._take_first_buffers(averages)
+            self.on_save(self.step, averages)
         if self.ranks.first:
-            if self.on_save:
-                self.on_save(self.step, next(iter(self.emas.values())).module)
             contents = {"model": self.named_state(self.model)}
             for rate, ema in self.emas.items():
                 contents[f"ema_{rate}_"] = self.named_state(ema.module)
@@ -164,6 +170,11 @@ class TrainLoop:
             }
             self.checkpoints.save(self.step, contents)
         self.ranks.wait()
+
+    def _take_first_buffers(self, network):
+        """Gives a network the first rank's buffers: the statistics of batch norms are each rank's own."""
+        for buffer in network.buffers():
+            buffer.copy_(self.ranks.gather(buffer[None])[0])
 
     def _resume(self):
         steps = self.checkpoints.steps()
@@ -228,13 +239,25 @@ class TrainLoop:
         stacked = torch.stack([torch.cat([terms[name] for terms in terms_of_parts]) for name in names], 1)
         return dict(zip(names, self.ranks.gather(stacked).unbind(1), strict=True))
 
-    def _require_finite(self, what, value):
-        """UserError for a loss or a norm that is NaN or infinite, before it changes any weight."""
-        if not value.isfinite():
+    def _read_values(self):
+        """Puts the values of the steps since the last call into the means -> the last loss.
+
+        UserError where one is not finite. Weights that it has spoiled are in no checkpoint yet.
+        """
+        rows, self.unread = read_numbers(self.unread), []
+        for step, values in enumerate(rows, self.step - len(rows)):
+            self._require_finite("loss", values["loss"], step)
+            if not self.scaler.is_enabled():  # with a loss scale the scaler skips the step and halves the scale
+                self._require_finite("gradient's norm", values["grad_norm"], step)
+            self.means.add(values)
+        return rows[-1]["loss"]
+
+    def _require_finite(self, what, value, step):
+        if not math.isfinite(value):
             steps = self.checkpoints.steps()
             good = self.checkpoints.path("model", steps[-1]) if steps else "none yet"
             raise UserError(
-                f"the {what} is {value.item()} at step {self.step}; the last good checkpoint is {good}. "
+                f"the {what} is {value} at step {step}; the last good checkpoint is {good}. "
                 "Lower --lr, or set --grad_clip 1 or --precision fp32, and start again"
             )
 

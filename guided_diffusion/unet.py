@@ -74,6 +74,7 @@ class UNetModel(nn.Module):
             embedding = nn.Linear if multiclass else nn.Embedding
             self.label_emb = embedding(num_classes, embed_dim)
 
+        self.in_channels = in_channels
         channels = first_channels = int(channel_mult[0] * model_channels)
         skip_channels = [channels]
         factor = 1

@@ -21,9 +21,10 @@ LEGACY_HEAD = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 PUBLISHED_PARTS = ("feat_extract", "classifier")
 
 
-def read_weights(path):
+def read_weights(path, mapped=False):
     """What torch.save wrote to path (tensors and plain containers only), with its tensors on the CPU.
 
+    mapped: leave the tensors' values on the disk until they are used; the zip format alone can do so.
     Reads the zip format, the one before it, and safetensors, of which it makes what torch.save would be given. The
     content tells them apart, not the name. Raises UserError for a path without a file, an empty, damaged or foreign
     file, and one that would run code when it is unpickled.
@@ -37,7 +38,7 @@ def read_weights(path):
     try:
         if is_safetensors(head):
             return _contents(*read_safetensors(path))
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except UserError:
         raise
     except pickle.UnpicklingError as error:
@@ -131,7 +132,7 @@ def load_diffusion(model, path, flags):
     if wrong:
         given = ", ".join(f"--{name} is {_shell(value)}" for name, value, _ in wrong)
         found = ", ".join(f"{name} {_shell(value)}" for name, _, value in wrong)
-        remedy = " ".join(f"--{name} {_shell(value)}" for name, _, value in wrong)
+        remedy = shell_words({name: value for name, _, value in wrong})
         raise UserError(f"{given}, but {path} {verb} {found}; give {remedy}")
     return load_state(model, state, path, kind="diffusion model").eval()
 
@@ -155,6 +156,17 @@ def flags_of(state):
     own = metadata.get("") if isinstance(metadata, dict) else None
     flags = own.get("flags") if isinstance(own, dict) else None
     return dict(flags) if isinstance(flags, dict) else None
+
+
+def read_flags(path):
+    """The flags that a weight file carries (attach_flags), without reading the values of its tensors.
+
+    None where it carries none, and where it cannot be read: whoever loads it is told why.
+    """
+    try:
+        return flags_of(read_weights(path, mapped=True))
+    except UserError:
+        return None
 
 
 def without_module_prefix(state):
@@ -226,6 +238,11 @@ def _some(what, names):
 
 def _first(names, shown=3):
     return ", ".join([*map(str, names[:shown]), *(["..."] if len(names) > shown else [])])
+
+
+def shell_words(flags):
+    """Flags -> `--name value --name value`, as a shell reads them."""
+    return " ".join(f"--{name} {_shell(value)}" for name, value in flags.items())
 
 
 def _shell(value):

@@ -1,12 +1,14 @@
 """The benchmark of the methods: what it reads back, its table and its plot, and what it refuses."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from assertions import refusal
 from main_runs import main_flags
 from PIL import Image
-from scripts import as_argv, environment, run_script
+from scripts import SEARCH_PATH, as_argv, environment, run_script
 
 from benchmarks import methods, runs
 from benchmarks.frontier import BETTER, column_of, draw_frontier, evaluations, seen_by_the_oracle, speed_up
@@ -155,3 +157,16 @@ def test_the_benchmark_of_listing_reads_every_made_up_data_set():
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines()[2:]]
     assert [row[1:3] for row in rows] == [["2,000", "1,600"], ["2,000", "1,800"], ["2,000", "1,800"]]
     assert all(float(peak) >= float(kept) for *_, peak, kept in rows)
+
+
+def test_the_benchmark_of_the_trainings_size_starts_them_on_two_ranks(tmp_path):
+    if not shutil.which("mpiexec", path=SEARCH_PATH):
+        pytest.skip("no mpiexec on this machine")
+    flags = {"work_dir": tmp_path, "images": 50, "image_size": 16, "epochs": 1, "batch_size": 5, "starts": 1}
+    code, out, err = run_script("benchmarks.training_size", flags, PATH=SEARCH_PATH)
+    assert code == 0 and "50 images, decoded 0 MiB, 40 attributes; 2 ranks train 4 steps of 5 images each" in out, (
+        err
+    )
+    assert len(list((tmp_path / "celeba-50/img_align_celeba").iterdir())) == 50
+    start, first, whole, own, together = (float(cell) for cell in out.splitlines()[-1].strip("|").split("|"))
+    assert start == 1 and 0 < first <= whole and 50 < own < together < 20 * own

@@ -142,6 +142,46 @@ def test_nothing_to_measure_is_an_error(tmp_path, forked):
     assert code == 2 and "--metrics FRR is unknown" in err
 
 
+def test_an_experiment_that_is_not_there_is_an_error_after_all_others_are_measured(tmp_path, weights_dir, forked):
+    write_experiment(tmp_path, weights_dir)
+    flags = ["--output_path", tmp_path, "--exp_names", "exp", "nosuch", "--metrics", "FR"]
+    code, out, err = call_script(compute_metrics, [*flags, "--markdown", tmp_path / "table.md"])
+    assert code == 2 and f"{tmp_path}/Results/nosuch: not there; check --exp_names" in err.splitlines()[-1]
+    assert "| FR ↑" in out and "not computed: FR, bKL, L1 of nosuch" in out and (tmp_path / "table.md").exists()
+    assert not (tmp_path / "Results/nosuch").exists()
+
+
+@pytest.mark.parametrize(
+    "place, reason",
+    [
+        ("nowhere/table.md", "cannot be written (No such file or directory)"),
+        ("file/table.md", "cannot be written (Not a directory)"),
+        ("folder", "is no file"),
+        (".", "is no file"),
+        ("a" * 300, "cannot be written (File name too long)"),
+    ],
+)
+def test_a_table_that_cannot_be_written_is_an_error_before_anything_is_measured(
+    tmp_path, monkeypatch, place, reason
+):
+    monkeypatch.setattr(compute_metrics, "run", None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    code, out, err = call_script(compute_metrics, {"exp_names": "exp", "markdown": place})
+    assert code == 2 and f"error: --markdown {place} {reason}" in err and err.count("\n") == 1 and out == ""
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
+
+
+def test_the_place_of_a_table_that_can_be_written_is_left_as_it_is(tmp_path, forked):
+    (tmp_path / "old.md").write_text("old")
+    for name in ("old.md", "new.md"):
+        flags = {"output_path": tmp_path, "exp_names": "none", "metrics": "FR", "markdown": tmp_path / name}
+        code, _, err = call_script(compute_metrics, flags)
+        assert code == 2 and "no metric of none" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["old.md"] and (tmp_path / "old.md").read_text() == "old"
+
+
 @pytest.mark.parametrize("words", [(), ("out",), ("out", "--gpu", "0"), ("--gpu", "0")])
 def test_compute_metrics_says_how_it_is_used(words):
     code, _, err = run_shell("compute_metrics.sh", *words)

@@ -121,6 +121,31 @@ def test_the_one_liner_starts_a_rank_for_each_gpu(on_two):
     assert "(2 on each of 2 ranks)" in out and (output / "ema_0.9_000020.pt").exists()
 
 
+BROKEN = {  # file -> what it says on a machine where mpi4py, or the library that it loads, is missing
+    "mpi4py/__init__.py": "raise ImportError('No module named mpi4py')",
+    "mpi4py/MPI.py": "raise RuntimeError('cannot load MPI library')",
+}
+
+
+@pytest.mark.parametrize("broken", [None, *BROKEN])
+def test_the_one_liner_falls_back_on_torchrun_where_mpi4py_does_not_work(tmp_path, broken):
+    for name in ("mpiexec", "torchrun"):
+        (tmp_path / name).write_text(f'#!/bin/bash\necho {name} "$@"')
+    (tmp_path / "python").write_text(f'#!/bin/bash\nexec {sys.executable} "$@"')
+    (tmp_path / "mpi4py").mkdir()
+    (tmp_path / "mpi4py/__init__.py").write_text("class rc: pass")
+    (tmp_path / "mpi4py/MPI.py").touch()
+    if broken:
+        (tmp_path / broken).write_text(BROKEN[broken])
+    for name in ("mpiexec", "torchrun", "python"):
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}:{SEARCH_PATH}"
+    code, out, err = run_shell("celeba-train.sh", "data", "out", GPUS="0,1", PATH=path, PYTHONPATH=str(tmp_path))
+    started = "torchrun --nproc-per-node 2" if broken else "mpiexec -n 2 python"
+    assert code == 0 and out.startswith(f"{started} {ROOT}/{DIFFUSION} --batch_size"), err
+    assert err == ("mpiexec with mpi4py does not work here: torchrun starts the 2 ranks\n" if broken else "")
+
+
 def test_the_one_liner_starts_no_ranks_for_a_single_gpu(on_one):
     output, out = on_one
     assert "ranks)" not in out and (output / "ema_0.9_000020.pt").exists()

@@ -71,6 +71,39 @@ def test_the_map_of_the_code_names_what_is_there():
     assert {name for name in scripts if not any(Path(name).match(pattern) for pattern in named)} == set()
 
 
+TERMS = {  # a term -> what says, where it first stands in a page, what it means
+    "τ": "--start_step",
+    "λc": "--classifier_scales",
+    "x_clean": "clean estimate|without its noise",
+    "respaced": "--timestep_respacing",
+}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+@pytest.mark.parametrize("term", TERMS)
+def test_a_term_is_explained_where_it_first_stands(page, term):
+    # A row of a table is a paragraph of its own.
+    paragraphs = re.split(r"\n\n|\n(?=\|)", prose_of(page))
+    first = next((each for each in paragraphs if re.search(rf"(?<!\w){term}(?!\w)", each)), None)
+    assert first is None or re.search(TERMS[term], first), first
+
+
+def test_the_pages_name_where_paper_data_weights_and_small_wheels_are():
+    (where,) = re.findall(r"\n## Where from\n(.*?)\n## ", (ROOT / "docs/data-and-weights.md").read_text(), re.S)
+    for place in ("arxiv.org/abs/2203.15636", "mmlab.ie.cuhk.edu.hk/projects/CelebA.html", "guillaumejs2403/DiME"):
+        assert f"<https://{place}>" in where.replace("github.com/", "")
+    assert "arxiv.org/abs/2203.15636" in README.read_text() and "#where-from" in README.read_text()
+    assert "download.pytorch.org/whl/cpu" in (ROOT / "docs/installing.md").read_text()
+
+
+def test_the_half_hour_of_an_image_follows_from_what_was_measured():
+    (defaults,) = [row for row in table_under("docs/benchmarks.md", "Sampling") if "the defaults" in row[""]]
+    per_second = float(re.match(r"[\d.]+", defaults["CelebA-128, images/s"])[0])
+    page = (ROOT / "docs/explaining.md").read_text()
+    assert f"{per_second} evaluations a second" in page
+    assert f"takes {round((60 + 59 * 58 / 2) / per_second / 60)} minutes an image" in page
+
+
 # -- the flags ---------------------------------------------------------------------------------------------
 
 

@@ -269,6 +269,49 @@ def test_words_that_are_no_flags_are_one_line_and_exit_code_2(words, capsys):
     assert caught.value.code == 2 and err.count("\n") == 1 and words[0] in err
 
 
+@pytest.mark.parametrize("words", [["--lrr", "1"], ["word"], ["--lr", "high"]], ids=str)
+def test_an_error_of_the_command_line_leads_to_the_help(words, capsys):
+    with pytest.raises(SystemExit):
+        FlagParser("A script.", {"lr": Flag(0.1, "")}).parse_args(words)
+    assert capsys.readouterr().err.endswith(" --help tells the flags\n")
+
+
+@pytest.mark.parametrize(
+    "flag", [Flag(False, "the"), Flag(None, "the", bool), Flag("auto", "", parse_bool_or_auto)]
+)
+def test_a_switch_without_a_value_is_true(flag):
+    flags = {"over_write": flag, "lr": Flag(0.1, "")}
+    for spelling in ("--over_write", "--over-write"):
+        given = parse(flags, spelling, "--lr", "1").over_write
+        assert str2bool(given) is True and type(given) is (str if flag.default == "auto" else bool)
+        assert str2bool(parse(flags, spelling, "False").over_write) is False
+        assert parse(flags, "--lr", "1").over_write == flag.default
+
+
+def test_the_help_lists_each_flag_once(capsys):
+    shown = help_of({"data_dir": Flag(None, "the data"), "use_fp16": Flag(False, "half")}, capsys)
+    assert "--data_dir TEXT the data" in shown and "--data-dir" not in shown
+    assert "--use_fp16 [BOOL] half" in shown and "-h, --help" in shown
+
+
+def test_the_help_marks_the_flags_that_must_be_given(capsys):
+    flags = {"data_dir": Flag(None, "the data"), "lr": Flag(0.1, "the rate")}
+    with pytest.raises(SystemExit):
+        FlagParser("A script.", flags, ["data_dir"]).parse_args(["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "the data (required)" in shown and "the rate (default: 0.1)" in shown
+    assert " --data_dir ... [--flag value ...]" in shown.split("A script.")[0]
+
+
+def test_every_flag_that_a_script_cannot_do_without_is_marked():
+    for script, parser in all_parsers():
+        where = ROOT / (script if script in SCRIPTS else script.replace(".", "/") + ".py")
+        needed = re.search(r"^REQUIRED = \((.*)\)", where.read_text(), re.M)
+        marked = {a.dest for a in parser._actions if "(required)" in (a.help or "")}
+        assert marked == (set(re.findall(r"\w+", needed[1])) if needed else set()), script
+        assert bool(needed) == ("require_flags(args, *REQUIRED)" in where.read_text()), script
+
+
 def test_the_help_of_main_is_in_groups():
     titles = [group.title for group in parser_of("main.py")._action_groups if group._group_actions]
     assert titles[1:] == ["data", "question", "networks", "method", "sampling", "output", "speed"]

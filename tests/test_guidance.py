@@ -21,6 +21,7 @@ X = deterministic_array("gradients.x", (2, 3, 32, 32), 0.4).clamp(-1, 1)
 CLASSIFIER = stand_in_classifier()
 TARGET = torch.tensor([1, 0])
 SIX = [deterministic_array(f"six.{name}", (6, 3, 8, 8), 0.5) for name in ("x", "x_clean", "z")]
+SIX[0].clamp_(-1, 1)
 SIX_TARGETS = torch.tensor([1, 0, 0, 1, 1, 0])
 
 

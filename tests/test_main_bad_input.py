@@ -22,6 +22,7 @@ def flags(toy_files, tmp_path):
         ({"classifier_scales": ","}, ["--classifier_scales"]),
         ({"start_step": 40}, ["--start_step 40", "40 steps"]),
         ({"start_step": 0}, ["--start_step 0"]),
+        ({"start_step": 1, "method": "inversion"}, ["--start_step 1 changes nothing with --method inversion"]),
         ({"timestep_respacing": "4"}, ["--start_step 4", "4 steps"]),
         ({"timestep_respacing": "41"}, ["--timestep_respacing 41"]),
         ({"query_label": "Smirking"}, ["--query_label Smirking", "Smiling"]),

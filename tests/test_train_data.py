@@ -90,6 +90,28 @@ def test_an_image_that_cannot_be_read_ends_the_batches_with_its_error():
     assert "is broken" in refusal(UserError, next, iter(Batches(Watched(refuse), batch_size=4, seed=7)))
 
 
+def test_batches_for_a_gpu_are_pinned_by_the_workers_and_copied_without_waiting(monkeypatch):
+    plain, calls = batches(2, with_noise=True), []
+    to = torch.Tensor.to
+
+    def pin(tensor):
+        calls.append(("pin", threading.current_thread() is threading.main_thread()))
+        return tensor
+
+    def copy(tensor, place, *rest, **options):
+        if place != "cuda:0":
+            return to(tensor, place, *rest, **options)
+        calls.append(("copy", options))
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    monkeypatch.setattr(torch.Tensor, "to", copy)
+    on_gpu = batches(2, with_noise=True, device="cuda:0", num_workers=1)
+    assert all(same(one, other) for one, other in zip(plain, on_gpu, strict=True))
+    assert calls.count(("copy", {"non_blocking": True})) == 2 * 3 and calls.count(("pin", False)) >= 2 * 3
+    assert {kind for kind, _ in calls} == {"pin", "copy"} and ("pin", True) not in calls
+
+
 def test_batches_need_a_worker():
     assert "--num_workers" in refusal(UserError, lambda: Batches(Pictures(), batch_size=4, seed=7, num_workers=0))
 

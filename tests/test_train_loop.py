@@ -7,11 +7,13 @@ import pytest
 import torch
 from assertions import assert_identical, assert_near, refusal
 from scripts import logged
+from torch.utils._python_dispatch import TorchDispatchMode
 from toy_training import names, saved, train
 
 from guided_diffusion import train_flags, train_util
 from guided_diffusion.checkpoint_folder import CheckpointFolder
 from guided_diffusion.errors import UserError
+from guided_diffusion.logger import read_numbers
 
 pytestmark = pytest.mark.usefixtures("no_tensorboard")
 
@@ -44,7 +46,7 @@ def test_microbatches_add_up_to_the_gradient_of_the_batch(tmp_path, microbatch):
     for name, size in (("whole", -1), ("parts", microbatch)):
         loop = train(tmp_path / name, 0, batch_size=6, microbatch=size)
         loop.model.eval()  # a microbatch has dropout of its own
-        values.append(loop.run_step(next(iter(loop.batches(0)))))
+        values += read_numbers([loop.run_step(next(iter(loop.batches(0))))])
         gradients.append(torch.cat([p.grad.flatten() for p in loop.model.parameters()]))
     assert_near(gradients[1], gradients[0])
     assert values[1] == pytest.approx(values[0], rel=1e-4, nan_ok=True)
@@ -55,7 +57,7 @@ def test_microbatches_add_up_to_the_gradient_of_the_batch(tmp_path, microbatch):
 
 def test_a_long_gradient_is_cut_to_the_limit(tmp_path):
     loop = train(tmp_path, 0, grad_clip=1e-3)
-    values = loop.run_step(next(iter(loop.batches(0))))
+    [values] = read_numbers([loop.run_step(next(iter(loop.batches(0))))])
     assert values["grad_norm"] > 1e-2
     clipped = torch.cat([p.grad.flatten() for p in loop.model.parameters()]).norm()
     assert clipped.item() == pytest.approx(1e-3, rel=1e-3)
@@ -97,6 +99,71 @@ def test_a_training_ends_at_its_last_step_with_a_checkpoint_and_is_then_done(tmp
     assert again.step == 3
     again.run_loop()
     assert_identical(saved(tmp_path, "model", 3), before)
+
+
+class ReadsOfTheDevice(TorchDispatchMode):
+    """Counts what would make the CPU wait for a GPU: reading a number, and selecting by a mask."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, inputs=(), options=None):
+        indices = inputs[1] if str(function).startswith("aten.index.Tensor") else ()
+        self.count += "_local_scalar_dense" in str(function) or "nonzero" in str(function)
+        self.count += any(isinstance(each, torch.Tensor) and each.dtype is torch.bool for each in indices)
+        return function(*inputs, **options or {})
+
+
+def test_a_step_does_not_wait_for_the_device_and_reading_many_waits_once(tmp_path):
+    loop = train(tmp_path, 0, schedule_sampler="uniform")
+    loop.emas = {}  # torch keeps their counter on the CPU, and reads it there
+    batches = iter(loop.batches(0))
+    drawn = [next(batches) for _ in range(3)]
+    with ReadsOfTheDevice() as reads:
+        rows = [loop.run_step(batch) for batch in drawn]
+    assert reads.count == 0
+    losses = [row["loss"].item() for row in rows]
+    assert [row["loss"] for row in read_numbers(rows)] == losses and len(set(losses)) == 3
+    assert not any(isinstance(value, torch.Tensor) for row in read_numbers(rows) for value in row.values())
+    with ReadsOfTheDevice() as reads:
+        losses[0] = rows[0]["loss"].item()
+        torch.ones(3)[torch.ones(3) > 0]
+    assert reads.count == 2  # it sees them
+
+
+def test_a_log_holds_the_means_of_the_steps_since_the_row_before(tmp_path):
+    train(tmp_path / "each", 6)
+    train(tmp_path / "third", 6, log_interval=3)
+    each, third = logged(tmp_path / "each"), logged(tmp_path / "third")
+    for k, row in enumerate(third):
+        losses = [float(step["loss"]) for step in each[3 * k : 3 * k + 3]]
+        assert float(row["loss"]) == pytest.approx(sum(losses) / 3, rel=1e-4)
+    assert [row["step"] for row in third] == ["3", "6"]
+
+
+@pytest.mark.parametrize("spoilt", [2, 4])
+def test_a_number_that_is_read_later_is_named_with_its_own_step_and_is_in_no_checkpoint(tmp_path, spoilt):
+    def spoil(terms, step):
+        if step == spoilt:
+            terms["loss"] = terms["loss"] * float("nan")
+
+    message = refusal(UserError, lambda: train(tmp_path, 99, spoil, log_interval=50, save_interval=3))
+    assert f"the loss is nan at step {spoilt};" in message
+    assert CheckpointFolder(tmp_path, 2).steps() == ([] if spoilt == 2 else [3])
+
+
+def test_a_number_is_read_in_time_where_nothing_is_logged_or_saved_for_long(tmp_path, monkeypatch):
+    monkeypatch.setattr(train_util, "MOST_UNREAD", 4)
+    done = []
+
+    def spoil(terms, step):
+        done.append(step)
+        if step == 1:
+            terms["loss"] = terms["loss"] * float("nan")
+
+    message = refusal(UserError, lambda: train(tmp_path, 99, spoil, log_interval=50, save_interval=50))
+    assert "at step 1;" in message and done == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

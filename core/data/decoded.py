@@ -43,7 +43,10 @@ def keep_decoded(*datasets, processes=1, available=None):
     size = f"{images:,} images, {needed / MIB:,.0f} MiB"
     size += f" in each of {processes} processes" if processes > 1 else ""
     if needed * processes > available / 2:
-        print(f"images are decoded anew each time: {size}, are over half of {available / MIB:,.0f} MiB available")
+        print(
+            f"images are decoded anew each time: {size}, are over half of {available / MIB:,.0f} MiB available; "
+            "with --decoded_dir a file would hold them"
+        )
         return
     print(f"images are decoded once and kept in memory: {size} of {available / MIB:,.0f} MiB available")
     for dataset in datasets:

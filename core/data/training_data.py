@@ -4,9 +4,11 @@ from pathlib import Path
 
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import Flag
+from guided_diffusion.ranks import Ranks
 
 from .datasets import CelebA
-from .decoded import keep_decoded
+from .decoded import MIB, keep_decoded
+from .decoded_file import SMALL, share_decoded
 from .image_lists import ImageFolder, ImageTable
 from .labels import first_without_one_class
 
@@ -19,14 +21,21 @@ TRAINING_DATA_FLAGS = {
     ),
     "random_flip": Flag(True, "mirror half of the images"),
     "num_workers": Flag(4, "threads that load images ahead of the training", low=1, high=1024, group="speed"),
+    "decoded_dir": Flag(
+        None,
+        "a folder of this machine for a file of the decoded images, which is made once and shared by its ranks; by "
+        f"default ~/.cache/dime, where there are several ranks and all copies would take over {SMALL // MIB} MiB",
+        group="speed",
+    ),
 }
+ONLY_RANK = Ranks()
 
 
-def load_training_data(data_dir, splits, image_size, processes=1):
-    """An ImageDataset for each of the splits. Prints what they hold, and whether decoded images stay in memory.
+def load_training_data(data_dir, splits, image_size, ranks=ONLY_RANK, decoded_dir=None):
+    """An ImageDataset for each of the splits. Prints what they hold, and where decoded images are kept.
 
     Where the data names no splits, a tenth of the images, always the same, are val and the others train.
-    processes: how many processes of this machine load the data.
+    ranks: every rank must call this. decoded_dir: see share_decoded.
     Raises UserError naming what is missing or malformed.
     """
     try:
@@ -38,7 +47,8 @@ def load_training_data(data_dir, splits, image_size, processes=1):
     attributes = len(datasets[0].attributes)
     drawn = "; it names no splits: a tenth, always the same, is held out as val" if datasets[0].splits_drawn else ""
     print(f"{data_dir}: {counts} images with {attributes or 'no'} attributes{drawn}", flush=True)
-    keep_decoded(*datasets, processes=processes)
+    if not share_decoded(datasets, splits, data_dir, ranks, decoded_dir):
+        keep_decoded(*datasets, processes=ranks.local_size)
     return datasets
 
 

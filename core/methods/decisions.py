@@ -6,6 +6,8 @@ Logits are (N,) for a binary question, positive for class 1, or (N, K) for K exc
 import torch
 import torch.nn.functional as F
 
+from .inputs import as_classes, require_classes
+
 TASKS = ("attributes", "classes")  # what a classifier tells: a yes or no to each of its outputs, or one class of K
 
 
@@ -23,8 +25,9 @@ def probability(logits, classes):
 
 def choose_target(logits, target=-1):
     """target, a class, (N,) classes, or -1 -> (N,) classes. -1: the opposite of each prediction; of K classes, the
-    runner-up."""
-    target = torch.as_tensor(target, dtype=torch.int64, device=logits.device).expand(len(logits))
+    runner-up. UserError where there is no such class."""
+    target = as_classes(target, len(logits), logits.device)
+    require_classes(target, logits, lowest=-1)
     opposite = 1 - predicted_class(logits) if logits.dim() == 1 else logits.topk(2, dim=1).indices[:, 1]
     return torch.where(target == -1, opposite, target)
 

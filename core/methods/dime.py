@@ -4,9 +4,13 @@ Symbols: x the image to explain, z the noisy chain (z_t), x_clean the clean esti
 classifier is evaluated, tau the depth, t the step. All images are (N, C, H, W), clean ones in [-1, 1].
 """
 
+from numbers import Integral
+
 import torch
 
 from guided_diffusion.errors import UserError
+
+from .inputs import require_images
 
 
 @torch.no_grad()
@@ -40,6 +44,7 @@ def dime_sample(
     guided_steps: how many outer steps, from the first, are guided; None: all.
     callback(dict(t, z, x_clean)) is called before each outer step's update.
     """
+    require_images(x, channels=getattr(model_fn, "in_channels", None))
     require_depth(diffusion, tau)
     require_inner_steps(inner_steps, tau)
     guided_steps = tau if guided_steps is None else guided_steps
@@ -94,8 +99,10 @@ def ddim_step(diffusion, z, t, x0, below):
 
 
 def require_depth(diffusion, tau):
-    """UserError unless tau is at least 1 and less than the number of the diffusion's steps."""
+    """UserError unless tau is a whole number, at least 1 and less than the number of the diffusion's steps."""
     steps = diffusion.num_timesteps
+    if isinstance(tau, bool) or not isinstance(tau, Integral):
+        raise UserError(f"tau {tau!r} (--start_step) must be a whole number from 1 to {steps - 1}")
     if not 1 <= tau < steps:
         raise UserError(
             f"--start_step {tau} must be from 1 to {steps - 1}: "

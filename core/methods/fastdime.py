@@ -14,6 +14,7 @@ background_lag: by how many steps the background is noisier than the chain: 0 as
 import torch
 
 from .dime import predict, require_depth, start_of_chain, step
+from .inputs import require_images
 from .masks import background, changed, require_dilation, require_lag, require_threshold, require_warm_up
 
 THRESHOLD, DILATION = 0.15, 5  # as published for CelebA
@@ -41,6 +42,7 @@ def fastdime(
     options: dime_sample's z, clip_denoised, sampling_scale, guided_steps and callback; rescale_gradient (False as
     published) and background_lag.
     """
+    require_images(x, channels=getattr(model_fn, "in_channels", None))
     require_depth(diffusion, tau)
     warm_up = tau // 2 if mask_warm_up is None else mask_warm_up
     require_threshold(mask_threshold)
@@ -112,6 +114,7 @@ def _fastdime_twice(
     """Two passes from the same z; first_pass: the mask options of the first one."""
     require_threshold(threshold)
     require_dilation(dilation)
+    require_images(x, channels=getattr(model_fn, "in_channels", None))
     require_depth(diffusion, tau)
     if z is None:
         z = start_of_chain(diffusion, x, tau, noise)

@@ -4,7 +4,9 @@ from guided_diffusion.errors import UserError
 from guided_diffusion.flags import Flag
 from guided_diffusion.script_util import MOST_STEPS
 
+from .ace import require_kept_steps
 from .dime import require_inner_steps
+from .inversion import require_steps
 from .maskdime import CLEAN_SHARE, SHARE
 from .masks import require_dilation, require_shares, require_warm_up
 from .registry import METHODS, find_method
@@ -24,14 +26,14 @@ OPTION_FLAGS = {
     "sampling_scale": Flag(1.0, "dime, fastdime*: multiplies the noise of the guided chain", low=0),
     "mask_threshold": Flag(
         None,
-        "fastdime*, inversion: the change from which the mask holds, a share of the largest; 0: no mask",
+        "fastdime*, inversion, ace: the change from which the mask holds, a share of the largest; 0: no mask",
         float,
         low=0,
         high=1,
     ),
     "mask_dilation": Flag(
         None,
-        "fastdime*, maskdime, inversion: width in pixels of the square that masks are dilated by",
+        "fastdime*, maskdime, inversion, ace: width in pixels of the square that masks are dilated by",
         int,
         low=1,
         high=4096,
@@ -50,6 +52,16 @@ OPTION_FLAGS = {
     ),
     "background_lag": Flag(
         None, "fastdime*, maskdime: by how many steps the background is noisier than the chain", int, low=0, high=1
+    ),
+    "iterations": Flag(
+        None, "ace: how often the pre-explanation is changed by a grey level", int, low=0, high=MOST_STEPS
+    ),
+    "kept_steps": Flag(
+        None,
+        "ace: of how many of the --start_step steps the gradient's memory is kept; the others are computed twice",
+        int,
+        low=1,
+        high=MOST_STEPS,
     ),
     "margin": Flag(None, "inversion: logits by which the target must lead for the guidance to rest", float, low=0),
     "growth": Flag(
@@ -78,13 +90,20 @@ def method_and_options(args):
 def _require_possible(args, method, given):
     """What the samplers would refuse, before anything is begun."""
     require_inner_steps(given.get("inner_steps"), args.start_step)
+    require_kept_steps(given.get("kept_steps"), args.start_step)
     require_dilation(given.get("mask_dilation", 1))
     require_warm_up(given.get("mask_warm_up", 0), args.start_step)
+    if "growth" in method.options:
+        require_steps(args.start_step)
     if "mask_share" in method.options:
         size = (args.image_size, args.image_size)
         require_shares(given.get("mask_share", SHARE), given.get("mask_clean_share", CLEAN_SHARE), size)
     if args.save_masks and not method.masks:
         having = [name for name, each in METHODS.items() if each.masks]
         raise UserError(f"--save_masks: --method {args.method} has no masks; {', '.join(having)} have")
-    if args.save_masks and not args.save_images:
-        raise UserError("--save_masks True and --save_images False contradict each other; leave out one")
+    if args.save_pre_explanation and not method.pre_explains:
+        having = [name for name, each in METHODS.items() if each.pre_explains]
+        raise UserError(f"--save_pre_explanation: --method {args.method} makes none; {', '.join(having)} does")
+    for name in ("save_masks", "save_pre_explanation"):
+        if getattr(args, name) and not args.save_images:
+            raise UserError(f"--{name} True and --save_images False contradict each other; leave out one")

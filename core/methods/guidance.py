@@ -10,7 +10,10 @@ from typing import NamedTuple
 
 import torch
 
+from guided_diffusion.errors import UserError
+
 from .decisions import logit_margin, selected_score
+from .inputs import as_classes, require_classes, require_images, require_logits
 
 
 def make_guidance(
@@ -32,16 +35,30 @@ def make_guidance(
     classifier_scale: a number, or (N,) with one for each image.
     use_logits: maximise the target's logit; False: its log-probability.
     l1_loss, l2_loss, l_perc: weights of the distances to x; perceptual: images in [-1, 1] -> features.
+    Raises UserError, which is a ValueError, for other images; and, when it is first called, for targets that are no
+    classes of the classifier.
     """
+    require_images(x)
+    target = as_classes(target, len(x), x.device)
     if l_perc and perceptual is None:
         raise ValueError("--l_perc needs a perceptual network")
-    scale = torch.as_tensor(classifier_scale, dtype=x.dtype, device=x.device)
+    scale = _scale_of(classifier_scale, x)
+    checked = False
     if l_perc:
         with torch.no_grad():
             features = perceptual(x)  # φ(x) is the same at every step
 
+    def classify(images):
+        nonlocal checked
+        logits = classifier(images)
+        if not checked:  # once, as it waits for the device
+            require_logits(logits, len(images))
+            require_classes(target, logits)
+            checked = True
+        return logits
+
     def parts(z, x_clean, sqrt_abar):
-        class_part, logits = class_gradient(x_clean, target, classifier, scale, use_logits)
+        class_part, logits = class_gradient(x_clean, target, classify, scale, use_logits)
         class_part = class_part / sqrt_abar
         distance_part = torch.zeros_like(x_clean)
         if l_perc:
@@ -53,6 +70,17 @@ def make_guidance(
         return Parts(class_part, distance_part, logit_margin(logits, target))
 
     return Guidance(parts)
+
+
+def _scale_of(classifier_scale, x):
+    """A number, or (N,) -> a tensor like x; UserError for anything else."""
+    try:
+        scale = torch.as_tensor(classifier_scale, dtype=x.dtype, device=x.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(f"classifier_scale {classifier_scale!r} is no number, nor one for each image") from None
+    if scale.dim() and scale.shape != x.shape[:1]:
+        raise UserError(f"classifier_scale has shape {tuple(scale.shape)}, but must be a number or ({len(x)},)")
+    return scale
 
 
 class Parts(NamedTuple):

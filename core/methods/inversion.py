@@ -21,9 +21,11 @@ import torch
 from guided_diffusion.errors import UserError
 
 from .dime import ddim_step, predict, require_depth
+from .inputs import require_images
 from .masks import changed, require_dilation, require_threshold, require_warm_up
 
 THRESHOLD, DILATION, WARM_UP = 0.0, 5, 3  # of the mask, which is off
+LEAST_STEPS = 2
 
 
 @torch.no_grad()
@@ -58,6 +60,7 @@ def inversion(
     mask_warm_up: how many steps at the beginning have no mask; None: 3, or tau - 1 where that is less.
     callback(dict(t, z, x_clean, mask)): mask (N, 1, H, W) is the one that the step's update uses, or None.
     """
+    require_images(x, channels=getattr(model_fn, "in_channels", None))
     require_depth(diffusion, tau)
     require_margin(margin)
     require_growth(growth)
@@ -125,6 +128,14 @@ def apply_guidance(x_clean, parts, strength, abar, margin, growth):
     guided = (parts.margin < margin)[:, None, None, None]
     gradient = torch.where(guided, strength * parts.class_part + parts.distance_part, 0.0)
     return x_clean - (1 - abar) / abar**0.5 * gradient, torch.where(guided, growth * strength, strength)
+
+
+def require_steps(tau):
+    """UserError, naming --start_step, for a single step: the guidance of the last step changes hardly anything."""
+    if tau < LEAST_STEPS:
+        raise UserError(
+            f"--start_step {tau} changes nothing with --method inversion; give at least {LEAST_STEPS}, such as 12"
+        )
 
 
 def require_margin(margin):

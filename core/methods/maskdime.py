@@ -8,6 +8,7 @@ noise, rescale_gradient and background_lag are those of core.methods.fastdime.
 import torch
 
 from .dime import predict, require_depth, start_of_chain, step
+from .inputs import require_images
 from .masks import background, require_dilation, require_lag, require_shares, strongest
 
 SHARE, CLEAN_SHARE, DILATION = 0.05, 0.5, 5  # as published for CelebA
@@ -44,6 +45,7 @@ def maskdime(
     mask_noise: multiplies sigma of the noise inside the mask: 1 as in the paper, 0 as in its code.
     distance_scale: multiplies the gradients of the distances. Published is the classifier scale, 8.
     """
+    require_images(x, channels=getattr(model_fn, "in_channels", None))
     require_depth(diffusion, tau)
     require_shares(mask_share, mask_clean_share, x.shape)
     require_dilation(mask_dilation)

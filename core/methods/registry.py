@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from guided_diffusion.errors import UserError
 
+from .ace import ace, ace_evaluations
 from .dime import dime_sample, evaluations, start_of_chain
 from .fastdime import fastdime, fastdime2, fastdime2plus
 from .inversion import inversion, inversion_evaluations, invert, path_of
@@ -30,6 +31,11 @@ def from_inversion(diffusion, model_fn, x, *, tau, noise, clip_denoised=True):
     return noises, path_of(diffusion, x, noises)[-1]
 
 
+def from_image(diffusion, model_fn, x, *, tau, noise, clip_denoised=True):
+    """As from_noise; a method that begins with x itself needs nothing beforehand."""
+    return x, x
+
+
 def _once_a_step(tau, **options):
     return Cost(tau)
 
@@ -47,6 +53,10 @@ def _of_inversion(tau, **options):
     return Cost(each, once)
 
 
+def _of_ace(tau, **options):
+    return Cost(ace_evaluations(tau, **{name: options.get(name) for name in ("guided_steps", *_ACE)}))
+
+
 class Method(NamedTuple):
     """A way to explain images: a sampler with dime_sample's arguments, and what goes with it."""
 
@@ -54,10 +64,12 @@ class Method(NamedTuple):
     cost: Callable = _of_dime  # (tau, **the sampler's options) -> Cost
     options: tuple = ()  # the flags that not every method has
     masks: bool = False  # whether its callback tells a mask
+    pre_explains: bool = False  # whether its callback tells a pre_explanation
     start: Callable = from_noise
 
 
 _MASK = ("mask_threshold", "mask_dilation")
+_ACE = ("iterations", "kept_steps")
 _CHAIN = ("rescale_gradient", "background_lag")
 METHODS = {
     "dime": Method(dime_sample, _of_dime, ("inner_steps", "use_sampling_on_x_t", "use_ddim", "sampling_scale")),
@@ -75,6 +87,7 @@ METHODS = {
     "inversion": Method(
         inversion, _of_inversion, ("margin", "growth", *_MASK, "mask_warm_up"), True, start=from_inversion
     ),
+    "ace": Method(ace, _of_ace, (*_ACE, *_MASK), True, True, start=from_image),
 }
 
 

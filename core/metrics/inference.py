@@ -15,8 +15,9 @@ from guided_diffusion.ranks import connected, find_ranks
 
 from ..data.datasets import CELEBA_ATTRIBUTES, attribute_index, data_attributes
 from ..data.images import from_uint8
-from ..results.folder import ResultsFolder, read_classes, read_flags, read_pairs
-from ..running.flags import BEFORE_THE_FLAG, NETWORK_FLAGS, ROLES, SMILING, named_flags
+from ..results.folder import ResultsFolder, experiment_folder, image_id, read_classes, read_flags, read_pairs
+from ..results.records import correct, flipped
+from ..running.flags import BEFORE_THE_FLAG, FLAGS, NETWORK_FLAGS, ROLES, SMILING, named_flags
 
 RESULTS_FLAGS = {
     "output_path": Flag("output", "the --output_path of main.py"),
@@ -50,6 +51,22 @@ def start_ranks(args):
     return device_from(args.gpu, ranks), ranks.first
 
 
+def flags_of_run(output_path, exp_name):
+    """read_flags(), but UserError where a flag has a value that it cannot have."""
+    flags = read_flags(output_path, exp_name)
+    for name in FLAGS.keys() & flags.keys():
+        try:
+            FLAGS[name].check_type(name, flags[name])
+            FLAGS[name].check(name, flags[name])
+        except UserError as error:
+            experiment = experiment_folder(output_path, exp_name)
+            raise UserError(
+                f"flags.yaml in {experiment} is damaged ({error}); restore it, or run main.py again with "
+                "--overwrite True"
+            ) from None
+    return flags
+
+
 def take_from_run(args, *flags):
     """Gives the flags that were not given the values of the run, or else main.py's defaults.
 
@@ -58,7 +75,7 @@ def take_from_run(args, *flags):
     """
     run_flags = {name: flag.default for name, flag in NETWORK_FLAGS.items()}
     run_flags |= {"oracle_path": "models/oracle.pth", "data_dir": None, "query_label": SMILING}
-    recorded = read_flags(args.output_path, args.exp_name)
+    recorded = flags_of_run(args.output_path, args.exp_name)
     run_flags |= {name: value for name, value in recorded.items() if value is not None}
     taken = {flag for flag in flags if getattr(args, flag) is None}
     with_paths = [name for role in ROLES if f"{role}_path" in taken for name in named_flags(role)]
@@ -79,7 +96,7 @@ def what_was_used(args, role):
 
 def task_of_run(args):
     """What an experiment is about: attributes or classes."""
-    return (BEFORE_THE_FLAG | read_flags(args.output_path, args.exp_name))["task"]
+    return (BEFORE_THE_FLAG | flags_of_run(args.output_path, args.exp_name))["task"]
 
 
 def classes_of_run(args):
@@ -99,7 +116,8 @@ def find_query(args, network):
     """
     names, query = tuple(network.attributes or CELEBA_ATTRIBUTES), str(args.query_label)
     if query.isdigit():
-        data_dir = getattr(args, "celeba_path", None) or read_flags(args.output_path, args.exp_name).get("data_dir")
+        run_flags = flags_of_run(args.output_path, args.exp_name)
+        data_dir = getattr(args, "celeba_path", None) or run_flags.get("data_dir")
         data_names = data_attributes(data_dir) or names
         query = data_names[attribute_index(data_names, query)]
     return names, attribute_index(names, query)
@@ -108,7 +126,8 @@ def find_query(args, network):
 def tell_unfinished(output_path, exp_name):
     """Warns on stderr where main.py has not finished an experiment, as only a part of it can be measured."""
     folder = ResultsFolder(output_path, exp_name)
-    if connected().first and not folder.summary_path.exists() and read_flags(output_path, exp_name):
+    flags = flags_of_run(output_path, exp_name)
+    if connected().first and flags and not folder.summary_path.exists():
         print(
             f"{folder.experiment} has no summary.yaml: the run is not finished, or its chunks are not merged; "
             "only what is there is measured",
@@ -117,13 +136,33 @@ def tell_unfinished(output_path, exp_name):
 
 
 def require_pairs(output_path, exp_name, **which):
-    """read_pairs(), but UserError where there is no pair. which: its further arguments."""
+    """read_pairs(), but UserError where there is no pair, or one that was explained is gone. which: its further
+    arguments."""
     tell_unfinished(output_path, exp_name)
     pairs = read_pairs(output_path, exp_name, **which)
     if not pairs:
         kind = "images" if "ICF" in which.get("reached", ()) else FLIPPED
         raise UserError(f"{output_path}/Results/{exp_name} holds no {kind}, or --save_images was False")
+    require_recorded(output_path, exp_name, pairs, **which)
     return pairs
+
+
+def require_recorded(output_path, exp_name, pairs, classified=("CC", "IC"), reached=("CCF",)):
+    """UserError where an image that records.csv has in these folders is not among the pairs."""
+    folder = ResultsFolder(output_path, exp_name)
+    table = folder.records()
+    if table is None or not flags_of_run(output_path, exp_name).get("save_images", True):
+        return
+    right, flips = correct(table), flipped(table)
+    wanted = right.map({True: "CC", False: "IC"}).isin(classified) & flips.map({True: "CCF", False: "ICF"}).isin(
+        reached
+    )
+    missing = sorted({image_id(i) for i in table["id"][wanted]} - {pair.id for pair in pairs})
+    if missing:
+        raise UserError(
+            f"{folder.records_path} has {len(missing)} images whose counterfactuals are gone, such as "
+            f"{missing[0]}; the command of main.py that made them restores them"
+        )
 
 
 def read_batches(load, items, batch_size, workers=None):

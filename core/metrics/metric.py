@@ -10,7 +10,7 @@ import yaml
 from filelock import FileLock
 
 from guided_diffusion.errors import UserError
-from guided_diffusion.storage import sha256
+from guided_diffusion.storage import require_file, sha256
 
 from ..results.folder import ResultsFolder
 from ..results.records import write_yaml
@@ -106,13 +106,24 @@ def read_metrics(path):
     """metrics.yaml -> name -> a Metric's entry(); {} where there is no file; UserError where it is another file."""
     if not path.exists():
         return {}
+    require_file(path)
     try:
         entries = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: of bytes that are no text, or no date
         entries = None
-    if not isinstance(entries, dict) or not all(isinstance(m, dict) and "value" in m for m in entries.values()):
+    if not isinstance(entries, dict) or not all(map(_is_entry, entries.values())):
         raise UserError(f"{path} is not a metrics.yaml; remove it")
     return entries
+
+
+def _is_entry(entry):
+    """Whether a value read from a file is a Metric's entry()."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("n"), int):
+        return False
+    interval = entry.get("interval")
+    if interval is not None and not (isinstance(interval, list) and len(interval) == 2):
+        return False
+    return all(type(number) in (int, float) for number in (entry.get("value"), *(interval or ())))
 
 
 def metrics_table(output_path, exp_names):

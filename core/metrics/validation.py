@@ -3,10 +3,15 @@
 from dataclasses import dataclass
 
 import pandas as pd
+from torch.utils.data import Subset
+
+from guided_diffusion.ranks import Ranks
 
 from ..data.labels import class_numbers
 from ..methods.decisions import predicted_class
 from .scores import attribute_accuracy, class_accuracy, decide
+
+ONLY_RANK = Ranks()
 
 
 @dataclass
@@ -18,17 +23,30 @@ class Validation:
     table: pd.DataFrame
 
 
-def validate_attributes(network, dataset, device):
-    """A network, images -> (N, A) logits, on a dataset of A attributes -> Validation."""
-    table = attribute_accuracy(decide(network, dataset, device), dataset.labels[:], dataset.attributes)
+def validate_attributes(network, dataset, device, ranks=ONLY_RANK):
+    """A network, images -> (N, A) logits, on a dataset of A attributes -> Validation. The ranks share the work."""
+    decided = decide_together(network, dataset, device, ranks)
+    table = attribute_accuracy(decided, dataset.labels[:], dataset.attributes)
     score = float(table["balanced"].mean())
     return Validation(score, f"balanced accuracy {score:.4f}, accuracy {table['accuracy'].mean():.4f}", table)
 
 
-def validate_classes(network, dataset, device):
-    """A network, images -> (N, K) logits, on a dataset of K classes -> Validation."""
-    decided = decide(network, dataset, device, decision=predicted_class)
+def validate_classes(network, dataset, device, ranks=ONLY_RANK):
+    """A network, images -> (N, K) logits, on a dataset of K classes -> Validation. The ranks share the work."""
+    decided = decide_together(network, dataset, device, ranks, decision=predicted_class)
     classes = class_numbers(dataset.labels)
     table = class_accuracy(decided, classes, dataset.attributes)
     score, top_1 = float(table["accuracy"].mean()), float((decided == classes).float().mean())
     return Validation(score, f"top-1 accuracy {top_1:.4f}, mean over the classes {score:.4f}", table)
+
+
+def decide_together(network, dataset, device, ranks, **options):
+    """decide(), with the images shared over the ranks: all of them call it, and all get all decisions.
+
+    options: decide()'s. Where there are fewer images than ranks, some decide on images of others.
+    """
+    # Every rank has as many, so that they can be gathered: the last ones begin again with the first images.
+    each = -(-len(dataset) // ranks.world_size)
+    rows = [place % len(dataset) for place in range(ranks.rank * each, (ranks.rank + 1) * each)]
+    decided = decide(network, Subset(dataset, rows), device, **options)
+    return ranks.gather(decided.to(device)).cpu()[: len(dataset)]

@@ -1,7 +1,8 @@
 """The results folder: the only code that knows its layout.
 
 OUTPUT_PATH/Original/{Correct,Incorrect}/<id>.png
-OUTPUT_PATH/Results/EXP/{CC,IC}/{CCF,ICF}/{CF,Noise,Info,SM}/<id>.png|.txt   (Mask: --save_masks)
+OUTPUT_PATH/Results/EXP/{CC,IC}/{CCF,ICF}/{CF,Noise,Info,SM}/<id>.png|.txt   (Mask, Pre: --save_masks,
+                                                               --save_pre_explanation)
 OUTPUT_PATH/Results/EXP/summary.yaml, records.csv, flags.yaml   (chunked: chunk-<c>_num-chunks-<C>_…)
 OUTPUT_PATH/Results/EXP/records-rank-<r>.csv                 (the rows of a further rank, until the run is finished)
 OUTPUT_PATH/Results/EXP/classes.txt                             (the names of K classes, where they are asked about)
@@ -16,13 +17,15 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
 import torch
 
 from guided_diffusion.errors import UserError
-from guided_diffusion.storage import lock, remove_parts, write_text
+from guided_diffusion.flags import MANY
+from guided_diffusion.storage import lock, remove_parts, require_file, write_text
 
 from ..data.images import SUFFIXES, from_uint8, read_image, to_uint8, write_png
 from .records import (
@@ -116,7 +119,7 @@ class ResultsFolder:
             if earlier_flags:
                 earlier_flags = (before or {}) | earlier_flags
                 self._refuse_other_flags(earlier_flags, flags, free)
-            earlier = self._join_records()
+            earlier = self._drop_incomplete(self._join_records(), flags)
             if earlier_flags:
                 self._remove_images(() if earlier is None else earlier["id"])
             if flags != earlier_flags or earlier is None:
@@ -125,6 +128,36 @@ class ResultsFolder:
         except OSError as error:
             raise UserError(f"--output_path {self.root} cannot be written ({error.strerror})") from None
         return earlier
+
+    def _drop_incomplete(self, table, flags):
+        """The rows of the images that have all their files; None without any. The others are explained again."""
+        if table is None or not len(table):
+            return None
+        if not flags.get("save_images"):
+            return table
+        parts = _parts(flags.get("save_masks"), flags.get("save_pre_explanation"))
+        complete = self._have_files(table, parts)
+        if complete.all():
+            return table
+        lost = table["id"][~complete]
+        print(f"{len(lost)} images, such as {image_id(lost.iloc[0])}, lack some of their files: explained again")
+        self.summary_path.unlink(missing_ok=True)
+        table = table[complete]
+        write_records(self.records_path, table)
+        return table if len(table) else None
+
+    def _have_files(self, table, parts):
+        """(N,) booleans: whether the files of the images are where write_images puts them, in whichever format."""
+        stems = cache(lambda folder: {path.stem for path in folder.glob("*")})
+        places = zip(table["id"], correct(table), flipped(table), strict=True)
+        found = [all(image_id(i) in stems(each) for each in self._folders(parts, *place)) for i, *place in places]
+        return pd.Series(found, table.index)
+
+    def _folders(self, parts, is_correct, has_flipped):
+        """Where the original of an image lies, and its parts."""
+        original = self.root / "Original" / ("Correct" if is_correct else "Incorrect")
+        folder = self.experiment / ("CC" if is_correct else "IC") / ("CCF" if has_flipped else "ICF")
+        return original, *(folder / part for part in parts)
 
     def clear(self):
         """Removes the files of earlier runs of this experiment, or chunk. Originals, which others share, stay."""
@@ -169,21 +202,23 @@ class ResultsFolder:
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def write_images(self, table, images, explanation, masks=False):
-        """Writes the files of a batch: originals, counterfactuals, starts, difference maps, Info, and `masks`.
+    def write_images(self, table, images, explanation, masks=False, pre_explanations=False):
+        """Writes the files of a batch: originals, counterfactuals, starts, difference maps and Info.
 
         table: the batch's records; images (N, 3, H, W) in [-1, 1]; explanation: their Explanation.
+        masks, pre_explanations: whether these are written, too.
         """
         pixels, cf_pixels = to_uint8(images).cpu(), to_uint8(explanation.counterfactual).cpu()
         start = to_uint8(explanation.start).cpu()
         right, reached = correct(table), flipped(table)
-        parts = ("CF", "Noise", "Info", "SM") + (("Mask",) if masks else ())
+        pre = to_uint8(explanation.pre_explanation).cpu() if pre_explanations else None
+        parts = _parts(masks, pre_explanations)
 
         def write_row(row, record):
             name = image_id(record["id"])
-            original = self.root / "Original" / ("Correct" if right[row] else "Incorrect")
-            folder = self.experiment / ("CC" if right[row] else "IC") / ("CCF" if reached[row] else "ICF")
-            for directory in (original, *(folder / part for part in parts)):
+            original, *folders = self._folders(parts, right[row], reached[row])
+            folder = folders[0].parent
+            for directory in (original, *folders):
                 directory.mkdir(parents=True, exist_ok=True)
             write_png(original / f"{name}.png", pixels[row])
             write_png(folder / "CF" / f"{name}.png", cf_pixels[row])
@@ -191,6 +226,8 @@ class ResultsFolder:
             write_png(folder / "SM" / f"{name}.png", difference_map(pixels[row], cf_pixels[row]))
             if masks:
                 write_png(folder / "Mask" / f"{name}.png", 255 * explanation.mask[row, 0].to(torch.uint8).cpu())
+            if pre_explanations:
+                write_png(folder / "Pre" / f"{name}.png", pre[row])
             write_text(folder / "Info" / f"{name}.txt", _info(record))
 
         with ThreadPoolExecutor() as pool:  # so that no image waits until the one before is on the disk
@@ -251,6 +288,11 @@ class ResultsFolder:
                 path.unlink()
 
 
+def _parts(masks, pre_explanations):
+    """The folders of an image's files."""
+    return ("CF", "Noise", "Info", "SM", *["Mask"] * bool(masks), *["Pre"] * bool(pre_explanations))
+
+
 def difference_map(pixels, cf_pixels):
     """Two uint8 (3, H, W) -> uint8 (H, W): Σ_c |x - cf| scaled to its maximum; all 0 where they are equal."""
     difference = (pixels.float() - cf_pixels.float()).abs().sum(0)
@@ -291,9 +333,10 @@ class Pair:
     def info(self):
         """The image's Info, a dict of numbers: label, pred, target, cf pred, BKL, l_1.
 
-        UserError where the file cannot be read, or lacks label, pred or target.
+        UserError where the file cannot be read, or label, pred or target is missing or no class.
         """
         path = self.counterfactual.parent.parent / "Info" / f"{self.id}.txt"
+        require_file(path)
         try:
             lines = path.read_text().splitlines()
             info = {name: float(value) for name, value in (line.split(":") for line in lines if line.strip())}
@@ -301,6 +344,9 @@ class Pair:
             raise UserError(f"{path} cannot be read ({error}); explain the image again") from None
         if not {"label", "pred", "target"} <= info.keys():
             raise UserError(f"{path} lacks label, pred or target; explain the image again")
+        for name in ("label", "pred", "target"):
+            if not info[name].is_integer() or not 0 <= info[name] < MANY:
+                raise UserError(f"{path}: {name} {info[name]:g} is no class; explain the image again")
         return info
 
 
@@ -315,7 +361,11 @@ def read_flags(output_path, exp_name):
 def read_classes(output_path, exp_name):
     """What an experiment's classes are called, in their order; () where it is about an attribute."""
     path = experiment_folder(output_path, exp_name) / "classes.txt"
-    return tuple(path.read_text(encoding="utf-8").splitlines()) if path.exists() else ()
+    require_file(path)
+    try:
+        return tuple(path.read_text(encoding="utf-8").splitlines()) if path.exists() else ()
+    except UnicodeDecodeError:
+        raise UserError(f"{path} holds no names; run main.py again") from None
 
 
 def read_pairs(output_path, exp_name, classified=("CC", "IC"), reached=("CCF",)):

@@ -1,5 +1,6 @@
 """Records, one row for each explained image: making them, summarising them, reading and writing files."""
 
+import sys
 from io import BytesIO, StringIO
 from pathlib import Path
 
@@ -7,11 +8,13 @@ import pandas as pd
 import yaml
 
 from guided_diffusion.errors import UserError
-from guided_diffusion.storage import append_text, write_text
+from guided_diffusion.storage import append_text, require_file, write_text
 
 from ..data.images import to_uint8
 
+MAX_FLOAT = sys.float_info.max
 BITS = ("oracle_pred", "oracle_cf_pred")  # an oracle's decisions, a 0 or 1 for each attribute; or its class
+NUMBERS = ("bkl", "l_1", "p_target_before", "p_target", "scale", "mnac", "oracle_flip")  # the first two always
 INTEGERS = ("id", "label", "pred", "target", "cf_pred", "attempts")
 
 
@@ -111,16 +114,29 @@ def summarise(table):
 
 
 def read_records(path):
-    """records.csv -> the DataFrame, exactly as it was written; UserError where it is another file.
+    """records.csv -> the DataFrame, exactly as it was written; UserError where it is another file, or has an image
+    twice.
 
     A last row without its end is left out: whoever wrote it was killed meanwhile.
     """
+    require_file(path)
     try:
         text = Path(path).read_bytes()
         table = pd.read_csv(BytesIO(text[: text.rfind(b"\n") + 1]), dtype=dict.fromkeys(BITS, str))
-        return table.round(6).astype(dict.fromkeys(INTEGERS, int))
+        table = table.round(6).astype(dict.fromkeys(INTEGERS, int))
+        _require_numbers(table)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} is not a records.csv ({str(error).splitlines()[0]}); remove it") from None
+    if (repeated := table["id"][table["id"].duplicated()]).size:
+        raise UserError(f"{path} has image {repeated.iloc[0]} twice; remove one of the rows")
+    return table
+
+
+def _require_numbers(table):
+    for name in NUMBERS[:2] + tuple(name for name in NUMBERS[2:] if name in table):
+        numeric = pd.api.types.is_numeric_dtype(table[name]) or not len(table)
+        if not numeric or not table[name].between(-MAX_FLOAT, MAX_FLOAT).all():
+            raise ValueError(f"{name} holds what is no number")
 
 
 def is_torn(path):
@@ -153,11 +169,12 @@ def write_yaml(path, values):
 
 def read_yaml(path):
     """A YAML file -> its dict; UserError where it is missing or holds no dict."""
+    if not Path(path).exists():
+        raise UserError(f"{path} is missing; restore it, or run again with --overwrite True")
+    require_file(path)
     try:
         values = yaml.safe_load(Path(path).read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; restore it, or run again with --overwrite True") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: of bytes that are no text, or no date
         values = None
     if not isinstance(values, dict):
         raise UserError(f"{path} is damaged: it holds no names with values; run again with --overwrite True")

@@ -154,7 +154,7 @@ def _writer(args, dataset, networks, results):
         names, labels = [dataset.names[i] for i in ids], networks.question.labels_of(ids, explanation.prediction)
         rows = make_records(ids, names, images, labels, explanation, decisions, query)
         if args.save_images:
-            results.write_images(rows, images, explanation, args.save_masks)
+            results.write_images(rows, images, explanation, args.save_masks, args.save_pre_explanation)
         results.commit(rows)
 
     return write

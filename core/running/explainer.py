@@ -11,6 +11,7 @@ from guided_diffusion.sampling import once_more_on_overflow, raise_overflow
 from ..data.images import from_uint8, to_uint8
 from ..methods.decisions import choose_target, predicted_class, probability
 from ..methods.guidance import make_guidance
+from ..methods.inputs import require_images, require_logits
 from ..methods.noise import START, ImageNoise
 from ..methods.registry import find_method
 from .attempts import make_groups, run_attempts
@@ -82,7 +83,9 @@ class Explainer:
     @torch.no_grad()
     def start(self, jobs, images, target=-1, labels=None):
         """Prepares what all attempts at these jobs share: the target and the start of the chain."""
+        require_images(images, "images", channels=3)
         logits = self.classifier(images)
+        require_logits(logits, len(images))
         target = choose_target(logits, target)
         model_fn = _with_labels(self.model_fn, labels)
         noise = ImageNoise(self.settings.seed, [job.id for job in jobs], [START] * len(jobs))
@@ -107,7 +110,7 @@ class Explainer:
         if self.on_attempt is not None:
             self.on_attempt(jobs)
         prepared, scales = stack([job.prepared for job in jobs]), self._scales(jobs)
-        counterfactual, mask = once_more_on_overflow(lambda: self._sample(jobs, prepared, scales))
+        counterfactual, seen = once_more_on_overflow(lambda: self._sample(jobs, prepared, scales))
         counterfactual = from_uint8(to_uint8(counterfactual))
         logits = self.classifier(counterfactual)
         outcome = Outcome(
@@ -116,14 +119,15 @@ class Explainer:
             p_target=probability(logits, prepared.target),
             attempts=torch.tensor([job.attempt for job in jobs]),
             scale=torch.tensor(scales),
-            mask=mask,
+            mask=_everywhere(prepared.image) if seen.mask is None else seen.mask,
+            pre_explanation=seen.pre_explanation,
         )
         for job, row in zip(jobs, rows(outcome), strict=True):
             job.outcome = row
         return (outcome.cf_prediction == prepared.target).tolist()
 
     def _sample(self, jobs, prepared, scales):
-        """Samples one batch -> counterfactuals (N, 3, H, W), masks (N, 1, H, W); all true for a method without."""
+        """Samples one batch -> counterfactuals (N, 3, H, W), and the _StepWatch that saw the sampler's steps."""
         s, x, ids = self.settings, prepared.image, [job.id for job in jobs]
         guidance = make_guidance(
             x,
@@ -149,7 +153,7 @@ class Explainer:
             **s.sampler_options,
         )
         _require_finite(counterfactual, ids)
-        return counterfactual, torch.ones_like(x[:, :1], dtype=torch.bool) if watch.mask is None else watch.mask
+        return counterfactual, watch
 
     def _chain(self):
         return {"tau": self.settings.tau, "clip_denoised": self.settings.clip_denoised}
@@ -180,9 +184,13 @@ def explain(
     labels: (N, ...), which a class-conditional network gets.
     on_attempt(rows, attempt) is called before each attempt. rows: indices of the images that still take part.
     callback(dict(t, z, x_clean, rows, attempt)) is called before each outer step.
-    Raises UserError, at the next outer step, where the network returns NaN.
+    Raises UserError, which is a ValueError, naming the argument that cannot be; and, at the next outer step, where
+    the network returns NaN.
     """
+    require_images(images, "images", channels=3)
     ids = list(range(len(images)) if ids is None else ids)
+    if len(ids) != len(images):
+        raise UserError(f"ids are {len(ids)}, but images {len(images)}; give one for each image")
 
     def progress(jobs):  # images that start together are always at the same attempt
         return {"rows": torch.tensor([job.row for job in jobs], device=images.device), "attempt": jobs[0].attempt}
@@ -203,15 +211,22 @@ def _with_labels(model_fn, labels):
     return model_fn if labels is None else lambda z, t: model_fn(z, t, labels)
 
 
+def _everywhere(x):
+    """The mask (N, 1, H, W) of a method without masks: all true."""
+    return torch.ones_like(x[:, :1], dtype=torch.bool)
+
+
 class _StepWatch:
-    """A sampler's callback: raises UserError where z holds NaN, keeps the last mask, calls `callback`, if any."""
+    """A sampler's callback: raises UserError where z holds NaN, keeps the last mask and pre-explanation, and calls
+    `callback`, if any."""
 
     def __init__(self, callback, jobs):
-        self.callback, self.jobs, self.mask = callback, jobs, None
+        self.callback, self.jobs = callback, jobs
+        self.mask = self.pre_explanation = None
 
     def __call__(self, step):
         _require_finite(step["z"], [job.id for job in self.jobs])
-        self.mask = step.get("mask")
+        self.mask, self.pre_explanation = step.get("mask"), step.get("pre_explanation")
         if self.callback is not None:
             self.callback(step, self.jobs)
 

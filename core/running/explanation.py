@@ -31,6 +31,7 @@ class Outcome:
     attempts: torch.Tensor  # (N,) how many classifier scales were tried
     scale: torch.Tensor  # (N,) the classifier scale of the counterfactual
     mask: torch.Tensor  # (N, 1, H, W) booleans: where the image could change; everywhere for a method without masks
+    pre_explanation: torch.Tensor | None = None  # (N, 3, H, W) in [-1, 1]: the image that a method refined
 
 
 @dataclass
@@ -47,6 +48,7 @@ class Explanation:
     attempts: torch.Tensor
     scale: torch.Tensor
     mask: torch.Tensor | None = None
+    pre_explanation: torch.Tensor | None = None
 
     @property
     def flipped(self):

@@ -23,9 +23,10 @@ from ..methods.decisions import TASKS
 from ..methods.dime import require_depth
 from ..methods.flags import METHOD_FLAGS
 
+DATA_DIR = TRAINING_DATA_FLAGS["data_dir"]
 DATA_FLAGS = {
     "dataset": Flag(AUTO, "what to explain; auto: whatever --data_dir holds", choices=(AUTO, *DATASETS)),
-    "data_dir": TRAINING_DATA_FLAGS["data_dir"],
+    "data_dir": replace(DATA_DIR, help=f"{DATA_DIR.help} (required, unless --images is given)"),
     "images": Flag(None, "explain these image files instead, separated by commas; no --data_dir is needed"),
     "use_train": Flag(False, "explain the training split instead of --split"),
     "split": Flag(None, "the split to explain, val where not given; all: every image", choices=(*SPLITS, ALL)),
@@ -104,7 +105,12 @@ SAMPLING_FLAGS = {
     "classifier_scales": Flag(
         "8,10,15", "classifier scales, tried in turn until an image flips", parse_numbers, low=0
     ),
-    "start_step": Flag(60, "tau, the respaced step that the chain starts from", low=1, high=MOST_STEPS),
+    "start_step": Flag(
+        60,
+        "tau, the depth: how many steps of noise an image gets, in the steps of --timestep_respacing",
+        low=1,
+        high=MOST_STEPS,
+    ),
     "timestep_respacing": DIFFUSION_FLAGS["timestep_respacing"],
     "guided_iterations": Flag(-1, "how many steps are guided; -1: all", low=-1, high=MOST_STEPS),
     "use_logits": Flag(True, "follow the target's logit instead of its log-probability"),
@@ -121,6 +127,7 @@ OUTPUT_FLAGS = {
     "overwrite": Flag(False, "start afresh where the experiment was begun before, instead of going on"),
     "save_images": Flag(True, "write the images; otherwise records and summary alone"),
     "save_masks": Flag(False, "write the mask of each image, white where it was allowed to change"),
+    "save_pre_explanation": Flag(False, "ace: write the pre-explanation of each image, as Pre/<id>.png"),
     "save_x_t": Flag(False, "write x_t, the clean estimate, at every step"),
     "save_z_t": Flag(False, "write z_t, the noisy chain, at every step"),
     "merge_and_eval": Flag(False, "merge the finished chunks into summary.yaml and records.csv, and stop"),
@@ -136,10 +143,13 @@ FLAGS = group_flags(
 )
 # What may differ in a run that goes on: where it runs, and how far. Like another device, another layout or another
 # compiler changes what is computed by rounding alone; not so half precision.
-FREE_FLAGS = ("gpu", *COMPUTE_FLAGS, "num_batches", "overwrite", "merge_and_eval")
+FREE_FLAGS = ("gpu", *COMPUTE_FLAGS, "kept_steps", "num_batches", "overwrite", "merge_and_eval")
 # Chunks of one experiment may differ in these too, but not in how far each goes.
 FREE_AMONG_CHUNKS = {"chunk", *FREE_FLAGS} - {"num_batches"}
-BEFORE_THE_FLAG = {"task": "attributes"}  # what runs had before there was the flag, which their flags.yaml lack
+BEFORE_THE_FLAG = {
+    "task": "attributes",
+    "save_pre_explanation": False,
+}  # what runs had before there was the flag, which their flags.yaml lack
 WEIGHTS = (
     "model_path",
     "perceptual_path",

@@ -1,0 +1,114 @@
+"""What `pip install .` installs: the scripts as commands, and one import for notebooks, from any folder."""
+
+import re
+import shutil
+import sys
+from importlib.metadata import distributions
+
+import pytest
+from main_runs import main_flags
+from packaging.requirements import Requirement
+from pages import ROOT, SCRIPTS, blocks_of
+from scripts import as_argv, call_script, contents, run_command
+
+PACKAGES = ("core", "demo", "guided_diffusion", "models")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The folder that pip installs into, from a copy of the sources, without a network."""
+    source, site = (tmp_path_factory.mktemp("package") / name for name in ("source", "site"))
+    for folder in ("dime", *PACKAGES):
+        generated = shutil.ignore_patterns("__pycache__", "data" if folder == "demo" else "", "output")
+        shutil.copytree(ROOT / folder, source / folder, ignore=generated)
+    for path in [
+        *ROOT.glob("*.py"),
+        *ROOT.glob("*.txt"),
+        *map(ROOT.joinpath, ("pyproject.toml", "README.md", "LICENSE")),
+    ]:
+        shutil.copy(path, source)
+    offline = ("--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check")
+    code, out, err = run_command(sys.executable, "-m", "pip", "install", *offline, "--target", site, source)
+    assert code == 0, out + err
+    return site
+
+
+def in_folder(site, folder, *words):
+    """Runs a command that finds what is installed, and not this checkout -> (exit code, stdout, stderr)."""
+    return run_command(*words, cwd=folder, PYTHONPATH=str(site))
+
+
+def test_every_file_of_the_packages_and_every_script_is_installed(site):
+    sources = {str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+    installed = {name for name in contents(site / "dime/project") if name.endswith(".py")}
+    assert installed == sources | set(SCRIPTS)
+    beside = {path.name for path in site.iterdir()} - {"bin", "dime"}
+    assert len(beside) == 1 and beside.pop().endswith(".dist-info")
+
+
+def test_it_requires_what_the_requirements_name(site):
+    (package,) = distributions(name="dime", path=[str(site)])
+    required = [Requirement(text) for text in package.requires]
+    for extra, file in ((None, "requirements.txt"), ("hub", "requirements-hub.txt")):
+        lines = [Requirement(line) for line in (ROOT / file).read_text().splitlines() if line[0] != "#"]
+        ours = {(each.name, each.specifier) for each in required if (each.marker is not None) == bool(extra)}
+        assert ours == {(each.name, each.specifier) for each in lines} and lines
+
+
+def test_every_script_is_a_command_that_says_how_it_is_used(site, tmp_path):
+    source = (ROOT / "dime/commands.py").read_text()
+    assert set(re.findall(r'"(\w\S*\.py)"', source)) == {*SCRIPTS, "demo/sheet.py"}
+    (package,) = distributions(name="dime", path=[str(site)])
+    commands = {point.name: point.value for point in package.entry_points}
+    assert len(commands) == len(SCRIPTS) + 1
+    for name, value in commands.items():
+        attribute = name.removeprefix("dime-").replace("-", "_")
+        assert value == f"dime.commands:{attribute}" and f"\n{attribute} = " in source
+        assert (site / "bin" / name).exists()
+    code, _, err = in_folder(site, tmp_path, site / "bin/dime-explain", "--data_dir", "nowhere")
+    assert (code, err) == (
+        2,
+        f"{site}/bin/dime-explain: error: --data_dir nowhere is neither a folder nor a csv file\n",
+    )
+
+
+def test_the_commands_explain_measure_and_draw_as_the_scripts_do(site, toy_files, tmp_path):
+    flags = main_flags(toy_files, tmp_path / "out")
+    assert call_script("main.py", flags)[0] == 0
+    ours = contents(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out")
+    code, _, err = run_command(
+        site / "bin/dime-explain", *as_argv(flags), cwd=tmp_path, PYTHONPATH=f"{site}:{ROOT / 'tests'}"
+    )
+    assert code == 0, err
+    assert contents(tmp_path / "out") == ours
+    measure = ("--output_path", "out", "--exp_names", "exp", "--metrics", "FR")
+    code, out, err = in_folder(site, tmp_path, site / "bin/dime-compute-metrics", *measure)
+    assert code == 0 and "| FR ↑" in out, err
+    sheet = ("--output_path", "out", "--picture", "sheet.png")
+    code, _, err = in_folder(site, tmp_path, site / "bin/dime-sheet", *sheet)
+    assert code == 0 and (tmp_path / "sheet.png").exists(), err
+
+
+def test_the_lines_for_a_notebook_run_as_they_stand_in_any_folder(site, tmp_path):
+    (block,) = [block for block in blocks_of(ROOT / "docs/explaining.md") if block.language == "python"]
+    (tmp_path / "notebook.py").write_text(block.text + "\nprint(found.flipped.tolist(), dime.ROOT)")
+    code, out, err = in_folder(site, tmp_path, sys.executable, "notebook.py")
+    assert (code, out) == (0, f"[True, True] {site}/dime/project\n"), err
+    assert (tmp_path / "smile.png").exists()
+
+
+def test_common_names_are_taken_by_import_dime_alone(site, tmp_path):
+    code, _, err = in_folder(site, tmp_path, sys.executable, "-c", "import models")
+    assert code == 1 and "No module named 'models'" in err
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/__init__.py").write_text("theirs = True")
+    code, _, err = in_folder(
+        site, tmp_path, sys.executable, "-c", "import models; assert models.theirs; import dime"
+    )
+    assert (
+        code == 1
+        and f"another models is already imported, from ['{tmp_path}/models']; import dime before it" in err
+    )
+    code, _, err = in_folder(site, tmp_path, sys.executable, "-c", "import dime, models.checkpoints")
+    assert code == 0, err
