@@ -27,7 +27,7 @@ DEVICE_FLAGS = {
     "gpu": GPU,
     "batch_size": BATCH_SIZE,
     "num_workers": Flag(
-        None, "threads that read and decode images ahead; by default four more than cores", int, low=1, high=256
+        None, "threads that read and decode images ahead; by default four more than cores", int, low=1, high=1024
     ),
 }
 # Their values are the run's where they are not given (take_from_run).
