@@ -75,8 +75,8 @@ class Lifeline:
         if not told and self.ranks.rank < 2:
             line = f"rank {lost} of {self.ranks.world_size} has ended too early, and so do the others"
             print(f"{line}; what it printed, or its launcher, says why", file=sys.stderr, flush=True)
-        if "TORCHELASTIC_RUN_ID" in os.environ:
-            time.sleep(3)  # torchrun ends this process itself, and then reports the one alone that failed
+        if "TORCHELASTIC_RUN_ID" in os.environ or "mpi4py.MPI" in sys.modules:
+            time.sleep(3)  # the launcher ends this process itself, and then reports the one alone that failed
         os._exit(1)
 
 
