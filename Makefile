@@ -7,12 +7,15 @@ BIN    := $(VENV)/bin
 PYTEST := PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 \
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: install test test-all lint demo demo-fashion clean
+.PHONY: install test test-all lint demo demo-fashion demo-digits clean
 
 install: $(VENV)/installed
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -r requirements.txt
+	touch $@
+$(VENV)/installed-hub: requirements-hub.txt $(VENV)/installed
+	$(BIN)/pip install --quiet -r requirements-hub.txt
 	touch $@
 $(VENV)/installed-dev: requirements-dev.txt requirements-hub.txt $(VENV)/installed
 	$(BIN)/pip install --quiet -r requirements-dev.txt
@@ -32,6 +35,9 @@ demo: $(VENV)/installed
 
 demo-fashion: $(VENV)/installed
 	PATH="$(abspath $(BIN)):$$PATH" bash demo/fashion.sh
+
+demo-digits: $(VENV)/installed-hub
+	PATH="$(abspath $(BIN)):$$PATH" bash demo/digits.sh
 
 clean:
 	rm -rf demo/data demo/output .pytest_cache .ruff_cache

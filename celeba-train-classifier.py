@@ -28,7 +28,7 @@ from guided_diffusion.train_data import Batches
 from guided_diffusion.train_flags import GPUS, TRAIN_FLAGS, check_train_flags, smallest_part
 from guided_diffusion.train_util import TrainLoop
 from guided_diffusion.weight_files import find_weights, load_weights, save_weights
-from models.classifiers import build_classifier, classifier_checkpoint, require_trainable
+from models.classifiers import build_classifier, classifier_checkpoint, classifier_state, require_trainable
 
 NETWORK_FLAGS = {
     "architecture": Flag("densenet121", "a torchvision network's name, small_cnn, tiny_cnn, or module:function"),
@@ -89,12 +89,14 @@ def main():
     network = build_classifier(args.architecture, len(train.attributes), args.image_size)
     require_trainable(network, args.architecture, args.image_size, smallest_part(args))
 
+    about = args.architecture, train.attributes, args.image_size, task
+
     def validate(step, ema_network):
         found = VALIDATE[task](ema_network.eval(), val, device, ranks)
         if not ranks.first:
             return
         print(f"step {step}: {found.line}", flush=True)
-        checkpoint = classifier_checkpoint(ema_network, args.architecture, train.attributes, args.image_size, task)
+        checkpoint = classifier_checkpoint(ema_network, *about)
         checkpoint["balanced_accuracy"] = found.score
         table = bf.join(args.output_path, f"{task}.csv"), found.table.to_csv()
         # At its first checkpoint a training has nothing to beat: a best in the folder is another training's.
@@ -112,7 +114,7 @@ def main():
         objective=OBJECTIVES[task](train.labels, args.balanced, device),
         output_path=args.output_path,
         device=device,
-        named_state=lambda network: network.state_dict(),
+        named_state=lambda network: classifier_state(network, *about),
         on_save=validate,
         ranks=ranks,
         flags=vars(args),

@@ -12,7 +12,7 @@ from pathlib import Path
 from core.metrics.inference import DEVICE_FLAGS, RESULTS_FLAGS
 from core.metrics.metric import BETTER, metrics_table, read_metrics
 from core.metrics.started import environment, run
-from core.results.folder import ResultsFolder
+from core.results.folder import ResultsFolder, require_experiments
 from core.running.flags import NETWORK_FLAGS, named_flags
 from guided_diffusion.connecting import connect
 from guided_diffusion.errors import UserError
@@ -101,16 +101,7 @@ def main():
         raise UserError(f"no metric of {', '.join(args.exp_names)} could be computed; the lines above say why")
     if args.markdown:
         write_text(args.markdown, table)
-    require_experiments(args)
-
-
-def require_experiments(args):
-    """UserError for experiments that are not there. Asked at the end: the others are measured all the same."""
-    folders = [ResultsFolder(args.output_path, name).experiment for name in args.exp_names]
-    if missing := [str(folder) for folder in folders if not folder.is_dir()]:
-        raise UserError(
-            f"{', '.join(missing)}: not there; check --exp_names, or run main.py. All else was measured"
-        )
+    require_experiments(args.output_path, args.exp_names)
 
 
 def wanted_metrics(text):

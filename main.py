@@ -85,6 +85,7 @@ def main():
 def load_networks(args, described, dataset, compute, device):
     """The diffusion model, the question that is asked of the classifier, and the oracle, if any."""
     classifier = load_classifier(*network_arguments(args, "classifier"), args.image_size).to(device)
+    classifier.take_task(args.task)
     tell_about(classifier, "classifier")
     require_size(classifier, args.classifier_path, args.image_size)
     question = ask(args, dataset, classifier, device)
@@ -125,6 +126,7 @@ def load_ddpm(args, described, device):
 def load_judge(args, question, device):
     """The Oracle of --oracle_path."""
     oracle = load_oracle(*network_arguments(args, "oracle"), args.image_size).to(device)
+    oracle.take_task(args.task)
     tell_about(oracle, "oracle")
     require_size(oracle, args.oracle_path, args.image_size)
     return make_oracle(oracle, question, device)

@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 . demo/flags.sh
 output=${OUTPUT:-demo/output/faces} exp=${EXP:-demo} query=${QUERY:-Smiling} data=demo/data/faces
 name=$(tr 'A-Z_' 'a-z ' <<<"$query")
-for_every_step "OUTPUT, EXP or QUERY" "$@"
+for_every_step "OUTPUT, EXP or QUERY" "output_path exp_name query_label" "$@"
 
 python -m demo.faces --data_dir $data --train 0 --val 0 --test 32
 python main.py $FACES_RUN $FACES_DIME --data_dir $data --query_label "$query" \

@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . demo/flags.sh
 output=${OUTPUT:-demo/output/fashion} exp=${EXP:-demo} data=demo/data/fashion
-for_every_step "OUTPUT or EXP" "$@"
+for_every_step "OUTPUT or EXP" "output_path exp_name query_label" "$@"
 
 python -m demo.fashion --data_dir $data --classes Sneaker,Ankle_boot --train 0 --val 0 --test 32
 python main.py $FASHION_RUN $FASHION_DIME --data_dir $data --query_label Ankle_boot \

@@ -1,5 +1,5 @@
-# Sourced by train.sh, faces.sh, fashion.sh and benchmarks.methods: the flags that the two demos' networks are trained
-# with, those that main.py explains with, DiME's settings for them, and a check.
+# Sourced by the scripts beside it and by benchmarks.methods: the flags that the shipped networks are trained with,
+# those that main.py explains with, DiME's settings for them, and a check.
 COMMON_FLAGS="--num_channels 32 --num_res_blocks 1 --attention_resolutions 8 --num_heads 4 --resblock_updown True
   --use_scale_shift_norm True --learn_sigma True --diffusion_steps 500 --noise_schedule linear --use_fp16 True"
 FACES_FLAGS="--image_size 64 --channel_mult 1,2,2,2 $COMMON_FLAGS"
@@ -14,17 +14,16 @@ FASHION_RUN="$COMMON_RUN --model_path models/demo/fashion_ddpm.pt
 FACES_DIME="--start_step 10 --classifier_scales 1,2,4,8 --l1_loss 0.05"
 FASHION_DIME="--start_step 20 --classifier_scales 2,4,8,16 --l1_loss 0.05"
 
-# for_every_step NAMES FLAG...: refuses flags of main.py that the demo's other steps need as well. NAMES: the
-# environment variables to set instead.
+# for_every_step NAMES "FLAG FLAG…" WORD...: refuses those flags among the words for main.py, as the demo's other steps
+# need them as well. NAMES: the environment variables to set instead.
 for_every_step() {
-  local names=$1 flag
-  shift
-  for flag in "$@"; do
-    case ${flag//-/_} in
-      __output_path* | __exp_name* | __query_label*)
-        echo "$0: error: $flag would reach main.py alone; every step takes $names from the environment" >&2
-        exit 2
-        ;;
-    esac
+  local names=$1 refused=" $2 " word flag
+  shift 2
+  for word in "$@"; do
+    flag=${word//-/_} flag=${flag%%=*}
+    if [[ $word == --* && $refused == *" ${flag#__} "* ]]; then
+      echo "$0: error: $word would reach main.py alone; every step takes $names from the environment" >&2
+      exit 2
+    fi
   done
 }

@@ -44,7 +44,8 @@ def read_weights(path, mapped=False):
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} is refused: it holds more than tensors and plain values{_refused_name(error)}, "
-            "so opening it could run code; use a file of the state dict alone"
+            "so opening it could run code; use a file of the state dict alone: "
+            "torch.save(network.state_dict(), FILE)"
         ) from error
     except Exception as error:  # the reader raises nearly anything on damaged bytes
         reason = str(error).strip().split("\n")[0].split(". ")[0] or type(error).__name__

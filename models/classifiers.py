@@ -1,9 +1,10 @@
 """Classifiers: images (N, 3, H, W) in [-1, 1] -> logits (N, K), one per yes/no attribute or one per class.
 
-A classifier is a file, or has a name, such as timm:resnet50 (named.py). There are two kinds of file. The
+A classifier is a file, or has a name, such as timm:resnet50 (named.py). There are three kinds of file. The
 published DenseNet-121 is {"feat_extract": ..., "classifier": ...}; ours is {"architecture", "attributes",
 "task", "image_size", "state_dict"}, where a densenet121 has the published two keys in place of the last, so that
-the authors' code reads it as well.
+the authors' code reads it as well. The third is a state dict, of which the user names the architecture, unless it
+carries what ours says as flags (attach_flags).
 """
 
 import copy
@@ -12,12 +13,12 @@ import torch
 
 from guided_diffusion.errors import UserError
 
-from .checkpoints import describe, load_state, read_weights
+from .checkpoints import attach_flags, describe, flags_of, load_state, read_weights
 from .classifier import CELEBA_OUTPUTS, Classifier
 from .classifier import BinaryQuestion as BinaryQuestion
 from .from_code import call_function
 from .from_torchvision import build_torchvision, list_networks, misfit
-from .loaded import TASKS, are_probabilities, close_names, first_line
+from .loaded import TASKS, are_probabilities, close_names, count_rows, find_state, first_line
 from .named import is_named, load_named, require_no_weights
 from .preprocessing import Preprocessing
 from .small import ARCHITECTURES
@@ -79,30 +80,42 @@ def _try(network, architecture, num_outputs, image_size):
 
 def classifier_checkpoint(network, architecture, attributes, image_size, task="attributes"):
     """What to torch.save for load_classifier to read; attributes: the names of the network's outputs."""
-    about = {"architecture": architecture, "attributes": list(attributes), "task": task, "image_size": image_size}
-    state = network.state_dict()
+    about, state = _about(architecture, attributes, image_size, task), network.state_dict()
     if architecture != DENSENET:
         return {**about, "state_dict": state}
     return {**_to_published(state), **about}
 
 
+def classifier_state(network, architecture, attributes, image_size, task="attributes"):
+    """The state dict of a network in training, which says what classifier_checkpoint says and goes on training."""
+    return attach_flags(network.state_dict(), _about(architecture, attributes, image_size, task))
+
+
+def _about(architecture, attributes, image_size, task):
+    return {"architecture": architecture, "attributes": list(attributes), "task": task, "image_size": image_size}
+
+
 def load_classifier(path, architecture=None, weights=None, changes=None, image_size=None, run_code=True):
-    """A file of either kind, or a network by name -> Classifier.
+    """A file of any kind, or a network by name -> Classifier.
 
     architecture: None for what the file names; otherwise the file must hold that one, and only then may it be
-    a `module:function`. weights: a file of the weights of a network by name, None for those that it comes with.
-    changes: what is done to its images instead of what its library says (see Preprocessing.changed). image_size:
-    pixels of the images to come. run_code: whether the path may be a `module:function`; False where a file says the
-    path. Raises UserError for any other file or name, with the flags --classifier_... of what should change.
+    a `module:function`. A state dict that names none needs it. weights: a file of the weights of a network by name,
+    None for those that it comes with. changes: what is done to its images instead of what its library says (see
+    Preprocessing.changed). image_size: pixels of the images to come. run_code: whether the path may be a
+    `module:function`; False where a file says the path. Raises UserError for any other file or name, with the flags
+    --classifier_... of what should change.
     """
     if is_named(path):
         return load_named(path, architecture, weights, changes, image_size, run_code, "classifier")
     require_no_weights(path, weights, "classifier")
-    return classifier_from(read_weights(path), path, architecture, changes)
+    return classifier_from(read_weights(path), path, architecture, changes, image_size)
 
 
-def classifier_from(contents, path, architecture=None, changes=None):
-    """load_classifier for contents that were read from path already."""
+def classifier_from(contents, path, architecture=None, changes=None, image_size=None, role="classifier"):
+    """load_classifier for contents that were read from path already, with the flags of the role in its errors."""
+    own_state = _bare_state(contents)
+    if own_state is not None:
+        contents = _described(contents, own_state, architecture)
     match contents:
         case {
             "feat_extract": {"feat_extract.features.conv0.weight": _},
@@ -111,11 +124,17 @@ def classifier_from(contents, path, architecture=None, changes=None):
             trained, state, attributes = DENSENET, _from_published(contents), contents.get("attributes")
         case {"architecture": str(trained), "attributes": [_, *_] as attributes, "state_dict": state}:
             num_outputs = len(attributes)
+        case _ if own_state is not None:
+            raise UserError(
+                f"{path} is {describe(own_state)}, not a classifier by itself; say which network it is of: "
+                f"--{role}_architecture (torchvision's name or module:function), or --{role}_path "
+                f"with its name, such as timm:NAME, and this file as its weights (--{role}_weights)"
+            )
         case _:
             raise UserError(
                 f"{path} is {describe(contents)}, not a classifier; "
                 "give the published DenseNet121, a file that the classifier training saved, "
-                "or the name of its network, such as timm:NAME, and this file as its weights"
+                "or a state dict and its network"
             )
     if architecture is None and ":" in trained:
         raise UserError(
@@ -125,15 +144,37 @@ def classifier_from(contents, path, architecture=None, changes=None):
     if architecture not in (None, trained):
         raise UserError(f"{path} holds a {trained}, not a {architecture}; name {trained}, or give another file")
     require_names(attributes, num_outputs, path)
-    image_size = contents.get("image_size")
-    if image_size is not None and not (isinstance(image_size, int) and image_size > 0):
-        raise UserError(f"{path} was trained at {image_size!r} pixels, it says; save it with a whole number")
+    own_size = contents.get("image_size")
+    if own_size is not None and not (isinstance(own_size, int) and own_size > 0):
+        raise UserError(f"{path} was trained at {own_size!r} pixels, it says; save it with a whole number")
     try:
-        network = build_classifier(trained, num_outputs, image_size)
+        network = build_classifier(trained, num_outputs, own_size or (changes or {}).get("size", image_size))
     except UserError as error:
         raise UserError(f"{path} cannot be built: {error}") from error
     load_state(network, state, path, kind=f"{trained} classifier")
-    return from_file(network, trained, attributes, image_size, _task_of(contents, num_outputs, path), changes)
+    classifier = from_file(network, trained, attributes, own_size, _task_of(contents, num_outputs, path), changes)
+    classifier.announced |= own_state is not None
+    return classifier
+
+
+def _bare_state(contents):
+    """The state dict that is all of a file, or that a training put beside its progress; None where it says more."""
+    if not isinstance(contents, dict) or {"architecture", "feat_extract", "param_groups"} & contents.keys():
+        return None
+    state = find_state(contents)
+    return None if state is None or "input_blocks.0.0.weight" in state else state
+
+
+def _described(contents, state, architecture):
+    """What a file of ours says, for one of a state dict alone: by its flags, or else with the architecture and with
+    numbers for the names of its outputs, which are as many as its last tensor has rows."""
+    about = (flags_of(state) or {}) | {
+        name: contents[name] for name in ("attributes", "task", "image_size") if name in contents
+    }
+    if architecture is not None and "architecture" not in about:
+        rows = next((count for name in reversed(state) if (count := count_rows(state, name))), 1)
+        about = {"architecture": architecture, "attributes": [str(number) for number in range(rows)]} | about
+    return about | {"state_dict": state}
 
 
 def from_file(network, architecture, attributes=None, image_size=None, task=None, changes=None):
@@ -141,8 +182,8 @@ def from_file(network, architecture, attributes=None, image_size=None, task=None
     changes = changes or {}
     how = Preprocessing().changed(**changes)
     own_size = None if "size" in changes else image_size
-    classifier = Classifier(network, architecture, attributes, own_size, task, how)
-    classifier.about = classifier.describe() if changes else ""
+    classifier = Classifier(network, architecture, attributes, own_size, task, how, task is not None)
+    classifier.announced = bool(changes)
     return classifier
 
 

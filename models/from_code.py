@@ -45,4 +45,5 @@ def load_code(location, weights, changes):
     if weights is not None:
         load_state(network, read_state(weights, location), weights, kind=location)
     names = [str(name) for name in classes or attributes or []]
-    return LoadedNetwork(network, names or None, task, Preprocessing().changed(**changes))
+    is_said = getattr(network, "task", None) is not None
+    return LoadedNetwork(network, names or None, task, Preprocessing().changed(**changes), is_said)

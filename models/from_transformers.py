@@ -52,7 +52,7 @@ def load_transformers(name, weights, changes, role):
             model = _published(network_class, name, config, called, role)
         else:
             model = _with_weights(network_class, config, called, weights)
-    return LoadedNetwork(_Logits(model.float()), names, task, how)
+    return LoadedNetwork(_Logits(model.float()), names, task, how, config.problem_type is not None)
 
 
 @contextmanager

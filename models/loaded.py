@@ -11,6 +11,7 @@ from guided_diffusion.errors import UserError
 from .checkpoints import describe, read_weights, without_module_prefix
 from .preprocessing import Preprocessing
 
+STATE_KEYS = ("state_dict", "model_state_dict", "model")  # where trainings keep the weights in their files
 TASKS = ("attributes", "classes")  # a yes or no for each output; or one of K, by softmax
 
 
@@ -19,13 +20,15 @@ class LoadedNetwork:
     """A network and what its library, its file or its code says about it.
 
     network: what preprocessing makes of images -> logits (N, K). names: of the K outputs, None where nothing says.
-    task: one of TASKS. preprocessing: what the network wants done to images in [-1, 1].
+    task: one of TASKS. preprocessing: what the network wants done to images in [-1, 1]. task_is_said: whether the
+    file or the code says the task; otherwise it is what such a network usually tells.
     """
 
     network: nn.Module
     names: list | None
     task: str
     preprocessing: Preprocessing
+    task_is_said: bool = False
 
 
 def require_logits(output, name):
@@ -53,15 +56,25 @@ def are_probabilities(output):
 
 
 def read_state(path, called):
-    """The state dict in a weight file: all that it holds, or what a training put under "state_dict".
+    """The state dict in a weight file (find_state); UserError where it holds none.
 
-    UserError where it holds none; called is the network that it should be of.
+    called: the network that it should be of.
     """
     contents = read_weights(path)
-    state = contents.get("state_dict", contents) if isinstance(contents, dict) else None
-    if not state or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+    state = find_state(contents)
+    if state is None:
         raise UserError(f"{path} is {describe(contents)}, not the weights of {called}; check the path")
     return without_module_prefix(state)
+
+
+def find_state(contents):
+    """The state dict in the contents of a weight file: all, or what stands under one of STATE_KEYS; or None."""
+    if not isinstance(contents, dict):
+        return None
+    for state in (*(contents[key] for key in STATE_KEYS if key in contents), contents):
+        if isinstance(state, dict) and state and all(isinstance(each, torch.Tensor) for each in state.values()):
+            return state
+    return None
 
 
 def count_rows(state, name):

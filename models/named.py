@@ -53,7 +53,7 @@ def load_named(path, architecture, weights, changes, image_size, run_code, role)
         loaded = load_code(path, weights, changes or {})
     how = loaded.preprocessing
     own_size = image_size if how.resize is None else None
-    classifier = Classifier(loaded.network, path, loaded.names, own_size, loaded.task, how)
+    classifier = Classifier(loaded.network, path, loaded.names, own_size, loaded.task, how, loaded.task_is_said)
     logits = _try(classifier, image_size or (how.resize and 64), role)
     num_outputs = logits.shape[1]
     if loaded.names is None:
@@ -62,9 +62,9 @@ def load_named(path, architecture, weights, changes, image_size, run_code, role)
         raise UserError(f"{path} names {len(loaded.names)} outputs, but makes {num_outputs}; let it name each")
     if num_outputs == 1:  # a softmax over one class would say nothing: the logit's sign answers a yes/no question
         classifier.task = "attributes"
-    classifier.about = classifier.describe()
+    classifier.announced = True
     if classifier.task == "attributes" and ((logits >= 0) & (logits <= 1)).all():
-        classifier.about += "; it gives values from 0 to 1: if they are probabilities, leave out its last sigmoid"
+        classifier.remark = "; it gives values from 0 to 1: if they are probabilities, leave out its last sigmoid"
     return classifier
 
 

@@ -96,4 +96,4 @@ def load_oracle(path, architecture=None, weights=None, changes=None, image_size=
             load_state(oracle.feat_extract, trunk, path, kind="40-attribute oracle")
             load_state(oracle.classifier, head, path, kind="40-attribute oracle")
             return from_file(oracle, "oracle_resnet50_128", changes=changes)
-    return classifier_from(contents, path, architecture, changes)
+    return classifier_from(contents, path, architecture, changes, image_size, "oracle")

@@ -7,6 +7,7 @@ import pytest
 from assertions import refusal
 
 from core.data.class_names import class_index, match_classes, read_class_names, shown
+from core.data.datasets import attribute_index
 from guided_diffusion.errors import UserError
 
 NAMES = ("cat", "dog", "lynx, grey")
@@ -75,6 +76,36 @@ def test_a_name_of_two_classes_needs_a_number():
     assert class_index(("crane", "cat", "crane"), "2", "query_label") == 2
 
 
+IMAGENET = ("tench, Tinca tinca", "crane", "crane", "derrick, crane, hoist", "spindle", "bald eagle, tench eagle")
+
+
+@pytest.mark.parametrize(
+    "query, number",
+    [("tench, Tinca tinca", 0), ("Tinca tinca", 0), ("tench", 0), ("hoist", 3), ("2", 2), ("spindle", 4)],
+)
+def test_a_class_is_called_by_each_of_its_synonyms(query, number):
+    assert class_index(IMAGENET, query, "query_label") == number
+
+
+def test_a_whole_name_comes_before_a_number_and_that_before_a_synonym():
+    assert class_index(("a, b", "b"), "b", "query_label") == 1
+    assert class_index(("a, 1", "b"), "1", "query_label") == 1
+    assert class_index(("a, 7", "b"), "7", "query_label") == 0
+
+
+def test_a_synonym_of_two_classes_needs_a_number():
+    message = refusal(UserError, class_index, ("crane, bird", "cat", "derrick, crane"), "crane", "target_label")
+    assert "--target_label crane names the classes 0, 2; give a number" in message
+
+
+def test_a_name_spelled_differently_is_answered_with_the_nearest_of_a_thousand():
+    names = [f"n{k:04d}, animal {k}" for k in range(1000)] + ["tench, Tinca tinca"]
+    for query in ("Tench", "tinca Tinca", "tensch"):
+        message = refusal(UserError, class_index, names, query, "query_label")
+        assert message.endswith("it has 1001 classes, such as tench, Tinca tinca")
+    assert len(refusal(UserError, attribute_index, names, "Tench")) < 200
+
+
 def test_of_many_names_the_similar_ones_are_shown():
     names = [f"animal {k}" for k in range(1000)] + ["tabby cat"]
     assert shown(names, "taby cat") == "1001 classes, such as tabby cat"
@@ -90,6 +121,8 @@ def test_of_many_names_the_similar_ones_are_shown():
         (("0", "1"), ("cat", "dog"), [0, 1]),
         (("1", "10", "2"), tuple(map(str, range(12))), [1, 10, 2]),
         (("cat",), ("crane", "cat", "crane"), [1]),
+        (("crane", "cat", "crane"), ("crane", "cat", "crane"), [0, 1, 2]),
+        (("tench", "hoist"), ("derrick, hoist", "tench, Tinca tinca"), [1, 0]),
     ],
 )
 def test_classes_are_matched_by_name_or_by_number_where_one_side_has_no_names(names, known, places):

@@ -12,9 +12,11 @@ from models.classifiers import (
     BinaryQuestion,
     build_classifier,
     classifier_checkpoint,
+    classifier_state,
     load_classifier,
     require_trainable,
 )
+from models.oracles import load_oracle
 
 ATTRIBUTES = ["Smiling", "Young", "Male"]
 IMAGES = deterministic_array("images", (8, 3, 32, 32), 0.4).clamp(-1, 1)
@@ -144,6 +146,57 @@ def test_a_file_cannot_import_code(tmp_path, custom_module):
     assert not trace.exists()
     build_classifier(name, 1)  # the trace is live
     assert trace.exists()
+
+
+# -- a state dict -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["", "state_dict", "model_state_dict", "model"])
+def test_a_state_dict_and_its_architecture_are_a_classifier(tmp_path, custom_module, key):
+    for name in ("resnet18", "densenet121", custom_module[0]):
+        network = build_classifier(name, 3).eval()
+        state = network.state_dict()
+        path = saved(tmp_path / "c.pt", {key: state, "epoch": 3} if key else state)
+        classifier = load_classifier(path, name, image_size=32)
+        torch.testing.assert_close(classifier(IMAGES), network(IMAGES))
+        assert (classifier.attributes, classifier.task, classifier.image_size) == (["0", "1", "2"], None, None)
+        assert f"{name}: 3 " in classifier.about
+
+
+def test_what_lies_beside_a_state_dict_is_used(tmp_path):
+    beside = {"attributes": ATTRIBUTES, "task": "classes", "image_size": 32}
+    path = saved(tmp_path / "c.pt", {"state_dict": trained("resnet18").state_dict(), "acc": 0.9} | beside)
+    classifier = load_classifier(path, "resnet18")
+    assert (classifier.attributes, classifier.task, classifier.image_size) == (ATTRIBUTES, "classes", 32)
+
+
+def test_a_state_dict_of_a_training_says_all_by_itself(tmp_path):
+    network = trained("resnet18").eval()
+    state = classifier_state(network, "resnet18", ATTRIBUTES, 32, "classes")
+    classifier = load_classifier(saved(tmp_path / "model000001.pt", state))
+    assert torch.equal(classifier(IMAGES), network(IMAGES))
+    assert (classifier.attributes, classifier.task, classifier.image_size) == (ATTRIBUTES, "classes", 32)
+    message = refusal(UserError, load_classifier, tmp_path / "model000001.pt", "resnet34")
+    assert "model000001.pt holds a resnet18, not a resnet34" in message
+
+
+def test_a_state_dict_cannot_import_code(tmp_path, custom_module):
+    name, trace = custom_module
+    state = classifier_state(torch.nn.Linear(2, 3), name, ATTRIBUTES, 32)
+    path = saved(tmp_path / "c.pt", state)
+    assert f"{path} needs the code of {name}" in refusal(UserError, load_classifier, path)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("role, load", [("classifier", load_classifier), ("oracle", load_oracle)])
+def test_a_state_dict_alone_says_that_its_network_is_to_be_named(tmp_path, role, load):
+    path = saved(tmp_path / "c.pt", trained("resnet18").state_dict())
+    message = refusal(UserError, load, path)
+    assert f"--{role}_architecture" in message and f"--{role}_weights" in message
+    message = refusal(UserError, load, path, "resnet34", None, None, 32)
+    assert "c.pt does not fit this resnet34 classifier" in message
+    message = refusal(UserError, load, saved(tmp_path / "bias.pt", {"bias": torch.ones(())}), "resnet18")
+    assert "bias.pt does not fit" in message
 
 
 # ---------------------------------------------------------------------------------------- what is refused

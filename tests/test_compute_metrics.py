@@ -40,7 +40,7 @@ def write_experiment(root, weights_dir, exp_name="exp", seed=0):
         "label": 1,
         "pred": [1, 0] * 3,
         "target": [0, 1] * 3,
-        "cf_pred": [0, 1, 0, 1, 1, 0],
+        "cf_pred": [0, 1, 1, 1, 0, 0],  # as the places of write_random_pairs say
         "attempts": 1,
         "bkl": 0.5,
         "l_1": 0.1,
@@ -219,6 +219,7 @@ def test_ranks_share_the_networks_work_of_every_metric(tmp_path, weights_dir):
     assert code == 0, err
     path = tmp_path / "Results/exp/metrics.yaml"
     on_two = path.read_text()
+    assert {"FR", "bKL", "L1", "MNAC", "Oracle FR", "COUT"} == yaml.safe_load(on_two).keys()
     assert out.count("-- MNAC, Oracle FR of exp") == 1 and out.count("| metric ") == 1
     path.unlink()
     assert run_script("compute_metrics.py", flags)[0] == 0

@@ -56,8 +56,14 @@ def test_the_sheet_is_a_command(output, tmp_path):
     assert code == 2 and "is not a folder" in err and not (tmp_path / "x.png").exists()
 
 
-@pytest.mark.parametrize("script", ["faces", "fashion"])
-@pytest.mark.parametrize("flags", [("--exp-name", "x"), ("--seed", "1", "--output_path=x"), ("--query_label", "3")])
+REACHING = [("--exp-name", "x"), ("--seed", "1", "--output_path=x"), ("--query_label", "3")]
+
+
+@pytest.mark.parametrize(
+    "script, flags",
+    [(script, flags) for script in ("faces", "fashion") for flags in REACHING]
+    + [("digits", flags) for flags in REACHING[:2]],
+)
 def test_a_demo_refuses_flags_that_would_reach_one_of_its_steps(script, flags):
     done = subprocess.run(["bash", ROOT / f"demo/{script}.sh", *flags], capture_output=True, text=True)
     (line,) = done.stderr.splitlines()

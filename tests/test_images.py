@@ -198,3 +198,53 @@ def test_a_named_pipe_is_refused_instead_of_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.png")
     assert f"{tmp_path}/a.png is no file" in refusal(UserError, read_image, tmp_path / "a.png")
     assert f"{tmp_path} is no file" in refusal(UserError, read_image, tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "PA"])
+def test_what_is_transparent_is_white_and_not_its_hidden_colour(tmp_path, mode):
+    image = Image.new("RGBA", (4, 1), (200, 200, 200, 255))
+    image.putpixel((1, 0), (0, 0, 0, 0))
+    image.putpixel((2, 0), (0, 0, 0, 127))
+    if mode in ("P", "PA"):  # a palette holds one transparent colour
+        image.putpixel((2, 0), (200, 200, 200, 255))
+        image = image.quantize(4)
+    path = tmp_path / f"a.{'tif' if mode == 'PA' else 'png'}"
+    image.convert(mode).save(path)
+    found = read_image(path)
+    expected = [200, 255, 200 if mode in ("P", "PA") else 128, 200]
+    assert found[0, 0].tolist() == expected and torch.equal(found[0], found[2])
+
+
+def test_one_colour_may_be_declared_transparent(tmp_path):
+    image = photo(4, 1)
+    image.putpixel((1, 0), (1, 2, 3))
+    image.save(tmp_path / "a.png", transparency=(1, 2, 3))
+    found = read_image(tmp_path / "a.png")
+    assert found[:, 0, 1].tolist() == [255] * 3 and found[:, 0, 0].tolist() == list(image.getpixel((0, 0)))
+
+
+def test_an_opaque_alpha_changes_nothing(tmp_path):
+    photo(20, 24).convert("RGBA").save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png").permute(1, 2, 0), np.array(photo(20, 24)))
+
+
+@pytest.mark.parametrize("white", [1, 255])
+def test_greys_in_floats_become_8_bits(tmp_path, white):
+    greys = np.linspace(0, white, 256, dtype=np.float32).reshape(16, 16)
+    Image.fromarray(greys).save(tmp_path / "a.tif")
+    assert torch.equal(read_image(tmp_path / "a.tif")[0].flatten(), BYTES)
+
+
+@pytest.mark.parametrize(
+    "greys, words",
+    [
+        (np.array([[-1.0, 1.0]], np.float32), "from -1 to 1"),
+        (np.array([[0.0, 300.0]], np.float32), "from 0 to 300"),
+        (np.array([[0.0, np.nan]], np.float32), "nan"),
+        (np.array([[0, 70_000]], np.int32), "from 0 to 70000"),
+    ],
+)
+def test_greys_of_which_none_is_known_to_be_white_are_refused(tmp_path, greys, words):
+    Image.fromarray(greys).save(tmp_path / "a.tif")
+    message = refusal(UserError, read_image, tmp_path / "a.tif")
+    assert f"{tmp_path}/a.tif" in message and words in message and "save them in 8 bits" in message

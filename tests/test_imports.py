@@ -139,12 +139,18 @@ def test_networks_need_torch_and_the_standard_library_alone():
 def test_what_the_hub_needs_is_imported_by_networks_and_weight_files_alone():
     users = offenders(SCRIPTS | MODULES, lambda name, tree: imported(name, ast.walk(tree)) & HUB)
     users = {name: found for name, found in users.items() if package_of(name) != "models"}
-    assert users == {"guided_diffusion/weight_files.py": {"safetensors"}}
+    assert users == {"guided_diffusion/weight_files.py": {"safetensors"}, "demo/digits_ddpm.py": {"diffusers"}}
+
+
+def test_scikit_learn_is_imported_by_the_demo_of_its_digits_alone():
+    users = offenders(SCRIPTS | MODULES, lambda name, tree: imported(name, ast.walk(tree)) & {"sklearn"})
+    assert users == {"demo/digits.py": {"sklearn"}}
+    assert "sklearn" not in imported("demo/digits.py", run_at_import(MODULES["demo/digits.py"]))
 
 
 def test_the_requirements_of_the_hub_are_these():
     lines = (ROOT / "requirements-hub.txt").read_text().splitlines()
-    assert {re.match(r"\w+", line)[0] for line in lines if line[0] != "#"} == HUB
+    assert {re.match(r"[\w-]+", line)[0] for line in lines if line[0] != "#"} == HUB | {"scikit-learn"}
 
 
 def test_networks_need_neither_a_parser_nor_ranks():

@@ -20,6 +20,7 @@ from toy_classes import (
     logits,
     write_classifier,
 )
+from toy_networks import Channels
 
 from core.data.image_lists import ImageFolder
 from core.results.folder import read_classes, read_pairs
@@ -133,6 +134,18 @@ def test_images_without_labels_are_of_the_class_that_is_seen(flags, tmp_path):
     given = {name: value for name, value in flags.items() if name not in ("data_dir", "split")}
     records, out = explain(given | {"images": named, "target_label": "blue"})
     assert list(records["label"]) == list(records["pred"]) == [RED, GREEN] and "have no labels" in out
+
+
+def test_a_state_dict_and_flags_suffice(flags, tmp_path):
+    torch.save(Channels(3).state_dict(), tmp_path / "state.pt")
+    (tmp_path / "names.txt").write_text("\n".join(CHANNELS))
+    expected, _ = explain(flags | {"query_label": "red", "target_label": "blue"})
+    given = {"classifier_path": tmp_path / "state.pt", "output_path": tmp_path / "state"}
+    given |= {"class_names": tmp_path / "names.txt", "query_label": "red", "target_label": "blue"}
+    refuse(flags | given, "state.pt does not say", "give --task attributes or --task classes")
+    found, out = explain(flags | given | {"task": "classes"})
+    pd.testing.assert_frame_equal(found, expected)
+    assert "toy_networks:Channels: 3 classes" in out
 
 
 # -- what does not fit ---------------------------------------------------------------------------------------------

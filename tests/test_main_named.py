@@ -15,7 +15,7 @@ from toy_networks import Brightness
 
 import compute_COUT
 import compute_MNAC
-from core.data.datasets import CELEBA_ATTRIBUTES
+from core.data.datasets import CELEBA_ATTRIBUTES, CelebA
 from core.results.records import read_records
 
 FUNCTION = "toy_networks:brightness"
@@ -64,6 +64,17 @@ def test_a_function_takes_weights(flags, tmp_path):
     assert (bright["pred"] != dark["pred"]).all()
 
 
+def test_a_state_dict_explains_like_the_file_of_its_network(flags, tmp_path):
+    expected, _ = explain(flags)
+    torch.save(Brightness(40).state_dict(), tmp_path / "state.pt")
+    given = {"classifier_path": tmp_path / "state.pt", "output_path": tmp_path / "state"}
+    found, out = explain(flags | given | {"task": "attributes"})
+    pd.testing.assert_frame_equal(found, expected)
+    assert out.count("classifier toy_networks:Brightness: 40 attributes (0, 1, 2, ...), images") == 1
+    del flags["classifier_architecture"]
+    refuse_run(flags | given, "state.pt is a state dict of scale, threshold", "--classifier_architecture")
+
+
 def test_a_folder_of_transformers_is_explained_and_judges(flags, forty):
     records, out = explain(named(flags, f"transformers:{forty}", oracle_path=f"transformers:{forty}"))
     for role in ("classifier", "oracle"):
@@ -107,10 +118,23 @@ def test_bad_flags_are_one_line_and_write_nothing(flags, change, words):
 
 
 def test_classes_are_not_asked_yes_or_no_questions(flags, tmp_path):
-    write_transformers(tmp_path)
+    write_transformers(tmp_path, problem_type="single_label_classification")
     folder = f"transformers:{tmp_path}"
     refuse_run(named(flags, FUNCTION) | {"classifier_path": folder, "task": "attributes"}, folder, "is of classes")
     refuse_run(named(flags, FUNCTION) | {"oracle_path": folder}, "--oracle_path is of classes")
+
+
+def test_a_name_whose_files_say_no_task_may_be_asked_yes_or_no_questions(flags, tmp_path):
+    network = write_transformers(tmp_path, id2label={0: "Young", 1: "Smiling"})
+    folder = f"transformers:{tmp_path}"
+    refuse_run(named(flags, folder, query_label="Smiling"), "give --task attributes")
+    records, out = explain(named(flags, folder, oracle_path=folder, task="attributes"))
+    assert out.count("2 attributes (Young, Smiling)") == 2 and set(records["pred"]) <= {0, 1}
+    images = torch.stack([image for image, _ in CelebA(flags["data_dir"], "val", 16)][:3])
+    answers = network(torch.nn.functional.interpolate(images, (32, 32), mode="bilinear", antialias=True)).logits
+    assert list(records["pred"]) == (answers[:, 1] > 0).long().tolist()
+    found = {name[0] for name in read_records(flags["output_path"] / "Results/exp/records.csv")["oracle_pred"]}
+    assert found <= {"0", "1"}
 
 
 def test_metrics_take_the_runs_network_with_what_was_asked_of_it(flags, forty, tmp_path, measure):

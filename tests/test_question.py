@@ -19,7 +19,7 @@ from toy_classes import (
     unnamed,
     write_classifier,
 )
-from toy_networks import MODEL_FLAGS
+from toy_networks import MODEL_FLAGS, Channels
 
 from core.data.image_lists import ImageFolder
 from core.data.labels import OneHot
@@ -97,6 +97,38 @@ def test_the_file_says_what_the_question_is_unless_the_flag_does(flags, tmp_path
     of_silent = load_classifier(silent, ARCHITECTURE)
     assert question(flags, classifier=of_silent, query_label="red").task == "attributes"
     assert question(flags, classifier=of_silent, task="classes").task == "classes"
+
+
+def test_a_file_that_says_no_task_is_not_taken_for_answers_in_silence(flags, tmp_path, capsys):
+    assert question(flags, classifier=unnamed(list(CHANNELS)), query_label="red").task == "attributes"
+    said = capsys.readouterr().out
+    assert (
+        "file.pt does not say whether its 3 outputs are yes/no answers or classes" in said and said.count("\n") == 1
+    )
+    assert question(flags, classifier=unnamed(list(CHANNELS)), query_label="red", task="attributes").query is None
+    assert question(
+        flags, dataset=data_of("Smiling"), classifier=unnamed(["Smiling", "Young"]), query_label="Smiling"
+    )
+    assert capsys.readouterr().out == ""
+    message = refusal(UserError, lambda: question(flags, classifier=unnamed(["0", "1", "2"]), query_label="red"))
+    assert "file.pt does not say" in message and message.endswith("give --task attributes or --task classes")
+
+
+def test_one_logit_is_no_class(flags):
+    network = Channels(1).requires_grad_(False)
+    network.attributes, network.task = None, None
+    message = refusal(UserError, lambda: question(flags, classifier=network, task="classes"))
+    assert "--task classes needs several classes, but file.pt has 1 output" in message
+
+
+def test_answers_without_names_have_those_of_a_file_or_of_as_many_labels(flags, tmp_path):
+    asked = question(flags, classifier=unnamed(["0", "1", "2"]), task="attributes", query_label="red")
+    assert asked.about == "red" and asked.column == COLOURS.index("red")
+    assert torch.equal(asked.classify(torch.eye(3)[:, :, None, None]), torch.tensor([0.0, 0.0, 20.0]))
+    (tmp_path / "names.txt").write_text("green\nred\nblue\n")
+    names = {"class_names": tmp_path / "names.txt"}
+    asked = question(flags, classifier=unnamed(["0", "1", "2"]), task="attributes", query_label="red", **names)
+    assert torch.equal(asked.classify(torch.eye(3)[:, :, None, None]), torch.tensor([0.0, 20.0, 0.0]))
 
 
 # -- a class-conditional network -----------------------------------------------------------------------------------

@@ -282,6 +282,16 @@ def test_a_classifier_of_exclusive_classes_says_so_and_how_good_it_is(classifier
     assert not (tmp_path / "classifier/attributes.csv").exists()
 
 
+def test_a_checkpoint_of_a_classifier_training_is_a_classifier(classifier_flags, folder):
+    flags = classifier_flags | {"data_dir": folder, "task": "classes", "architecture": "tiny_cnn"}
+    assert run_script("celeba-train-classifier.py", flags)[0] == 0
+    last, images = load_classifier(flags["output_path"] / "last.pt"), torch.rand(2, 3, 32, 32)
+    for name in ("model000004.pt", "ema_0.99_000004.pt"):
+        found = load_classifier(flags["output_path"] / name)
+        assert (found.task, found.attributes, found.image_size) == ("classes", last.attributes, 32)
+    assert torch.equal(found(images), last(images))
+
+
 def test_a_training_of_classes_learns_to_tell_them_apart(classifier_flags, tmp_path):
     data = write_colours(tmp_path / "colours", each=12)
     flags = classifier_flags | {

@@ -82,6 +82,48 @@ def test_a_folders_train_val_and_test_are_its_splits(tmp_path, capsys, classes):
     assert "held out" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "folders", [("Train", "Val", "TEST"), ("training", "validation", "testing"), ("train", "valid", "Test")]
+)
+def test_the_folders_of_the_splits_may_be_called_otherwise(tmp_path, folders):
+    draw(tmp_path, *(f"{folder}/{kind}/1.png" for folder in folders for kind in "ab"))
+    for data, folder in zip(load(tmp_path, "train", "val", "test"), folders, strict=True):
+        assert data.names == [f"{folder}/a/1.png", f"{folder}/b/1.png"] and data.attributes == ("a", "b")
+
+
+def test_val_and_test_alone_are_splits_and_no_classes(tmp_path):
+    draw(tmp_path, "val/a/1.png", "val/b/1.png", "test/a/2.png")
+    val, test = load(tmp_path, "val", "test")
+    assert val.attributes == ("a", "b") and labels_of(val, test)["test/a/2.png"] == {"a"}
+    assert "no images in its train split" in refused(tmp_path, "train")
+    draw(tmp_path, "lynx/1.png")  # with another folder beside them they are classes
+    assert load(tmp_path).attributes == ("lynx", "test", "val")
+
+
+def test_every_common_kind_of_image_is_listed(tmp_path):
+    kinds = ("png", "jpg", "jpeg", "jfif", "webp", "avif", "bmp", "gif", "tif", "tiff", "WEBP")
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 12, 3), dtype=np.uint8)
+    for kind in kinds:
+        Image.fromarray(pixels).save(tmp_path / f"{kind}.{kind}")
+    train, val = load(tmp_path, "train", "val")
+    assert sorted(train.names + val.names) == sorted(f"{kind}.{kind}" for kind in kinds)
+    assert all(data.pixels(i).shape == (3, 8, 8) for data in (train, val) for i in range(len(data)))
+
+
+def test_a_link_that_leads_back_counts_no_image_twice(tmp_path):
+    root = draw(tmp_path / "data", *(f"{kind}/{i}.png" for kind in "ab" for i in range(6)))
+    draw(tmp_path / "elsewhere", "c/0.png")
+    (root / "a/back").symlink_to(root)
+    (root / "b/there").symlink_to(root / "a")  # and back by a/back
+    (root / "b/up").symlink_to("..")
+    (root / "c").symlink_to(tmp_path / "elsewhere/c")
+    train, val = load(root, "train", "val")
+    found = train.names + val.names
+    once = {f"{kind}/{i}.png" for kind in "ab" for i in range(6)} | {"c/0.png"}
+    # What another folder links to is of that folder's class too: nothing leads back from there.
+    assert sorted(found) == sorted(once | {f"b/there/{i}.png" for i in range(6)})
+
+
 def test_a_folder_with_train_alone_has_no_other_split(tmp_path):
     draw(tmp_path, "train/a.png", "train/b.png")
     assert load(tmp_path).names == ["train/a.png", "train/b.png"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from guided_diffusion.errors import UserError
 
-SHOWN = 20  # names that an error lists
+SHOWN = 40  # names that an error lists
 
 
 def read_class_names(path, count):
@@ -55,39 +55,67 @@ def numbered(count):
 
 
 def class_index(names, query, flag):
-    """A class by name or number -> its number; UserError, with the flag, where there is no such class, or two."""
-    where = [number for number, name in enumerate(names) if name == str(query)]
-    if len(where) > 1:
-        raise UserError(f"--{flag} {query} names the classes {', '.join(map(str, where))}; give a number")
-    if where:
-        return where[0]
-    if str(query).isdecimal() and int(query) < len(names):
+    """A class by name or number -> its number; UserError, with the flag, where there is no such class, or several.
+
+    What counts first is a whole name, then a number, then one of a name's synonyms: ImageNet's "tench, Tinca tinca"
+    is also called by either half.
+    """
+    by_name, by_synonym = _numbers_of(names), _numbers_of_synonyms(names)
+    query = str(query)
+    if query not in by_name and query.isdecimal() and int(query) < len(names):
         return int(query)
+    found = by_name.get(query) or by_synonym.get(query) or []
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UserError(f"--{flag} {query} names the classes {', '.join(map(str, found))}; give a number")
     raise UserError(f"--{flag} {query} is no class of the classifier; it has {shown(names, query)}")
 
 
-def shown(names, query=""):
-    """The names for an error: all, or of many the most similar ones, or the first."""
+def _numbers_of(names):
+    """name -> the numbers of the classes that are called so."""
+    numbers = {}
+    for number, name in enumerate(names):
+        numbers.setdefault(name, []).append(number)
+    return numbers
+
+
+def _numbers_of_synonyms(names):
+    """synonym -> the numbers of the classes with it among the parts of their names between commas."""
+    numbers = {}
+    for number, name in enumerate(names):
+        for synonym in {part.strip() for part in name.split(",")}:
+            numbers.setdefault(synonym, []).append(number)
+    return numbers
+
+
+def shown(names, query="", what="classes"):
+    """The names for an error: all, or of many those spelled most like the query, or the first."""
     if len(names) <= SHOWN:
         return ", ".join(names)
-    similar = get_close_matches(str(query), names) or names[:3]
-    return f"{len(names)} classes, such as {', '.join(similar)}"
+    spelled = {}
+    for name in names:
+        for synonym in (name, *name.split(",")):
+            spelled.setdefault(synonym.strip().lower(), name)
+    similar = dict.fromkeys(spelled[each] for each in get_close_matches(str(query).lower(), spelled))
+    return f"{len(names)} {what}, such as {', '.join(similar or names[:3])}"
 
 
 def match_classes(names, known, having, knowing):
-    """The place of each of `names` among `known`, a list: by name, or by number where either has but numbers.
+    """The place of each of `names` among `known`, a list: by name or synonym, or number where either lacks names.
 
     having, knowing: what has the names and what should know them, for the UserError where they do not agree.
     """
-    numbers = {}
-    for number, name in enumerate(known):
-        numbers.setdefault(name, []).append(number)
-    if all(len(numbers.get(name, ())) == 1 for name in names):
-        return [numbers[name][0] for name in names]
+    if tuple(names) == tuple(known):  # also where a name stands twice
+        return list(range(len(names)))
+    by_name, by_synonym = _numbers_of(known), _numbers_of_synonyms(known)
+    places = [by_name.get(name) or by_synonym.get(name) or [] for name in names]
+    if all(len(place) == 1 for place in places):
+        return [number for (number,) in places]
     if len(names) == len(known) and numbered(len(names)) in (tuple(names), tuple(known)):
         return list(range(len(names)))
-    stranger = next(name for name in names if len(numbers.get(name, ())) != 1)
-    found = "not one class, but several" if stranger in numbers else "no class"
+    stranger, place = next(each for each in zip(names, places, strict=True) if len(each[1]) != 1)
+    found = "not one class, but several" if place else "no class"
     raise UserError(
         f"{having} has the class {stranger}, which is {found} of {knowing}: {shown(known, stranger)}; "
         "their names must agree (--class_names)"

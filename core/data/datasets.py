@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from guided_diffusion.errors import UserError
 
+from .class_names import shown
 from .images import from_uint8, read_image
 
 CELEBA_ATTRIBUTES = tuple(
@@ -129,7 +130,8 @@ def attribute_index(attributes, query, flag="query_label"):
     try:
         index = int(query)
     except ValueError:
-        raise UserError(f"--{flag} {query} is not an attribute here; there are {', '.join(attributes)}") from None
+        known = shown(attributes, query, "attributes")
+        raise UserError(f"--{flag} {query} is not an attribute here; there are {known}") from None
     if not 0 <= index < len(attributes):
         raise UserError(f"--{flag} {query} is not an index of the {len(attributes)} attributes (0 is the first)")
     return index

@@ -13,13 +13,33 @@ from .images import SUFFIXES, require_image_file
 from .labels import OneHot, take
 
 CLASS_COLUMN = "class"  # of a csv: the names of the images' classes
+LISTED = (
+    *SUFFIXES,
+    ".jfif",
+    ".webp",
+    ".avif",
+    ".bmp",
+    ".gif",
+    ".tif",
+    ".tiff",
+)  # what counts as an image in a folder
+SPLIT_FOLDERS = {  # what the folders of the splits may be called, in upper or lower case
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
 
 
 class ImageFolder(ImageDataset):
     """A split of the images in a folder and its subfolders. Each subfolder is a class, and an attribute.
 
-    Where there is a train/, then train/, val/ and test/ are the splits and the classes are their subfolders.
-    Images in no subfolder have no labels. Hidden files and folders are left out.
+    Where there is a train/, or nothing but val/ and test/, these are the splits and the classes are their
+    subfolders; SPLIT_FOLDERS are their other names. Images in no subfolder have no labels. Hidden files and folders
+    are left out.
     """
 
     def __init__(self, data_dir, split, image_size):
@@ -27,20 +47,20 @@ class ImageFolder(ImageDataset):
         if not names:
             raise UserError(
                 f"--data_dir {data_dir} has neither img_align_celeba/ with its lists nor an image "
-                f"({', '.join(SUFFIXES)}), in it or in subfolders"
+                f"({', '.join(LISTED)}), in it or in subfolders"
             )
-        self.splits_drawn = not any(name.startswith("train/") for name in names)
+        partition = named_partition(names)
+        self.splits_drawn = not ((partition == SPLITS["train"]).any() or (partition != -1).all())
         if self.splits_drawn:
             partition = draw_partition(len(names))
         else:
-            partition = np.array([SPLITS.get(name.partition("/")[0], -1) for name in names], np.int8)
             _refuse(names, partition == -1, data_dir, "has train/, but {} is not in train/, val/ or test/")
         depth = 0 if self.splits_drawn else 1
         classes, attributes = number_classes(_folder_at(depth, name) for name in names)
         if attributes:
             _refuse(names, classes == -1, data_dir, "has a subfolder for each class, but {} lies in none")
-        if not self.splits_drawn:
-            in_train = np.unique(classes[partition == SPLITS["train"]])
+        in_train = np.unique(classes[partition == SPLITS["train"]])
+        if not self.splits_drawn and in_train.size:
             _refuse(names, ~np.isin(classes, in_train), data_dir, "has {}, but train/ has no image of its class")
         rows = np.flatnonzero(in_split(partition, names, split, f"--data_dir {data_dir}"))
         labels = OneHot(classes[rows], len(attributes)) if attributes else no_labels(len(rows))
@@ -57,7 +77,7 @@ class ImageTable(ImageDataset):
     def __init__(self, data_dir, split, image_size):
         path = Path(data_dir)
         table = read_table(path, text=(CLASS_COLUMN,), index_col=0, dtype=str)
-        if str(table.index.name).lower().endswith(SUFFIXES):
+        if str(table.index.name).lower().endswith(LISTED):
             raise UserError(f"{path} begins with an image; give it a header, such as path,Smiling,partition")
         if table.index.hasnans:
             raise UserError(f"{path} has a row without a path")
@@ -118,19 +138,37 @@ def number_classes(folders):
 def list_images(root):
     """The images in a folder and its subfolders: their paths relative to it, with /, sorted.
 
-    Links are followed, hidden names left out.
+    Links are followed, but not into a folder that they lie in themselves; hidden names are left out.
     """
 
     def refuse(error):
         raise error
 
-    names = []
+    names, above = [], {}  # above: folder -> what it is on the disk, with all the folders that led there
     for folder, subfolders, files in os.walk(root, onerror=refuse, followlinks=True):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        led_here = above.pop(folder, None) or {_on_disk(folder)}
+        for name in [*subfolders]:
+            path = os.path.join(folder, name)
+            if name.startswith(".") or _on_disk(path) in led_here:
+                subfolders.remove(name)
+            else:
+                above[path] = led_here | {_on_disk(path)}
         place = Path(folder).relative_to(root).as_posix()
         prefix = "" if place == "." else f"{place}/"
-        names += [prefix + name for name in files if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
+        names += [prefix + name for name in files if name.lower().endswith(LISTED) and not name.startswith(".")]
     return sorted(names)
+
+
+def _on_disk(path):
+    """What tells a file or folder from any other, by whatever path one comes to it."""
+    about = os.stat(path)
+    return about.st_dev, about.st_ino
+
+
+def named_partition(names):
+    """(N,) the split that each path's first folder names, as one of SPLITS, or -1."""
+    splits = {name: SPLITS[split] for name, split in SPLIT_FOLDERS.items()}
+    return np.fromiter((splits.get(name.partition("/")[0].lower(), -1) for name in names), np.int8, len(names))
 
 
 def draw_partition(count):

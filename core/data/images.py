@@ -27,9 +27,10 @@ ANIMATED = ("GIF", "PNG", "WEBP")  # formats of moving pictures; in others sever
 def read_image(path, size=None):
     """An image file -> uint8 (3, H, W). With a size: resized on the short side, and cropped to a central square.
 
-    path: a path, or an open file. The image is turned as its EXIF orientation says.
-    Raises UserError, naming the file, where it is missing, is no image, is an animation, or is larger than Pillow
-    deems safe.
+    path: a path, or an open file. The image is turned as its EXIF orientation says, and lies on white where it is
+    transparent.
+    Raises UserError, naming the file, where it is missing, is no image, is an animation, is larger than Pillow
+    deems safe, or has numbers that are no colours (_to_8_bits).
     """
     if not hasattr(path, "read"):
         require_image_file(path)
@@ -37,7 +38,7 @@ def read_image(path, size=None):
         with Image.open(path) as image:
             if image.format in ANIMATED and getattr(image, "n_frames", 1) > 1:
                 raise UserError(f"{path} is an animation of {image.n_frames} images; save one of them as a file")
-            image = _to_8_bits(_upright(image)).convert("RGB")
+            image = _on_white(_to_8_bits(_upright(image)))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read as an image ({error}); restore it") from None
     if size is not None:
@@ -63,10 +64,28 @@ def _upright(image):
 
 
 def _to_8_bits(image):
-    """A PIL image of 16-bit greys -> the same in 8 bits, as Pillow would make it white; any other as it is."""
-    if not image.mode.startswith("I"):
+    """A PIL image of greys in 16 bits, or in floats up to 1 or up to 255 -> the same in 8 bits; others as they are.
+
+    ValueError where its numbers lie beyond: nothing says which of them is white.
+    """
+    if image.mode.startswith("I"):
+        white = 65535
+    elif image.mode == "F":
+        white = 1 if image.getextrema()[1] <= 1 else 255
+    else:
         return image
-    return Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
+    greys = np.asarray(image)
+    if not ((greys >= 0) & (greys <= white)).all():
+        raise ValueError(f"its greys go from {greys.min():g} to {greys.max():g}; save them in 8 bits")
+    return Image.fromarray(np.round(greys * (255 / white)).astype(np.uint8))
+
+
+def _on_white(image):
+    """A PIL image -> it in RGB. What lies under transparent pixels is any colour that was left there: not shown."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
 def centre_crop(image, size):

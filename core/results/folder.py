@@ -56,6 +56,15 @@ def experiment_folder(output_path, exp_name):
     return Path(output_path) / "Results" / exp_name
 
 
+def require_experiments(output_path, exp_names):
+    """UserError for the experiments that are not there. Asked after all others were measured, as it says."""
+    folders = [experiment_folder(output_path, name) for name in exp_names]
+    if missing := [str(folder) for folder in folders if not folder.is_dir()]:
+        raise UserError(
+            f"{', '.join(missing)}: not there; check --exp_names, or run main.py. All else was measured"
+        )
+
+
 class ResultsFolder:
     """One experiment in an output folder, or one chunk of it. Raises UserError where it cannot be written.
 

@@ -42,8 +42,8 @@ DATA_FLAGS = {
 QUESTION_FLAGS = {
     "task": Flag(
         None,
-        "what the classifier tells. attributes: a yes or no to each. classes: which one of them an image has. By "
-        "default what its file says, else attributes",
+        "what the classifier's outputs are. attributes: a yes or no each. classes: of which one is right. By "
+        "default what its file or its library says, else attributes",
         choices=TASKS,
     ),
     "query_label": Flag(
@@ -57,7 +57,7 @@ QUESTION_FLAGS = {
         "to reach, by name or index; -1: the runner-up of each prediction",
     ),
     "class_names": Flag(
-        None, "a file of the names of the classifier's classes: a text, one a line, or a json list or object"
+        None, "a file of the names of the classifier's outputs: a text, one a line, or a json list or object"
     ),
 }
 SMILING = "31"  # the --query_label of attributes where none is given
@@ -92,12 +92,14 @@ NETWORK_FLAGS = {
         "the classifier to explain: its file, timm:NAME, torchvision:NAME, transformers:NAME-OR-FOLDER or "
         "module:function",
     ),
-    "classifier_architecture": Flag(None, "a module:function that builds the classifier, where the file needs one"),
+    "classifier_architecture": Flag(
+        None, "the network of a state dict: torchvision's name, or a module:function, which a file never imports"
+    ),
     **named_flags("classifier"),
     "oracle_path": Flag(
         None, "an oracle, named like a classifier, whose decisions are then recorded before and after"
     ),
-    "oracle_architecture": Flag(None, "a module:function that builds the oracle, where the file needs one"),
+    "oracle_architecture": Flag(None, "the same for the oracle"),
     **named_flags("oracle"),
     "perceptual_path": Flag(None, "weights of VGG19; by default torchvision's, downloaded"),
 }

@@ -29,7 +29,7 @@ def make_oracle(network, question, device):
     require_task(network, "attributes")
     return Oracle(
         lambda images: (network(images.to(device)) > 0).long().cpu(),
-        find_output(question.about, network, "oracle_path"),
+        find_output(question.about, network.attributes or CELEBA_ATTRIBUTES, "oracle_path"),
     )
 
 

@@ -58,25 +58,41 @@ def ask(args, dataset, classifier, device):
     classifier.attributes: the names of the A outputs, or None; classifier.task: "attributes", "classes", or None.
     UserError where the classifier, or the data, does not answer.
     """
-    said = classifier.task
-    if args.task and said and args.task != said:
-        raise UserError(f"--task {args.task}, but {args.classifier_path} is of {said}; give --task {said}")
-    if (args.task or said) == "classes":
+    if _settle_task(args, classifier) == "classes":
         return _ask_classes(args, dataset, classifier, device)
     return _ask_attribute(args, dataset, classifier)
 
 
+def _settle_task(args, classifier):
+    """The task that --task names, or the classifier says. Prints what is assumed where neither does.
+
+    UserError where they contradict each other, and where even the names of the outputs are unknown.
+    """
+    said, path = classifier.task, args.classifier_path
+    if args.task and said and args.task != said:
+        raise UserError(f"--task {args.task}, but {path} is of {said}; give --task {said}")
+    names = tuple(classifier.attributes or CELEBA_ATTRIBUTES)
+    if args.task or said or set(names) <= set(CELEBA_ATTRIBUTES) or len(names) == 1:
+        return args.task or said or "attributes"
+    unsaid = (
+        f"{path} does not say whether its {len(names)} outputs are yes/no answers or classes, one of them right"
+    )
+    if names == numbered(len(names)):
+        raise UserError(f"{unsaid}; give --task attributes or --task classes")
+    print(f"{unsaid}: they are taken for yes/no answers, unless --task classes is given")
+    return "attributes"
+
+
 def _ask_attribute(args, dataset, classifier):
-    if args.class_names:
-        raise UserError(f"--class_names {args.class_names} is for --task classes; leave it out")
+    outputs = _name_outputs(args, dataset, classifier)
     if str(args.target_label) not in ("-1", "0", "1"):
         raise UserError(f"--target_label {args.target_label} must be -1, 0 or 1, unless with --task classes")
-    known = dataset.attributes or tuple(classifier.attributes or CELEBA_ATTRIBUTES)
+    known = dataset.attributes or outputs
     if args.query_label is None and int(SMILING) >= len(known):
-        raise UserError(f"--query_label must be given: one of {shown(known)}")
+        raise UserError(f"--query_label must be given: one of {shown(known, what='attributes')}")
     query = SMILING if args.query_label is None else args.query_label
     column = attribute_index(known, query)
-    output = find_output(known[column], classifier, "classifier_path")
+    output = find_output(known[column], outputs, "classifier_path")
     # A number counts CelebA's attributes in whatever reads flags.yaml later: those of other data are named.
     kept = query if args.dataset in DATASETS else known[column]
     return Question(
@@ -90,11 +106,23 @@ def _ask_attribute(args, dataset, classifier):
     )
 
 
-def find_output(attribute, classifier, flag):
-    """The output of a classifier that answers for an attribute, by name; UserError, with the flag, for none."""
-    names = list(classifier.attributes or CELEBA_ATTRIBUTES)
+def _name_outputs(args, dataset, classifier):
+    """The names of a classifier's answers: its own, or those of --class_names or of the data where it has none."""
+    names = tuple(classifier.attributes or CELEBA_ATTRIBUTES)
+    if names != numbered(len(names)):
+        if args.class_names:
+            raise UserError(f"--class_names {args.class_names} is for --task classes; leave it out")
+        return names
+    if args.class_names:
+        return read_class_names(args.class_names, len(names))
+    return dataset.attributes if len(dataset.attributes) == len(names) else names
+
+
+def find_output(attribute, names, flag):
+    """The place of an attribute among the names of a network's outputs; UserError, with the flag, for none."""
     if attribute not in names:
-        raise UserError(f"--{flag} does not answer {attribute}; it answers {', '.join(names)}")
+        answers = shown(names, attribute, "attributes")
+        raise UserError(f"--{flag} does not answer {attribute}; it answers {answers}")
     return names.index(attribute)
 
 

@@ -1,0 +1,158 @@
+"""The demo of handwritten digits: its images, its diffusion model of diffusers, and all of it by one command."""
+
+import importlib
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from scripts import call_script, contents, run_shell
+
+from core.data.datasets import SPLITS
+from core.data.image_lists import ImageFolder
+from core.metrics.metric import read_metrics
+from core.results.folder import ResultsFolder, read_classes
+from core.results.records import flipped, read_records
+from demo.digits import enlarge, name_digits, write_digits
+from guided_diffusion.errors import UserError
+
+datasets = pytest.importorskip("sklearn.datasets")
+diffusers = pytest.importorskip("diffusers")
+REMEDY = "which is not installed: pip install -r requirements-hub.txt"
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return datasets.load_digits()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The folder of images; nobody may change it."""
+    path = tmp_path_factory.mktemp("digits") / "new" / "images"
+    write_digits(path, val=20, test=4, seed=0)
+    return path
+
+
+# -- the images ------------------------------------------------------------------------------------------------
+
+
+def test_every_digit_is_in_one_split_and_in_the_folder_of_its_class(folder, digits):
+    sets = {split: ImageFolder(folder, split, 16) for split in SPLITS}
+    assert {split: len(each) for split, each in sets.items()} == {"train": 1557, "val": 200, "test": 40}
+    seen = []
+    for split, dataset in sets.items():
+        assert dataset.attributes == tuple("0123456789")
+        for name, label in zip(dataset.names, dataset.labels[:], strict=True):
+            index = int(name.rsplit("/")[-1].removesuffix(".png"))
+            assert (
+                name == f"{split}/{digits.target[index]}/{index:04d}.png" and label.argmax() == digits.target[index]
+            )
+            seen.append(index)
+        shares = np.bincount(dataset.labels[:].argmax(1).numpy())
+        assert split == "train" or (shares == len(dataset) // 10).all()
+    assert sorted(seen) == list(range(1797))
+    assert not folder.with_name(".images.part").exists()
+
+
+def test_a_file_is_the_digit_enlarged_and_grey(folder, digits):
+    for path in sorted(folder.rglob("*.png"))[::100]:
+        image = Image.open(path)
+        assert image.mode == "L" and image.size == (16, 16)
+        small = image.crop((1, 1, 15, 15)).resize((8, 8), Image.Resampling.BOX)
+        distances = np.abs(np.asarray(small) / 255 - digits.images / 16).mean((1, 2))
+        assert distances.argmin() == int(path.stem)  # of all digits it is nearest to its own
+    white = np.asarray(enlarge(np.full((8, 8), 16.0)))
+    assert (white[1:-1, 1:-1] == 255).all() and white[0].max() == white[:, -1].max() == 0
+
+
+def test_the_split_depends_on_the_seed_alone(digits):
+    first, same, other = (name_digits(digits.target, 20, 4, seed) for seed in (0, 0, 1))
+    assert first == same != other
+
+
+def test_a_complete_folder_is_left_alone_and_a_killed_run_is_forgotten(tmp_path):
+    part = tmp_path / ".images.part"
+    (part / "train" / "0").mkdir(parents=True)
+    (part / "train" / "0" / "9999.png").write_bytes(b"half a fi")
+    write_digits(tmp_path / "images", val=1, test=1, seed=0)
+    assert not part.exists() and len(list((tmp_path / "images").rglob("*.png"))) == 1797
+    image = next((tmp_path / "images").rglob("*.png"))
+    image.write_bytes(b"touched")
+    write_digits(tmp_path / "images", val=1, test=1, seed=0)
+    assert image.read_bytes() == b"touched"
+
+
+def test_what_cannot_be_a_folder_of_digits_is_refused(folder, tmp_path):
+    before = contents(folder)
+    with pytest.raises(UserError, match="images holds something else: name a new folder, or remove it"):
+        write_digits(folder, val=20, test=4, seed=1)
+    assert contents(folder) == before
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file holds something else"):
+        write_digits(tmp_path / "file", val=1, test=1, seed=0)
+    with pytest.raises(UserError, match="--data_dir .*below cannot be made"):
+        write_digits(tmp_path / "file" / "below", val=1, test=1, seed=0)
+
+
+@pytest.mark.parametrize("script, package", [("demo.digits", "sklearn"), ("demo.digits_ddpm", "diffusers")])
+def test_a_missing_package_or_flag_is_one_line(script, package, tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, package, None)
+    module = importlib.import_module(script)
+    flags = {"data_dir": tmp_path / "images", "output_path": tmp_path / "out"}
+    code, _, err = call_script(module, {name: value for name, value in flags.items() if name in module.FLAGS})
+    (line,) = err.splitlines()
+    assert code == 2 and f"error: {script} needs {package}" in line and line.endswith(REMEDY)
+    assert not (tmp_path / "images").exists() and not (tmp_path / "out").exists()
+    code, _, err = call_script(module, {})
+    assert code == 2 and err.splitlines()[-1].endswith("--data_dir must be given")
+
+
+# -- the command -----------------------------------------------------------------------------------------------
+
+
+def run_demo(place, *flags):
+    """Runs demo/digits.sh with networks that are hardly trained, on the first three digits -> what it printed."""
+    quick = ("--start_step", 2, "--timestep_respacing", 4, "--num_batches", 1, "--batch_size", 3)
+    places = {"DATA": str(place / "data"), "OUTPUT": str(place / "out")}
+    steps = {"DDPM_STEPS": "2", "CLASSIFIER_STEPS": "2"}
+    code, out, err = run_shell("demo/digits.sh", *quick, *flags, **places, **steps)
+    assert code == 0, err
+    return out
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """(where the demo ran, what it printed)"""
+    place = tmp_path_factory.mktemp("demo")
+    return place, run_demo(place)
+
+
+def test_the_demo_goes_from_nothing_to_a_picture_and_metrics(demo):
+    place, out = demo
+    assert "1,557 train images" in out and f"the picture: {place}/out/demo.png" in out
+    assert Image.open(place / "out/demo.png").width > 1000
+    results = ResultsFolder(place / "out", "demo")
+    records = read_records(results.records_path)
+    assert len(records) == 3 and (records["label"] == 0).all() and {"oracle_pred"} <= set(records)
+    assert "".join(read_classes(place / "out", "demo")) == "0123456789"
+    assert read_metrics(results.metrics_path)["FR"]["value"] == flipped(records).mean()
+
+
+def test_diffusers_reads_the_model_of_the_demo(demo):
+    pipeline = diffusers.DDPMPipeline.from_pretrained(demo[0] / "data/ddpm/pipeline")
+    assert pipeline(num_inference_steps=2, output_type="np").images.shape == (1, 16, 16, 3)
+
+
+@pytest.mark.slow
+def test_run_again_the_demo_trains_nothing_and_explains_alike(demo):
+    place, _ = demo
+
+    def made():
+        return {name: data for name, data in contents(place).items() if name.endswith((".pt", "tensors", ".png"))}
+
+    before = made()
+    assert run_demo(place, "--target_label", -1).count("going on from") == 3
+    assert made() == before
