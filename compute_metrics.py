@@ -73,7 +73,7 @@ def main():
     require_flags(args, *REQUIRED)
     ranks = connect(find_ranks())
     wanted = wanted_metrics(args.metrics)
-    if args.markdown:
+    if args.markdown and ranks.first:
         require_writable(args.markdown, "--markdown")
     computed, reasons = 0, []
     for script, (metrics, flags) in SCRIPTS.items():

@@ -85,8 +85,9 @@ def under_mpiexec():
     return "mpi4py.MPI" in sys.modules and sys.modules["mpi4py.MPI"].COMM_WORLD.size > 1
 
 
-def under_torchrun():
-    return "TORCHELASTIC_ERROR_FILE" in os.environ
+def joined():
+    """Whether connect() has connected this process with other ranks."""
+    return bool(_lifelines)
 
 
 def end_process(code, message):

@@ -4,7 +4,7 @@ import argparse
 import sys
 import traceback
 
-from .connecting import end_process, let_go, under_mpiexec, under_torchrun
+from .connecting import end_process, joined, let_go, under_mpiexec
 from .errors import UserError
 from .flags import Flag, check_flags, parse_numbers
 from .gaussian_diffusion import LossType, ModelMeanType, ModelVarType
@@ -167,6 +167,6 @@ def run_script(main, hint=""):
     except KeyboardInterrupt:
         end_process(130, f"{sys.argv[0]}: interrupted{'; ' * bool(hint)}{hint}")
     except Exception:
-        if not (under_mpiexec() or under_torchrun()):
+        if not (under_mpiexec() or joined()):
             raise
         end_process(1, traceback.format_exc().rstrip())

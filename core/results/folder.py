@@ -171,7 +171,7 @@ class ResultsFolder:
     def clear(self):
         """Removes the files of earlier runs of this experiment, or chunk. Originals, which others share, stay."""
         measured = (self.metrics_path, self.chart_path, self.activations_path)
-        for path in (*self._records_paths(), self.summary_path, self.flags_path, *measured):
+        for path in (self.records_path, *self._rank_records(), self.summary_path, self.flags_path, *measured):
             path.unlink(missing_ok=True)
         self._remove_images()
 
@@ -262,7 +262,14 @@ class ResultsFolder:
 
     def records(self):
         """The rows of all ranks so far, sorted by id; None where there are none."""
-        tables = [read_records(path) for path in self._records_paths()]
+        tables = []
+        # Parts first: one that vanishes meanwhile has been joined to the whole, by a run that goes on.
+        for path in [*self._rank_records(), self.records_path]:
+            try:
+                tables += [read_records(path)] if path.exists() else []
+            except UserError:
+                if path.exists():
+                    raise
         if not tables:
             return None
         # A row is in two files where a process was killed while it joined them.
@@ -279,22 +286,21 @@ class ResultsFolder:
         write_yaml(self.summary_path, summary)
         return summary
 
-    def _records_paths(self):
-        parts = sorted(self.experiment.glob(f"{self.prefix}records-rank-*.csv"))
-        return [path for path in (self.records_path, *parts) if path.exists()]
+    def _rank_records(self):
+        """The records of further ranks."""
+        return sorted(self.experiment.glob(f"{self.prefix}records-rank-*.csv"))
 
     def _join_records(self):
         """What records() returns, which is then in one file without torn rows."""
-        table, paths = self.records(), self._records_paths()
-        if table is not None and (paths != [self.records_path] or is_torn(self.records_path)):
+        table = self.records()
+        if table is not None and (self._rank_records() or is_torn(self.records_path)):
             self._write_records(table)
         return table
 
     def _write_records(self, table):
         write_records(self.records_path, table)
-        for path in self._records_paths():
-            if path != self.records_path:
-                path.unlink()
+        for path in self._rank_records():
+            path.unlink()
 
 
 def _parts(masks, pre_explanations):
