@@ -54,8 +54,8 @@ def main():
     if task_of_run(args) == "classes":
         raise UserError(f"CD is of attributes, but {args.exp_name} was run with --task classes")
     taken = take_from_run(args, "celeba_path", "oracle_path", "query_label")
-    require_flags(args, "celeba_path")
     pairs = require_pairs(args.output_path, args.exp_name)
+    require_flags(args, "celeba_path")
     named = network_arguments(args, "oracle")
     oracle = load_oracle(*named, size_of(pairs), "oracle_path" not in taken).to(device)
     attributes, query = find_query(args, oracle)

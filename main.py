@@ -34,6 +34,7 @@ from guided_diffusion.script_util import (
     args_to_dict,
     create_model_and_diffusion,
     model_and_diffusion_defaults,
+    require_flags,
     run_script,
 )
 from models.carried_flags import take_carried_flags
@@ -57,6 +58,7 @@ def main():
             summary = merge_chunks(args.output_path, args.exp_name, FREE_AMONG_CHUNKS, BEFORE_THE_FLAG)
             print(result_line(summary, ResultsFolder(args.output_path, args.exp_name).experiment))
         return
+    require_flags(args, "model_path", "classifier_path")
     described, given = find_diffusers_model(args.model_path), given_flags(create_argparser())
     if described:
         take_described_flags(args, given, described)

@@ -1,10 +1,18 @@
 """How the project tells its users that something they gave cannot be used."""
 
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class UserError(ValueError):
     """What the user gave cannot be used. The message is one line that names the flag or file and the remedy."""
+
+
+def require_file(path):
+    """UserError where something other than a file lies at the path: reading a named pipe might never end."""
+    if Path(path).exists() and not Path(path).is_file():
+        what = "a folder" if Path(path).is_dir() else "a pipe or a device"
+        raise UserError(f"{path} is {what}, not a file; give a file")
 
 
 @contextmanager

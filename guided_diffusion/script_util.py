@@ -1,6 +1,7 @@
 """What every script shares: the model and diffusion flags, the factories behind them, and how errors are told."""
 
 import argparse
+import errno
 import sys
 import traceback
 
@@ -163,7 +164,9 @@ def run_script(main, hint=""):
     except UserError as error:
         end_process(2, f"{sys.argv[0]}: error: {error}")
     except OSError as error:
-        end_process(2, f"{sys.argv[0]}: error: {error.filename or 'a file'}: {error.strerror or error}")
+        where = f"{error.filename}: " * bool(error.filename)
+        remedy = "; make room, and start again" * (error.errno == errno.ENOSPC)
+        end_process(2, f"{sys.argv[0]}: error: {where}{error.strerror or error}{remedy}")
     except KeyboardInterrupt:
         end_process(130, f"{sys.argv[0]}: interrupted{'; ' * bool(hint)}{hint}")
     except Exception:

@@ -40,7 +40,9 @@ def write_file(path, write):
             os.fsync(file.fileno())
         os.replace(part, path)
         _sync_folder(part.parent)
-    except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
+    except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError, and Ctrl-C, too
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
         # torch.save raises an error of its own; the system's, which has the reason, is that one's context.
         system = next((each for each in (error, error.__context__) if isinstance(each, OSError)), None)
         reason = system.strerror if system else str(error).splitlines()[0]
@@ -123,13 +125,6 @@ def _sync_folder(folder):
         os.close(descriptor)
 
 
-def require_file(path):
-    """UserError where something other than a file lies at the path: reading a named pipe might never end."""
-    if Path(path).exists() and not Path(path).is_file():
-        what = "a folder" if Path(path).is_dir() else "a pipe or a device"
-        raise UserError(f"{path} is {what}, not a file; give a file")
-
-
 def sha256(path):
     """The SHA-256 of a file's contents, 64 hex digits."""
     digest = hashlib.sha256()
@@ -151,7 +146,11 @@ def lock(path, in_use):
     except Timeout:
         holder = Path(path).read_text().strip()
         raise UserError(in_use.format(holder=f"process {holder}" if holder else "another process")) from None
-    Path(path).write_text(str(os.getpid()))
+    try:
+        Path(path).write_text(str(os.getpid()))
+    except OSError as error:  # of a full disk it does not name the file
+        file_lock.release()
+        raise OSError(error.errno, error.strerror, str(path)) from None
     return file_lock
 
 

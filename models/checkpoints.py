@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.errors import UserError, require_file
 
 from .diffusion_flags import disagreements, infer_flags
 from .safetensors_files import is_safetensors, read_safetensors
@@ -104,6 +104,8 @@ def load_state(model, state, path, kind="network"):
             f"it seems to be {describe(state)}: check the path and the flags"
         )
     for name, tensor in state.items():
+        if tensor.is_complex():
+            raise UserError(f"{path} has complex values in {name}; give the weights of a {kind}")
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise UserError(f"{path} has NaN or infinite values in {name}; use an earlier checkpoint")
     model.load_state_dict(state)
@@ -202,8 +204,11 @@ def describe(contents):
 
 def read_head(path):
     """The first bytes of a file; UserError where it is not there, cannot be read or is empty."""
+    if not str(path):
+        raise UserError("the path of a weight file is empty; name the file")
     if Path(path).is_dir():
         raise UserError(f"{path} is a directory; give the weight file inside it")
+    require_file(path)
     try:
         with open(path, "rb") as file:
             head = file.read(len(LEGACY_HEAD))

@@ -130,6 +130,11 @@ def classifier_from(contents, path, architecture=None, changes=None, image_size=
                 f"--{role}_architecture (torchvision's name or module:function), or --{role}_path "
                 f"with its name, such as timm:NAME, and this file as its weights (--{role}_weights)"
             )
+        case {"architecture": str(trained), "state_dict": _}:
+            raise UserError(
+                f"{path} is a classifier ({trained}), but does not name its outputs; save it with attributes, the "
+                "list of their names"
+            )
         case _:
             raise UserError(
                 f"{path} is {describe(contents)}, not a classifier; "
@@ -203,6 +208,9 @@ def require_names(attributes, num_outputs, path):
     if named != num_outputs:
         told = "none" if attributes is None else f"{named} attributes"
         raise UserError(f"{path} names {told} for {num_outputs} outputs; save it with all names")
+    for name in attributes or ():
+        if not isinstance(name, str) or len(name.splitlines()) != 1:
+            raise UserError(f"{path} calls an output {name!r}; save it with names, each a text of one line")
 
 
 def _from_published(contents):

@@ -70,6 +70,8 @@ def _infer(state, image_size):
         return state[name].shape[dim]
 
     num_channels = width("time_embed.0.weight", 1)
+    if width("time_embed.0.weight") != 4 * num_channels:
+        return {}
     # On the way up every level but the last ends with an upsampling, after a ResBlock and perhaps attention.
     blocks = len({name.split(".")[1] for name in state if name.startswith("output_blocks.")})
     upsamplings = [f"output_blocks.{block}.{part}." for block in range(blocks) for part in (1, 2)]

@@ -213,7 +213,6 @@ def test_another_architecture_than_the_one_named_is_refused(published_path):
         ({"feat_extract": {"conv1_7x7_s2.weight": torch.ones(1)}}, "the 40-attribute oracle"),
         ({"input_blocks.0.0.weight": torch.ones(1)}, "a diffusion UNet"),
         ({"weight": torch.ones(1)}, "a state dict of weight"),
-        ({"architecture": "resnet18", "attributes": [], "state_dict": {}}, "a resnet18 classifier"),
         (torch.ones(1), "a Tensor"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -221,6 +220,12 @@ def test_another_architecture_than_the_one_named_is_refused(published_path):
 def test_other_weights_are_called_by_name(tmp_path, contents, called):
     path = saved(tmp_path / "c.pt", contents)
     assert refusal(UserError, load_classifier, path).startswith(f"{path} is {called}, not a classifier")
+
+
+def test_a_classifier_without_names_is_told_that_it_lacks_them(tmp_path):
+    path = saved(tmp_path / "c.pt", {"architecture": "resnet18", "attributes": [], "state_dict": {}})
+    message = refusal(UserError, load_classifier, path)
+    assert message.startswith(f"{path} is a classifier (resnet18), but does not name its outputs")
 
 
 def test_a_file_with_an_unknown_architecture_is_refused(tmp_path):

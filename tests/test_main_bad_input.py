@@ -1,5 +1,7 @@
 """What main.py refuses: one line that names the flag or the file, and exit code 2."""
 
+import os
+
 import pandas as pd
 import pytest
 import torch
@@ -143,3 +145,71 @@ def test_an_error_is_exit_code_2_and_one_line_of_a_real_process(flags):
     assert code == 2 and err.count("\n") == 1 and "--start_step 400" in err
     code, _, err = run_script("main.py", flags | {"clip_denoised": "perhaps"})
     assert code == 2 and "neither True nor False" in err
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"classifier_scales": "1e38"}, "--classifier_scales 1e+38"),
+        ({"l1_loss": 3e38, "l2_loss": 3e38}, "--l1_loss 3e+38 and --l2_loss 3e+38"),
+    ],
+    ids=str,
+)
+def test_weights_beyond_float32_are_blamed_for_what_they_do(flags, change, said):
+    assert "--use_fp16" not in refuse(flags | change, "grew beyond float32; lower", said)
+
+
+@pytest.mark.parametrize("flag", ["model_path", "classifier_path"])
+def test_an_empty_path_is_named(flags, flag):
+    refuse(flags | {flag: ""}, f"--{flag} must be given")
+
+
+@pytest.mark.parametrize("flag", ["model_path", "classifier_path", "oracle_path", "perceptual_path"])
+def test_a_named_pipe_is_refused_instead_of_waited_for(flags, tmp_path, flag):
+    os.mkfifo(tmp_path / "pipe.pt")
+    weight = int(flag == "perceptual_path")
+    refuse(
+        flags | {"l_perc": weight, "l_perc_layer": 5, flag: tmp_path / "pipe.pt"}, "pipe.pt is a pipe or a device"
+    )
+
+
+@pytest.mark.parametrize("name", ["records.csv", "flags.yaml"])
+def test_a_named_pipe_among_the_results_is_refused(flags, name):
+    folder = flags["output_path"] / "Results/exp"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / name)
+    refuse(flags, f"{name} is a pipe or a device")
+
+
+@pytest.mark.parametrize(
+    "attributes", [list(range(40)), [["a"]] * 40, ["a\nb"] * 40, [None] * 40, [""] * 40], ids=str
+)
+def test_a_classifier_whose_attributes_are_no_names_is_named(flags, toy_files, tmp_path, attributes):
+    torch.save(torch.load(toy_files / "classifier.pt") | {"attributes": attributes}, tmp_path / "odd.pt")
+    for role in ("classifier", "oracle"):
+        odd = {f"{role}_path": tmp_path / "odd.pt", f"{role}_architecture": "toy_networks:Brightness"}
+        refuse(flags | odd, "odd.pt calls an output")
+
+
+def test_a_classifier_that_does_not_name_its_outputs_is_told_what_it_lacks(flags, toy_files, tmp_path):
+    contents = torch.load(toy_files / "classifier.pt")
+    del contents["attributes"]
+    torch.save(contents, tmp_path / "unnamed.pt")
+    refuse(flags | {"classifier_path": tmp_path / "unnamed.pt"}, "does not name its outputs", "attributes")
+
+
+def test_a_diffusion_model_of_another_shape_is_told_no_flags_that_cannot_be(flags, toy_files, tmp_path):
+    state = torch.load(toy_files / "ddpm.pt")
+    plain = dict(state) | {"time_embed.0.weight": torch.zeros(128, 3)}
+    torch.save(plain, tmp_path / "odd.pt")
+    line = refuse(flags | {"model_path": tmp_path / "odd.pt"}, "odd.pt does not fit", "time_embed.0.weight")
+    assert "channel_mult" not in line
+    torch.save(dict(state) | {"out.2.bias": state["out.2.bias"].to(torch.complex64)}, tmp_path / "complex.pt")
+    refuse(flags | {"model_path": tmp_path / "complex.pt"}, "complex.pt has complex values in out.2.bias")
+
+
+def test_names_without_their_suffix_are_blamed_on_the_list_that_has_them(flags, tmp_path):
+    data = write_celeba(tmp_path / "data", {"val": 8})
+    path = data / "list_attr_celeba.csv"
+    path.write_text(path.read_text().replace(".jpg", ""))
+    refuse(flags | {"data_dir": data}, "list_attr_celeba names 1, but list_eval_partition does not", "000001.jpg")

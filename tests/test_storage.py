@@ -1,4 +1,5 @@
 import errno
+import io
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from scripts import environment, logged
 from toy_training import names, train
 
 from guided_diffusion.errors import UserError
-from guided_diffusion.storage import _part, append_text, lock_folder, remove_parts, write_file
+from guided_diffusion.storage import _part, append_text, lock, lock_folder, remove_parts, write_file
 
 pytestmark = pytest.mark.usefixtures("no_tensorboard")
 
@@ -133,3 +134,23 @@ def test_what_does_not_fit_at_the_end_of_a_file_leaves_it_as_it_was(tmp_path, mo
     append_text(path, "ç\n")
     assert path.read_text() == "a\nç\n"
     assert "cannot be written" in refusal(UserError, append_text, tmp_path / "none/records.csv", "a\n")
+
+
+def test_ctrl_c_in_torch_save_stays_ctrl_c(tmp_path):
+    class Interrupted(io.BytesIO):
+        def write(self, data):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_file(tmp_path / "a.pt", lambda file: torch.save({"a": torch.zeros(9)}, Interrupted()))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_names_its_file_where_the_disk_is_full(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    with pytest.raises(OSError) as caught:
+        lock(tmp_path / ".lock", "in use")
+    assert caught.value.filename == str(tmp_path / ".lock")

@@ -114,7 +114,13 @@ def read_labels(data_dir, split, flag="data_dir"):
         raise UserError(f"{root}/list_attr_celeba holds values other than 1 and -1 for {image}")
     if split == ALL:
         return table > 0
-    partition = _read_list(root, "list_eval_partition", flag).iloc[:, 0].reindex(table.index)
+    partition = _read_list(root, "list_eval_partition", flag).iloc[:, 0]
+    if (strangers := table.index.difference(partition.index)).size:
+        raise UserError(
+            f"{root}/list_attr_celeba names {strangers[0]}, but list_eval_partition does not (it begins with "
+            f"{partition.index[0]}); name each image alike in both"
+        )
+    partition = partition.reindex(table.index)
     return table[in_split(partition, table.index, split, f"{root}/list_eval_partition")] > 0
 
 

@@ -52,12 +52,15 @@ def start_ranks(args):
 
 
 def flags_of_run(output_path, exp_name):
-    """read_flags(), but UserError where a flag has a value that it cannot have."""
+    """read_flags(), but a text that was written as a number is a text; UserError where a flag has a value that it
+    cannot have."""
     flags = read_flags(output_path, exp_name)
     for name in FLAGS.keys() & flags.keys():
         try:
             FLAGS[name].check_type(name, flags[name])
             FLAGS[name].check(name, flags[name])
+            if FLAGS[name].kind is str and flags[name] is not None:
+                flags[name] = str(flags[name])
         except UserError as error:
             experiment = experiment_folder(output_path, exp_name)
             raise UserError(

@@ -23,9 +23,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.errors import UserError, require_file
 from guided_diffusion.flags import MANY
-from guided_diffusion.storage import lock, remove_parts, require_file, write_text
+from guided_diffusion.storage import lock, remove_parts, write_text
 
 from ..data.images import SUFFIXES, from_uint8, read_image, to_uint8, write_png
 from .records import (

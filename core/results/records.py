@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from guided_diffusion.errors import UserError
-from guided_diffusion.storage import append_text, require_file, write_text
+from guided_diffusion.errors import UserError, require_file
+from guided_diffusion.storage import append_text, write_text
 
 from ..data.images import to_uint8
 
@@ -125,7 +125,7 @@ def read_records(path):
         table = pd.read_csv(BytesIO(text[: text.rfind(b"\n") + 1]), dtype=dict.fromkeys(BITS, str))
         table = table.round(6).astype(dict.fromkeys(INTEGERS, int))
         _require_numbers(table)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, OverflowError) as error:
         raise UserError(f"{path} is not a records.csv ({str(error).splitlines()[0]}); remove it") from None
     if (repeated := table["id"][table["id"].duplicated()]).size:
         raise UserError(f"{path} has image {repeated.iloc[0]} twice; remove one of the rows")

@@ -18,6 +18,8 @@ from .attempts import make_groups, run_attempts
 from .explanation import Explanation as Explanation
 from .explanation import Outcome, Prepared, gather, rows, stack
 
+HUGE = 1e6  # a weight of a gradient; useful ones are below 100
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -140,7 +142,7 @@ class Explainer:
             l_perc=s.l_perc,
             perceptual=s.perceptual,
         )
-        watch = _StepWatch(self.callback, jobs)
+        watch = _StepWatch(self.callback, jobs, s)
         counterfactual = self.method.sample(
             self.diffusion,
             _with_labels(self.model_fn, prepared.labels),
@@ -152,7 +154,7 @@ class Explainer:
             **self._chain(),
             **s.sampler_options,
         )
-        _require_finite(counterfactual, ids)
+        _require_finite(counterfactual, ids, s)
         return counterfactual, watch
 
     def _chain(self):
@@ -220,23 +222,34 @@ class _StepWatch:
     """A sampler's callback: raises UserError where z holds NaN, keeps the last mask and pre-explanation, and calls
     `callback`, if any."""
 
-    def __init__(self, callback, jobs):
-        self.callback, self.jobs = callback, jobs
+    def __init__(self, callback, jobs, settings):
+        self.callback, self.jobs, self.settings = callback, jobs, settings
         self.mask = self.pre_explanation = None
 
     def __call__(self, step):
-        _require_finite(step["z"], [job.id for job in self.jobs])
+        _require_finite(step["z"], [job.id for job in self.jobs], self.settings)
         self.mask, self.pre_explanation = step.get("mask"), step.get("pre_explanation")
         if self.callback is not None:
             self.callback(step, self.jobs)
 
 
-def _require_finite(images, ids):
+def _require_finite(images, ids, settings):
     raise_overflow()  # NaN from an overflow is no error: the batch is computed again in float32
     finite = images.isfinite().flatten(1).all(1).tolist()
     if not all(finite):
         bad = [str(i) for i, good in zip(ids, finite, strict=True) if not good]
-        raise UserError(
-            f"the network returned NaN for image {', '.join(bad)}; "
-            "try --use_fp16 False, and check the weights of --model_path and --classifier_path"
-        )
+        remedy = "try --use_fp16 False, and check the weights of --model_path and --classifier_path"
+        if huge := _huge_weights(settings):
+            raise UserError(f"the values of image {', '.join(bad)} grew beyond float32; lower {' and '.join(huge)}")
+        raise UserError(f"the network returned NaN for image {', '.join(bad)}; {remedy}")
+
+
+def _huge_weights(settings):
+    """The flags, with their values, that weigh gradients or noise so much that float32 cannot be expected to do."""
+    names = ("l1_loss", "l2_loss", "l_perc")
+    options = {
+        name: settings.sampler_options.get(name, 0) for name in ("sampling_scale", "distance_scale", "growth")
+    }
+    weights = {name: getattr(settings, name) for name in names} | options
+    weights["classifier_scales"] = max(settings.classifier_scales)
+    return [f"--{name} {value:g}" for name, value in weights.items() if value > HUGE]
