@@ -182,7 +182,7 @@ def test_data_that_know_other_classes_are_named(flags, tmp_path):
 def test_images_of_several_classes_are_named(flags, tmp_path):
     data = write_celeba(tmp_path / "celeba", {"val": 3})
     words = "--task classes needs one class an image, but 000001.jpg"
-    refuse(flags | {"data_dir": data}, words, "give --task attributes")
+    refuse(flags | {"data_dir": data}, words, "give --task attributes with a classifier of yes/no answers")
 
 
 def test_a_single_output_is_no_class(flags, tmp_path):

@@ -164,7 +164,8 @@ def _labels_as_classes(args, dataset, names):
     """(n,) the classes of the data's images by the classifier's numbers; None where the data has no labels."""
     if not dataset.attributes:
         return None
-    require_one_class(dataset, args.data_dir, "--task classes", "--task attributes")
+    instead = "--task attributes with a classifier of yes/no answers"  # to this one the flag alone may be refused
+    require_one_class(dataset, args.data_dir, "--task classes", instead)
     places = match_classes(
         dataset.attributes, names, f"--data_dir {args.data_dir}", f"--classifier_path {args.classifier_path}"
     )
