@@ -151,3 +151,4 @@ def test_odd_images_are_explained_or_named(flags, tmp_path):
     assert list(records["image"]) == names
     code, _, err = call_script("main.py", given | {"images": tmp_path / "moving.gif", "exp_name": "moving"})
     assert code == 2 and "moving.gif is an animation of 2 images" in err.splitlines()[-1]
+    assert not (flags["output_path"] / "Results/moving").exists()
