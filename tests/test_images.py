@@ -129,7 +129,7 @@ def test_an_old_image_stays_until_the_new_one_is_whole(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
 def test_an_image_is_turned_as_its_exif_says(tmp_path, orientation, suffix):
     about = Image.Exif()
     about[ExifTags.Base.Orientation] = orientation

@@ -74,6 +74,22 @@ def test_guidance_names_the_images_that_it_cannot_take(images, said):
     assert message.startswith("x ") and said in message
 
 
+@pytest.mark.parametrize("channels, taken", [(1, 3), (3, 1)], ids=["grey", "rgb"])
+def test_guidance_names_the_images_on_which_a_classifier_fails(channels, taken):
+    network = torch.nn.Sequential(torch.nn.Conv2d(taken, 2, 8), torch.nn.Flatten())
+    guidance = guidance_for(X[:, :channels], classify=network)
+    message = refusal(ValueError, guidance, X[:, :channels], X[:, :channels], 1.0)
+    assert message.startswith(f"x has shape (2, {channels}, 8, 8), on which the classifier fails: ")
+
+
+def test_a_lack_of_memory_is_not_blamed_on_the_images():
+    def classify(images):
+        raise torch.OutOfMemoryError("no memory is left")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        guidance_for(classify=classify)(X, X, 1.0)
+
+
 @all_images(ODD_IMAGES | GREY)
 def test_explaining_names_the_images_that_it_cannot_take(images, said):
     message = refusal(ValueError, lambda: explain(images, classifier, DIFFUSION, UNET, tau=3))

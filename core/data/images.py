@@ -58,6 +58,7 @@ def require_image_file(path):
 
 def _upright(image):
     """A PIL image turned as its EXIF orientation says; as it is where EXIF is damaged or says nothing."""
+    image.load()  # Pillow turns a TIFF itself when it loads it, and then takes the orientation out of its EXIF
     try:
         turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
     except Exception:  # the reader of EXIF raises nearly anything on damaged bytes, which say nothing of the pixels
