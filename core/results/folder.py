@@ -239,6 +239,7 @@ class ResultsFolder:
         table: the batch's records; images (N, 3, H, W) in [-1, 1]; explanation: their Explanation.
         masks, pre_explanations: whether these are written, too.
         """
+        self._require_there()
         pixels, cf_pixels = to_uint8(images).cpu(), to_uint8(explanation.counterfactual).cpu()
         start = to_uint8(explanation.start).cpu()
         right, reached = correct(table), flipped(table)
@@ -280,7 +281,13 @@ class ResultsFolder:
 
     def commit(self, rows):
         """Adds rows to this rank's records. Write their images first: a row marks them as done."""
+        self._require_there()
         append_records(self.own_records_path, rows)
+
+    def _require_there(self):
+        """UserError where the folder was removed meanwhile: what is written now would look like all of the run."""
+        if not self.flags_path.exists():
+            raise UserError(f"{self.experiment} has been removed, or its flags.yaml; start again")
 
     def records(self):
         """The rows of all ranks so far, sorted by id; None where there are none."""
