@@ -9,6 +9,7 @@ OUTPUT_PATH/Results/EXP/.lock                                (held while a run w
 OUTPUT_PATH/Results/EXP/metrics.yaml, CD.png                    (by the compute_ scripts)
 OUTPUT_PATH/Original/activations.npz, Results/EXP/activations.npz   (Inception's, kept for FID)
 OUTPUT_PATH/{x_t,z_t}/EXP/<id>/<step>.png
+OUTPUT_PATH/report/                                          (by report.py; it links to the images above)
 """
 
 import re
@@ -71,6 +72,7 @@ class ResultsFolder:
         self.chart_path = self.experiment / "CD.png"
         self.activations_path = self.experiment / "activations.npz"
         self.original_activations_path = self.root / "Original" / "activations.npz"
+        self.report_path = self.root / "report"
 
     @contextmanager
     def claimed(self):
@@ -282,6 +284,12 @@ class Pair:
             raise UserError(f"{self.counterfactual} is not of the size of {self.original}; restore one of them")
         return original, counterfactual
 
+    def part(self, name):
+        """The path of another of its images, such as that in Mask; None where there is none."""
+        folder = self.counterfactual.parent.parent / name
+        paths = (folder / f"{self.id}{suffix}" for suffix in SUFFIXES)
+        return next((path for path in paths if path.is_file()), None)
+
     def images(self):
         """(original, counterfactual), each (3, H, W) in [-1, 1]."""
         return tuple(map(from_uint8, self.pixels()))
@@ -312,6 +320,21 @@ def read_flags(output_path, exp_name):
     if not paths:
         return {}
     return read_yaml(paths[0])
+
+
+def read_all_records(output_path, exp_name):
+    """The rows of all images that were explained so far, also of chunks that are not merged; None without any."""
+    experiment = experiment_folder(output_path, exp_name)
+    paths = [experiment / "records.csv"]
+    if not paths[0].exists():
+        paths = sorted(experiment.glob("chunk-*_records.csv"))
+    tables = [table for path in paths if len(table := read_records(path))]
+    return pd.concat(tables).sort_values("id", ignore_index=True) if tables else None
+
+
+def read_trajectory(output_path, exp_name, kind, name):
+    """The paths of the steps of an image's trajectory, in their order. kind: x_t or z_t; name: its image_id."""
+    return list(_images(Path(output_path) / kind / exp_name / name).values())
 
 
 def read_classes(output_path, exp_name):
