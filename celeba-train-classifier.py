@@ -17,9 +17,11 @@ from core.metrics.validation import validate_attributes, validate_classes
 from core.training.attribute_objective import AttributeObjective
 from core.training.class_objective import ClassObjective
 from guided_diffusion.checkpoint_folder import complete_steps
-from guided_diffusion.dist_util import connect, device_of_rank, find_ranks, keep_freed_memory
+from guided_diffusion.connecting import connect
+from guided_diffusion.dist_util import device_of_rank, keep_freed_memory
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import Flag, FlagParser, group_flags, with_defaults
+from guided_diffusion.ranks import find_ranks
 from guided_diffusion.script_util import MODEL_FLAGS, args_to_dict, require_flags, run_script
 from guided_diffusion.storage import write_file
 from guided_diffusion.train_data import Batches

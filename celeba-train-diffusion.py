@@ -13,9 +13,11 @@ import torch
 from core.data.training_data import TRAINING_DATA_FLAGS, load_training_data, require_labels
 from core.training.sheets import sample_sheet
 from guided_diffusion.checkpoint_folder import complete_steps
-from guided_diffusion.dist_util import connect, device_of_rank, find_ranks, keep_freed_memory
+from guided_diffusion.connecting import connect
+from guided_diffusion.dist_util import device_of_rank, keep_freed_memory
 from guided_diffusion.flags import Flag, FlagParser, group_flags
 from guided_diffusion.objectives import DenoisingObjective
+from guided_diffusion.ranks import find_ranks
 from guided_diffusion.resample import SAMPLERS, create_named_schedule_sampler
 from guided_diffusion.script_util import (
     DIFFUSION_FLAGS,

@@ -19,6 +19,7 @@ from core.metrics.inference import (
     judge,
     require_pairs,
     size_of,
+    start_ranks,
     take_from_run,
     task_of_run,
     what_was_used,
@@ -27,7 +28,6 @@ from core.metrics.metric import publish, statistic_of
 from core.metrics.scores import change_correlations, correlation_difference
 from core.results.folder import ResultsFolder
 from core.running.flags import network_arguments
-from guided_diffusion.dist_util import pick_device
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import Flag, FlagParser, check_flags, group_flags
 from guided_diffusion.script_util import require_flags, run_script
@@ -50,18 +50,20 @@ def create_argparser():
 def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
+    device, first = start_ranks(args)
     if task_of_run(args) == "classes":
         raise UserError(f"CD is of attributes, but {args.exp_name} was run with --task classes")
     taken = take_from_run(args, "celeba_path", "oracle_path", "query_label")
     pairs = require_pairs(args.output_path, args.exp_name)
     require_flags(args, "celeba_path")
-    device = pick_device(args.gpu)
     named = network_arguments(args, "oracle")
     oracle = load_oracle(*named, size_of(pairs), "oracle_path" not in taken).to(device)
     attributes, query = find_query(args, oracle)
     expected = expected_correlations(args.celeba_path, attributes, query)
 
-    before, after = judge(oracle, pairs, args.batch_size, device)
+    before, after = judge(oracle, pairs, args.batch_size, device, workers=args.num_workers)
+    if not first:
+        return
 
     def cd(rows):
         return correlation_difference(expected, change_correlations(before[rows], after[rows], query))

@@ -18,6 +18,7 @@ from core.metrics.inference import (
     require_pairs,
     require_size,
     size_of,
+    start_ranks,
     take_from_run,
     task_of_run,
     what_was_used,
@@ -25,7 +26,6 @@ from core.metrics.inference import (
 from core.metrics.metric import mean_of, publish
 from core.metrics.scores import cout
 from core.running.flags import NETWORK_FLAGS, named_flags, network_arguments
-from guided_diffusion.dist_util import pick_device
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import Flag, FlagParser, check_flags, group_flags
 from guided_diffusion.script_util import run_script
@@ -46,9 +46,9 @@ def create_argparser():
 def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
+    device, first = start_ranks(args)
     taken = take_from_run(args, "classifier_path", "query_label")
     pairs = require_pairs(args.output_path, args.exp_name, classified=("CC",), reached=("CCF", "ICF"))
-    device = pick_device(args.gpu)
     named = network_arguments(args, "classifier")
     classifier = load_classifier(*named, size_of(pairs), "classifier_path" not in taken).to(device)
     require_size(classifier, pairs, "classifier_path")
@@ -61,7 +61,9 @@ def main():
     def evaluate(pixels, cf_pixels, original, target):
         return (cout(question, from_uint8(pixels), from_uint8(cf_pixels), original, target),)
 
-    (values,) = in_batches(evaluate, load, pairs, args.batch_size, device, "insertions")
+    (values,) = in_batches(evaluate, load, pairs, args.batch_size, device, "insertions", args.num_workers)
+    if not first:
+        return
     metrics = [mean_of("COUT", values, "correctly classified images, flipped or not")]
     weights, options = what_was_used(args, "classifier")
     publish(args.output_path, args.exp_name, metrics, weights, asked | options)

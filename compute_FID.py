@@ -26,11 +26,10 @@ from core.metrics.distributions import (
     sfid,
     statistics,
 )
-from core.metrics.inference import DEVICE_FLAGS, RESULTS_FLAGS, require_pairs
+from core.metrics.inference import DEVICE_FLAGS, RESULTS_FLAGS, require_pairs, start_ranks
 from core.metrics.intervals import normal_interval
 from core.metrics.metric import Metric, publish
 from core.results.folder import ResultsFolder
-from guided_diffusion.dist_util import pick_device
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import SEED, Flag, FlagParser, check_flags, group_flags
 from guided_diffusion.script_util import run_script
@@ -55,23 +54,26 @@ def create_argparser():
 def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
+    device, first = start_ranks(args)
     pairs = require_pairs(args.output_path, args.exp_name, reached=("CCF", "ICF"))
     folder = ResultsFolder(args.output_path, args.exp_name)
     rows = [row for row, pair in enumerate(pairs) if pair.reached == "CCF"]
     if len(rows) < 2:
         raise UserError(f"{folder.experiment} holds {len(rows)} flipped counterfactuals; FID needs two")
-    device = pick_device(args.gpu)
     weights = args.inception_path or published_weights(inception.FID_WEIGHTS_URL, "Inception", "inception_path")
     network = load_inception(weights, device)
 
     def activations_of(path, files, desc):
-        return kept_activations(path, files, network, sha256(weights), args.batch_size, device, desc)
+        digest = sha256(weights)
+        return kept_activations(path, files, network, digest, args.batch_size, device, desc, args.num_workers)
 
     activations = Activations(
         activations_of(folder.original_activations_path, [pair.original for pair in pairs], "originals"),
         activations_of(folder.activations_path, [pairs[row].counterfactual for row in rows], "counterfactuals"),
         np.array(rows),
     )
+    if not first:
+        return
     options = {"seed": args.seed, "halves": HALVES, "kid_subsets": KID_SUBSETS, "kid_size": KID_SIZE}
     metrics = measure(activations, args.seed)
     publish(args.output_path, args.exp_name, metrics, {"inception_path": weights}, options, ("pytorch-fid",))

@@ -8,7 +8,8 @@ if __name__ == "__main__":
 from core.metrics.inference import FLIPPED, RESULTS_FLAGS, tell_unfinished
 from core.metrics.metric import mean_of, publish
 from core.results.folder import ResultsFolder
-from core.results.records import flipped, read_records
+from core.results.records import flipped
+from guided_diffusion.connecting import connect
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import FlagParser, group_flags
 from guided_diffusion.script_util import run_script
@@ -22,13 +23,17 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
-    path = ResultsFolder(args.output_path, args.exp_name).records_path
-    if not path.exists():
-        raise UserError(f"{path} does not exist; run main.py, and merge its chunks with --merge_and_eval True")
+    if not connect().first:  # there is no network whose work could be shared
+        return
+    folder = ResultsFolder(args.output_path, args.exp_name)
+    records = folder.records()
+    if records is None:
+        raise UserError(
+            f"{folder.records_path} does not exist; run main.py, and merge its chunks with --merge_and_eval True"
+        )
     tell_unfinished(args.output_path, args.exp_name)
-    records = read_records(path)
     if not len(records):
-        raise UserError(f"{path} holds no rows; run main.py again")
+        raise UserError(f"{folder.records_path} holds no rows; run main.py again")
     reached = flipped(records)
     metrics = [mean_of("FR", reached, "explained images")]
     if reached.any():

@@ -5,10 +5,9 @@ if __name__ == "__main__":
 
     end_on_interrupt()
 
-from core.metrics.inference import DEVICE_FLAGS, FLIPPED, RESULTS_FLAGS, in_batches, require_pairs
+from core.metrics.inference import DEVICE_FLAGS, FLIPPED, RESULTS_FLAGS, in_batches, require_pairs, start_ranks
 from core.metrics.metric import mean_of, publish
 from core.metrics.scores import SAME_FACE, face_similarity
-from guided_diffusion.dist_util import pick_device
 from guided_diffusion.flags import Flag, FlagParser, check_flags, group_flags
 from guided_diffusion.script_util import run_script
 from models.vggface2 import face_pixels, load_vggface2
@@ -24,8 +23,8 @@ def create_argparser():
 def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
+    device, first = start_ranks(args)
     pairs = require_pairs(args.output_path, args.exp_name)
-    device = pick_device(args.gpu)
     network = load_vggface2(args.weights_path).to(device)
 
     def similarity(x, counterfactual):
@@ -34,7 +33,9 @@ def main():
     def load(pair):
         return [face_pixels(pixels) for pixels in pair.pixels()]
 
-    (cosines,) = in_batches(similarity, load, pairs, args.batch_size, device, "faces")
+    (cosines,) = in_batches(similarity, load, pairs, args.batch_size, device, "faces", args.num_workers)
+    if not first:
+        return
     metrics = [mean_of("FVA", cosines > SAME_FACE, FLIPPED), mean_of("FS", cosines, FLIPPED)]
     publish(args.output_path, args.exp_name, metrics, {"weights_path": args.weights_path})
 

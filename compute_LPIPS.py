@@ -15,10 +15,16 @@ import lpips
 import torch
 
 from core.data.images import from_uint8, read_image
-from core.metrics.inference import DEVICE_FLAGS, RESULTS_FLAGS, in_batches, require_recorded, tell_unfinished
+from core.metrics.inference import (
+    DEVICE_FLAGS,
+    RESULTS_FLAGS,
+    in_batches,
+    require_recorded,
+    start_ranks,
+    tell_unfinished,
+)
 from core.metrics.metric import mean_of, merge_metrics
 from core.results.folder import read_pairs
-from guided_diffusion.dist_util import pick_device
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import Flag, FlagParser, check_flags, group_flags
 from guided_diffusion.script_util import require_flags, run_script
@@ -42,10 +48,10 @@ def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
     require_flags(args, *REQUIRED)
+    device, first = start_ranks(args)
     runs = runs_of(args.output_path, args.exp_pattern, args.exp_values)
     images = alike_in_all(args.output_path, runs)
     print(f"{len(images)} images lie in the same folder of all of {', '.join(runs)}")
-    device = pick_device(args.gpu)
     vgg_path = vgg_file("VGG16", args.vgg_path, "vgg_path")
     distance = load_lpips(vgg_path).to(device)
 
@@ -60,7 +66,9 @@ def main():
                 raise UserError(f"{path} is not of the size of {paths[0]}; compare runs of one --image_size")
         return (torch.stack(pictures),)
 
-    (values,) = in_batches(spread, load, images, args.batch_size, device, "LPIPS")
+    (values,) = in_batches(spread, load, images, args.batch_size, device, "LPIPS", args.num_workers)
+    if not first:
+        return
     metric = mean_of("sigma_L", values, f"images of {len(runs)} runs, alike in all")
     print(metric.line())
     for run in runs:

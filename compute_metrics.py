@@ -5,22 +5,23 @@ if __name__ == "__main__":
 
     end_on_interrupt()
 
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-from core.metrics.inference import RESULTS_FLAGS
+from core.metrics.inference import DEVICE_FLAGS, RESULTS_FLAGS
 from core.metrics.metric import BETTER, metrics_table, read_metrics
+from core.metrics.started import environment, run
 from core.results.folder import ResultsFolder, require_experiments
 from core.running.flags import NETWORK_FLAGS, named_flags
+from guided_diffusion.connecting import connect
 from guided_diffusion.errors import UserError
-from guided_diffusion.flags import BATCH_SIZE, GPU, Flag, FlagParser, check_flags, group_flags
+from guided_diffusion.flags import Flag, FlagParser, check_flags, group_flags
 from guided_diffusion.script_util import require_flags, run_script
 from guided_diffusion.storage import require_writable, write_text
 
 ROOT = Path(__file__).parent
-DEVICE = ("gpu", "batch_size")
+DEVICE = ("gpu", "batch_size", "num_workers")
 ORACLE = ("oracle_path", "oracle_architecture", *named_flags("oracle"), "query_label")
 CLASSIFIER = ("classifier_path", "classifier_architecture", *named_flags("classifier"), "query_label")
 SCRIPTS = {  # script -> (its metrics, the flags that are passed on to it)
@@ -56,7 +57,7 @@ FLAGS = group_flags(
         "vgg_path": Flag(None, "weights of VGG16, for sigma_L; by default torchvision's, downloaded"),
     },
     output={"markdown": Flag(None, "write the table, which is Markdown, to this file as well")},
-    speed={"gpu": replace(GPU, default=None), "batch_size": replace(BATCH_SIZE, default=None)},
+    speed={name: replace(flag, default=None) for name, flag in DEVICE_FLAGS.items()},
 )
 REQUIRED = ("exp_names",)
 
@@ -69,8 +70,9 @@ def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
     require_flags(args, *REQUIRED)
+    ranks = connect()
     wanted = wanted_metrics(args.metrics)
-    if args.markdown:
+    if args.markdown and ranks.first:
         require_writable(args.markdown, "--markdown")
     computed, reasons = 0, []
     for script, (metrics, flags) in SCRIPTS.items():
@@ -83,7 +85,7 @@ def main():
         for target, target_flags in targets(script, args):
             print(f"-- {title} of {target}", flush=True)
             words = ["--output_path", args.output_path, *target_flags, *passed_on(args, flags)]
-            code, error = run([sys.executable, ROOT / script, *words])
+            code, error = run([sys.executable, ROOT / script, *words], **environment(ranks))
             computed += code == 0
             if code:
                 old = " (the table has an earlier value)" if measured(args, target, metrics) else ""
@@ -92,6 +94,8 @@ def main():
     print(f"\n{table}")
     for reason in reasons:
         print(f"not computed: {reason}")
+    if not ranks.first:
+        return
     if not computed:
         raise UserError(f"no metric of {', '.join(args.exp_names)} could be computed; the lines above say why")
     if args.markdown:
@@ -129,18 +133,6 @@ def passed_on(args, flags):
         if value not in (None, []):
             words += [f"--{flag}", *(value if isinstance(value, list) else [str(value)])]
     return words
-
-
-def run(command):
-    """Runs a script and shows its output -> (exit code, the last line on stderr, which says why it failed)."""
-    errors = b""
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
-        while chunk := process.stderr.read1():
-            sys.stderr.buffer.write(chunk)
-            sys.stderr.flush()
-            errors += chunk
-    lines = errors.decode(errors="replace").strip().splitlines()
-    return process.returncode, lines[-1].partition("error: ")[2] or lines[-1] if lines else ""
 
 
 if __name__ == "__main__":

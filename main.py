@@ -23,8 +23,9 @@ from core.running.flags import (
 from core.running.judging import make_oracle
 from core.running.progress import result_line
 from core.running.question import ask
+from guided_diffusion.connecting import connect
 from guided_diffusion.described import described_diffusion, given_flags, take_described_flags
-from guided_diffusion.dist_util import keep_freed_memory, pick_device
+from guided_diffusion.dist_util import device_from, keep_freed_memory
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import FlagParser
 from guided_diffusion.sampling import how_to_compute
@@ -50,9 +51,11 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
+    ranks = connect()
     if args.merge_and_eval:
-        summary = merge_chunks(args.output_path, args.exp_name, FREE_AMONG_CHUNKS, BEFORE_THE_FLAG)
-        print(result_line(summary, ResultsFolder(args.output_path, args.exp_name).experiment))
+        if ranks.first:
+            summary = merge_chunks(args.output_path, args.exp_name, FREE_AMONG_CHUNKS, BEFORE_THE_FLAG)
+            print(result_line(summary, ResultsFolder(args.output_path, args.exp_name).experiment))
         return
     require_flags(args, "model_path", "classifier_path")
     described, given = find_diffusers_model(args.model_path), given_flags(create_argparser())
@@ -64,7 +67,7 @@ def main():
     method, options = method_and_options(args)
     options["guided_steps"] = None if args.guided_iterations == -1 else args.guided_iterations
     keep_freed_memory()
-    device = pick_device(args.gpu)
+    device = device_from(args.gpu, ranks)
     compute = how_to_compute(args, device)
     args.dataset = settle_dataset(args.dataset, args.data_dir)
     dataset = load_explained_data(args.dataset, args.data_dir, args.split, args.image_size, args.images)
@@ -77,7 +80,7 @@ def main():
         **args_to_dict(args, ("seed", "use_logits", "l1_loss", "l2_loss", "l_perc", "clip_denoised")),
     )
     networks = load_networks(args, described, dataset, compute, device)
-    run_experiment(args, settings, method.cost(args.start_step, **options), dataset, networks)
+    run_experiment(args, settings, method.cost(args.start_step, **options), dataset, networks, ranks)
 
 
 def load_networks(args, described, dataset, compute, device):

@@ -5,7 +5,13 @@ from pathlib import Path
 
 
 class UserError(ValueError):
-    """What the user gave cannot be used. The message is one line that names the flag or file and the remedy."""
+    """What the user gave cannot be used. The message is one line that names the flag or file and the remedy.
+
+    A name that it quotes from a file may have several lines; they are joined.
+    """
+
+    def __init__(self, message):
+        super().__init__(" ".join(str(message).splitlines()))
 
 
 def require_file(path):

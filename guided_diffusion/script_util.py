@@ -5,7 +5,7 @@ import errno
 import sys
 import traceback
 
-from .dist_util import end_process, under_mpiexec
+from .connecting import end_process, joined, let_go, under_mpiexec
 from .errors import UserError
 from .flags import Flag, check_flags, parse_numbers
 from .gaussian_diffusion import LossType, ModelMeanType, ModelVarType
@@ -160,6 +160,7 @@ def run_script(main, hint=""):
     raise_on_interrupt()
     try:
         main()
+        let_go()
     except UserError as error:
         end_process(2, f"{sys.argv[0]}: error: {error}")
     except OSError as error:
@@ -169,6 +170,6 @@ def run_script(main, hint=""):
     except KeyboardInterrupt:
         end_process(130, f"{sys.argv[0]}: interrupted{'; ' * bool(hint)}{hint}")
     except Exception:
-        if not under_mpiexec():
+        if not (under_mpiexec() or joined()):
             raise
         end_process(1, traceback.format_exc().rstrip())

@@ -47,9 +47,7 @@ def write_file(path, write):
         # torch.save raises an error of its own; the system's, which has the reason, is that one's context.
         system = next((each for each in (error, error.__context__) if isinstance(each, OSError)), None)
         reason = system.strerror if system else str(error).splitlines()[0]
-        raise UserError(
-            f"{path} cannot be written ({reason}); make room or check the folder, and start again"
-        ) from error
+        raise _unwritable(path, reason) from error
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
@@ -76,6 +74,30 @@ def require_writable(path, flag):
 def write_text(path, text):
     """Writes a text in UTF-8, whole or not at all (write_file)."""
     write_file(path, lambda file: file.write(text.encode()))
+
+
+def append_text(path, text):
+    """Appends a text in UTF-8 to a local file; it is on the disk when this returns.
+
+    Raises UserError, and leaves the file as it was, where the disk is full or it may not be written. A process that
+    is killed meanwhile may leave a part of the text at the end of the file.
+    """
+    try:
+        with open(path, "ab", buffering=0) as file:
+            size, rest = file.tell(), text.encode()
+            try:
+                while rest:
+                    rest = rest[file.write(rest) :]
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(size)
+                raise
+    except OSError as error:
+        raise _unwritable(path, error.strerror) from error
+
+
+def _unwritable(path, reason):
+    return UserError(f"{path} cannot be written ({reason}); make room or check the folder, and start again")
 
 
 def remove_parts(folder):

@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from .checkpoint_folder import CheckpointFolder
 from .compile_util import compiled, wants_compiling
-from .dist_util import Ranks
 from .errors import UserError
 from .logger import Logger, Means, read_numbers
+from .ranks import Ranks
 from .storage import is_remote, lock_folder
 from .train_data import generator
 from .train_flags import FREE_FLAGS, TRAIN_FLAGS, choose_precision, parse_rates

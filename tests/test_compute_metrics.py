@@ -1,13 +1,16 @@
 """All metrics by one command."""
 
 import re
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from scripts import call_script, run_script, run_shell
+from rank_runs import run_tasks
+from scripts import ROOT, SEARCH_PATH, as_argv, call_script, run_command, run_script, run_shell
 from test_project import parser_of
 from toy_celeba import write_celeba
 from toy_results import write_random_pairs
@@ -16,6 +19,8 @@ import compute_metrics
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.results.folder import read_pairs
 from models.classifiers import load_classifier
+
+INCEPTION = "pt_inception-2015-12-05-6726825d.pth"
 
 
 def write_experiment(root, weights_dir, exp_name="exp", seed=0):
@@ -35,7 +40,7 @@ def write_experiment(root, weights_dir, exp_name="exp", seed=0):
         "label": 1,
         "pred": [1, 0] * 3,
         "target": [0, 1] * 3,
-        "cf_pred": [0, 1, 0, 1, 1, 0],
+        "cf_pred": [0, 1, 1, 1, 0, 0],  # as the places of write_random_pairs say
         "attempts": 1,
         "bkl": 0.5,
         "l_1": 0.1,
@@ -202,3 +207,35 @@ def test_the_published_flags_are_taken_with_hyphens_and_underscores(script):
     known = {option for action in parser_of(script)._actions for option in action.option_strings}
     for flag in PUBLISHED[script].split():
         assert {flag, "--" + flag[2:].replace("-", "_")} <= known
+
+
+def test_ranks_share_the_networks_work_of_every_metric(tmp_path, weights_dir):
+    if not shutil.which("mpiexec", path=SEARCH_PATH):
+        pytest.skip("no mpiexec on this machine")
+    write_experiment(tmp_path, weights_dir)
+    flags = {"output_path": tmp_path, "exp_names": "exp", "metrics": "FR,MNAC,COUT", "batch_size": 2}
+    words = as_argv(flags | {"num_workers": 3})
+    code, out, err = run_command("mpiexec", "-n", 2, sys.executable, ROOT / "compute_metrics.py", *words)
+    assert code == 0, err
+    path = tmp_path / "Results/exp/metrics.yaml"
+    on_two = path.read_text()
+    assert {"FR", "bKL", "L1", "MNAC", "Oracle FR", "COUT"} == yaml.safe_load(on_two).keys()
+    assert out.count("-- MNAC, Oracle FR of exp") == 1 and out.count("| metric ") == 1
+    path.unlink()
+    assert run_script("compute_metrics.py", flags)[0] == 0
+    assert on_two == path.read_text()
+
+
+@pytest.mark.parametrize("number", [2, 5])  # there are four counterfactuals
+def test_ranks_share_the_activations(tmp_path, weights_dir, number):
+    write_experiment(tmp_path, weights_dir)
+    flags = {"output_path": tmp_path, "inception_path": weights_dir / "hub/checkpoints" / INCEPTION}
+    path = tmp_path / "Results/exp/activations.npz"
+    out, _ = run_tasks("compute_FID.py", flags | {"batch_size": 2}, number)
+    assert len(re.findall("^FID: ", out, re.M)) == 1
+    on_ranks = dict(np.load(path))
+    path.unlink()
+    assert run_script("compute_FID.py", flags)[0] == 0
+    alone = np.load(path)
+    assert on_ranks["hashes"].tolist() == alone["hashes"].tolist()
+    np.testing.assert_allclose(on_ranks["activations"], alone["activations"], rtol=1e-4, atol=1e-5)

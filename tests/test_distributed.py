@@ -12,8 +12,9 @@ from scripts import ROOT, SEARCH_PATH, as_argv, logged, run_command, run_shell, 
 from toy_celeba import write_celeba
 from toy_networks import MODEL_FLAGS
 
-from guided_diffusion.dist_util import Ranks, device_of_rank, find_ranks, pick_device
+from guided_diffusion.dist_util import device_of_rank, pick_device
 from guided_diffusion.errors import UserError
+from guided_diffusion.ranks import Ranks, find_ranks
 
 DIFFUSION, CLASSIFIER = "celeba-train-diffusion.py", "celeba-train-classifier.py"
 TRAIN_FLAGS = {

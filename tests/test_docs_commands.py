@@ -41,9 +41,15 @@ def test_every_marker_stands_before_a_block():
     assert markers == sum(bool(block.reasons) for block in BLOCKS) > 0
 
 
+OTHERS = {  # flags of torchrun, uv, pip and SLURM
+    *("--nproc-per-node", "--python", "--resolution", "--index-url"),
+    *("--nodes", "--ntasks-per-node", "--gpus-per-task", "--cpus-per-task", "--time", "--requeue", "--array"),
+    "--kill-on-bad-exit",
+}
 SHIMS = {  # what a shell finds instead of these programs; python notes the words that it is given
     "python": 'printf "%s\\x1f" "$@" >> "$NOTED"; printf "\\x1e" >> "$NOTED"',
     "mpiexec": '[ "$1" = -n ] && shift 2 && exec "$@"',
+    "srun": 'while [[ $1 == -* ]]; do shift; done; exec "$@"',
     "torchrun": '[ "$1" = --nproc-per-node ] && shift 2 && exec python "$@"',
     "pip": "",
     "make": 'for target in "$@"; do grep -q "^$target:" Makefile || exit 1; done',
@@ -130,12 +136,7 @@ def test_a_wrong_flag_in_a_page_would_be_seen(place):
 
 
 def test_no_page_names_a_flag_that_there_is_not():
-    known = {"--help", "--batch-size"} | {
-        "--nproc-per-node",
-        "--python",
-        "--resolution",
-        "--index-url",
-    }  # of torchrun, uv, pip
+    known = {"--help", "--batch-size"} | OTHERS
     modules = list(map(module_of, SCRIPTS))
     for path in [*ROOT.glob("demo/*.py"), *ROOT.glob("benchmarks/*.py")]:
         if "\ndef main(" in path.read_text():

@@ -82,6 +82,10 @@ def damaged(data, path):
     return whole
 
 
+def test_an_error_is_one_line_whatever_it_quotes():
+    assert str(UserError("a.pt calls an output a\nb\u2028c")) == "a.pt calls an output a b c"
+
+
 # -- flags -------------------------------------------------------------------------------------------------------
 
 

@@ -174,8 +174,8 @@ def test_what_few_need_is_imported_where_it_is_used():
 
 def test_mpi_has_one_user_that_imports_it_when_first_needed():
     users = offenders(SCRIPTS | MODULES, lambda name, tree: imported(name, ast.walk(tree)) & {"mpi4py"})
-    assert users.keys() <= {"guided_diffusion/dist_util.py"}
-    assert "mpi4py" not in imported("dist_util", run_at_import(MODULES["guided_diffusion/dist_util.py"]))
+    assert users.keys() == {"guided_diffusion/ranks.py"}
+    assert "mpi4py" not in imported("ranks", run_at_import(MODULES["guided_diffusion/ranks.py"]))
 
 
 def test_nothing_happens_when_a_file_is_imported():

@@ -5,8 +5,10 @@ from assertions import refusal
 from five_explanations import CF_PREDICTIONS, IDS, LABELS, P_TARGET, PREDICTIONS, TARGETS, records
 
 from core.results.records import (
+    append_records,
     correct,
     flipped,
+    is_torn,
     read_records,
     summarise,
     write_records,
@@ -114,3 +116,23 @@ def test_a_file_is_the_old_one_until_the_new_one_is_whole(tmp_path):
     with pytest.raises(UnicodeEncodeError):
         write_text(path, "half \udcff")
     assert path.read_text() == "old"
+
+
+def test_rows_are_added_without_touching_those_before(tmp_path):
+    table, path = records_of_an_oracle(), tmp_path / "records.csv"
+    append_records(path, table.iloc[:2])
+    before = path.read_bytes()
+    append_records(path, table.iloc[2:])
+    assert path.read_bytes().startswith(before)
+    found = read_records(path).sort_values("id").reset_index(drop=True)
+    pd.testing.assert_frame_equal(found, table.sort_values("id").reset_index(drop=True))
+
+
+def test_a_last_row_without_its_end_is_left_out(tmp_path):
+    table, path = records(), tmp_path / "records.csv"
+    write_records(path, table)
+    whole = path.read_bytes()
+    last = whole.rstrip(b"\n").rfind(b"\n") + 1
+    for cut in range(last, len(whole)):
+        path.write_bytes(whole[:cut])
+        assert read_records(path)["id"].tolist() == [4, 7, 9, 30] and is_torn(path) == (cut > last)

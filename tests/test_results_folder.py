@@ -247,6 +247,81 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     assert f"--output_path {tmp_path}/taken" in refusal(UserError, lambda: begin(tmp_path / "taken"))
 
 
+# -- several ranks -----------------------------------------------------------------------------------------
+
+
+def write_parts(root):
+    """The five records in parts of three ranks, as a killed run leaves them: in any order, the last row torn."""
+    begin(root)
+    table = records()
+    for rank, rows in enumerate(([3, 0], [1], [4, 2])):
+        ResultsFolder(root, "exp", rank=rank).commit(table.iloc[rows[:1]])
+        if rows[1:]:
+            ResultsFolder(root, "exp", rank=rank).commit(table.iloc[rows[1:]])
+    path = root / "Results/exp/records-rank-2.csv"
+    path.write_bytes(path.read_bytes()[:-5])
+    return table.iloc[[3, 0, 1, 4]].sort_values("id").reset_index(drop=True)
+
+
+def test_what_any_rank_has_finished_is_finished(tmp_path):
+    expected = write_parts(tmp_path)
+    pd.testing.assert_frame_equal(ResultsFolder(tmp_path, "exp").records(), expected)
+    pd.testing.assert_frame_equal(begin(tmp_path), expected)
+    assert files(tmp_path) == {"Results/exp/records.csv", "Results/exp/flags.yaml"}
+    pd.testing.assert_frame_equal(ResultsFolder(tmp_path, "exp").records(), expected)
+
+
+def test_rows_are_added_to_records_that_were_torn(tmp_path):
+    run(tmp_path, finish=False)
+    path = tmp_path / "Results/exp/records.csv"
+    path.write_bytes(path.read_bytes()[:-3])
+    earlier = begin(tmp_path)
+    assert len(earlier) == 4
+    lost = records()[~records()["id"].isin(earlier["id"])]
+    ResultsFolder(tmp_path, "exp").commit(lost)
+    pd.testing.assert_frame_equal(
+        ResultsFolder(tmp_path, "exp").records(), records().sort_values("id").reset_index(drop=True)
+    )
+
+
+def test_a_row_that_is_in_two_files_counts_once(tmp_path):
+    """As where a run was killed when it had joined the parts and not yet removed them."""
+    write_parts(tmp_path)
+    part = tmp_path / "Results/exp/records-rank-1.csv"
+    kept = part.read_bytes()
+    begin(tmp_path)
+    part.write_bytes(kept)
+    assert len(begin(tmp_path)) == 4 and not part.exists()
+
+
+def test_the_finished_folder_is_that_of_one_process(tmp_path):
+    whole = run(tmp_path / "whole")
+    write_parts(tmp_path / "ranks")
+    folder = ResultsFolder(tmp_path / "ranks", "exp", rank=1)
+    folder.commit(records().iloc[[2]])
+    first = ResultsFolder(tmp_path / "ranks", "exp")
+    first.finish(first.records())
+    assert files(tmp_path / "ranks") == TABLES
+    assert first.records_path.read_bytes() == whole.records_path.read_bytes()
+    assert first.summary_path.read_bytes() == whole.summary_path.read_bytes()
+
+
+def test_overwriting_removes_the_parts_too(tmp_path):
+    write_parts(tmp_path)
+    assert begin(tmp_path, overwrite=True) is None
+    assert files(tmp_path) == {"Results/exp/flags.yaml"}
+
+
+def test_an_image_without_a_row_leaves_no_files_to_the_run_that_goes_on(tmp_path):
+    """Its outcome may be another then, in another folder, and an image must not lie in two."""
+    run(tmp_path, finish=False)
+    path = tmp_path / "Results/exp/records.csv"
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if not line.startswith("30,")))
+    begin(tmp_path)
+    left = {path for path in files(tmp_path) if path.startswith("Results") and path.endswith(("png", "txt"))}
+    assert left == {path for path in OF_IMAGES if "0000030" not in path}
+
+
 # -- merging -----------------------------------------------------------------------------------------------
 
 

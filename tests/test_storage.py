@@ -14,7 +14,7 @@ from scripts import environment, logged
 from toy_training import names, train
 
 from guided_diffusion.errors import UserError
-from guided_diffusion.storage import _part, lock, lock_folder, remove_parts, write_file
+from guided_diffusion.storage import _part, append_text, lock, lock_folder, remove_parts, write_file
 
 pytestmark = pytest.mark.usefixtures("no_tensorboard")
 
@@ -118,6 +118,22 @@ def test_only_the_parts_of_dead_processes_are_removed(tmp_path):
         path.write_text("half")
     remove_parts(tmp_path)
     assert set(tmp_path.iterdir()) == {parts[os.getpid()], foreign}
+
+
+def test_what_does_not_fit_at_the_end_of_a_file_leaves_it_as_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "records.csv"
+    append_text(path, "a\n")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        message = refusal(UserError, append_text, path, "b\n")
+    assert str(path) in message and "No space left" in message
+    append_text(path, "ç\n")
+    assert path.read_text() == "a\nç\n"
+    assert "cannot be written" in refusal(UserError, append_text, tmp_path / "none/records.csv", "a\n")
 
 
 def test_ctrl_c_in_torch_save_stays_ctrl_c(tmp_path):

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from guided_diffusion.dist_util import Ranks
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import Flag
+from guided_diffusion.ranks import Ranks
 
 from .datasets import CelebA
 from .decoded import MIB, keep_decoded

@@ -6,13 +6,14 @@ from zipfile import BadZipFile
 import numpy as np
 
 from guided_diffusion.errors import UserError
+from guided_diffusion.ranks import connected
 from guided_diffusion.storage import sha256, write_file
 
 from ..data.images import read_image
 from .inference import in_batches
 
 
-def kept_activations(path, files, network, weights, batch_size, device, desc):
+def kept_activations(path, files, network, weights, batch_size, device, desc, workers=None):
     """The network's features of image files, (N, D) float32. Those that `path` keeps are not computed again.
 
     network: images (N, 3, H, W) in [0, 1] -> (N, D). path: a .npz that this function writes; where it cannot,
@@ -30,9 +31,10 @@ def kept_activations(path, files, network, weights, batch_size, device, desc):
         def activations(pixels):
             return (network(pixels / 255),)
 
-        (computed,) = in_batches(activations, load, list(missing.values()), batch_size, device, desc)
+        (computed,) = in_batches(activations, load, list(missing.values()), batch_size, device, desc, workers)
         kept |= dict(zip(missing, computed.float().numpy(), strict=True))
-        _write(path, weights, kept)
+        if connected().first:
+            _write(path, weights, kept)
     return np.stack([kept[digest] for digest in hashes])
 
 

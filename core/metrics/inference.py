@@ -7,20 +7,29 @@ from contextlib import contextmanager
 import torch
 from tqdm import tqdm
 
+from guided_diffusion.connecting import connect
+from guided_diffusion.dist_util import device_from
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import BATCH_SIZE, GPU, Flag
+from guided_diffusion.ranks import connected
 
 from ..data.datasets import CELEBA_ATTRIBUTES, attribute_index, data_attributes
 from ..data.images import from_uint8
 from ..results.folder import ResultsFolder, experiment_folder, image_id, read_classes, read_flags, read_pairs
-from ..results.records import correct, flipped, read_records
+from ..results.records import correct, flipped
 from ..running.flags import BEFORE_THE_FLAG, FLAGS, NETWORK_FLAGS, ROLES, SMILING, named_flags
 
 RESULTS_FLAGS = {
     "output_path": Flag("output", "the --output_path of main.py"),
     "exp_name": Flag("exp", "the --exp_name of main.py"),
 }
-DEVICE_FLAGS = {"gpu": GPU, "batch_size": BATCH_SIZE}
+DEVICE_FLAGS = {
+    "gpu": GPU,
+    "batch_size": BATCH_SIZE,
+    "num_workers": Flag(
+        None, "threads that read and decode images ahead; by default four more than cores", int, low=1, high=1024
+    ),
+}
 # Their values are the run's where they are not given (take_from_run).
 QUERY_FLAGS = {
     "query_label": Flag(None, "the attribute that was to change, by name or index; by default the run's")
@@ -31,6 +40,15 @@ ORACLE_FLAGS = {
     **named_flags("oracle"),
 }
 FLIPPED = "pairs that reached their target"
+
+
+def start_ranks(args):
+    """Connects the ranks that share a metric, if there are several -> (this one's device, whether it is the first).
+
+    All run the networks (in_batches); the first alone makes metrics of what they found.
+    """
+    ranks = connect()
+    return device_from(args.gpu, ranks), ranks.first
 
 
 def flags_of_run(output_path, exp_name):
@@ -112,7 +130,7 @@ def tell_unfinished(output_path, exp_name):
     """Warns on stderr where main.py has not finished an experiment, as only a part of it can be measured."""
     folder = ResultsFolder(output_path, exp_name)
     flags = flags_of_run(output_path, exp_name)
-    if flags and not folder.summary_path.exists():
+    if connected().first and flags and not folder.summary_path.exists():
         print(
             f"{folder.experiment} has no summary.yaml: the run is not finished, or its chunks are not merged; "
             "only what is there is measured",
@@ -134,10 +152,10 @@ def require_pairs(output_path, exp_name, **which):
 
 def require_recorded(output_path, exp_name, pairs, classified=("CC", "IC"), reached=("CCF",)):
     """UserError where an image that records.csv has in these folders is not among the pairs."""
-    path = ResultsFolder(output_path, exp_name).records_path
-    if not path.exists() or not flags_of_run(output_path, exp_name).get("save_images", True):
+    folder = ResultsFolder(output_path, exp_name)
+    table = folder.records()
+    if table is None or not flags_of_run(output_path, exp_name).get("save_images", True):
         return
-    table = read_records(path)
     right, flips = correct(table), flipped(table)
     wanted = right.map({True: "CC", False: "IC"}).isin(classified) & flips.map({True: "CCF", False: "ICF"}).isin(
         reached
@@ -145,19 +163,20 @@ def require_recorded(output_path, exp_name, pairs, classified=("CC", "IC"), reac
     missing = sorted({image_id(i) for i in table["id"][wanted]} - {pair.id for pair in pairs})
     if missing:
         raise UserError(
-            f"{path} has {len(missing)} images whose counterfactuals are gone, such as {missing[0]}; "
-            "the command of main.py that made them restores them"
+            f"{folder.records_path} has {len(missing)} images whose counterfactuals are gone, such as "
+            f"{missing[0]}; the command of main.py that made them restores them"
         )
 
 
-def read_batches(load, items, batch_size):
+def read_batches(load, items, batch_size, workers=None):
     """Yields the items in batches: the tensors that load(item) returns, stacked. The next batch is read ahead.
 
+    workers: how many threads read; None: four more than cores.
     Raises UserError where a batch has images of different sizes, or batch_size is below 1.
     """
     if batch_size < 1:
         raise UserError(f"--batch_size {batch_size} must be at least 1")
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(workers) as pool:
         ahead = []
         for start in range(0, len(items) + batch_size, batch_size):
             batch, ahead = ahead, [pool.submit(load, item) for item in items[start : start + batch_size]]
@@ -185,18 +204,34 @@ def progress(**options):
 
 
 @torch.no_grad()
-def in_batches(function, load, items, batch_size, device, desc):
+def in_batches(function, load, items, batch_size, device, desc, workers=None):
     """Runs a function over all items in batches -> its results, each with a row for every item, on the CPU.
+
+    Of several ranks each takes its part of the items, and all get the results of all.
 
     load(item) -> a tuple of tensors. function gets these stacked, on the device, and returns a tuple of tensors
     with a row for each item. Let load return bytes and function convert them, so that the device waits the least.
     """
-    results = []
-    with progress(total=len(items), desc=desc, unit="image") as bar:
-        for batch in read_batches(load, items, batch_size):
+    ranks = connected()
+    own, results = items[ranks.rank :: ranks.world_size], []
+    with progress(total=len(items), desc=desc, unit="image", disable=not ranks.first) as bar:
+        for batch in read_batches(load, own, batch_size, workers):
             results.append([part.cpu() for part in function(*(part.to(device) for part in batch))])
-            bar.update(len(batch[0]))
-    return [torch.cat(parts) for parts in zip(*results, strict=True)]
+            bar.update(min(len(batch[0]) * ranks.world_size, len(items) - bar.n))
+    columns = [torch.cat(parts) for parts in zip(*results, strict=True)]
+    return _interleaved(ranks.collect(columns)) if ranks.several else columns
+
+
+def _interleaved(columns_of_ranks):
+    """The columns of each rank, which has every world_size-th row -> those of all. A rank without rows has []."""
+    world_size, found = len(columns_of_ranks), [columns for columns in columns_of_ranks if columns]
+    joined = []
+    for parts in zip(*found, strict=True):
+        whole = parts[0].new_empty((sum(map(len, parts)), *parts[0].shape[1:]))
+        for rank, part in enumerate(parts):
+            whole[rank::world_size] = part
+        joined.append(whole)
+    return joined
 
 
 def size_of(pairs):
@@ -213,7 +248,7 @@ def require_size(network, pairs, flag):
         )
 
 
-def judge(oracle, pairs, batch_size, device, see=None):
+def judge(oracle, pairs, batch_size, device, see=None, workers=None):
     """An oracle's decisions, 0 or 1, on the originals (N, A) and on the counterfactuals (N, A) of N pairs.
 
     see: images in [-1, 1] -> what the oracle sees in them, instead of these decisions.
@@ -224,4 +259,4 @@ def judge(oracle, pairs, batch_size, device, see=None):
     def decide_both(*originals_and_counterfactuals):
         return [see(from_uint8(pixels)) for pixels in originals_and_counterfactuals]
 
-    return in_batches(decide_both, lambda pair: pair.pixels(), pairs, batch_size, device, "oracle")
+    return in_batches(decide_both, lambda pair: pair.pixels(), pairs, batch_size, device, "oracle", workers)

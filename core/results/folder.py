@@ -4,6 +4,7 @@ OUTPUT_PATH/Original/{Correct,Incorrect}/<id>.png
 OUTPUT_PATH/Results/EXP/{CC,IC}/{CCF,ICF}/{CF,Noise,Info,SM}/<id>.png|.txt   (Mask, Pre: --save_masks,
                                                                --save_pre_explanation)
 OUTPUT_PATH/Results/EXP/summary.yaml, records.csv, flags.yaml   (chunked: chunk-<c>_num-chunks-<C>_…)
+OUTPUT_PATH/Results/EXP/records-rank-<r>.csv                 (the rows of a further rank, until the run is finished)
 OUTPUT_PATH/Results/EXP/classes.txt                             (the names of K classes, where they are asked about)
 OUTPUT_PATH/Results/EXP/.lock                                (held while a run writes; chunked likewise)
 OUTPUT_PATH/Results/EXP/metrics.yaml, CD.png                    (by the compute_ scripts)
@@ -28,7 +29,17 @@ from guided_diffusion.flags import MANY
 from guided_diffusion.storage import lock, remove_parts, write_text
 
 from ..data.images import SUFFIXES, from_uint8, read_image, to_uint8, write_png
-from .records import correct, flipped, read_records, read_yaml, summarise, write_records, write_yaml
+from .records import (
+    append_records,
+    correct,
+    flipped,
+    is_torn,
+    read_records,
+    read_yaml,
+    summarise,
+    write_records,
+    write_yaml,
+)
 
 CHUNK = re.compile(r"chunk-(\d+)_num-chunks-(\d+)_flags\.yaml")  # name of the file with a chunk's flags
 
@@ -56,15 +67,20 @@ def require_experiments(output_path, exp_names):
 
 
 class ResultsFolder:
-    """One experiment in an output folder, or one chunk of it. Raises UserError where it cannot be written."""
+    """One experiment in an output folder, or one chunk of it. Raises UserError where it cannot be written.
 
-    def __init__(self, output_path, exp_name, chunk=0, num_chunks=1):
+    rank: of the process that writes, where several write one experiment. The first one begins and finishes it.
+    """
+
+    def __init__(self, output_path, exp_name, chunk=0, num_chunks=1, rank=0):
         self.root = Path(output_path)
         self.exp_name = exp_name
         self.experiment = experiment_folder(output_path, exp_name)
         self.chunk, self.num_chunks = chunk, num_chunks
         self.prefix = f"chunk-{chunk}_num-chunks-{num_chunks}_" if num_chunks > 1 else ""
         self.records_path = self.experiment / f"{self.prefix}records.csv"
+        part = f"{self.prefix}records-rank-{rank}.csv"
+        self.own_records_path = self.experiment / part if rank else self.records_path
         self.summary_path = self.experiment / f"{self.prefix}summary.yaml"
         self.flags_path = self.experiment / f"{self.prefix}flags.yaml"
         self.classes_path = self.experiment / "classes.txt"
@@ -114,8 +130,9 @@ class ResultsFolder:
             if earlier_flags:
                 earlier_flags = (before or {}) | earlier_flags
                 self._refuse_other_flags(earlier_flags, flags, free)
-            earlier = read_records(self.records_path) if self.records_path.exists() else None
-            earlier = self._drop_incomplete(earlier, flags)
+            earlier = self._drop_incomplete(self._join_records(), flags)
+            if earlier_flags:
+                self._remove_images(() if earlier is None else earlier["id"])
             if flags != earlier_flags or earlier is None:
                 self.summary_path.unlink(missing_ok=True)
             write_yaml(self.flags_path, flags)
@@ -156,12 +173,18 @@ class ResultsFolder:
     def clear(self):
         """Removes the files of earlier runs of this experiment, or chunk. Originals, which others share, stay."""
         measured = (self.metrics_path, self.chart_path, self.activations_path)
-        for path in (self.records_path, self.summary_path, self.flags_path, *measured):
+        for path in (self.records_path, *self._rank_records(), self.summary_path, self.flags_path, *measured):
             path.unlink(missing_ok=True)
+        self._remove_images()
+
+    def _remove_images(self, finished=()):
+        """Removes the files of the images that are not finished. An image that was half written might otherwise, if
+        rounding changes its outcome, lie in two places."""
+        finished = set(finished)
         trajectories = [path for kind in ("x_t", "z_t") for path in (self.root / kind / self.exp_name).glob("*")]
         for path in [*self.experiment.glob("?C/*CF/*/*.*"), *trajectories]:
             name = path.name.split(".")[0]
-            if name.isdigit() and int(name) % self.num_chunks == self.chunk:
+            if name.isdigit() and int(name) % self.num_chunks == self.chunk and int(name) not in finished:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _refuse_other_chunking(self):
@@ -235,15 +258,51 @@ class ResultsFolder:
             directory.mkdir(parents=True, exist_ok=True)
             write_png(directory / f"{step:04d}.png", pixels)
 
-    def commit(self, table):
-        """Writes the records: all rows of this run so far. Write a row's images first: a row marks them as done."""
-        write_records(self.records_path, table)
+    def commit(self, rows):
+        """Adds rows to this rank's records. Write their images first: a row marks them as done."""
+        append_records(self.own_records_path, rows)
+
+    def records(self):
+        """The rows of all ranks so far, sorted by id; None where there are none."""
+        tables = []
+        # Parts first: one that vanishes meanwhile has been joined to the whole, by a run that goes on.
+        for path in [*self._rank_records(), self.records_path]:
+            try:
+                tables += [read_records(path)] if path.exists() else []
+            except UserError:
+                if path.exists():
+                    raise
+        if not tables:
+            return None
+        # A row is in two files where a process was killed while it joined them.
+        return pd.concat(tables).drop_duplicates("id").sort_values("id").reset_index(drop=True)
 
     def finish(self, table):
-        """Writes the summary, which marks the run, or chunk, as complete -> the summary. table None: no images."""
+        """Writes all the records into one file, and then the summary, which marks the run, or chunk, as complete.
+
+        table: the records; None: no images. Returns the summary.
+        """
+        if table is not None:
+            self._write_records(table)
         summary = {"n": 0} if table is None else summarise(table)
         write_yaml(self.summary_path, summary)
         return summary
+
+    def _rank_records(self):
+        """The records of further ranks."""
+        return sorted(self.experiment.glob(f"{self.prefix}records-rank-*.csv"))
+
+    def _join_records(self):
+        """What records() returns, which is then in one file without torn rows."""
+        table = self.records()
+        if table is not None and (self._rank_records() or is_torn(self.records_path)):
+            self._write_records(table)
+        return table
+
+    def _write_records(self, table):
+        write_records(self.records_path, table)
+        for path in self._rank_records():
+            path.unlink()
 
 
 def _parts(masks, pre_explanations):

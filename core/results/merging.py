@@ -5,7 +5,7 @@ import pandas as pd
 from guided_diffusion.errors import UserError
 
 from .folder import CHUNK, ResultsFolder, experiment_folder
-from .records import read_records, read_yaml
+from .records import read_yaml
 
 
 def merge_chunks(output_path, exp_name, free=("chunk",), before=None):
@@ -29,9 +29,7 @@ def merge_chunks(output_path, exp_name, free=("chunk",), before=None):
     repeated = sorted(table["id"][table["id"].duplicated()])
     if repeated:
         raise UserError(f"the chunks of {experiment} overlap: image {repeated[0]} is in more than one")
-    merged = ResultsFolder(output_path, exp_name)
-    merged.commit(table)
-    return merged.finish(table)
+    return ResultsFolder(output_path, exp_name).finish(table)
 
 
 def _find_chunks(output_path, exp_name):
@@ -67,7 +65,7 @@ def _refuse_unequal_flags(chunks, free, before):
 
 def _read_finished(chunk):
     """The rows of a finished chunk, None where it has none; UserError where its summary counts another number."""
-    table = read_records(chunk.records_path) if chunk.records_path.exists() else None
+    table = chunk.records()
     rows, finished = 0 if table is None else len(table), read_yaml(chunk.summary_path).get("n")
     if rows != finished:
         raise UserError(

@@ -1,14 +1,14 @@
 """Records, one row for each explained image: making them, summarising them, reading and writing files."""
 
 import sys
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 
 import pandas as pd
 import yaml
 
 from guided_diffusion.errors import UserError, require_file
-from guided_diffusion.storage import write_text
+from guided_diffusion.storage import append_text, write_text
 
 from ..data.images import to_uint8
 
@@ -115,10 +115,14 @@ def summarise(table):
 
 def read_records(path):
     """records.csv -> the DataFrame, exactly as it was written; UserError where it is another file, or has an image
-    twice."""
+    twice.
+
+    A last row without its end is left out: whoever wrote it was killed meanwhile.
+    """
     require_file(path)
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(BITS, str))
+        text = Path(path).read_bytes()
+        table = pd.read_csv(BytesIO(text[: text.rfind(b"\n") + 1]), dtype=dict.fromkeys(BITS, str))
         table = table.round(6).astype(dict.fromkeys(INTEGERS, int))
         _require_numbers(table)
     except (OSError, ValueError, KeyError, OverflowError) as error:
@@ -135,11 +139,28 @@ def _require_numbers(table):
             raise ValueError(f"{name} holds what is no number")
 
 
+def is_torn(path):
+    """Whether the last row of a records.csv has no end."""
+    return not Path(path).read_bytes().endswith(b"\n")
+
+
 def write_records(path, table):
     """Writes records as a csv, sorted by id, whole or not at all (write_file)."""
+    write_text(path, _as_csv(table, header=True))
+
+
+def append_records(path, table):
+    """Adds rows to a csv, at its end; it may be new. The file must not be torn."""
+    if Path(path).exists():
+        append_text(path, _as_csv(table, header=False))
+    else:
+        write_records(path, table)
+
+
+def _as_csv(table, header):
     text = StringIO()
-    table.sort_values("id").to_csv(text, index=False)
-    write_text(path, text.getvalue())
+    table.sort_values("id").to_csv(text, index=False, header=header)
+    return text.getvalue()
 
 
 def write_yaml(path, values):

@@ -44,7 +44,8 @@ def run_attempts(groups, start, attempt, *, batch_size, num_attempts):
     """Makes attempts in batches. After each batch yields the list of jobs that have flipped or used all attempts.
 
     groups: lists of jobs. The next group is taken when fewer than batch_size jobs are left, so that each batch is
-    full until no group is left. Jobs that were started earliest come first, so that they finish nearly in order.
+    full until no group is left. An empty group means that there is none before the next batch. Jobs that were
+    started earliest come first, so that they finish nearly in order.
     start(jobs): prepares a group, just before its first attempt. attempt(jobs) -> for each whether it flipped.
 
     The batches follow from the ids and the outcomes, and the outcomes of replayed jobs are known. So a resumed run
@@ -55,7 +56,7 @@ def run_attempts(groups, start, attempt, *, batch_size, num_attempts):
     """
     waiting, groups, error = [], iter(groups), None
     while True:
-        while len(waiting) < batch_size and (group := next(groups, None)) is not None:
+        while len(waiting) < batch_size and (group := next(groups, None)):
             waiting += group
         batch, rest = waiting[:batch_size], waiting[batch_size:]
         if not batch:

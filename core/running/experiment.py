@@ -2,17 +2,19 @@
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
-import pandas as pd
 import torch
 
+from guided_diffusion.errors import UserError
 from guided_diffusion.sampling import SamplingNetwork
 
 from ..data.datasets import chunk_indices, load_images
 from ..methods.decisions import choose_target
 from ..results.folder import ResultsFolder
 from ..results.records import make_records
+from .dealing import Dealer
 from .explainer import Explainer
 from .explanation import gather
 from .flags import BEFORE_THE_FLAG, FREE_FLAGS, weight_hashes
@@ -35,37 +37,38 @@ class Networks:
     files: dict = field(default_factory=dict)  # see weight_hashes
 
 
-def run_experiment(args, settings, cost, dataset, networks):
+def run_experiment(args, settings, cost, dataset, networks, ranks):
     """Explains the images that main.py's flags choose, and prints what it will do and what it found.
 
-    settings: explainer.Settings; cost: of its method, for an image. Goes on where an earlier run stopped.
+    settings: explainer.Settings; cost: of its method, for an image. Goes on where an earlier run stopped, with
+    whatever number of ranks. Each rank writes what it explains; the first one does the rest.
     """
-    results = ResultsFolder(args.output_path, args.exp_name, args.chunk, args.num_chunks)
+    results = ResultsFolder(args.output_path, args.exp_name, args.chunk, args.num_chunks, ranks.rank)
     indices = chunk_indices(len(dataset), args.chunk, args.num_chunks)
-    with results.claimed():
-        _explain_into(results, indices, args, settings, cost, dataset, networks)
+    with results.claimed() if ranks.first else nullcontext():
+        _explain_into(results, indices, args, settings, cost, dataset, networks, ranks)
 
 
-def _explain_into(results, indices, args, settings, cost, dataset, networks):
+def _explain_into(results, indices, args, settings, cost, dataset, networks, ranks):
     question = networks.question
-    kept = vars(args) | question.flags | weight_hashes(args, networks.files)
-    earlier = results.begin(kept, args.overwrite, FREE_FLAGS, BEFORE_THE_FLAG)
-    results.keep_classes(question.names if question.task == "classes" else ())
+    earlier = ranks.from_first(lambda: _begin(results, args, networks))
+    _require_one_folder(results, args)
     limit = args.num_batches * args.batch_size or None
-    chosen, seen = choose_images(dataset, indices, question, limit, args.batch_size, networks.device)
+    chosen, seen = choose_images(dataset, indices, question, limit, args.batch_size, networks.device, ranks)
     print(selection_line(args, question, len(chosen), seen, len(indices)))
     if question.labels is None:
         print("the images have no labels: each counts as labelled by the classifier's prediction")
     if not chosen:
-        results.finish(None)
+        if ranks.first:
+            results.finish(None)
         return
     finished = set() if earlier is None else set(earlier["id"]) & set(chosen)
     left = len(chosen) - len(finished)
-    print(cost_line(len(chosen), len(finished), cost, len(settings.classifier_scales)), flush=True)
+    print(cost_line(len(chosen), len(finished), cost, len(settings.classifier_scales), ranks), flush=True)
 
     began = time.time()
-    with EvaluationBar(left, cost) as bar:
-        calls = bar.total // args.batch_size
+    with EvaluationBar(left, cost, ranks) as bar:
+        calls = bar.total // (args.batch_size * ranks.world_size)
         network = SamplingNetwork(networks.unet, networks.diffusion, **networks.compute, calls=calls)
         explainer = Explainer(
             question.classify,
@@ -75,24 +78,52 @@ def _explain_into(results, indices, args, settings, cost, dataset, networks):
             on_attempt=bar.follow,
             callback=_step_writer(args, results),
         )
-        load = _loader(dataset, networks)
-        table = explain_images(chosen, explainer, load, _writer(args, dataset, networks, results), args, earlier)
-    print(result_line(results.finish(table), results.experiment, left, time.time() - began))
+        load, write = _loader(dataset, networks), _writer(args, dataset, networks, results)
+        finished_at = {} if earlier is None else dict(zip(earlier["id"], earlier["attempts"], strict=True))
+        if ranks.several:
+            explain_shared([i for i in chosen if i not in finished], explainer, load, write, args.batch_size, ranks)
+        else:
+            explain_alone(chosen, explainer, load, write, args.batch_size, finished_at)
+        bar.wait_for_all()
+    if ranks.first:
+        print(result_line(results.finish(results.records()), results.experiment, left, time.time() - began))
 
 
-def explain_images(chosen, explainer, load, write, args, earlier=None):
-    """Explains the `chosen` indices in full batches and returns the table of all their records, by id.
+def _begin(results, args, networks):
+    """Prepares the folder -> the rows that an earlier run finished, or None."""
+    question = networks.question
+    kept = vars(args) | question.flags | weight_hashes(args, networks.files)
+    earlier = results.begin(kept, args.overwrite, FREE_FLAGS, BEFORE_THE_FLAG)
+    results.keep_classes(question.names if question.task == "classes" else ())
+    return earlier
 
-    load(ids): what the Explainer asks for; write(jobs, table) -> the table with the rows of finished jobs.
-    earlier: rows that an earlier run finished, or None; these images are not explained again.
+
+def _require_one_folder(results, args):
+    """UserError where this rank does not see what the first one has begun."""
+    for _ in range(20):
+        if results.flags_path.exists():
+            return
+        time.sleep(1)  # file systems that machines share show new files late
+    raise UserError(f"--output_path {args.output_path} is not the same folder for all ranks; name a shared one")
+
+
+def explain_alone(chosen, explainer, load, write, batch_size, finished_at):
+    """Explains the `chosen` indices in full batches, and has each batch's finished jobs written.
+
+    load(ids): what the Explainer asks for; write(jobs): writes what was found.
+    finished_at: id -> number of attempts, of the images that an earlier run finished; they are not written again.
     """
-    finished_at = {} if earlier is None else dict(zip(earlier["id"], earlier["attempts"], strict=True))
-    groups = [chosen[start : start + args.batch_size] for start in range(0, len(chosen), args.batch_size)]
-    table = earlier
-    for jobs in explainer.explain(groups, load, args.batch_size, finished_at):
-        if jobs:
-            table = write(jobs, table)
-    return table
+    groups = [chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size)]
+    for jobs in explainer.explain(groups, load, batch_size, finished_at):
+        write(jobs)
+
+
+def explain_shared(left, explainer, load, write, batch_size, ranks):
+    """Explains this rank's part of the indices that are left. load, write: as for explain_alone."""
+    dealer = Dealer(left, batch_size, ranks)
+    for jobs in explainer.explain(dealer.groups(), load, batch_size):
+        dealer.finished(len(jobs))
+        write(jobs)
 
 
 def _loader(dataset, networks):
@@ -110,9 +141,11 @@ def _loader(dataset, networks):
 
 
 def _writer(args, dataset, networks, results):
-    """(finished jobs, table) -> the table with their rows; files and rows are on the disk when it returns."""
+    """finished jobs -> nothing; their files and rows are on the disk when it returns."""
 
-    def write(jobs, table):
+    def write(jobs):
+        if not jobs:
+            return
         ids = [job.id for job in jobs]
         images, explanation = gather(jobs)
         oracle, decisions, query = networks.oracle, None, None
@@ -122,9 +155,7 @@ def _writer(args, dataset, networks, results):
         rows = make_records(ids, names, images, labels, explanation, decisions, query)
         if args.save_images:
             results.write_images(rows, images, explanation, args.save_masks, args.save_pre_explanation)
-        table = (rows if table is None else pd.concat([table, rows])).sort_values("id")
-        results.commit(table)
-        return table
+        results.commit(rows)
 
     return write
 

@@ -1,6 +1,10 @@
 """What a run says: which images it explains, what that costs, how far it is, and what it found."""
 
+import time
+
 from tqdm import tqdm
+
+from guided_diffusion.ranks import Ranks
 
 from ..data.datasets import DATASETS
 
@@ -26,13 +30,16 @@ def data_name(args):
     return args.dataset if args.dataset in DATASETS else args.data_dir
 
 
-def cost_line(num_images, num_finished, cost, num_scales):
+def cost_line(num_images, num_finished, cost, num_scales, ranks=None):
     """One line: how many images are left, and how many network evaluations, of this Cost, at least and at most."""
     left = num_images - num_finished
     least, most = (left * (cost.once + cost.each * attempts) for attempts in (1, num_scales))
     shared = f"{cost.once} an image and " if cost.once else ""
     already = f" ({num_finished} of {num_images} are done already)" if num_finished else ""
+    several = ranks is not None and ranks.several
     repeated = ", and again those of finished images in the same batches" if num_finished and left else ""
+    if several:  # which form batches of what is left
+        repeated = f", on {ranks.world_size} ranks"
     return (
         f"{left} images{already}: {shared}{cost.each} network evaluations an attempt, "
         f"1 to {num_scales} attempts an image, {least:,} to {most:,} evaluations in all{repeated}"
@@ -62,25 +69,40 @@ class EvaluationBar:
     """A bar of network evaluations, counted an image at a time. Its total grows with each further attempt.
 
     Call `wrap(model_fn)` for the network to count, `follow` as an Explainer's on_attempt; leaving `with` closes it.
+    The first of several ranks shows the evaluations of all.
     """
 
-    def __init__(self, num_images, cost):
-        self.each = cost.each
-        self.bar = tqdm(total=num_images * (cost.once + cost.each), desc="explaining", unit="eval", smoothing=0.02)
-
-    @property
-    def total(self):
-        """Evaluations of all images, their first attempts alone."""
-        return self.bar.total
+    def __init__(self, num_images, cost, ranks=None):
+        self.ranks, self.each = ranks or Ranks(), cost.each
+        self.total = num_images * (cost.once + cost.each)  # evaluations of all images, their first attempts alone
+        self.evaluations, self.further = map(self.ranks.counter, ("evaluations", "further evaluations"))
+        self.bar = tqdm(
+            total=self.total, desc="explaining", unit="eval", smoothing=0.02, disable=not self.ranks.first
+        )
 
     def wrap(self, model_fn):
         def counted(z, t, *labels):
-            # What a run that goes on repeats of finished images was not foreseen.
-            self.bar.total = max(self.bar.total, self.bar.n + len(z))
-            self.bar.update(len(z))
+            self._show(len(z), 0)
             return model_fn(z, t, *labels)
 
         return counted
+
+    def _show(self, evaluations, further):
+        done = self.evaluations.count(evaluations)
+        # What a run that goes on repeats of finished images was not foreseen.
+        self.bar.total = max(self.total + self.further.count(further), done)
+        self.bar.update(done - self.bar.n)
+
+    def wait_for_all(self):
+        """The first rank returns when all have called it, the others at once."""
+        done = self.ranks.counter("ranks done")
+        for counter in (self.evaluations, self.further):
+            counter.add(0)  # what it has kept
+        done.add(1)
+        while self.ranks.first and done.total() < self.ranks.world_size:
+            self._show(0, 0)
+            time.sleep(0.2)
+        self._show(0, 0)
 
     def __enter__(self):
         return self
@@ -89,5 +111,5 @@ class EvaluationBar:
         self.bar.close()
 
     def follow(self, jobs):
-        self.bar.total += self.each * sum(job.attempt > 1 for job in jobs if not job.replayed)
+        self._show(0, self.each * sum(job.attempt > 1 for job in jobs if not job.replayed))
         self.bar.refresh()

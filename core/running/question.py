@@ -172,17 +172,25 @@ def _labels_as_classes(args, dataset, names):
 
 
 @torch.no_grad()
-def choose_images(dataset, indices, question, limit, batch_size, device):
-    """The first `limit` of the indices (None: all) that the question is about -> (chosen, how many looked at)."""
+def choose_images(dataset, indices, question, limit, batch_size, device, ranks):
+    """The first `limit` of the indices (None: all) that the question is about -> (chosen, how many looked at).
+
+    Each rank looks at a part of them, and all learn what was chosen.
+    """
     indices = list(indices)
     if question.of_every_image:
         chosen = indices[:limit]
         return chosen, len(chosen)
     chosen, seen = [], 0
-    with tqdm(total=len(indices), desc="predicting", unit="image") as bar:
+
+    def predict(part):
+        return predicted_class(question.classify(load_images(dataset, part).to(device))).tolist() if part else []
+
+    with tqdm(total=len(indices), desc="predicting", unit="image", disable=not ranks.first) as bar:
         while seen < len(indices) and (limit is None or len(chosen) < limit):
-            batch = indices[seen : seen + batch_size]
-            predictions = predicted_class(question.classify(load_images(dataset, batch).to(device))).tolist()
+            batch = indices[seen : seen + batch_size * ranks.world_size]
+            own = batch[ranks.rank * batch_size : (ranks.rank + 1) * batch_size]
+            predictions = sum(ranks.collect(predict(own)), [])
             for i, prediction in zip(batch, predictions, strict=True):
                 if limit is None or len(chosen) < limit:
                     seen += 1

@@ -1,0 +1,237 @@
+"""Which rank a process is, by the variables of whatever started it."""
+
+import os
+import socket
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from assertions import refusal
+
+from guided_diffusion import addresses, ranks
+from guided_diffusion.addresses import first_resolving, interface_towards, listen, own_names, reaches
+from guided_diffusion.connecting import refuse_shared_gpus
+from guided_diffusion.counters import Counter
+from guided_diffusion.dist_util import device_from, device_of_rank
+from guided_diffusion.errors import UserError
+from guided_diffusion.ranks import Ranks, find_ranks
+
+LAUNCHERS = ("SLURM_", "PMI_", "PMIX_", "OMPI_", "MPI_", "MASTER_", "LOCAL_", "TORCHELASTIC_")
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Sets the variables of a launcher, and no others."""
+    for name in list(os.environ):
+        if name.startswith(LAUNCHERS) or name in ("RANK", "WORLD_SIZE"):
+            monkeypatch.delenv(name)
+
+    def start(**variables):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, str(value))
+
+    yield start
+    for name in ("MASTER_ADDR", "MASTER_PORT"):  # which find_ranks may have set
+        os.environ.pop(name, None)
+
+
+# -- srun ----------------------------------------------------------------------------------------------------
+
+
+def test_a_task_of_srun_is_a_rank_without_mpi(started):
+    started(SLURM_PROCID=1, SLURM_NTASKS=2, SLURM_LOCALID=1)
+    assert find_ranks() == Ranks(1, 2, 1, 2)
+    assert os.environ["MASTER_ADDR"] == "127.0.0.1" and 16_000 <= int(os.environ["MASTER_PORT"]) < 30_000
+    assert "mpi4py.MPI" not in sys.modules
+
+
+STEP = {
+    "SLURM_JOB_ID": 1234,
+    "SLURM_STEP_ID": 0,
+    "SLURM_PROCID": 4,
+    "SLURM_LOCALID": 0,
+    "SLURM_NODEID": 2,
+    "SLURM_STEP_NUM_TASKS": 5,
+    "SLURM_STEP_TASKS_PER_NODE": "2(x2),1",
+    "SLURM_STEP_NODELIST": "localhost,node[07-08]",
+}
+
+
+def test_a_step_over_nodes_knows_how_many_ranks_each_has(started):
+    started(**STEP)
+    assert find_ranks() == Ranks(4, 5, 0, 1)
+    assert os.environ["MASTER_ADDR"] == "localhost"
+    started(SLURM_NODEID=1, SLURM_PROCID=3, SLURM_LOCALID=1)
+    assert find_ranks() == Ranks(3, 5, 1, 2)
+
+
+def test_every_task_of_a_step_comes_to_the_same_port_and_other_steps_to_another(started):
+    ports = []
+    for step, rank in ((0, 0), (0, 4), (1, 0)):
+        started(**STEP | {"SLURM_STEP_ID": step, "SLURM_PROCID": rank})
+        os.environ.pop("MASTER_PORT", None)
+        find_ranks()
+        ports.append(os.environ["MASTER_PORT"])
+    assert ports[0] == ports[1] != ports[2]
+
+
+def test_where_the_ranks_meet_is_what_the_user_has_set(started):
+    started(**STEP, MASTER_ADDR="login", MASTER_PORT=12345)
+    find_ranks()
+    assert (os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]) == ("login", "12345")
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"SLURM_JOB_ID": 7, "SLURM_NTASKS": 4},  # a shell of salloc
+        {"SLURM_JOB_ID": 7, "SLURM_NTASKS": 4, "SLURM_PROCID": 0, "SLURM_LOCALID": 0, "ENVIRONMENT": "BATCH"},
+        {"SLURM_JOB_ID": 7, "SLURM_NTASKS": 4, "SLURM_PROCID": 0, "SLURM_LOCALID": 0, "SLURM_STEP_NUM_TASKS": 1},
+    ],
+    ids=["salloc", "script of sbatch", "shell by srun --pty"],
+)
+def test_what_srun_has_not_started_as_one_of_several_is_the_only_rank(started, variables):
+    started(**variables)
+    assert find_ranks() == Ranks()
+
+
+@pytest.mark.parametrize(
+    "nodes, first",
+    [
+        ("gpu[07-09,12],login1", "gpu07"),
+        ("n1", "n1"),
+        ("n1,n2", "n1"),
+        ("rack2-n[1,3]-ib", "rack2-n1-ib"),
+        ("", None),
+    ],
+)
+def test_the_first_node_of_a_list(nodes, first):
+    assert ranks._first_host(nodes) == first
+
+
+# -- torchrun and mpiexec ------------------------------------------------------------------------------------
+
+
+def test_a_rank_of_torchrun_is_one_inside_of_srun_too(started):
+    started(**STEP, RANK=3, WORLD_SIZE=8, LOCAL_RANK=1, LOCAL_WORLD_SIZE=2)
+    assert find_ranks() == Ranks(3, 8, 1, 2)
+
+
+def test_srun_may_set_pmis_variables_too(started):
+    started(**STEP, PMI_RANK=4, PMI_SIZE=5)
+    assert find_ranks() == Ranks(4, 5, 0, 1) and "mpi4py.MPI" not in sys.modules
+
+
+def with_mpi(monkeypatch, size, rank=0):
+    """Puts in mpi4py's place one whose world is of this size."""
+    world = SimpleNamespace(size=size, rank=rank, Split_type=lambda kind: SimpleNamespace(size=size, rank=rank))
+    mpi = SimpleNamespace(COMM_WORLD=world, COMM_TYPE_SHARED=0, Get_library_version=lambda: "MPICH Version: 4.2")
+    monkeypatch.setitem(sys.modules, "mpi4py", SimpleNamespace(MPI=mpi))
+
+
+@pytest.mark.parametrize("variables", [{"PMI_SIZE": 4, "PMI_RANK": 0}, {"OMPI_COMM_WORLD_SIZE": 4}])
+def test_an_mpi_that_sees_one_process_of_four_is_refused(started, monkeypatch, variables):
+    started(**variables)
+    with_mpi(monkeypatch, 1)
+    message = refusal(UserError, find_ranks)
+    assert "mpiexec started 4 processes, but mpi4py sees 1" in message and "MPICH" in message
+
+
+def test_mpiexec_inside_of_a_job_counts_before_the_jobs_variables(started, monkeypatch):
+    started(**STEP, PMI_RANK=0, PMI_SIZE=1)
+    with_mpi(monkeypatch, 1)
+    assert find_ranks() == Ranks()
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("cannot load MPI library\nlibmpi.so: none"), ImportError("libmpi.so")]
+)
+def test_an_mpi4py_without_its_library_is_an_error_of_one_line(started, monkeypatch, tmp_path, error):
+    (tmp_path / "mpi4py.py").write_text(
+        f"def __getattr__(name):\n    raise {type(error).__name__}({str(error)!r})\n"
+    )
+    monkeypatch.delitem(sys.modules, "mpi4py", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    started(PMI_SIZE=2, PMI_RANK=0)
+    message = refusal(UserError, find_ranks)
+    assert "\n" not in message and "torchrun" in message and "mpi4py" in message
+    del sys.modules["mpi4py"]
+
+
+# -- addresses -----------------------------------------------------------------------------------------------
+
+
+def test_a_name_that_does_not_resolve_gives_way_to_an_address(monkeypatch):
+    assert first_resolving([None, "no.such.machine.invalid", "127.0.0.1"]) == "127.0.0.1"
+    assert "no.such.machine.invalid" in refusal(UserError, first_resolving, ["no.such.machine.invalid"])
+    monkeypatch.setattr(socket, "getfqdn", lambda: "no.such.machine.invalid")
+    with listen() as listener:
+        reached = [name for name in own_names() if reaches(name, listener.getsockname()[1])]
+        assert "no.such.machine.invalid" not in reached and not reaches("no.such.machine.invalid", 80)
+        assert interface_towards("127.0.0.1", listener.getsockname()[1]) is None
+
+
+def test_a_port_that_is_taken_is_named():
+    with listen() as listener:
+        port = listener.getsockname()[1]
+        assert f"MASTER_PORT {port}" in refusal(UserError, addresses.listen, port)
+
+
+# -- GPUs ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Sets how many GPUs there are."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    return lambda count: monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+
+def test_the_only_gpu_that_a_task_sees_is_its_own(gpus):
+    gpus(1)
+    assert device_from("0", Ranks(3, 4, 3, 4)) == torch.device("cuda", 0)
+    assert device_of_rank("", Ranks(3, 4, 3, 4)) == torch.device("cuda", 0)
+
+
+def test_ranks_of_a_machine_have_consecutive_gpus(gpus):
+    gpus(4)
+    assert [device_from("1", Ranks(k, 3, k, 3)).index for k in range(3)] == [1, 2, 3]
+    assert device_from("-1", Ranks(1, 2, 1, 2)) == torch.device("cpu")
+    message = refusal(UserError, device_from, "2", Ranks(0, 3, 0, 3))
+    assert "2 GPU(s) from --gpu 2 on for 3 ranks" in message
+
+
+def test_a_gpu_of_two_ranks_is_refused():
+    class Store(dict):
+        set, get = dict.__setitem__, dict.__getitem__
+
+    store = Store({"gpu/1": f"{socket.gethostname()} uuid-0"})
+    assert "1 GPU(s) for 2 ranks" in refusal(UserError, refuse_shared_gpus, Ranks(0, 2, 0, 1, store), "uuid-0")
+    refuse_shared_gpus(Ranks(0, 2, 0, 1, store), "uuid-1")
+
+
+# -- counting ------------------------------------------------------------------------------------------------
+
+
+def test_a_counter_of_one_process_counts():
+    counter = Counter(None, "n")
+    assert [counter.add(3), counter.count(2), counter.total()] == [3, 5, 5]
+
+
+def test_a_counter_asks_the_store_now_and_then_and_loses_nothing():
+    asked = []
+
+    class Store:
+        sum = 100
+
+        def add(self, key, amount):
+            asked.append(amount)
+            self.sum += amount
+            return self.sum
+
+    counter = Counter(Store(), "n")
+    counted = [counter.count(1) for _ in range(50)]
+    assert counted[-1] == 150 and len(asked) < 10
+    assert counter.total() == 150 and sum(asked) == 50
