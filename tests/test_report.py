@@ -203,6 +203,32 @@ def test_it_says_where_results_come_from(tmp_path):
     assert "sha256 0123456789ab" in page.text
 
 
+def test_time_memory_device_and_versions_are_those_of_the_runs(tmp_path):
+    write_experiment(tmp_path)
+    page = Page(report(tmp_path, "exp") / "index.html")
+    assert "device, time, versions not recorded" in page.text
+    run = {"images": 4, "seconds": 10.0, "device": "a <b>GPU", "memory_mib": 300, "versions": {"torch": "9.9"}}
+    runs = {
+        "a": run,
+        "b": run | {"seconds": 6.0, "memory_mib": 200, "oracle_attributes": ["Old", "Smiling", "Hat"]},
+    }
+    (tmp_path / "Results/exp/runs.yaml").write_text(yaml.safe_dump(runs))
+    folder = report(tmp_path, "exp")
+    page = Page(folder / "index.html")
+    assert "time 16.0 s for 8 images, 2 s each" in page.text and "versions torch 9.9" in page.text
+    assert re.search(r"exp dime 13\.1 2 300 a <b>GPU ", page.text)
+    (found,) = figures(folder)["experiments"]
+    assert {row["attribute"] for row in found["attributes"]} == {"Old", "Smiling", "Hat"}
+    assert "are assumed" not in " ".join(found["limits"])
+
+
+def test_lost_identity_is_a_failure_where_it_was_measured(tmp_path):
+    write_experiment(tmp_path)
+    (tmp_path / "Results/exp/similarity.csv").write_text("id,cosine\n0000000,0.9\n0000001,0.4\n")
+    page = Page(report(tmp_path, "exp") / "failures.html")
+    assert [card["id"] for card in page.cards if card["id"].startswith("identity")] == ["identity-e1-0000001"]
+
+
 def test_probabilities_and_shares_are_not_rounded_to_certainty():
     assert [percent(share) for share in (0, 0.004, 0.5, 0.996, 1)] == ["0 %", "0.4 %", "50 %", "99.6 %", "100 %"]
     assert [probability(p) for p in (0.0, 0.42, 1.0)] == ["< 0.1 %", "42 %", "> 99.9 %"]
@@ -300,7 +326,7 @@ def test_records_that_hold_the_least_and_no_flags(tmp_path):
     lines = list(csv.DictReader((folder / "records.csv").open()))
     kept = ("id", "label", "pred", "target", "cf_pred", "attempts", "bkl", "l_1")
     text = "\n".join([",".join(kept), *(",".join(line[name] for name in kept) for line in lines)])
-    (folder / "records.csv").write_text(text)
+    (folder / "records.csv").write_text(f"{text}\n")
     (folder / "flags.yaml").unlink()
     page = Page(report(tmp_path, "exp") / "index.html")
     assert len(page.cards) == 3 and "the command is not recorded" in page.text
@@ -324,6 +350,9 @@ def test_what_cannot_be_reported_is_one_line(tmp_path):
     (tmp_path / "Results/empty").mkdir(parents=True)
     assert "holds no explained images; run main.py first" in refused(tmp_path, "empty")
     write_experiment(tmp_path, oracle_cf_pred=["01"] * 8)
+    (tmp_path / "Results/exp/similarity.csv").write_text("x\n")
+    assert "similarity.csv holds no cosines" in refused(tmp_path, "exp")
+    (tmp_path / "Results/exp/similarity.csv").unlink()
     assert "records.csv" in refused(tmp_path, "exp")
     assert not (tmp_path / "report").exists()
     code, _, err = call_script("report.py", {"output_path": tmp_path})

@@ -8,7 +8,16 @@ from guided_diffusion.errors import UserError
 
 from ..metrics.inference import flags_of_run
 from ..metrics.metric import read_metrics
-from ..results.folder import Pair, ResultsFolder, experiment_folder, image_id, read_all_records, read_pairs
+from ..results.folder import (
+    Pair,
+    ResultsFolder,
+    experiment_folder,
+    image_id,
+    read_all_records,
+    read_pairs,
+    read_runs,
+    read_similarities,
+)
 from ..results.records import correct, flipped
 from .names import Question, read_question
 
@@ -55,6 +64,7 @@ class Experiment:
     question: Question
     finished: bool
     metrics: dict  # what metrics.yaml holds
+    runs: list[dict]  # what runs.yaml holds
     table: pd.DataFrame
     cases: list[Case]
 
@@ -65,9 +75,14 @@ class Experiment:
     def direction(self, pred, target):
         return f"{self.called(pred)} → {self.called(target)}"
 
-    @property
-    def has_oracle(self):
-        return "oracle_flip" in self.table
+    def numbers_of_runs(self, name):
+        """The values of a number that its finished runs recorded."""
+        values = [run.get(name) for run in self.runs]
+        return [value for value in values if isinstance(value, int | float)]
+
+    def texts_of_runs(self, name):
+        """What its finished runs recorded under a name, each once, as a text."""
+        return ", ".join(dict.fromkeys(str(run[name]) for run in self.runs if name in run))
 
 
 def read_experiments(output_path, exp_names):
@@ -86,12 +101,15 @@ def read_experiment(output_path, exp_name, place=1):
     if table is None:
         raise UserError(f"{folder.experiment} holds no explained images; run main.py first")
     flags = flags_of_run(output_path, exp_name)
-    question = read_question(output_path, exp_name, flags, table)
+    runs, similarities = read_runs(output_path, exp_name), read_similarities(output_path, exp_name)
+    question = read_question(output_path, exp_name, flags, table, runs)
     pairs = {pair.id: pair for pair in read_pairs(output_path, exp_name, reached=BOTH)}
     rows = zip(table.to_dict("records"), correct(table), flipped(table), strict=True)
     cases = [_case(row, bool(right), bool(reached), pairs) for row, right, reached in rows]
+    for case in cases:
+        case.similarity = similarities.get(case.id)
     metrics, finished = read_metrics(folder.metrics_path), folder.summary_path.exists()
-    return Experiment(exp_name, place, flags, question, finished, metrics, table, cases)
+    return Experiment(exp_name, place, flags, question, finished, metrics, runs, table, cases)
 
 
 def _case(row, right, reached, pairs):

@@ -116,6 +116,9 @@ class Method:
     experiment: object
     method: str
     evaluations: float | None  # of the network, an image
+    seconds: float | None  # an image
+    memory: float | None  # MiB, the most that a run held
+    device: str
     measured: list[Measured]
 
 
@@ -141,11 +144,22 @@ def compare(experiments):
             e,
             str(e.flags.get("method", "dime" if e.flags else "not recorded")),
             evaluations(e, table),
+            *_surroundings(e),
             measure(table),
         )
         for e, table in zip(experiments, tables, strict=True)
     ]
     return Comparison(ids, methods)
+
+
+def _surroundings(experiment):
+    """(seconds an image, MiB of memory, the device) of an experiment's runs; None and "" where not recorded."""
+    timed = sum(experiment.numbers_of_runs("images"))
+    return (
+        sum(experiment.numbers_of_runs("seconds")) / timed if timed else None,
+        max(experiment.numbers_of_runs("memory_mib"), default=None),
+        experiment.texts_of_runs("device"),
+    )
 
 
 DATA = ("dataset", "data_dir", "images", "split", "image_size")  # the flags that decide what an id stands for

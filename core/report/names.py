@@ -23,20 +23,21 @@ class Question:
     assumed: bool  # whether the attributes' names are assumed, as nothing says them
 
 
-def read_question(output_path, exp_name, flags, table):
-    """The Question of an experiment. flags: flags_of_run's; table: its records."""
+def read_question(output_path, exp_name, flags, table, runs):
+    """The Question of an experiment. flags: flags_of_run's; table: its records; runs: read_runs'."""
+    recorded = next((run["oracle_attributes"] for run in runs if run.get("oracle_attributes")), ())
     classes = read_classes(output_path, exp_name)
     task = (BEFORE_THE_FLAG | flags)["task"] if flags else ("classes" if classes else "attributes")
     largest = int(table[["label", "pred", "target", "cf_pred"]].to_numpy().max())
     if task == "classes" or not flags:
         answers = (*classes, *numbered(largest + 1)[len(classes) :])
-        return Question(task, "", answers, *_oracle_attributes(table, (), ""))
+        return Question(task, "", answers, *_oracle_attributes(table, recorded, (), ""))
     known = _data_attributes(flags.get("data_dir"))
     about = str(flags.get("query_label") or SMILING)
     if about not in known and about.isdigit() and int(about) < len(known):
         about = known[int(about)]
     answers = (f"not {about}", about, *numbered(largest + 1)[2:])
-    return Question(task, about, answers, *_oracle_attributes(table, known, about))
+    return Question(task, about, answers, *_oracle_attributes(table, recorded, known, about))
 
 
 def _data_attributes(data_dir):
@@ -46,12 +47,15 @@ def _data_attributes(data_dir):
     return CELEBA_ATTRIBUTES
 
 
-def _oracle_attributes(table, known, about):
-    """(the names of what the oracle decided on, the queried one among them, whether the names are assumed)."""
+def _oracle_attributes(table, recorded, known, about):
+    """(the names of what the oracle decided on, the queried one among them, whether the names are assumed).
+
+    recorded: the names as runs.yaml has them; known: those of the data.
+    """
     if "mnac" not in table or not isinstance(table["oracle_pred"].iloc[0], str):
         return (), None, False
     count = len(table["oracle_pred"].iloc[0])
-    for names in (tuple(known), CELEBA_ATTRIBUTES):
+    for names in (tuple(map(str, recorded)), tuple(known), CELEBA_ATTRIBUTES):
         if len(names) == count:
-            return names, names.index(about) if about in names else None, True
+            return names, names.index(about) if about in names else None, not recorded
     return tuple(f"attribute {number}" for number in range(count)), None, True

@@ -49,6 +49,22 @@ def _facts(experiment):
         facts["seed"] = str(flags.get("seed", "not recorded"))
         facts["data"] = _data(flags)
     facts["finished"] = "yes" if experiment.finished else "no, or its chunks are not merged"
+    return facts | _of_runs(experiment)
+
+
+def _of_runs(experiment):
+    """Time, device and versions, as the finished runs recorded them."""
+    timed, seconds = (sum(experiment.numbers_of_runs(name)) for name in ("images", "seconds"))
+    if not timed:
+        return {"device, time, versions": "not recorded"}
+    facts = {
+        "time": f"{seconds:,.1f} s for {timed:,} images, {seconds / timed:.3g} s each",
+        "memory": f"{max(experiment.numbers_of_runs('memory_mib'), default=0):,} MiB at most",
+    }
+    facts |= {name: experiment.texts_of_runs(name) for name in ("device", "ranks", "python")}
+    versions = [run["versions"] for run in experiment.runs if isinstance(run.get("versions"), dict)]
+    if versions:
+        facts["versions"] = ", ".join(f"{package} {number}" for package, number in versions[-1].items())
     return facts
 
 
