@@ -136,4 +136,4 @@ def passed_on(args, flags):
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, hint="what was measured is kept; --metrics measures the rest alone")

@@ -43,7 +43,7 @@ def write_file(path, write):
         _sync_folder(part.parent)
     except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError, and Ctrl-C, too
         if isinstance(error.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
+            raise error.__context__ from None
         # torch.save raises an error of its own; the system's, which has the reason, is that one's context.
         system = next((each for each in (error, error.__context__) if isinstance(each, OSError)), None)
         reason = system.strerror if system else str(error).splitlines()[0]

@@ -43,6 +43,8 @@ from .records import (
     write_yaml,
 )
 
+COMPARED = 30  # originals that are held against those of a new run
+ANOTHER_DECODER = 2  # grey levels, on average, by which decoders of the same file may differ
 CHUNK = re.compile(r"chunk-(\d+)_num-chunks-(\d+)_flags\.yaml")  # name of the file with a chunk's flags
 
 
@@ -173,6 +175,26 @@ class ResultsFolder:
         original = self.root / "Original" / ("Correct" if is_correct else "Incorrect")
         folder = self.experiment / ("CC" if is_correct else "IC") / ("CCF" if has_flipped else "ICF")
         return original, *(folder / part for part in parts)
+
+    def require_same_originals(self, indices, read):
+        """UserError where another experiment here has explained other images under the same ids.
+
+        Original/ is shared, so this run would replace what that experiment is measured by. indices: of this run's
+        images; read(i) -> image i, uint8 (3, S, S). A few ids are compared, the first and the last among them.
+        """
+        owners = {
+            path.stem: path.parts[-5]
+            for path in self.root.glob("Results/*/?C/*CF/CF/*.*")
+            if path.parts[-5] != self.exp_name
+        }
+        shared = [path for path in sorted(self.root.glob("Original/*/*.png")) if _is_shared(path, owners, indices)]
+        for path in {*shared[:: len(shared) // COMPARED + 1], *shared[-1:]}:
+            mine, kept = read(int(path.stem)), read_image(path)
+            if mine.shape != kept.shape or (mine.float() - kept.float()).abs().mean() > ANOTHER_DECODER:
+                raise UserError(
+                    f"{path} is another image than this run's, and belongs to the experiment {owners[path.stem]}; "
+                    "an --output_path is for one data set, one split and one --image_size: name another"
+                )
 
     def clear(self):
         """Removes the files of earlier runs of this experiment, or chunk. Originals, which others share, stay."""
@@ -319,6 +341,11 @@ class ResultsFolder:
         write_records(self.records_path, table)
         for path in self._rank_records():
             path.unlink()
+
+
+def _is_shared(path, owners, indices):
+    """Whether an original is one that another experiment explained, and that this run may explain, too."""
+    return path.stem in owners and path.stem.isdecimal() and int(path.stem) in indices
 
 
 def _parts(masks, pre_explanations):

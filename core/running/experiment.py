@@ -46,6 +46,8 @@ def run_experiment(args, settings, cost, dataset, networks, ranks):
     """
     results = ResultsFolder(args.output_path, args.exp_name, args.chunk, args.num_chunks, ranks.rank)
     indices = chunk_indices(len(dataset), args.chunk, args.num_chunks)
+    if ranks.first and args.save_images:
+        results.require_same_originals(indices, dataset.pixels)
     with results.claimed() if ranks.first else nullcontext():
         _explain_into(results, indices, args, settings, cost, dataset, networks, ranks)
 
