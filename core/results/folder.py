@@ -7,16 +7,19 @@ OUTPUT_PATH/Results/EXP/summary.yaml, records.csv, flags.yaml   (chunked: chunk-
 OUTPUT_PATH/Results/EXP/records-rank-<r>.csv                 (the rows of a further rank, until the run is finished)
 OUTPUT_PATH/Results/EXP/classes.txt                             (the names of K classes, where they are asked about)
 OUTPUT_PATH/Results/EXP/.lock                                (held while a run writes; chunked likewise)
-OUTPUT_PATH/Results/EXP/metrics.yaml, CD.png                    (by the compute_ scripts)
+OUTPUT_PATH/Results/EXP/runs.yaml                            (device, time, versions; chunked likewise)
+OUTPUT_PATH/Results/EXP/metrics.yaml, CD.png, similarity.csv    (by the compute_ scripts)
 OUTPUT_PATH/Original/activations.npz, Results/EXP/activations.npz   (Inception's, kept for FID)
 OUTPUT_PATH/{x_t,z_t}/EXP/<id>/<step>.png
+OUTPUT_PATH/report/                                          (by report.py; it links to the images above)
 """
 
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
 
@@ -88,7 +91,10 @@ class ResultsFolder:
         self.metrics_path = self.experiment / "metrics.yaml"
         self.chart_path = self.experiment / "CD.png"
         self.activations_path = self.experiment / "activations.npz"
+        self.similarity_path = self.experiment / "similarity.csv"
+        self.runs_path = self.experiment / f"{self.prefix}runs.yaml"
         self.original_activations_path = self.root / "Original" / "activations.npz"
+        self.report_path = self.root / "report"
 
     @contextmanager
     def claimed(self):
@@ -192,7 +198,7 @@ class ResultsFolder:
 
     def clear(self):
         """Removes the files of earlier runs of this experiment, or chunk. Originals, which others share, stay."""
-        measured = (self.metrics_path, self.chart_path, self.activations_path)
+        measured = (self.metrics_path, self.chart_path, self.activations_path, self.similarity_path, self.runs_path)
         for path in (self.records_path, *self._rank_records(), self.summary_path, self.flags_path, *measured):
             path.unlink(missing_ok=True)
         self._remove_images()
@@ -315,6 +321,18 @@ class ResultsFolder:
         write_yaml(self.summary_path, summary)
         return summary
 
+    def keep_run(self, facts):
+        """Adds to runs.yaml what is to be remembered of a run that came to its end; facts: a dict."""
+        earlier = {}
+        with suppress(UserError):  # what the results were computed with is no reason to lose them
+            earlier = read_yaml(self.runs_path) if self.runs_path.exists() else {}
+        write_yaml(self.runs_path, earlier | {f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S} UTC": facts})
+
+    def keep_similarities(self, pairs, cosines):
+        """Writes the cosine of the features of each of the Pairs, one for each."""
+        table = pd.DataFrame({"id": [pair.id for pair in pairs], "cosine": [round(float(c), 6) for c in cosines]})
+        write_text(self.similarity_path, table.to_csv(index=False))
+
     def _rank_records(self):
         """The records of further ranks."""
         return sorted(self.experiment.glob(f"{self.prefix}records-rank-*.csv"))
@@ -375,6 +393,12 @@ class Pair:
             raise UserError(f"{self.counterfactual} is not of the size of {self.original}; restore one of them")
         return original, counterfactual
 
+    def part(self, name):
+        """The path of another of its images, such as that in Mask; None where there is none."""
+        folder = self.counterfactual.parent.parent / name
+        paths = (folder / f"{self.id}{suffix}" for suffix in SUFFIXES)
+        return next((path for path in paths if path.is_file()), None)
+
     def images(self):
         """(original, counterfactual), each (3, H, W) in [-1, 1]."""
         return tuple(map(from_uint8, self.pixels()))
@@ -405,6 +429,41 @@ def read_flags(output_path, exp_name):
     if not paths:
         return {}
     return read_yaml(paths[0])
+
+
+def read_all_records(output_path, exp_name):
+    """The rows of all images that were explained so far, also of chunks that are not merged; None without any."""
+    tables = [ResultsFolder(output_path, exp_name).records()]
+    if tables[0] is None:
+        names = sorted(path.name for path in experiment_folder(output_path, exp_name).glob("chunk-*_flags.yaml"))
+        chunks = [tuple(map(int, match.groups())) for match in map(CHUNK.fullmatch, names) if match]
+        tables = [ResultsFolder(output_path, exp_name, *chunk).records() for chunk in chunks]
+    tables = [table for table in tables if table is not None and len(table)]
+    return pd.concat(tables).sort_values("id", ignore_index=True) if tables else None
+
+
+def read_runs(output_path, exp_name):
+    """What keep_run kept, a list of dicts: one for each run that came to an end, of all chunks."""
+    paths = sorted(experiment_folder(output_path, exp_name).glob("*runs.yaml"))
+    return [facts for path in paths for facts in read_yaml(path).values() if isinstance(facts, dict)]
+
+
+def read_similarities(output_path, exp_name):
+    """What keep_similarities kept: image_id -> cosine; {} where compute_FVA.py has not measured."""
+    path = ResultsFolder(output_path, exp_name).similarity_path
+    if not path.exists():
+        return {}
+    require_file(path)
+    try:
+        table = pd.read_csv(path, dtype={"id": str, "cosine": float})
+        return dict(zip(table["id"], table["cosine"], strict=True))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} holds no cosines ({str(error).splitlines()[0]}); remove it") from None
+
+
+def read_trajectory(output_path, exp_name, kind, name):
+    """The paths of the steps of an image's trajectory, in their order. kind: x_t or z_t; name: its image_id."""
+    return list(_images(Path(output_path) / kind / exp_name / name).values())
 
 
 def read_classes(output_path, exp_name):
