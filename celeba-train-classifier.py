@@ -146,4 +146,4 @@ def save_best_and_last(output_path, checkpoint, table, save_format, beat_best):
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, hint="the same command goes on from the last checkpoint")

@@ -124,4 +124,4 @@ def conditions(labels, multiclass):
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, hint="the same command goes on from the last checkpoint")

@@ -12,7 +12,6 @@ from core.results.records import flipped
 from guided_diffusion.connecting import connect
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import FlagParser, group_flags
-from guided_diffusion.ranks import find_ranks
 from guided_diffusion.script_util import run_script
 
 FLAGS = group_flags(data=RESULTS_FLAGS)
@@ -24,7 +23,7 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
-    if not connect(find_ranks()).first:  # there is no network whose work could be shared
+    if not connect().first:  # there is no network whose work could be shared
         return
     folder = ResultsFolder(args.output_path, args.exp_name)
     records = folder.records()

@@ -8,6 +8,7 @@ if __name__ == "__main__":
 from core.metrics.inference import DEVICE_FLAGS, FLIPPED, RESULTS_FLAGS, in_batches, require_pairs, start_ranks
 from core.metrics.metric import mean_of, publish
 from core.metrics.scores import SAME_FACE, face_similarity
+from core.results.folder import ResultsFolder
 from guided_diffusion.flags import Flag, FlagParser, check_flags, group_flags
 from guided_diffusion.script_util import run_script
 from models.vggface2 import face_pixels, load_vggface2
@@ -37,6 +38,7 @@ def main():
     if not first:
         return
     metrics = [mean_of("FVA", cosines > SAME_FACE, FLIPPED), mean_of("FS", cosines, FLIPPED)]
+    ResultsFolder(args.output_path, args.exp_name).keep_similarities(pairs, cosines)
     publish(args.output_path, args.exp_name, metrics, {"weights_path": args.weights_path})
 
 

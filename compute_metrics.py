@@ -17,7 +17,6 @@ from core.running.flags import NETWORK_FLAGS, named_flags
 from guided_diffusion.connecting import connect
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import Flag, FlagParser, check_flags, group_flags
-from guided_diffusion.ranks import find_ranks
 from guided_diffusion.script_util import require_flags, run_script
 from guided_diffusion.storage import require_writable, write_text
 
@@ -71,7 +70,7 @@ def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
     require_flags(args, *REQUIRED)
-    ranks = connect(find_ranks())
+    ranks = connect()
     wanted = wanted_metrics(args.metrics)
     if args.markdown and ranks.first:
         require_writable(args.markdown, "--markdown")
@@ -137,4 +136,4 @@ def passed_on(args, flags):
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, hint="what was measured is kept; --metrics measures the rest alone")

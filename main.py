@@ -28,7 +28,6 @@ from guided_diffusion.described import described_diffusion, given_flags, take_de
 from guided_diffusion.dist_util import device_from, keep_freed_memory
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import FlagParser
-from guided_diffusion.ranks import find_ranks
 from guided_diffusion.sampling import how_to_compute
 from guided_diffusion.script_util import (
     args_to_dict,
@@ -52,7 +51,7 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
-    ranks = connect(find_ranks())
+    ranks = connect()
     if args.merge_and_eval:
         if ranks.first:
             summary = merge_chunks(args.output_path, args.exp_name, FREE_AMONG_CHUNKS, BEFORE_THE_FLAG)

@@ -4,7 +4,7 @@
 # and an oracle. A training that was stopped goes on, and one that is done is not done again.
 #
 #     bash demo/digits.sh
-#     EXP=nines bash demo/digits.sh --split val --query_label 4 --target_label 9
+#     OUTPUT=demo/output/nines bash demo/digits.sh --split val --query_label 4 --target_label 9
 #
 # OUTPUT and EXP are the results' folder and the experiment, DATA the folder of images and networks. DDPM_STEPS and
 # CLASSIFIER_STEPS are the lengths of the trainings. Flags are passed on to main.py.

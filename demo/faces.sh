@@ -23,3 +23,4 @@ python -m demo.correlations --data_dir $data
 bash compute_metrics.sh "$output" "$exp" --metrics FR,MNAC,CD,COUT
 python -m demo.truth --output_path "$output" --exp_name "$exp" --query_label "$query" \
   --picture "$output/$exp-truth.png"
+python report.py --output_path "$output" --exp_names "$exp"

@@ -15,6 +15,7 @@ def run(script):
 explain = partial(run, "main.py")
 train_diffusion = partial(run, "celeba-train-diffusion.py")
 train_classifier = partial(run, "celeba-train-classifier.py")
+report = partial(run, "report.py")
 compute_metrics = partial(run, "compute_metrics.py")
 compute_cd = partial(run, "compute_CD.py")
 compute_cout = partial(run, "compute_COUT.py")

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from .addresses import interface_towards
 from .errors import UserError
 from .lifeline import Lifeline
-from .ranks import rank_in_environment
+from .ranks import find_ranks, rank_in_environment
 
 _TO_MEET = timedelta(minutes=5)  # ranks start at different times, and import for long on a slow disk
 # One rank works while the others wait: draws samples, validates, merges. A rank that has died ends them sooner.
@@ -23,12 +23,14 @@ _TO_WAIT = timedelta(days=7)
 _lifelines = []  # of this process: one once its ranks are connected
 
 
-def connect(ranks, device=None):
+def connect(ranks=None, device=None):
     """Connects the ranks -> the same, which can now tell each other things. From then on only the first prints.
 
+    ranks: of find_ranks(), which it calls itself where they are not given.
     device: where the tensors are that they exchange, by NCCL on a GPU, else by Gloo. None: on the CPU.
     Call it early: from then on a rank that dies ends the others. UserError where a rank does not come in time.
     """
+    ranks = ranks or find_ranks()
     on_gpu = device is not None and device.type == "cuda"
     alone = device is None and not ranks.several  # then torch chooses
     if not on_gpu and not alone and "OMP_NUM_THREADS" not in os.environ:

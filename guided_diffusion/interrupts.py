@@ -1,26 +1,97 @@
-"""Ctrl-C while a script is still importing its libraries, which takes seconds: one line, as later on."""
+"""Ctrl-C, and the SIGTERM of a queue, end a script in order and within seconds, with one line."""
 
 import os
 import signal
 import sys
+import threading
+import time
+from contextlib import contextmanager
+
+GRACE = 10  # seconds that a script has to end in order
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, by which queues such as SLURM's, and launchers, end a process."""
 
 
 def end_on_interrupt():
-    """From now on Ctrl-C ends the process at once with one line and exit code 130, until raise_on_interrupt().
+    """From now on Ctrl-C and SIGTERM end the process at once with one line, until raise_on_interrupt().
 
-    For scripts, before their imports. Libraries turn a KeyboardInterrupt that reaches them into other errors.
-    A process that ignores Ctrl-C, as one in the background does, goes on ignoring it.
+    The exit code is 130, or 143 of SIGTERM. For scripts, before their imports, which take seconds: libraries turn a
+    KeyboardInterrupt that reaches them into other errors. A process that ignores Ctrl-C, as one in the background
+    does, goes on ignoring it.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _end)
 
 
-def raise_on_interrupt():
-    """Ctrl-C raises KeyboardInterrupt again, so that what has begun can be ended in order."""
+def raise_on_interrupt(hint=""):
+    """Ctrl-C raises KeyboardInterrupt again, and SIGTERM Terminated, so that what has begun can be ended in order.
+
+    A process that has not ended GRACE seconds later is ended as it is, with the line of interrupted(hint).
+    """
+    began = signal.getsignal(signal.SIGTERM) is _end
     if signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if began:
+        signal.signal(signal.SIGTERM, _raise)
+        _watch(hint)
 
 
-def _end(*_):
+@contextmanager
+def undisturbed():
+    """Ctrl-C and SIGTERM are ignored within: launchers and terminals send one after the other."""
+    earlier = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+def interrupted(hint):
+    """The line of a script that was interrupted. hint: how to go on."""
+    return f"{sys.argv[0]}: interrupted{'; ' * bool(hint)}{hint}"
+
+
+def exit_code(interrupt):
+    """The exit code that shells expect of a process which a KeyboardInterrupt has ended."""
+    return 128 + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT)
+
+
+def _end(number, _):
     print(f"{sys.argv[0]}: interrupted before it began", file=sys.stderr, flush=True)
-    os._exit(130)
+    os._exit(128 + number)
+
+
+def _raise(*_):
+    raise Terminated
+
+
+def _watch(hint):
+    """Starts a thread that ends this process GRACE seconds after a signal.
+
+    Python raises nothing while it waits for a library, such as for another rank that does not come. A signal's
+    number is written to a pipe all the same.
+    """
+    numbers, signalled = os.pipe()
+    os.set_blocking(signalled, False)
+    signal.set_wakeup_fd(signalled, warn_on_full_buffer=False)
+    os.register_at_fork(after_in_child=_forget)
+
+    def end():
+        while (number := os.read(numbers, 1)[0]) not in (signal.SIGINT, signal.SIGTERM):
+            pass
+        time.sleep(GRACE)
+        print(interrupted(hint), file=sys.stderr, flush=True)
+        os._exit(128 + number)
+
+    threading.Thread(target=end, daemon=True).start()
+
+
+def _forget():
+    """In a process that a script has forked: its signals are none of the script's."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

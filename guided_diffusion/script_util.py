@@ -9,7 +9,7 @@ from .connecting import end_process, joined, let_go, under_mpiexec
 from .errors import UserError
 from .flags import Flag, check_flags, parse_numbers
 from .gaussian_diffusion import LossType, ModelMeanType, ModelVarType
-from .interrupts import raise_on_interrupt
+from .interrupts import exit_code, interrupted, raise_on_interrupt, undisturbed
 from .respace import SpacedDiffusion, space_timesteps
 from .schedules import SCHEDULES, named_betas
 from .unet import USUAL_CHANNEL_MULT, UNetModel
@@ -155,9 +155,9 @@ def args_to_dict(args, keys):
 
 def run_script(main, hint=""):
     """Runs a script's main(). UserError, and what the system refuses (a full disk, a folder that may not be
-    written), become one line on stderr and exit code 2; Ctrl-C one with the hint, and 130.
+    written), become one line on stderr and exit code 2; Ctrl-C and SIGTERM one with the hint, and 130 or 143.
     """
-    raise_on_interrupt()
+    raise_on_interrupt(hint)
     try:
         main()
         let_go()
@@ -167,8 +167,9 @@ def run_script(main, hint=""):
         where = f"{error.filename}: " * bool(error.filename)
         remedy = "; make room, and start again" * (error.errno == errno.ENOSPC)
         end_process(2, f"{sys.argv[0]}: error: {where}{error.strerror or error}{remedy}")
-    except KeyboardInterrupt:
-        end_process(130, f"{sys.argv[0]}: interrupted{'; ' * bool(hint)}{hint}")
+    except KeyboardInterrupt as interrupt:
+        with undisturbed():
+            end_process(exit_code(interrupt), interrupted(hint))
     except Exception:
         if not (under_mpiexec() or joined()):
             raise

@@ -3,9 +3,10 @@
 import hashlib
 import os
 import re
+import shutil
 import socket
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import blobfile as bf
@@ -42,7 +43,7 @@ def write_file(path, write):
         _sync_folder(part.parent)
     except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError, and Ctrl-C, too
         if isinstance(error.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
+            raise error.__context__ from None
         # torch.save raises an error of its own; the system's, which has the reason, is that one's context.
         system = next((each for each in (error, error.__context__) if isinstance(each, OSError)), None)
         reason = system.strerror if system else str(error).splitlines()[0]
@@ -100,12 +101,39 @@ def _unwritable(path, reason):
 
 
 def remove_parts(folder):
-    """Removes the incomplete files that killed processes of this machine left in a local folder, but not those in
-    its subfolders."""
+    """Removes the incomplete files and folders that killed processes of this machine left in a local folder.
+
+    Those in its subfolders stay.
+    """
     for path in Path(folder).glob(".*.part"):
         match = _PART.fullmatch(path.name)
         if match and match["host"] == _host() and not psutil.pid_exists(int(match["pid"])):
-            path.unlink(missing_ok=True)
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+@contextmanager
+def write_folder(path):
+    """In this context a folder is written beside `path`, and replaces it at the end -> the folder to write into.
+
+    Where the context is left by an error `path` stays as it was. Removes what killed processes left beside it.
+    Raises UserError where the disk is full or the folder may not be written.
+    """
+    path = Path(path)
+    part, earlier = _part(path), _part(path.with_name(f"{path.name}-earlier"))
+    try:
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path} is no folder; remove it")
+        remove_parts(path.parent)
+        part.mkdir()
+        yield part
+        if path.exists():
+            os.replace(path, earlier)
+        os.replace(part, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); make room or check the folder") from error
+    finally:
+        for folder in (part, earlier):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _part(path):

@@ -132,7 +132,7 @@ def _read_betas(config, name):
     except Exception as error:  # whatever it cannot make of what the file says
         raise UserError(f"{config.path} makes no scheduler ({_first_line(error)}); correct it") from error
     betas, steps = scheduler.betas.double().numpy(), scheduler.config.num_train_timesteps
-    if betas.shape != (steps,) or not ((0 < betas) & (betas < 1)).all():
+    if betas.shape != (steps,) or not len(betas) or not ((0 < betas) & (betas < 1)).all():
         raise UserError(f"{config.path} must give betas between 0 and 1, {steps} (num_train_timesteps); correct it")
     return betas
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from guided_diffusion.errors import UserError, hub_package
 
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")  # not ./folder or ../folder
 OF_FILES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".safetensors"}  # suffixes of no Hub name
 
 

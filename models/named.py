@@ -63,7 +63,8 @@ def load_named(path, architecture, weights, changes, image_size, run_code, role)
     if num_outputs == 1:  # a softmax over one class would say nothing: the logit's sign answers a yes/no question
         classifier.task = "attributes"
     classifier.announced = True
-    if classifier.task == "attributes" and ((logits >= 0) & (logits <= 1)).all():
+    may_end_so = classifier.task == "attributes" or prefix not in LIBRARIES  # no library's classes end in sigmoids
+    if may_end_so and ((logits >= 0) & (logits <= 1)).all():
         classifier.remark = "; it gives values from 0 to 1: if they are probabilities, leave out its last sigmoid"
     return classifier
 

@@ -171,11 +171,11 @@ def _called(function):
 
 
 def contents(root):
-    """Every file below a folder: relative path -> bytes."""
+    """Every file below a folder: relative path -> bytes; but not locks, and runs.yaml, which tells the time."""
     return {
         str(path.relative_to(root)): path.read_bytes()
         for path in sorted(root.rglob("*"))
-        if path.is_file() and not path.name.endswith("lock")
+        if path.is_file() and not path.name.endswith(("lock", "runs.yaml"))
     }
 
 

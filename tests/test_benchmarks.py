@@ -10,7 +10,7 @@ from main_runs import main_flags
 from PIL import Image
 from scripts import SEARCH_PATH, as_argv, environment, run_script
 
-from benchmarks import methods, runs
+from benchmarks import kills, methods, runs
 from benchmarks.frontier import BETTER, column_of, draw_frontier, evaluations, seen_by_the_oracle, speed_up
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.metrics.metric import table_of
@@ -170,3 +170,45 @@ def test_the_benchmark_of_the_trainings_size_starts_them_on_two_ranks(tmp_path):
     assert len(list((tmp_path / "celeba-50/img_align_celeba").iterdir())) == 50
     start, first, whole, own, together = (float(cell) for cell in out.splitlines()[-1].strip("|").split("|"))
     assert start == 1 and 0 < first <= whole and 50 < own < together < 20 * own
+
+
+def test_the_benchmark_of_kills_kills_and_finds_nothing_lost(tmp_path):
+    if not shutil.which("mpiexec", path=SEARCH_PATH):
+        pytest.skip("no mpiexec on this machine")
+    code, out, err = run_script("benchmarks.kills", {"work_dir": tmp_path / "work", "kills": 2}, PATH=SEARCH_PATH)
+    assert code == 0, out + err
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines() if "`" in line]
+    assert [row[1] for row in rows] == ["1", "1", "0", "0", "0"]
+    assert {row[3].split()[0] for row in rows} | {cell for row in rows for cell in row[4:6]} == {"0"}
+    assert all(0 < float(first) < float(whole) for *_, whole, first in rows)
+    code, _, err = run_script("benchmarks.kills", {"work_dir": tmp_path / "work"})
+    assert code == 2 and "is not empty" in err
+
+
+def test_the_benchmark_of_kills_sees_files_that_are_half_written_or_differ(tmp_path):
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for folder in (ours, theirs):
+        (folder / "CF").mkdir(parents=True)
+        Image.new("RGB", (9, 9), (7, 7, 7)).save(folder / "CF/0.png")
+        torch.save({"a": torch.arange(3), "b": [1, "x"]}, folder / "opt1.pt")
+        (folder / "a.yaml").write_text("a: 1\n")
+        (folder / "progress.csv").write_text("step,images_per_s,loss\n1,5,0.5\n")
+        (folder / "i.txt").write_text("label: 1\n")
+    assert kills.half_written(ours) == [] == kills.differing(ours, theirs, False)
+    (theirs / "progress.csv").write_text("step,images_per_s,loss\n1,6,0.5\n")
+    assert kills.differing(ours, theirs, False) == []
+
+    whole = {path: path.read_bytes() for path in ours.rglob("*.*")}
+    for path, content in whole.items():
+        for half in (content[: len(content) // 2], b""):
+            path.write_bytes(half)
+            assert kills.half_written(ours) == kills.differing(ours, theirs, False) == [str(path.relative_to(ours))]
+        path.write_bytes(content)
+    torch.save({"a": torch.arange(3).float(), "b": [1, "x"]}, theirs / "opt1.pt")
+    (theirs / "a.yaml").unlink()
+    assert kills.differing(ours, theirs, False) == ["a.yaml", "opt1.pt"]
+
+    for level, by_ranks in ((8, []), (9, ["CF/0.png"])):
+        Image.new("RGB", (9, 9), (7, level, 7)).save(theirs / "CF/0.png")
+        assert "CF/0.png" in kills.differing(ours, theirs, False)
+        assert sorted(kills.differing(ours, theirs, True)) == sorted(["a.yaml", *by_ranks])

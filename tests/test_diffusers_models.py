@@ -261,6 +261,7 @@ def test_attention_by_its_old_names_is_the_same(folder):
         (SCHEDULE, {"beta_schedule": "quadratic"}, "quadratic"),
         (SCHEDULE, {"trained_betas": [0.1, 0.2]}, "30 (num_train_timesteps)"),
         (SCHEDULE, {"trained_betas": [0.1] * (STEPS - 1) + [1.0]}, "between 0 and 1"),
+        (SCHEDULE, {"num_train_timesteps": 0}, "0 (num_train_timesteps)"),
         (SCHEDULE, {"beta_start": "much"}, "makes no scheduler"),
         ("model_index.json", {"_class_name": "LDMPipeline"}, "_class_name LDMPipeline"),
     ],
@@ -352,6 +353,11 @@ def test_a_hub_name_that_cannot_be_had_says_how_to_bring_it(hub_cache):
     message = refusal(UserError, find_diffusers_model, "google/ddpm-cat-256")
     assert message.startswith("google/ddpm-cat-256 is no file or folder here, and the Hugging Face Hub did not")
     assert "hf download google/ddpm-cat-256 --local-dir ddpm-cat-256" in message
+
+
+@pytest.mark.parametrize("path", ["./runs", "../ddpm"])
+def test_a_path_that_is_not_there_is_no_hub_name(path):
+    assert find_diffusers_model(path) is None
 
 
 def test_a_hub_name_in_the_cache_needs_no_network(hub_cache, folder):

@@ -14,6 +14,7 @@ MAY_IMPORT = {  # what a package may import of this project
     "demo": PACKAGES,
 }
 ROOMS = {  # what a room of core may import of the others
+    "report": {"metrics", "running", "results", "methods", "data"},
     "metrics": {"running", "results", "methods", "data"},
     "training": {"results", "methods", "data"},
     "running": {"results", "methods", "data"},
@@ -23,7 +24,7 @@ ROOMS = {  # what a room of core may import of the others
 }
 # What most users of the packages do not need: imported in the functions that use it.
 HUB = {"diffusers", "huggingface_hub", "safetensors", "timm", "transformers"}  # requirements-hub.txt
-LAZY = {"mpi4py", "tensorboard", "lpips", "pytorch_fid", "matplotlib"} | HUB
+LAZY = {"mpi4py", "tensorboard", "lpips", "pytorch_fid", "matplotlib", "jinja2"} | HUB
 DEFINITIONS = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
 
 SCRIPTS = {path.name: ast.parse(path.read_text()) for path in sorted(ROOT.glob("*.py"))}

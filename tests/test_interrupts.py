@@ -1,28 +1,177 @@
-"""Ctrl-C before a script has begun."""
+"""Ctrl-C and SIGTERM, before a script has begun and later."""
 
+import os
+import shutil
 import signal
+import subprocess
 import sys
+import time
 from unittest import mock
 
 import pytest
+from main_runs import main_flags
 from pages import SCRIPTS
-from scripts import ROOT, run_command
+from rank_runs import finish_tasks, start_tasks, wait_for
+from scripts import ROOT, SEARCH_PATH, as_argv, environment, run_command, run_script, start_script
+from test_compute_metrics import write_experiment
+from toy_celeba import write_celeba
+from toy_networks import MODEL_FLAGS
 
 from guided_diffusion.interrupts import end_on_interrupt, raise_on_interrupt
 
+SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}  # signal -> the exit code that shells expect
 # A torch that is interrupted while it is imported.
 INTERRUPTED = """
 import os, signal, time
-os.kill(os.getpid(), signal.SIGINT)
+os.kill(os.getpid(), signal.{})
 time.sleep(60)
 """
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_ctrl_c_while_a_script_imports_is_one_line(script, tmp_path):
-    (tmp_path / "torch.py").write_text(INTERRUPTED)
+    (tmp_path / "torch.py").write_text(INTERRUPTED.format("SIGINT"))
     code, out, err = run_command(sys.executable, ROOT / script, PYTHONPATH=str(tmp_path))
     assert (code, out, err) == (130, "", f"{ROOT / script}: interrupted before it began\n")
+
+
+def test_sigterm_while_a_script_imports_is_one_line(tmp_path):
+    (tmp_path / "torch.py").write_text(INTERRUPTED.format("SIGTERM"))
+    code, out, err = run_command(sys.executable, ROOT / "main.py", PYTHONPATH=str(tmp_path))
+    assert (code, out, err) == (143, "", f"{ROOT / 'main.py'}: interrupted before it began\n")
+
+
+@pytest.fixture
+def long_run(toy_files, tmp_path):
+    """Flags of a main.py that takes minutes."""
+    return main_flags(toy_files, tmp_path / "out") | {"start_step": 39, "batch_size": 1}
+
+
+@pytest.fixture
+def long_training(tmp_path):
+    """Flags of a training without end, of either kind."""
+    data = write_celeba(tmp_path / "data", {"train": 8, "val": 4})
+    steps = {"lr_anneal_steps": 0, "save_interval": 2, "log_interval": 1}
+    return {"data_dir": data, "output_path": tmp_path / "out", "image_size": 16, "batch_size": 4} | steps
+
+
+def started(output_path):
+    """Whether a run has written what it is to go on from."""
+    return any(output_path.glob("Results/exp/records.csv")) or any(output_path.glob("opt*.pt"))
+
+
+def assert_ends(running, number, line):
+    """A process that is sent the signal ends within seconds with the one line."""
+    began = time.monotonic()
+    os.kill(running.process.pid, number)
+    code, _, err = running.finish()
+    assert time.monotonic() - began < 15
+    assert code == SIGNALS[number] and "Traceback" not in err, err
+    assert [each for each in err.splitlines() if "interrupted" in each] == [line], err
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=str)
+def test_main_ends_and_says_that_it_goes_on(long_run, number):
+    running = start_script("main.py", long_run)
+    wait_for(lambda: started(long_run["output_path"]), [running])
+    assert_ends(
+        running, number, f"{ROOT}/main.py: interrupted; the same command, without --overwrite True, goes on"
+    )
+    assert not [path for path in long_run["output_path"].rglob("*.part")]
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=str)
+@pytest.mark.parametrize(
+    "script, flags",
+    [
+        ("celeba-train-diffusion.py", MODEL_FLAGS | {"sample_steps": 0}),
+        ("celeba-train-classifier.py", {"architecture": "tiny_cnn"}),
+    ],
+    ids=["diffusion", "classifier"],
+)
+def test_a_training_ends_and_says_that_it_goes_on(long_training, script, flags, number):
+    running = start_script(script, flags | long_training)
+    wait_for(lambda: started(long_training["output_path"]), [running])
+    assert_ends(running, number, f"{ROOT}/{script}: interrupted; the same command goes on from the last checkpoint")
+    assert not [path for path in long_training["output_path"].rglob("*.part")]
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=str)
+def test_compute_metrics_ends_with_the_script_that_it_has_started(tmp_path, weights_dir, number):
+    write_experiment(tmp_path, weights_dir)
+    began = tmp_path / "began"
+    # A torch that takes forever to import, for what is started; the process itself is forked from one that has it.
+    slow = tmp_path / "slow"
+    slow.mkdir()
+    (slow / "torch.py").write_text(
+        f"import os, time\nopen({str(began)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)"
+    )
+    flags = {"output_path": tmp_path, "exp_names": "exp", "metrics": "FR"}
+    running = start_script("compute_metrics.py", flags, PYTHONPATH=str(slow))
+    wait_for(lambda: began.exists() and began.read_text(), [running])
+    assert_ends(
+        running,
+        number,
+        f"{ROOT}/compute_metrics.py: interrupted; what was measured is kept; --metrics measures the rest alone",
+    )
+    time.sleep(0.2)
+    assert not os.path.exists(f"/proc/{began.read_text()}")
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=str)
+def test_ranks_that_srun_interrupts_end_with_one_line(long_run, number):
+    tasks = start_tasks("main.py", long_run, 2)
+    wait_for(lambda: started(long_run["output_path"]), tasks)
+    began = time.monotonic()
+    for task in tasks:
+        os.kill(task.process.pid, number)
+    codes, _, errs = finish_tasks(tasks)
+    assert time.monotonic() - began < 20
+    lines = [line for line in "".join(errs).splitlines() if "interrupted" in line or "Traceback" in line]
+    assert codes[0] == SIGNALS[number] and len(lines) == 1 and lines[0].endswith("goes on"), errs
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=str)
+def test_mpiexec_that_is_interrupted_ends_its_ranks(long_run, number):
+    if not shutil.which("mpiexec", path=SEARCH_PATH):
+        pytest.skip("no mpiexec on this machine")
+    words = ["mpiexec", "-n", "2", sys.executable, str(ROOT / "main.py"), *as_argv(long_run)]
+    env = environment(PATH=SEARCH_PATH)
+    with subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as launcher:
+        while launcher.poll() is None and not started(long_run["output_path"]):
+            time.sleep(0.05)
+        began = time.monotonic()
+        launcher.send_signal(number)
+        _, err = launcher.communicate(timeout=60)
+    assert time.monotonic() - began < 20 and launcher.returncode != 0
+    print(err)
+    assert "Traceback" not in err, err
+    code, out, err = run_script("main.py", long_run | {"num_batches": 1})
+    assert code == 0, err
+
+
+def test_a_process_that_waits_for_a_library_is_ended_all_the_same(tmp_path):
+    """Nothing is raised in a main thread that never comes back to Python."""
+    (tmp_path / "stuck.py").write_text(
+        "import ctypes\n"
+        "from guided_diffusion import interrupts\n"
+        "from guided_diffusion.script_util import run_script\n"
+        "interrupts.GRACE = 0.5\n"
+        "def main():\n"
+        "    lock, mutex = ctypes.CDLL(None).pthread_mutex_lock, ctypes.create_string_buffer(256)\n"
+        "    print('waits', flush=True)\n"
+        "    lock(mutex), lock(mutex)\n"
+        "interrupts.end_on_interrupt()\n"
+        "run_script(main, hint='start again')\n"
+    )
+    words = [sys.executable, str(tmp_path / "stuck.py")]
+    with subprocess.Popen(
+        words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as stuck:
+        assert stuck.stdout.readline() == "waits\n"
+        stuck.send_signal(signal.SIGTERM)
+        _, err = stuck.communicate(timeout=60)
+    assert (stuck.returncode, err) == (143, f"{tmp_path}/stuck.py: interrupted; start again\n")
 
 
 def test_ctrl_c_raises_again_once_a_script_has_begun_and_stays_ignored_where_it_was():

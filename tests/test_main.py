@@ -1,6 +1,7 @@
 """main.py as its users run it: what it writes and says, and what its flags change."""
 
 import re
+from importlib.metadata import version
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from main_runs import counterfactuals, explain, main_flags, refuse
 from scripts import call_script, run_python
 from toy_celeba import SMILING, write_celeba
 
-from core.results.folder import read_pairs
+from core.results.folder import read_pairs, read_runs
 
 
 @pytest.fixture
@@ -164,10 +165,30 @@ def test_how_it_computes_may_change_in_a_run_that_goes_on(flags):
     assert all(np.abs(ours[i] - theirs[i]).max() <= 1 for i in theirs)
 
 
+def test_device_time_and_versions_of_each_run_are_kept_but_not_of_one_that_had_nothing_to_do(flags):
+    path = flags["output_path"] / "Results/exp/runs.yaml"
+    explain(flags | {"num_batches": 1})
+    explain(flags)
+    kept = path.read_bytes()
+    explain(flags)
+    assert path.read_bytes() == kept
+    first, second = read_runs(flags["output_path"], "exp")
+    assert (first["images"], second["images"]) == (3, 5) and first["versions"]["torch"] == version("torch")
+    for run in (first, second):
+        assert (
+            run["seconds"] > 0 and run["memory_mib"] > 50 and run["device"].startswith("cpu") and run["ranks"] == 1
+        )
+    explain(flags | {"overwrite": True, "num_batches": 2})
+    assert [run["images"] for run in read_runs(flags["output_path"], "exp")] == [6]
+    path.write_text("damaged")
+    explain(flags)
+    assert [run["images"] for run in read_runs(flags["output_path"], "exp")] == [2]
+
+
 def test_records_alone_are_written_without_save_images(flags):
     explain(flags | {"save_images": False})
     written = {path.name for path in (flags["output_path"] / "Results/exp").iterdir()}
-    assert written == {"records.csv", "summary.yaml", "flags.yaml", ".lock"}
+    assert written == {"records.csv", "summary.yaml", "flags.yaml", "runs.yaml", ".lock"}
     assert not (flags["output_path"] / "Original").exists()
 
 
@@ -188,6 +209,8 @@ def test_an_oracle_judges_every_image_before_and_after(flags, toy_files):
         assert record.oracle_flip == int(before[SMILING] != after[SMILING])
     summary = yaml.safe_load((flags["output_path"] / "Results/exp/summary.yaml").read_text())
     assert {"oracle fr", "mnac"} <= set(summary)
+    (run,) = read_runs(flags["output_path"], "exp")
+    assert run["oracle_attributes"] == list(published["attributes"])
     said = f", oracle flip rate {100 * summary['oracle fr']:.1f} %, MNAC {summary['mnac']:.2f}; 8 images in"
     assert said in out
 

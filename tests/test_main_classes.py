@@ -185,6 +185,14 @@ def test_images_of_several_classes_are_named(flags, tmp_path):
     refuse(flags | {"data_dir": data}, words, "give --task attributes with a classifier of yes/no answers")
 
 
+def test_zeros_and_ones_in_a_column_of_classes_are_no_names(flags, tmp_path):
+    (tmp_path / "data.csv").write_text("path,class\ncolours/red/0.png,0\ncolours/blue/0.png,1\n")
+    words = (
+        f"--task classes needs the names of classes, but --data_dir {tmp_path}/data.csv has 0 and 1 in its column"
+    )
+    refuse(flags | {"data_dir": tmp_path / "data.csv"}, words)
+
+
 def test_a_single_output_is_no_class(flags, tmp_path):
     one = write_classifier(tmp_path / "one.pt", ["red"])
     refuse(flags | {"classifier_path": one}, "one.pt says that it tells classes, but has one output")

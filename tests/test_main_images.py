@@ -151,3 +151,23 @@ def test_odd_images_are_explained_or_named(flags, tmp_path):
     assert list(records["image"]) == names
     code, _, err = call_script("main.py", given | {"images": tmp_path / "moving.gif", "exp_name": "moving"})
     assert code == 2 and "moving.gif is an animation of 2 images" in err.splitlines()[-1]
+    assert not (flags["output_path"] / "Results/moving").exists()
+
+
+def test_other_images_never_replace_the_originals_of_an_experiment(flags, photos):
+    data, output = flags | {"data_dir": photos, "split": "all"}, flags["output_path"]
+    explain(data)
+    before = contents(output)
+    photo = {name: value for name, value in data.items() if name not in ("data_dir", "split")}
+    words = [
+        ".png is another image than this run's, and belongs to the experiment exp; an --output_path is for one"
+    ]
+    refuse(photo | {"images": photos / "3.png", "exp_name": "photo"}, f"{output}/Original/", *words)
+    assert contents(output) == before
+    explain(photo | {"images": photos / "3.png", "overwrite": True})  # no other experiment needs the old ones
+
+
+def test_the_same_images_are_explained_in_several_experiments(flags, photos):
+    explain(flags | {"data_dir": photos, "split": "all"})
+    code, _, err = call_script("main.py", flags | {"images": photos / "0.png", "data_dir": "", "exp_name": "again"})
+    assert code == 0, err

@@ -463,8 +463,9 @@ def test_what_is_no_classifier_is_refused_by_name(module, body, words):
     assert message.startswith("own_networks:build") and words in message
 
 
-def test_outputs_of_a_sigmoid_are_remarked_on(module):
-    classifier = load_classifier(module(linear(1, "nn.Sigmoid()")), image_size=72)
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_outputs_of_a_sigmoid_are_remarked_on(module, outputs):
+    classifier = load_classifier(module(linear(outputs, "nn.Sigmoid()")), image_size=72)
     assert classifier.about.endswith("if they are probabilities, leave out its last sigmoid")
 
 

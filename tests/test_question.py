@@ -59,11 +59,13 @@ def test_names_may_be_given_in_a_file(flags, tmp_path):
     refuse(kept, "--class_names sha256")
 
 
-def test_a_classifier_without_names_has_those_of_as_many_classes_of_the_data(flags):
+def test_a_classifier_without_names_has_those_of_as_many_classes_of_the_data(flags, capsys):
     for names in (None, ["0", "1", "2"]):
         asked = question(flags, classifier=unnamed(names), task="classes", target_label="red")
         assert asked.names == COLOURS and asked.target == COLOURS.index("red")
         assert asked.labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3
+        said = capsys.readouterr().out  # the order may be another
+        assert "file.pt does not name its outputs" in said and "0 for blue, 1 for green, 2 for red, unless" in said
 
 
 def test_a_classifier_without_names_has_numbers_where_the_data_are_of_none(flags, tmp_path):
@@ -72,11 +74,12 @@ def test_a_classifier_without_names_has_numbers_where_the_data_are_of_none(flags
     assert asked.names == ("0", "1", "2") and asked.target == 2 and asked.labels is None
 
 
-def test_folders_that_are_numbered_mean_the_classifiers_numbers(flags, tmp_path):
+def test_folders_that_are_numbered_mean_the_classifiers_numbers(flags, tmp_path, capsys):
     for name in ("2", "0", "1"):
         draw_colour(tmp_path / "numbered" / name / "a.png", "red", 0)
     data = ImageFolder(tmp_path / "numbered", "all", 16)
     assert question(flags, data, unnamed(), task="classes").labels.tolist() == [0, 1, 2]
+    assert capsys.readouterr().out == ""
     (tmp_path / "numbered/1/a.png").unlink()
     fewer = ImageFolder(tmp_path / "numbered", "all", 16)
     assert question(flags, fewer, unnamed(), task="classes").labels.tolist() == [0, 2]
@@ -121,8 +124,9 @@ def test_one_logit_is_no_class(flags):
     assert "--task classes needs several classes, but file.pt has 1 output" in message
 
 
-def test_answers_without_names_have_those_of_a_file_or_of_as_many_labels(flags, tmp_path):
+def test_answers_without_names_have_those_of_a_file_or_of_as_many_labels(flags, tmp_path, capsys):
     asked = question(flags, classifier=unnamed(["0", "1", "2"]), task="attributes", query_label="red")
+    assert "0 for blue, 1 for green, 2 for red, unless --class_names" in capsys.readouterr().out
     assert asked.about == "red" and asked.column == COLOURS.index("red")
     assert torch.equal(asked.classify(torch.eye(3)[:, :, None, None]), torch.tensor([0.0, 0.0, 20.0]))
     (tmp_path / "names.txt").write_text("green\nred\nblue\n")

@@ -67,6 +67,8 @@ def write_run(root, cases, oracle=None):
             "attempts": 1,
             "p_target_before": 0.1,
             "p_target": 0.9,
+            "bkl": 0.1,
+            "l_1": 0.01,
         }
         if oracle:
             row["oracle_pred"], row["oracle_cf_pred"] = oracle(attributes, wanted)

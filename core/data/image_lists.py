@@ -9,7 +9,7 @@ import torch
 from guided_diffusion.errors import UserError
 
 from .datasets import SPLITS, ImageDataset, in_split, read_table, to_bytes, to_numbers
-from .images import SUFFIXES, require_image_file
+from .images import SUFFIXES, read_image
 from .labels import OneHot, take
 
 CLASS_COLUMN = "class"  # of a csv: the names of the images' classes
@@ -114,8 +114,8 @@ class ImageFiles(ImageDataset):
     """Images that are named one by one, as paths; they have no labels."""
 
     def __init__(self, paths, image_size):
-        for path in paths:
-            require_image_file(path)
+        for path in paths:  # they are few: a damaged one is named before anything is computed or written
+            read_image(path)
         super().__init__("", paths, (), no_labels(len(paths)), image_size)
 
 

@@ -39,6 +39,8 @@ def read_image(path, size=None):
             if image.format in ANIMATED and getattr(image, "n_frames", 1) > 1:
                 raise UserError(f"{path} is an animation of {image.n_frames} images; save one of them as a file")
             image = _on_white(_to_8_bits(_upright(image)))
+    except UserError:
+        raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read as an image ({error}); restore it") from None
     if size is not None:

@@ -9,7 +9,7 @@ from guided_diffusion.ranks import Ranks
 from .datasets import CelebA
 from .decoded import MIB, keep_decoded
 from .decoded_file import SMALL, share_decoded
-from .image_lists import ImageFolder, ImageTable
+from .image_lists import CLASS_COLUMN, ImageFolder, ImageTable
 from .labels import first_without_one_class
 
 TRAINING_DATA_FLAGS = {
@@ -67,6 +67,11 @@ def require_one_class(dataset, data_dir, asked, instead):
     """UserError where an image has not exactly one class, as the flag `asked` needs and `instead` does not."""
     if several := first_without_one_class(dataset.labels):
         row, count = several
+        if dataset.attributes == (CLASS_COLUMN,):
+            raise UserError(
+                f"{asked} needs the names of classes, but --data_dir {data_dir} has 0 and 1 in its column "
+                f"{CLASS_COLUMN}, which are no and yes; write the names there"
+            )
         raise UserError(
             f"{asked} needs one class an image, but {dataset.names[row]} of --data_dir {data_dir} has {count}; "
             f"give {instead}, or a subfolder for each class"

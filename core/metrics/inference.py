@@ -11,7 +11,7 @@ from guided_diffusion.connecting import connect
 from guided_diffusion.dist_util import device_from
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import BATCH_SIZE, GPU, Flag
-from guided_diffusion.ranks import connected, find_ranks
+from guided_diffusion.ranks import connected
 
 from ..data.datasets import CELEBA_ATTRIBUTES, attribute_index, data_attributes
 from ..data.images import from_uint8
@@ -47,7 +47,7 @@ def start_ranks(args):
 
     All run the networks (in_batches); the first alone makes metrics of what they found.
     """
-    ranks = connect(find_ranks())
+    ranks = connect()
     return device_from(args.gpu, ranks), ranks.first
 
 

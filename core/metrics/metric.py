@@ -10,7 +10,7 @@ import yaml
 from filelock import FileLock
 
 from guided_diffusion.errors import UserError, require_file
-from guided_diffusion.storage import sha256
+from guided_diffusion.storage import remove_parts, sha256
 
 from ..results.folder import ResultsFolder
 from ..results.records import write_yaml
@@ -88,6 +88,7 @@ def merge_metrics(output_path, exp_name, metrics, weights=None, options=None, pa
         "versions": {package: version(package) for package in (*PACKAGES, *packages)},
     }
     with FileLock(path.with_name(".metrics.lock")):  # otherwise scripts that write at once would lose metrics
+        remove_parts(path.parent)
         entries = read_metrics(path)
         for metric in metrics:
             # A copy: YAML writes shared parts as references.

@@ -26,12 +26,19 @@ def environment(ranks):
 
 
 def run(command, env=None):
-    """Runs a script and shows its output -> (exit code, the last line on stderr, which says why it failed)."""
+    """Runs a script and shows its output -> (exit code, the last line on stderr, which says why it failed).
+
+    An interruption ends the script, too.
+    """
     errors = b""
     with subprocess.Popen(command, stderr=subprocess.PIPE, env=env) as process:
-        while chunk := process.stderr.read1():
-            sys.stderr.buffer.write(chunk)
-            sys.stderr.flush()
-            errors += chunk
+        try:
+            while chunk := process.stderr.read1():
+                sys.stderr.buffer.write(chunk)
+                sys.stderr.flush()
+                errors += chunk
+        except KeyboardInterrupt:
+            process.kill()  # what it has measured is on the disk, and writing is whole or not at all
+            raise
     lines = errors.decode(errors="replace").strip().splitlines()
     return process.returncode, lines[-1].partition("error: ")[2] or lines[-1] if lines else ""

@@ -7,16 +7,19 @@ OUTPUT_PATH/Results/EXP/summary.yaml, records.csv, flags.yaml   (chunked: chunk-
 OUTPUT_PATH/Results/EXP/records-rank-<r>.csv                 (the rows of a further rank, until the run is finished)
 OUTPUT_PATH/Results/EXP/classes.txt                             (the names of K classes, where they are asked about)
 OUTPUT_PATH/Results/EXP/.lock                                (held while a run writes; chunked likewise)
-OUTPUT_PATH/Results/EXP/metrics.yaml, CD.png                    (by the compute_ scripts)
+OUTPUT_PATH/Results/EXP/runs.yaml                            (device, time, versions; chunked likewise)
+OUTPUT_PATH/Results/EXP/metrics.yaml, CD.png, similarity.csv    (by the compute_ scripts)
 OUTPUT_PATH/Original/activations.npz, Results/EXP/activations.npz   (Inception's, kept for FID)
 OUTPUT_PATH/{x_t,z_t}/EXP/<id>/<step>.png
+OUTPUT_PATH/report/                                          (by report.py; it links to the images above)
 """
 
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
 
@@ -40,6 +43,8 @@ from .records import (
     write_yaml,
 )
 
+COMPARED = 30  # originals that are held against those of a new run
+ANOTHER_DECODER = 2  # grey levels, on average, by which decoders of the same file may differ
 CHUNK = re.compile(r"chunk-(\d+)_num-chunks-(\d+)_flags\.yaml")  # name of the file with a chunk's flags
 
 
@@ -86,7 +91,10 @@ class ResultsFolder:
         self.metrics_path = self.experiment / "metrics.yaml"
         self.chart_path = self.experiment / "CD.png"
         self.activations_path = self.experiment / "activations.npz"
+        self.similarity_path = self.experiment / "similarity.csv"
+        self.runs_path = self.experiment / f"{self.prefix}runs.yaml"
         self.original_activations_path = self.root / "Original" / "activations.npz"
+        self.report_path = self.root / "report"
 
     @contextmanager
     def claimed(self):
@@ -168,9 +176,29 @@ class ResultsFolder:
         folder = self.experiment / ("CC" if is_correct else "IC") / ("CCF" if has_flipped else "ICF")
         return original, *(folder / part for part in parts)
 
+    def require_same_originals(self, indices, read):
+        """UserError where another experiment here has explained other images under the same ids.
+
+        Original/ is shared, so this run would replace what that experiment is measured by. indices: of this run's
+        images; read(i) -> image i, uint8 (3, S, S). A few ids are compared, the first and the last among them.
+        """
+        owners = {
+            path.stem: path.parts[-5]
+            for path in self.root.glob("Results/*/?C/*CF/CF/*.*")
+            if path.parts[-5] != self.exp_name
+        }
+        shared = [path for path in sorted(self.root.glob("Original/*/*.png")) if _is_shared(path, owners, indices)]
+        for path in {*shared[:: len(shared) // COMPARED + 1], *shared[-1:]}:
+            mine, kept = read(int(path.stem)), read_image(path)
+            if mine.shape != kept.shape or (mine.float() - kept.float()).abs().mean() > ANOTHER_DECODER:
+                raise UserError(
+                    f"{path} is another image than this run's, and belongs to the experiment {owners[path.stem]}; "
+                    "an --output_path is for one data set, one split and one --image_size: name another"
+                )
+
     def clear(self):
         """Removes the files of earlier runs of this experiment, or chunk. Originals, which others share, stay."""
-        measured = (self.metrics_path, self.chart_path, self.activations_path)
+        measured = (self.metrics_path, self.chart_path, self.activations_path, self.similarity_path, self.runs_path)
         for path in (self.records_path, *self._rank_records(), self.summary_path, self.flags_path, *measured):
             path.unlink(missing_ok=True)
         self._remove_images()
@@ -217,6 +245,7 @@ class ResultsFolder:
         table: the batch's records; images (N, 3, H, W) in [-1, 1]; explanation: their Explanation.
         masks, pre_explanations: whether these are written, too.
         """
+        self._require_there()
         pixels, cf_pixels = to_uint8(images).cpu(), to_uint8(explanation.counterfactual).cpu()
         start = to_uint8(explanation.start).cpu()
         right, reached = correct(table), flipped(table)
@@ -258,7 +287,13 @@ class ResultsFolder:
 
     def commit(self, rows):
         """Adds rows to this rank's records. Write their images first: a row marks them as done."""
+        self._require_there()
         append_records(self.own_records_path, rows)
+
+    def _require_there(self):
+        """UserError where the folder was removed meanwhile: what is written now would look like all of the run."""
+        if not self.flags_path.exists():
+            raise UserError(f"{self.experiment} has been removed, or its flags.yaml; start again")
 
     def records(self):
         """The rows of all ranks so far, sorted by id; None where there are none."""
@@ -286,6 +321,18 @@ class ResultsFolder:
         write_yaml(self.summary_path, summary)
         return summary
 
+    def keep_run(self, facts):
+        """Adds to runs.yaml what is to be remembered of a run that came to its end; facts: a dict."""
+        earlier = {}
+        with suppress(UserError):  # what the results were computed with is no reason to lose them
+            earlier = read_yaml(self.runs_path) if self.runs_path.exists() else {}
+        write_yaml(self.runs_path, earlier | {f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S} UTC": facts})
+
+    def keep_similarities(self, pairs, cosines):
+        """Writes the cosine of the features of each of the Pairs, one for each."""
+        table = pd.DataFrame({"id": [pair.id for pair in pairs], "cosine": [round(float(c), 6) for c in cosines]})
+        write_text(self.similarity_path, table.to_csv(index=False))
+
     def _rank_records(self):
         """The records of further ranks."""
         return sorted(self.experiment.glob(f"{self.prefix}records-rank-*.csv"))
@@ -301,6 +348,11 @@ class ResultsFolder:
         write_records(self.records_path, table)
         for path in self._rank_records():
             path.unlink()
+
+
+def _is_shared(path, owners, indices):
+    """Whether an original is one that another experiment explained, and that this run may explain, too."""
+    return path.stem in owners and path.stem.isdecimal() and int(path.stem) in indices
 
 
 def _parts(masks, pre_explanations):
@@ -341,6 +393,12 @@ class Pair:
             raise UserError(f"{self.counterfactual} is not of the size of {self.original}; restore one of them")
         return original, counterfactual
 
+    def part(self, name):
+        """The path of another of its images, such as that in Mask; None where there is none."""
+        folder = self.counterfactual.parent.parent / name
+        paths = (folder / f"{self.id}{suffix}" for suffix in SUFFIXES)
+        return next((path for path in paths if path.is_file()), None)
+
     def images(self):
         """(original, counterfactual), each (3, H, W) in [-1, 1]."""
         return tuple(map(from_uint8, self.pixels()))
@@ -371,6 +429,41 @@ def read_flags(output_path, exp_name):
     if not paths:
         return {}
     return read_yaml(paths[0])
+
+
+def read_all_records(output_path, exp_name):
+    """The rows of all images that were explained so far, also of chunks that are not merged; None without any."""
+    tables = [ResultsFolder(output_path, exp_name).records()]
+    if tables[0] is None:
+        names = sorted(path.name for path in experiment_folder(output_path, exp_name).glob("chunk-*_flags.yaml"))
+        chunks = [tuple(map(int, match.groups())) for match in map(CHUNK.fullmatch, names) if match]
+        tables = [ResultsFolder(output_path, exp_name, *chunk).records() for chunk in chunks]
+    tables = [table for table in tables if table is not None and len(table)]
+    return pd.concat(tables).sort_values("id", ignore_index=True) if tables else None
+
+
+def read_runs(output_path, exp_name):
+    """What keep_run kept, a list of dicts: one for each run that came to an end, of all chunks."""
+    paths = sorted(experiment_folder(output_path, exp_name).glob("*runs.yaml"))
+    return [facts for path in paths for facts in read_yaml(path).values() if isinstance(facts, dict)]
+
+
+def read_similarities(output_path, exp_name):
+    """What keep_similarities kept: image_id -> cosine; {} where compute_FVA.py has not measured."""
+    path = ResultsFolder(output_path, exp_name).similarity_path
+    if not path.exists():
+        return {}
+    require_file(path)
+    try:
+        table = pd.read_csv(path, dtype={"id": str, "cosine": float})
+        return dict(zip(table["id"], table["cosine"], strict=True))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} holds no cosines ({str(error).splitlines()[0]}); remove it") from None
+
+
+def read_trajectory(output_path, exp_name, kind, name):
+    """The paths of the steps of an image's trajectory, in their order. kind: x_t or z_t; name: its image_id."""
+    return list(_images(Path(output_path) / kind / exp_name / name).values())
 
 
 def read_classes(output_path, exp_name):

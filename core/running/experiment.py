@@ -21,6 +21,7 @@ from .flags import BEFORE_THE_FLAG, FREE_FLAGS, weight_hashes
 from .judging import Oracle
 from .progress import EvaluationBar, cost_line, result_line, selection_line
 from .question import Question, choose_images
+from .surroundings import surroundings
 
 
 @dataclass
@@ -45,6 +46,8 @@ def run_experiment(args, settings, cost, dataset, networks, ranks):
     """
     results = ResultsFolder(args.output_path, args.exp_name, args.chunk, args.num_chunks, ranks.rank)
     indices = chunk_indices(len(dataset), args.chunk, args.num_chunks)
+    if ranks.first and args.save_images:
+        results.require_same_originals(indices, dataset.pixels)
     with results.claimed() if ranks.first else nullcontext():
         _explain_into(results, indices, args, settings, cost, dataset, networks, ranks)
 
@@ -86,7 +89,10 @@ def _explain_into(results, indices, args, settings, cost, dataset, networks, ran
             explain_alone(chosen, explainer, load, write, args.batch_size, finished_at)
         bar.wait_for_all()
     if ranks.first:
-        print(result_line(results.finish(results.records()), results.experiment, left, time.time() - began))
+        seconds = time.time() - began
+        if left:
+            results.keep_run(surroundings(networks, ranks, left, seconds))
+        print(result_line(results.finish(results.records()), results.experiment, left, seconds))
 
 
 def _begin(results, args, networks):

@@ -19,6 +19,7 @@ class Oracle:
 
     decide: Callable  # images (N, 3, H, W) in [-1, 1] -> decisions (N, A) of 0/1; of classes (N,)
     query: int | None  # the queried attribute among the A; None of classes
+    attributes: tuple[str, ...] = ()  # the names of the A
 
 
 def make_oracle(network, question, device):
@@ -27,10 +28,9 @@ def make_oracle(network, question, device):
         see = class_seer(network, question.names)
         return Oracle(lambda images: see(images.to(device)).cpu(), None)
     require_task(network, "attributes")
-    return Oracle(
-        lambda images: (network(images.to(device)) > 0).long().cpu(),
-        find_output(question.about, network.attributes or CELEBA_ATTRIBUTES, "oracle_path"),
-    )
+    names = tuple(network.attributes or CELEBA_ATTRIBUTES)
+    query = find_output(question.about, names, "oracle_path")
+    return Oracle(lambda images: (network(images.to(device)) > 0).long().cpu(), query, names)
 
 
 def class_seer(network, names):

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from guided_diffusion.errors import UserError
 
-from ..data.class_names import class_index, in_one_line, match_classes, numbered, read_class_names, shown
+from ..data.class_names import SHOWN, class_index, in_one_line, match_classes, numbered, read_class_names, shown
 from ..data.datasets import CELEBA_ATTRIBUTES, DATASETS, attribute_index, load_images
 from ..data.labels import class_numbers
 from ..data.training_data import require_one_class
@@ -115,7 +115,7 @@ def _name_outputs(args, dataset, classifier):
         return names
     if args.class_names:
         return read_class_names(args.class_names, len(names))
-    return dataset.attributes if len(dataset.attributes) == len(names) else names
+    return _names_of_data(args, dataset) if len(dataset.attributes) == len(names) else names
 
 
 def find_output(attribute, names, flag):
@@ -157,7 +157,20 @@ def _name_classes(args, dataset, classifier, device):
         return read_class_names(args.class_names, count)
     names = tuple(map(in_one_line, classifier.attributes or numbered(count)))
     unnamed = names == numbered(count) and len(dataset.attributes) == count
-    return dataset.attributes if unnamed and not set(dataset.attributes) <= set(names) else names
+    return _names_of_data(args, dataset) if unnamed and not set(dataset.attributes) <= set(names) else names
+
+
+def _names_of_data(args, dataset):
+    """The names of the data's labels, for as many outputs without names. Their order may be another: it is said."""
+    if dataset.attributes == numbered(len(dataset.attributes)):
+        return dataset.attributes
+    first = ", ".join(f"{number} for {name}" for number, name in enumerate(dataset.attributes[:SHOWN]))
+    more = ", and so on" if len(dataset.attributes) > SHOWN else ""
+    print(
+        f"{args.classifier_path} does not name its outputs: they are taken for those of --data_dir in their order, "
+        f"{first}{more}, unless --class_names is given"
+    )
+    return dataset.attributes
 
 
 def _labels_as_classes(args, dataset, names):

@@ -1,0 +1,150 @@
+"""An experiment as the report tells it, read from the results folder: one Case for each explained image."""
+
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from guided_diffusion.errors import UserError
+
+from ..metrics.inference import flags_of_run
+from ..metrics.metric import read_metrics
+from ..results.folder import (
+    Pair,
+    ResultsFolder,
+    experiment_folder,
+    image_id,
+    read_all_records,
+    read_pairs,
+    read_runs,
+    read_similarities,
+)
+from ..results.records import correct, flipped
+from .names import Question, read_question
+
+BOTH = ("CCF", "ICF")
+
+
+@dataclass
+class Case:
+    """An explained image. What a records.csv does not have is None."""
+
+    id: str
+    image: str | None  # its path, as the data have it
+    label: int
+    pred: int
+    target: int
+    cf_pred: int
+    right: bool  # whether the classifier was right about the original
+    reached: bool  # whether the counterfactual reached its target
+    p_before: float | None  # probabilities of the target, before and after
+    p_after: float | None
+    l_1: float
+    bkl: float
+    attempts: int | None
+    scale: float | None
+    agrees: bool | None  # whether the oracle sees the change, too
+    changed: dict[int, int] = field(default_factory=dict)  # attribute -> 1 where the oracle sees it appear, else -1
+    mnac: int | None = None
+    pair: Pair | None = None  # its images; None where they were not saved
+    similarity: float | None = None  # the cosine of the two faces, where compute_FVA.py has kept it
+    outside: float | None = None  # the share of the change that lies outside the mask
+
+    @property
+    def direction(self):
+        return self.pred, self.target
+
+
+@dataclass
+class Experiment:
+    """What is known of an experiment. place: its position in the report, from 1; table: its records."""
+
+    name: str
+    place: int
+    flags: dict
+    question: Question
+    finished: bool
+    metrics: dict  # what metrics.yaml holds
+    runs: list[dict]  # what runs.yaml holds
+    table: pd.DataFrame
+    cases: list[Case]
+
+    def called(self, number):
+        """What a prediction is called."""
+        return self.question.answers[number]
+
+    def direction(self, pred, target):
+        return f"{self.called(pred)} → {self.called(target)}"
+
+    def numbers_of_runs(self, name):
+        """The values of a number that its finished runs recorded."""
+        values = [run.get(name) for run in self.runs]
+        return [value for value in values if isinstance(value, int | float)]
+
+    def texts_of_runs(self, name):
+        """What its finished runs recorded under a name, each once, as a text."""
+        return ", ".join(dict.fromkeys(str(run[name]) for run in self.runs if name in run))
+
+
+def read_experiments(output_path, exp_names):
+    """The Experiments, in the order of their names; UserError for the first that is not there or holds no rows."""
+    for name in exp_names:
+        folder = experiment_folder(output_path, name)
+        if not folder.is_dir():
+            raise UserError(f"{folder} is not there; check --output_path and --exp_names, or run main.py")
+    names = dict.fromkeys(exp_names)
+    return [read_experiment(output_path, name, place) for place, name in enumerate(names, start=1)]
+
+
+def read_experiment(output_path, exp_name, place=1):
+    folder = ResultsFolder(output_path, exp_name)
+    table = read_all_records(output_path, exp_name)
+    if table is None:
+        raise UserError(f"{folder.experiment} holds no explained images; run main.py first")
+    flags = flags_of_run(output_path, exp_name)
+    runs, similarities = read_runs(output_path, exp_name), read_similarities(output_path, exp_name)
+    question = read_question(output_path, exp_name, flags, table, runs)
+    pairs = {pair.id: pair for pair in read_pairs(output_path, exp_name, reached=BOTH)}
+    rows = zip(table.to_dict("records"), correct(table), flipped(table), strict=True)
+    cases = [_case(row, bool(right), bool(reached), pairs) for row, right, reached in rows]
+    for case in cases:
+        case.similarity = similarities.get(case.id)
+    metrics, finished = read_metrics(folder.metrics_path), folder.summary_path.exists()
+    return Experiment(exp_name, place, flags, question, finished, metrics, runs, table, cases)
+
+
+def _case(row, right, reached, pairs):
+    """A row of the records as a Case."""
+
+    def optional(name, kind=float):
+        value = row.get(name)
+        return None if value is None or pd.isna(value) else kind(value)
+
+    name = image_id(row["id"])
+    agrees, mnac = optional("oracle_flip", bool), optional("mnac", int)
+    changed = _changed(row["oracle_pred"], row["oracle_cf_pred"]) if mnac is not None else {}
+    numbers = {key: int(row[key]) for key in ("label", "pred", "target", "cf_pred")}
+    return Case(
+        name,
+        optional("image", str),
+        **numbers,
+        right=right,
+        reached=reached,
+        p_before=optional("p_target_before"),
+        p_after=optional("p_target"),
+        l_1=row["l_1"],
+        bkl=row["bkl"],
+        attempts=optional("attempts", int),
+        scale=optional("scale"),
+        agrees=agrees,
+        changed=changed,
+        mnac=mnac,
+        pair=pairs.get(name),
+    )
+
+
+def _changed(before, after):
+    """Two texts of an oracle's 0 and 1 -> attribute -> 1 or -1, for those that differ."""
+    if len(str(before)) != len(str(after)) or not {*str(before), *str(after)} <= {"0", "1"}:
+        raise UserError(f"records.csv has {before} and {after} as an oracle's decisions; run main.py again")
+    bits = enumerate(zip(str(before), str(after), strict=True))
+    return {a: int(end) - int(start) for a, (start, end) in bits if start != end}

@@ -1,0 +1,139 @@
+"""What a report says first: one sentence of what was found, and what limits it. All of it computed."""
+
+from dataclasses import dataclass
+
+from scipy import stats
+
+from .failures import failures_of
+
+FEW = 100  # images; below this the sentence says how little they tell
+LEVEL = 0.95
+WITH = 0.3  # from this correlation on, two attributes go together in the data
+
+
+@dataclass
+class Finding:
+    sentence: str
+    limits: list[str]
+
+
+def find(experiment, changes):
+    """The Finding of an experiment. changes: read_changes' of it, or None."""
+    return Finding(_sentence(experiment, changes), _limits(experiment, changes))
+
+
+def share_interval(count, n):
+    """The exact (Clopper-Pearson) 95 % interval of a share."""
+    interval = stats.binomtest(count, n).proportion_ci(LEVEL, "exact")
+    return interval.low, interval.high
+
+
+def percent(share):
+    """A share in words; 100 % and 0 % only where it is exactly so."""
+    text = f"{100 * share:.0f}"
+    if text in ("100", "0") and share not in (0, 1):
+        text = f"{100 * share:.1f}"
+    return f"{text} %"
+
+
+def probability(p):
+    """A probability in words, never rounded to certainty."""
+    if p > 0.999:
+        return "> 99.9 %"
+    return "< 0.1 %" if p < 0.001 else percent(p)
+
+
+def words(name):
+    """An attribute's name as it is read: High_Cheekbones as High Cheekbones."""
+    return name.replace("_", " ")
+
+
+def _sentence(experiment, changes):
+    cases, about = experiment.cases, words(experiment.question.about)
+    n, reached = len(cases), sum(case.reached for case in cases)
+    asked = f"Asked about {about}, the" if about else "The"
+    other = "the other answer" if about else "the answer that was asked for"
+    if not reached:
+        return f"{asked} classifier gave none of {_images(n)} {other}: nothing is explained."
+    said = f"{asked} classifier gave {reached} of {_images(n)} {other} ({percent(reached / n)})"
+    agreed = [case.agrees for case in cases if case.reached and case.agrees is not None]
+    if agreed:
+        said += f"; an oracle, which guided nothing, saw the change in {sum(agreed)} of these {len(agreed)}"
+    if changes and changes.others:
+        first = changes.others[0]
+        times = round(first.often.value * changes.n)
+        said += f"; what changed with it most often was {words(first.attribute)}, in {times} of {changes.n}"
+    elif changes:
+        said += "; no other attribute changed for the oracle"
+    return f"{said}."
+
+
+def _limits(experiment, changes):
+    cases = experiment.cases
+    n, reached = len(cases), sum(case.reached for case in cases)
+    low, high = share_interval(reached, n)
+    limits = []
+    if n < FEW:
+        limits.append(
+            f"{_images(n)} {'are' if n > 1 else 'is'} few: the share that flips lies between {percent(low)} and "
+            f"{percent(high)} (95 %)."
+        )
+    if experiment.flags and not experiment.finished:
+        limits.append("The run is not finished, or its chunks are not merged: this is what is there so far.")
+    limits += _judgement(cases)
+    limits += _kinds_of_images(experiment)
+    if changes and changes.others:
+        limits += _company(changes, experiment.question)
+    if changes and experiment.question.assumed:
+        limits.append("The names of the oracle's attributes are assumed from their number: nothing records them.")
+    if all(case.pair is None for case in cases):
+        limits.append("No images were saved (--save_images False), so nobody can look at what changed.")
+    return limits
+
+
+def _judgement(cases):
+    """What the oracle's verdict, or its absence, means."""
+    judged = [case for case in cases if case.reached and case.agrees is not None]
+    if not any(case.reached for case in cases):
+        return []
+    if not judged:
+        return ["No oracle judged the images: some of the changes may fool this classifier alone."]
+    against = sum("oracle" in failures_of(case) for case in judged)
+    if not against:
+        return []
+    changes = "change is" if against == 1 else "changes are"
+    return [f"{against} of the {len(judged)} {changes} not seen by the oracle, and may fool this classifier alone."]
+
+
+def _kinds_of_images(experiment):
+    """What there is no image of."""
+    cases, limits = experiment.cases, []
+    rights, directions = {case.right for case in cases}, {case.direction for case in cases}
+    if len(rights) == 1:
+        known, unknown = ("right", "wrong") if rights == {True} else ("wrong", "right")
+        limits.append(f"The classifier was {known} about every image: where it is {unknown}, nothing is known.")
+    if len(directions) == 1 and len(experiment.question.answers) == 2:
+        limits.append(
+            f"All images went one way, {experiment.direction(*directions.pop())}; the other is not known."
+        )
+    return limits
+
+
+def _company(changes, question):
+    """Whether what changes most often beside the query goes with it in the data, too."""
+    first = changes.others[0]
+    if first.expected is None:
+        return [
+            f"Whether {words(first.attribute)} goes with what was asked in the data, too, is not known here "
+            f"({changes.why_unexpected}), so its change does not show that the classifier uses it."
+        ]
+    if abs(first.expected) >= WITH:
+        return [
+            f"{words(first.attribute)} goes with {words(question.about)} in the training labels, too (correlation "
+            f"{first.expected:+.2f}), so its change alone does not show that the classifier uses it."
+        ]
+    return []
+
+
+def _images(n):
+    return f"{n:,} image{'s' * (n != 1)}"

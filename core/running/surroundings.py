@@ -1,0 +1,41 @@
+"""What is remembered of a run for its provenance: the device, the time, the memory and the versions."""
+
+import platform
+import resource
+from importlib.metadata import version
+
+import torch
+
+PACKAGES = ("torch", "torchvision", "numpy", "pillow")
+
+
+def surroundings(networks, ranks, images, seconds):
+    """The dict that runs.yaml keeps of a run which explained so many images in so many seconds.
+
+    memory_mib: the most that the first rank held, on the GPU or, without one, in all.
+    """
+    facts = {
+        "images": images,
+        "seconds": round(seconds, 3),
+        "ranks": ranks.world_size,
+        "device": _name(networks.device),
+        "memory_mib": round(_memory(networks.device) / 2**20),
+        "python": platform.python_version(),
+        "versions": {package: version(package) for package in PACKAGES},
+    }
+    if networks.oracle is not None and networks.oracle.attributes:
+        facts["oracle_attributes"] = list(networks.oracle.attributes)
+    return facts
+
+
+def _name(device):
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads"
+
+
+def _memory(device):
+    """The most bytes that this process has held."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10

@@ -1,0 +1,43 @@
+"""A report of experiments to click through: what was found, the figures, and every image, before and after"""
+
+if __name__ == "__main__":
+    from guided_diffusion.interrupts import end_on_interrupt
+
+    end_on_interrupt()
+
+from core.metrics.inference import RESULTS_FLAGS
+from core.report.site import write_report
+from guided_diffusion.flags import MANY, Flag, FlagParser, check_flags, group_flags
+from guided_diffusion.script_util import require_flags, run_script
+
+FLAGS = group_flags(
+    data={
+        "output_path": RESULTS_FLAGS["output_path"],
+        "exp_names": Flag([], "the experiments, side by side in this order", many=True),
+    },
+    output={
+        "gallery": Flag(
+            1000,
+            "images of each experiment that are shown, drawn at random; 0: all. The figures count all",
+            low=0,
+            high=MANY,
+        ),
+    },
+)
+REQUIRED = ("exp_names",)
+
+
+def create_argparser():
+    return FlagParser(__doc__, FLAGS, REQUIRED)
+
+
+def main():
+    args = create_argparser().parse_args()
+    check_flags(args, FLAGS)
+    require_flags(args, *REQUIRED)
+    page = write_report(args.output_path, args.exp_names, args.gallery)
+    print(f"the report: {page}")
+
+
+if __name__ == "__main__":
+    run_script(main)

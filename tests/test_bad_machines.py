@@ -1,0 +1,230 @@
+"""Runs on bad machines: full or read-only disks, folders that vanish, clocks that jump, two runs at once."""
+
+import os
+import shutil
+import subprocess
+import time
+
+import pytest
+from main_runs import main_flags
+from rank_runs import wait_for
+from scripts import contents, run_script, start_script
+from test_compute_metrics import write_experiment
+from toy_celeba import write_celeba
+from toy_networks import MODEL_FLAGS
+
+from core.results.folder import ResultsFolder
+
+DAY = 24 * 3600
+TRAINERS = {
+    "celeba-train-diffusion.py": MODEL_FLAGS | {"ema_rate": "0.5", "sample_steps": 0},
+    "celeba-train-classifier.py": {"architecture": "tiny_cnn", "image_size": 16},
+}
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """mounted(options) -> a small file system of its own; again: with these options from now on."""
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+
+    def mount(options):
+        again = "remount," * os.path.ismount(folder)
+        words = ["mount", "-t", "tmpfs", "-o", again + options, "tmpfs", str(folder)]
+        if not shutil.which("mount") or subprocess.run(words, capture_output=True).returncode:
+            pytest.skip("nothing can be mounted here")
+        return folder
+
+    yield mount
+    if os.path.ismount(folder):
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_celeba(tmp_path_factory.mktemp("data") / "celeba", {"train": 8, "val": 4})
+
+
+@pytest.fixture
+def training(data, tmp_path):
+    steps = {"lr_anneal_steps": 12, "save_interval": 3, "log_interval": 1, "keep_checkpoints": 9}
+    return {"data_dir": data, "output_path": tmp_path / "out", "batch_size": 4} | steps
+
+
+def refusal_of(script, flags):
+    """The one line of a script that must end with exit code 2."""
+    return line_of(script, *run_script(script, flags))
+
+
+def line_of(script, code, _, err):
+    lines = [line for line in err.splitlines() if "error:" in line]
+    assert code == 2 and len(lines) == 1 and f"{script}: error:" in lines[0] and "Traceback" not in err, err
+    return lines[0]
+
+
+def whole(folder):
+    """The contents of all files but locks, TensorBoard's events and logs; no file may be half-written."""
+    found = contents(folder)
+    assert not [name for name in found if name.endswith(".part")]
+    return {name: data for name, data in found.items() if "tfevents" not in name and "progress" not in name}
+
+
+def explained(output):
+    records = ResultsFolder(output, "exp").records()
+    return 0 if records is None else len(records)
+
+
+def test_an_explanation_goes_on_once_a_full_disk_has_room(toy_files, mounted):
+    output = mounted("size=120k") / "out"
+    flags = main_flags(toy_files, output) | {"batch_size": 1}
+    line = refusal_of("main.py", flags)
+    assert str(output) in line and "No space left on device" in line and "make room" in line
+    before, done = whole(output), explained(output)
+    assert 0 < done < 8
+    mounted("size=10m")
+    code, out, err = run_script("main.py", flags)
+    assert code == 0 and f"({done} of 8 are done already)" in out, err
+    after = whole(output)
+    # Images without a row are explained anew: what they had on the disk is the same again.
+    assert {name for name in before if after[name] != before[name]} == {"Results/exp/records.csv"}
+    assert after["Results/exp/records.csv"].startswith(before["Results/exp/records.csv"]) and explained(output) == 8
+
+
+@pytest.mark.parametrize(
+    "script, size", [("celeba-train-diffusion.py", "5m"), ("celeba-train-classifier.py", "1m")]
+)
+def test_a_training_goes_on_once_a_full_disk_has_room(training, mounted, script, size):
+    output = mounted("size=100m") / "out"
+    flags = TRAINERS[script] | training | {"output_path": output}
+    assert run_script(script, flags)[0] == 0
+    expected, used = whole(output), shutil.disk_usage(output).used
+    shutil.rmtree(output)
+    mounted(f"size={used * 2 // 3}")
+    line = refusal_of(script, flags)
+    assert str(output) in line and "No space left on device" in line and "make room" in line
+    before = whole(output)
+    assert any(name.startswith("opt") for name in before)
+    mounted("size=100m")
+    code, out, err = run_script(script, flags)
+    assert code == 0 and "going on from" in out, err
+    after = whole(output)
+    finished = [name for name in before if name.startswith(("model", "ema", "opt"))]
+    assert [name for name in finished if after[name] != before[name]] == []
+    assert after.keys() == expected.keys()
+
+
+def test_metrics_on_a_full_disk_keep_those_of_before(mounted, weights_dir):
+    output = mounted("size=10m")
+    write_experiment(output, weights_dir)
+    flags = {"output_path": output, "exp_name": "exp"}
+    assert run_script("compute_FR.py", flags)[0] == 0
+    before = whole(output)
+    free = shutil.disk_usage(output).free
+    (output / "full").write_bytes(bytes(free))
+    line = refusal_of("compute_MNAC.py", flags)
+    assert "No space left on device" in line and str(output / "Results/exp") in line
+    (output / "full").unlink()
+    assert whole(output) == before
+    assert run_script("compute_MNAC.py", flags)[0] == 0
+
+
+@pytest.mark.parametrize("script", ["main.py", *TRAINERS])
+def test_a_disk_that_has_become_read_only_keeps_what_was_finished(toy_files, training, mounted, script):
+    output = mounted("size=50m") / "out"
+    if script in TRAINERS:
+        flags = TRAINERS[script] | training | {"output_path": output}
+        assert run_script(script, flags)[0] == 0
+        (output / "opt000012.pt").unlink()  # as if it had been killed before
+    else:
+        flags = main_flags(toy_files, output)
+        assert run_script(script, flags | {"num_batches": 1})[0] == 0
+    before = whole(output)
+    mounted("size=50m,ro")
+    line = refusal_of(script, flags)
+    assert str(output) in line and "Read-only file system" in line
+    assert whole(output) == before
+
+
+def test_metrics_in_a_read_only_folder_name_it(mounted, weights_dir):
+    output = mounted("size=10m")
+    write_experiment(output, weights_dir)
+    mounted("size=10m,ro")
+    line = refusal_of("compute_FR.py", {"output_path": output, "exp_name": "exp"})
+    assert str(output / "Results/exp") in line and "Read-only file system" in line
+
+
+def test_an_explanation_whose_folder_vanishes_says_so_and_does_not_pretend(toy_files, tmp_path):
+    flags = main_flags(toy_files, tmp_path / "out") | {"batch_size": 1, "start_step": 20}
+    running = start_script("main.py", flags)
+    wait_for(lambda: explained(flags["output_path"]) >= 2, [running])
+    flags["output_path"].rename(tmp_path / "elsewhere")
+    line = line_of("main.py", *running.finish())
+    assert str(flags["output_path"]) in line
+    assert not list(tmp_path.glob("out/**/summary.yaml")) and not list(tmp_path.glob("out/**/records.csv"))
+    shutil.rmtree(flags["output_path"], ignore_errors=True)
+    (tmp_path / "elsewhere").rename(flags["output_path"])
+    done = explained(flags["output_path"])
+    code, out, err = run_script("main.py", flags)
+    assert code == 0 and f"({done} of 8 are done already)" in out and done >= 2, err
+
+
+@pytest.mark.parametrize("script", TRAINERS)
+def test_a_training_whose_folder_vanishes_names_it(training, tmp_path, script):
+    output = training["output_path"]
+    running = start_script(script, TRAINERS[script] | training | {"lr_anneal_steps": 100_000, "save_interval": 5})
+    wait_for(lambda: (output / "opt000005.pt").exists(), [running])
+    output.rename(tmp_path / "elsewhere")
+    line = line_of(script, *running.finish())
+    assert str(output) in line
+    assert (tmp_path / "elsewhere/opt000005.pt").exists() and not list(output.glob("opt*"))
+
+
+@pytest.mark.parametrize("jump", [-400 * DAY, 400 * DAY], ids=["past", "future"])
+def test_a_run_goes_on_whatever_the_clock_says_of_its_files(toy_files, training, tmp_path, jump):
+    trainer = "celeba-train-classifier.py"
+    runs = {
+        "main.py": (main_flags(toy_files, tmp_path / "main"), {"num_batches": 1}),
+        trainer: (TRAINERS[trainer] | training, {}),
+    }
+    for script, (flags, shorter) in runs.items():
+        output = flags["output_path"]
+        assert run_script(script, flags | shorter)[0] == 0
+        if script == trainer:
+            (output / "opt000012.pt").unlink()  # as if it had been killed before
+        for path in (output, *output.rglob("*")):
+            os.utime(path, (time.time() + jump, time.time() + jump))
+        code, out, err = run_script(script, flags)
+        assert code == 0 and ("3 of 8 are done already" in out or "going on from" in out), err
+        jumped = whole(output)
+        shutil.rmtree(output)
+        assert run_script(script, flags)[0] == 0
+        unbroken = whole(output)
+        assert jumped.keys() == unbroken.keys()
+        pngs = {name for name in unbroken if name.endswith((".png", "csv", ".txt"))}
+        assert pngs and {name for name in pngs if jumped[name] != unbroken[name]} == set()
+
+
+@pytest.mark.parametrize("script", ["main.py", "celeba-train-classifier.py"])
+def test_of_two_runs_into_one_place_one_is_refused_and_the_other_undisturbed(toy_files, training, tmp_path, script):
+    flags = main_flags(toy_files, tmp_path / "out") | {"batch_size": 1}
+    if script != "main.py":
+        flags = TRAINERS[script] | training | {"lr_anneal_steps": 60}
+    both = [start_script(script, flags) for _ in range(2)]
+    ends = sorted((running.finish() for running in both), key=lambda end: end[0])
+    assert ends[0][0] == 0, ends
+    assert str(flags["output_path"]) in line_of(script, *ends[1])
+    found = whole(flags["output_path"])
+    shutil.rmtree(flags["output_path"])
+    assert run_script(script, flags)[0] == 0
+    assert whole(flags["output_path"]) == found
+
+
+def test_two_experiments_into_one_folder_at_once_are_each_as_alone(toy_files, tmp_path):
+    flags = main_flags(toy_files, tmp_path / "both")
+    both = [start_script("main.py", flags | {"exp_name": name, "seed": seed}) for seed, name in enumerate("ab")]
+    assert [running.finish()[0] for running in both] == [0, 0]
+    together = whole(tmp_path / "both")
+    shutil.rmtree(tmp_path / "both")
+    for seed, name in enumerate("ab"):
+        assert run_script("main.py", flags | {"exp_name": name, "seed": seed})[0] == 0
+    assert whole(tmp_path / "both") == together

@@ -1,0 +1,403 @@
+"""report.py: what its pages and its data say, whatever the experiments hold and are called. Without a browser."""
+
+import csv
+import json
+import os
+import re
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from scripts import call_script, contents
+from toy_report import write_experiment, write_names
+from toy_results import write_pair
+
+from core.metrics.intervals import mean_interval
+from core.report.finding import percent, probability, share_interval
+
+PAGES = ("index.html", "failures.html")
+NASTY = "<script>alert('🦊')</script>"
+
+
+class Page(HTMLParser):
+    """What a page holds: its text, its elements, and the addresses that it leads to."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.elements, self.words, self.addresses = [], [], []
+        self.feed(path.read_text(encoding="utf-8"))
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.elements.append((tag, attributes))
+        self.addresses += [attributes[name] for name in ("src", "href") if name in attributes]
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    def of(self, tag, **wanted):
+        return [a for name, a in self.elements if name == tag and wanted.items() <= a.items()]
+
+    @property
+    def cards(self):
+        return [a for a in self.of("article")]
+
+
+def report(root, *exp_names, **flags):
+    """A report that must succeed -> the folder of its pages."""
+    words = ["--output_path", root, "--exp_names", *exp_names]
+    for name, value in flags.items():
+        words += [f"--{name}", value]
+    code, out, err = call_script("report.py", words)
+    assert code == 0 and out == f"the report: {root}/report/index.html\n", err
+    return root / "report"
+
+
+def refused(root, *exp_names):
+    """The one line of a report that must end with exit code 2."""
+    code, _, err = call_script("report.py", ["--output_path", root, "--exp_names", *exp_names])
+    lines = [line for line in err.splitlines() if "error:" in line]
+    assert code == 2 and len(lines) == 1, err
+    return lines[0]
+
+
+def figures(folder):
+    return json.loads((folder / "data.json").read_text())
+
+
+# -- what it says --------------------------------------------------------------------------------------------------
+
+
+def test_it_says_what_was_found_and_its_limits(tmp_path):
+    write_experiment(tmp_path)  # 8 images: 4 does not flip; of the 7 others the oracle does not see 2 and 5
+    (found,) = figures(report(tmp_path, "exp"))["experiments"]
+    assert found["finding"] == (
+        "Asked about Smiling, the classifier gave 7 of 8 images the other answer (88 %); an oracle, which guided "
+        "nothing, saw the change in 5 of these 7; what changed with it most often was attribute 1, in 7 of 7."
+    )
+    low, high = share_interval(7, 8)
+    assert (
+        f"8 images are few: the share that flips lies between {percent(low)} and {percent(high)} (95 %)."
+        == (found["limits"][0])
+    )
+    assert "2 of the 7 changes are not seen by the oracle" in found["limits"][1]
+    page = Page(tmp_path / "report/index.html")
+    assert found["finding"] in page.text and all(limit in page.text for limit in found["limits"])
+
+
+def test_the_figures_are_means_over_flipped_and_over_all_images_with_their_intervals(tmp_path):
+    table = write_experiment(tmp_path, n=40)
+    (found,) = figures(report(tmp_path, "exp"))["experiments"]
+    reached = table["cf_pred"] == table["target"]
+    expected = {
+        "FR": (None, reached),
+        "Oracle FR": (table["oracle_flip"][reached], table["oracle_flip"] * reached),
+        "MNAC": (table["mnac"][reached], table["mnac"]),
+        "L1": (table["l_1"][reached], table["l_1"]),
+        "bKL": (table["bkl"][reached], table["bkl"]),
+    }
+    assert found["metrics"].keys() == expected.keys()
+    for name, (flipped, everything) in expected.items():
+        entries = found["metrics"][name]
+        assert ("flipped" in entries) == (flipped is not None)
+        for kind, values in (("flipped", flipped), ("all", everything)):
+            if values is not None:
+                assert entries[kind]["value"] == pytest.approx(values.mean()) and entries[kind]["n"] == len(values)
+                assert entries[kind]["interval"] == pytest.approx(mean_interval(values.astype(float)))
+    sizes = {(group["kind"], group["of"]): group["n"] for group in found["groups"]}
+    assert sizes == {
+        ("by direction", "not Smiling → Smiling"): 30,
+        ("by direction", "Smiling → not Smiling"): 10,
+        ("by right and wrong", "the classifier was right"): 30,
+        ("by right and wrong", "the classifier was wrong"): 10,
+        ("by label", "not Smiling"): 20,
+        ("by label", "Smiling"): 20,
+    }
+
+
+def test_every_image_has_a_card_with_its_pictures_and_every_address_leads_to_a_file(tmp_path):
+    write_experiment(tmp_path, mask=True)
+    folder = report(tmp_path, "exp")
+    for name in PAGES:
+        page = Page(folder / name)
+        assert not [address for address in page.addresses if "//" in address]
+        files = [a for a in page.addresses if not a.startswith(("#", "data:"))]
+        assert all((folder / unquote(address.partition("#")[0])).is_file() for address in files)
+        assert all(image["alt"] for image in page.of("img"))
+        ids = [a["id"] for _, a in page.elements if "id" in a]
+        assert len(ids) == len(set(ids))
+    cards = Page(folder / "index.html").cards
+    assert sorted(card["data-number"] for card in cards) == sorted(map(str, range(8)))
+    assert len(list((folder / "pictures").iterdir())) == 8  # the differences: the images themselves are small
+    drawn = Image.open(folder / "pictures/1-0000000-difference.png").convert("RGBA")
+    assert drawn.getpixel((2, 2))[3] > 0 and drawn.getpixel((13, 2))[3] == 0  # the left half became brighter
+    assert drawn.getpixel((2, 2))[0] > drawn.getpixel((2, 2))[2]
+
+
+def test_failures_stand_on_a_page_of_their_own(tmp_path):
+    write_experiment(tmp_path, mask=True)
+    (tmp_path / "Results/exp/metrics.yaml").write_text("{}")
+    folder = report(tmp_path, "exp")
+    page = Page(folder / "failures.html")
+    kinds = {}
+    for card in page.cards:
+        kinds.setdefault(card["id"].split("-")[0], set()).add(int(card["data-number"]))
+    assert kinds == {"flip": {4}, "oracle": {2, 5}, "outside": set(range(8))}
+    assert "exp: 1 of 8 images" in page.text and "not measured (compute_FVA.py does" in page.text
+    with open(folder / "data.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[0]["outside_mask"]) == 0.5 and rows[4]["failures"] == "flip outside"
+
+
+def test_large_images_get_small_copies_and_are_linked_as_they_are(tmp_path):
+    write_experiment(tmp_path, n=2, size=300)
+    folder = report(tmp_path, "exp")
+    sizes = {path.name: Image.open(path).size for path in (folder / "pictures").iterdir()}
+    assert set(sizes.values()) == {(128, 128)} and len(sizes) == 6
+    assert "../Original/Correct/0000000.png" in Page(folder / "index.html").addresses
+
+
+def test_attributes_stand_by_how_often_they_changed_against_the_labels_of_the_data(tmp_path):
+    names = ("Smiling", "Young", "Male")
+    write_names(tmp_path / "data", names)
+    write_experiment(tmp_path, flags={"data_dir": str(tmp_path / "data")})
+    folder = report(tmp_path, "exp")
+    (found,) = figures(folder)["experiments"]
+    rows = {row["attribute"]: row for row in found["attributes"]}
+    assert [row["attribute"] for row in found["attributes"]] == ["Young", "Smiling", "Male"]
+    assert rows["Young"]["value"] == 1 and rows["Male"]["value"] == 0 and rows["Smiling"]["n"] == 7
+    labels = np.array([[k >> a & 1 for a in range(3)] for k in range(6)])
+    assert rows["Young"]["correlation_in_data"] == pytest.approx(np.corrcoef(labels.T)[0, 1])
+    assert rows["Smiling"]["correlation_of_changes"] == 1
+
+
+def test_several_experiments_are_compared_on_the_images_that_all_explained(tmp_path):
+    write_experiment(tmp_path, "a", n=40)
+    write_experiment(tmp_path, "b", n=60, flags={"method": "maskdime"})
+    page = Page(report(tmp_path, "a", "b") / "index.html")
+    assert "40 images, all of them counted" in page.text and "do not differ by more than chance" in page.text
+    methods = re.search(r"evaluations an image .*?FR.*?bKL (.*?) FR:", page.text)[1]
+    assert re.search(r"\ba dime 13\.8 ", methods) and re.search(r"\bb maskdime 7\.9 ", methods)
+    assert len(page.cards) == 100 and page.of("div", **{"class": "gallery together"})
+    order = [(card["data-random"], card["data-experiment"]) for card in page.cards]
+    assert order == sorted(order, key=lambda pair: tuple(map(int, pair)))
+
+
+def test_a_thousand_images_are_drawn_from_and_the_figures_count_all(tmp_path):
+    write_experiment(tmp_path, n=30)
+    folder = report(tmp_path, "exp", gallery=10)
+    cards = Page(folder / "index.html").cards
+    assert 10 <= len(cards) <= 16 and "Here are 10 images" in Page(folder / "index.html").text
+    assert figures(folder)["experiments"][0]["metrics"]["FR"]["all"]["n"] == 30
+    assert len(figures(folder)["images"]) == 30
+
+
+def test_it_says_where_results_come_from(tmp_path):
+    write_experiment(tmp_path, flags={"model_path": "my model.pt", "seed": 7})
+    page = Page(report(tmp_path, "exp") / "index.html")
+    assert "python main.py" in page.text and "--model_path 'my model.pt'" in page.text and "--seed 7" in page.text
+    assert "sha256 0123456789ab" in page.text
+
+
+def test_time_memory_device_and_versions_are_those_of_the_runs(tmp_path):
+    write_experiment(tmp_path)
+    page = Page(report(tmp_path, "exp") / "index.html")
+    assert "device, time, versions not recorded" in page.text
+    run = {"images": 4, "seconds": 10.0, "device": "a <b>GPU", "memory_mib": 300, "versions": {"torch": "9.9"}}
+    runs = {
+        "a": run,
+        "b": run | {"seconds": 6.0, "memory_mib": 200, "oracle_attributes": ["Old", "Smiling", "Hat"]},
+    }
+    (tmp_path / "Results/exp/runs.yaml").write_text(yaml.safe_dump(runs))
+    folder = report(tmp_path, "exp")
+    page = Page(folder / "index.html")
+    assert "time 16.0 s for 8 images, 2 s each" in page.text and "versions torch 9.9" in page.text
+    assert re.search(r"exp dime 13\.1 2 300 a <b>GPU ", page.text)
+    (found,) = figures(folder)["experiments"]
+    assert {row["attribute"] for row in found["attributes"]} == {"Old", "Smiling", "Hat"}
+    assert "are assumed" not in " ".join(found["limits"])
+
+
+def test_lost_identity_is_a_failure_where_it_was_measured(tmp_path):
+    write_experiment(tmp_path)
+    (tmp_path / "Results/exp/similarity.csv").write_text("id,cosine\n0000000,0.9\n0000001,0.4\n")
+    page = Page(report(tmp_path, "exp") / "failures.html")
+    assert [card["id"] for card in page.cards if card["id"].startswith("identity")] == ["identity-e1-0000001"]
+
+
+def test_probabilities_and_shares_are_not_rounded_to_certainty():
+    assert [percent(share) for share in (0, 0.004, 0.5, 0.996, 1)] == ["0 %", "0.4 %", "50 %", "99.6 %", "100 %"]
+    assert [probability(p) for p in (0.0, 0.42, 1.0)] == ["< 0.1 %", "42 %", "> 99.9 %"]
+
+
+# -- whatever the experiments hold ---------------------------------------------------------------------------------
+
+
+def test_names_are_shown_as_text_and_run_nothing(tmp_path):
+    name = 'a "b" & <i>ü\'🦊#?%'
+    write_names(tmp_path / "data", ("Smiling", NASTY, 'say "hi"'))
+    flags = {"data_dir": str(tmp_path / "data"), "model_path": "<img src=x onerror=alert(1)>.pt"}
+    write_experiment(tmp_path, name, flags=flags, image=['"><script>alert(2)</script>.jpg'] * 8)
+    folder = report(tmp_path, name)
+    for path in PAGES:
+        page = Page(folder / path)
+        assert page.of("script") == [{"src": "report.js", "defer": None}] and not page.of("i", **{"class": None})
+        assert not [a for _, attributes in page.elements for a in attributes if a.startswith("on")]
+        files = [a for a in page.addresses if not a.startswith(("#", "data:"))]
+        assert all((folder / unquote(address.partition("#")[0])).is_file() for address in files)
+    page = Page(folder / "index.html")
+    assert NASTY in page.text and name in page.text and '"><script>alert(2)</script>.jpg' in page.text
+
+
+def test_an_experiment_without_oracle(tmp_path):
+    write_experiment(tmp_path, oracle=False)
+    folder = report(tmp_path, "exp")
+    (found,) = figures(folder)["experiments"]
+    assert "oracle" not in found["finding"] and "No oracle judged the images" in " ".join(found["limits"])
+    assert "no oracle of attributes judged the images" in Page(folder / "index.html").text
+    assert "no oracle judged the images" in Page(folder / "failures.html").text
+
+
+def test_an_experiment_without_images(tmp_path):
+    write_experiment(tmp_path, images=False)
+    folder = report(tmp_path, "exp")
+    page = Page(folder / "index.html")
+    assert len(page.cards) == 8 and not page.of("img") and "no images saved" in page.text
+    assert "nobody can look at what changed" in " ".join(figures(folder)["experiments"][0]["limits"])
+
+
+def test_an_experiment_that_is_not_finished_and_chunks_that_are_not_merged(tmp_path):
+    write_experiment(tmp_path)
+    folder = tmp_path / "Results/exp"
+    (folder / "summary.yaml").unlink()
+    for name in ("records.csv", "flags.yaml"):
+        (folder / name).rename(folder / f"chunk-0_num-chunks-2_{name}")
+    (found,) = figures(report(tmp_path, "exp"))["experiments"]
+    assert "not finished" in " ".join(found["limits"]) and found["metrics"]["FR"]["all"]["n"] == 8
+
+
+def test_nothing_flipped(tmp_path):
+    write_experiment(tmp_path, n=3, cf_pred=[0, 1, 0])
+    (found,) = figures(report(tmp_path, "exp"))["experiments"]
+    assert found["finding"] == (
+        "Asked about Smiling, the classifier gave none of 3 images the other answer: nothing is explained."
+    )
+    assert "flipped" not in found["metrics"]["L1"]
+
+
+def test_images_of_other_sizes_have_no_difference(tmp_path):
+    write_experiment(tmp_path, n=2)
+    write_pair(tmp_path, 0, np.zeros((3, 20, 20)), np.zeros((3, 16, 16)))
+    page = Page(report(tmp_path, "exp") / "index.html")
+    assert len(page.cards) == 2 and sum("1-0000000-difference" in address for address in page.addresses) == 0
+    assert sum("1-0000001-difference" in address for address in page.addresses) == 2
+
+
+@pytest.mark.parametrize("flags, columns", [({"data_dir": "other"}, {}), ({}, {"image": ["x.jpg"] * 8})])
+def test_experiments_of_different_data_are_not_compared(tmp_path, flags, columns):
+    write_experiment(tmp_path, "a", flags={"data_dir": "one"})
+    write_experiment(tmp_path, "b", flags={"data_dir": "one"} | flags, **columns)
+    page = Page(report(tmp_path, "a", "b") / "index.html")
+    assert "There is no such table:" in page.text and ("other" in page.text or "x.jpg" in page.text)
+    assert page.of("div", **{"class": "gallery"}) and len(page.cards) == 16
+
+
+def test_a_question_about_a_thousand_classes(tmp_path):
+    i = np.arange(300)
+    classes = {"label": i, "pred": i, "target": i + 500, "cf_pred": i + 500, "image": [f"{k}.jpg" for k in i]}
+    table = write_experiment(tmp_path, n=300, oracle=False, images=False, flags={"task": "classes"}, **classes)
+    assert len(table) == 300
+    (tmp_path / "Results/exp/classes.txt").write_text("".join(f"<b>kind {k}\n" for k in range(1000)))
+    folder = report(tmp_path, "exp")
+    (found,) = figures(folder)["experiments"]
+    assert found["finding"] == "The classifier gave 300 of 300 images the answer that was asked for (100 %)."
+    page = Page(folder / "index.html")
+    assert "<b>kind 3 → <b>kind 503" in page.text and not page.of("b", id="x")
+    assert "by class: 288 smaller groups with 288 images in all" in page.text
+
+
+def test_records_that_hold_the_least_and_no_flags(tmp_path):
+    write_experiment(tmp_path, n=3, images=False, oracle=False)
+    folder = tmp_path / "Results/exp"
+    lines = list(csv.DictReader((folder / "records.csv").open()))
+    kept = ("id", "label", "pred", "target", "cf_pred", "attempts", "bkl", "l_1")
+    text = "\n".join([",".join(kept), *(",".join(line[name] for name in kept) for line in lines)])
+    (folder / "records.csv").write_text(f"{text}\n")
+    (folder / "flags.yaml").unlink()
+    page = Page(report(tmp_path, "exp") / "index.html")
+    assert len(page.cards) == 3 and "the command is not recorded" in page.text
+
+
+def test_trajectories_are_a_strip_of_some_steps(tmp_path):
+    write_experiment(tmp_path, n=2)
+    for step in range(30):
+        path = tmp_path / f"x_t/exp/0000001/{step:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16)).save(path)
+    steps = [a for a in Page(report(tmp_path, "exp") / "index.html").addresses if "x_t/" in a]
+    assert len(steps) == 12 and steps[0].endswith("/0000.png") and steps[-1].endswith("/0029.png")
+
+
+# -- refused, and replaced -----------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_reported_is_one_line(tmp_path):
+    assert "Results/none is not there; check --output_path and --exp_names" in refused(tmp_path, "none")
+    (tmp_path / "Results/empty").mkdir(parents=True)
+    assert "holds no explained images; run main.py first" in refused(tmp_path, "empty")
+    write_experiment(tmp_path, oracle_cf_pred=["01"] * 8)
+    (tmp_path / "Results/exp/similarity.csv").write_text("x\n")
+    assert "similarity.csv holds no cosines" in refused(tmp_path, "exp")
+    (tmp_path / "Results/exp/similarity.csv").unlink()
+    assert "records.csv" in refused(tmp_path, "exp")
+    assert not (tmp_path / "report").exists()
+    code, _, err = call_script("report.py", {"output_path": tmp_path})
+    assert code == 2 and "--exp_names must be given" in err
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    write_experiment(tmp_path)
+    (tmp_path / "report").write_text("mine")
+    assert "report is no folder; remove it" in refused(tmp_path, "exp")
+    assert (tmp_path / "report").read_text() == "mine"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_the_right_to_write_is_one_line(tmp_path):
+    write_experiment(tmp_path)
+    tmp_path.chmod(0o555)
+    try:
+        assert "report cannot be written (Permission denied)" in refused(tmp_path, "exp")
+    finally:
+        tmp_path.chmod(0o755)
+
+
+def test_a_report_replaces_the_earlier_one_and_touches_nothing_else(tmp_path):
+    write_experiment(tmp_path, "a")
+    write_experiment(tmp_path, "b")
+    before = contents(tmp_path)
+    (report(tmp_path, "a") / "stale.txt").write_text("")
+    folder = report(tmp_path, "b")
+    assert not (folder / "stale.txt").exists() and "Report of b" in (folder / "index.html").read_text()
+    after = contents(tmp_path)
+    assert {name: after[name] for name in before} == before
+    assert {name.split("/")[0] for name in after.keys() - before.keys()} == {"report"}
+
+
+def test_a_report_that_fails_leaves_the_earlier_one(tmp_path):
+    write_experiment(tmp_path)
+    ours = contents(report(tmp_path, "exp"))
+    (tmp_path / "Original/Correct/0000000.png").write_bytes(b"no image")
+    assert "0000000.png" in refused(tmp_path, "exp")
+    assert contents(tmp_path / "report") == ours and not list(tmp_path.glob(".*part"))
+
+
+def test_the_same_results_give_the_same_report(tmp_path):
+    write_experiment(tmp_path, mask=True)
+    first = contents(report(tmp_path, "exp"))
+    assert contents(report(tmp_path, "exp")) == first
+    assert yaml.safe_load(json.dumps(figures(tmp_path / "report")))["images"]
