@@ -244,5 +244,9 @@ def test_several_experiments_stand_side_by_side(tmp_path, visit):
     for name, _, _, y in places:
         rows.setdefault(name, set()).add(y)
     assert all(len(ys) == 1 for ys in rows.values())
+    page.locator(".card .open").first.click()
+    first, name, *_ = page.locator("#viewer-title").inner_text().split(" · ")
+    assert name == "a" and first == places[0][0]
+    page.keyboard.press("Escape")
     page.select_option("[name=experiment]", "2")
     assert set(shown(page, "experiment")) == {"2"} and len(shown(page)) == 12

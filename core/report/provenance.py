@@ -11,9 +11,9 @@ LEFT_OUT = {"merge_and_eval", "overwrite", "chunk"}  # of a rebuilt command
 
 @dataclass
 class Provenance:
-    """command: "" where no flags are recorded; hashes and facts: name -> text; flags: name -> value."""
+    """command: its parts, [] where no flags are recorded; hashes and facts: name -> text; flags: name -> value."""
 
-    command: str
+    command: list[str]
     facts: dict[str, str]
     hashes: dict[str, str]
     flags: dict
@@ -26,15 +26,15 @@ def read_provenance(experiment):
 
 
 def _command(flags):
-    """The command of main.py that these flags stand for, those left out that have their default."""
+    """The command of main.py that these flags stand for, in parts; without those that have their default."""
     if not flags:
-        return ""
+        return []
     words = ["python main.py"]
     for name, value in flags.items():
         known = name in FLAGS and name not in LEFT_OUT
         if known and value is not None and value != FLAGS[name].default:
             words.append(f"--{name} {shlex.quote(str(value))}")
-    return " ".join(words)
+    return words
 
 
 def _facts(experiment):

@@ -273,7 +273,7 @@ def _figures(chapter):
         "name": chapter.experiment.name,
         "finding": chapter.finding.sentence,
         "limits": chapter.finding.limits,
-        "command": chapter.provenance.command,
+        "command": " ".join(chapter.provenance.command),
         "flags": chapter.experiment.flags,
         "metrics": entries(chapter.measured),
         "groups": [

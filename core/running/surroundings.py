@@ -31,7 +31,8 @@ def surroundings(networks, ranks, images, seconds):
 def _name(device):
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{device.type}, {threads} thread{'s' * (threads > 1)}"
 
 
 def _memory(device):

@@ -73,7 +73,7 @@ function move(to) {
 function show(card) {
   if (!card) return;
   current = card;
-  document.getElementById("viewer-title").textContent = card.querySelector("h3").textContent.replace(/\s+/g, " ").trim();
+  document.getElementById("viewer-title").textContent = [...card.querySelector("h3").children].map((each) => each.textContent).join(" · ");
   body.replaceChildren(card.querySelector("template").content.cloneNode(true));
   body.querySelector("input")?.addEventListener("input", (event) => move(event.target.value));
   if (!viewer.open) viewer.showModal();
