@@ -56,6 +56,13 @@ def test_a_run_that_goes_on_leaves_what_finished_images_have_as_it_is(flags):
         assert contents(flags["output_path"]) == unbroken
 
 
+def test_a_run_goes_on_in_a_folder_that_was_moved(flags):
+    explain(flags)
+    moved = flags["output_path"].rename(flags["output_path"].parent / "moved")
+    _, out = explain(flags | {"output_path": moved})
+    assert "0 images (8 of 8 are done already)" in out
+
+
 def test_a_finished_run_that_is_to_go_further_is_not_finished_until_it_has(flags, tmp_path):
     flags |= {"data_dir": write_celeba(tmp_path / "data", {"val": 8})}
     explain(flags | {"num_batches": 1})

@@ -145,7 +145,7 @@ FLAGS = group_flags(
 )
 # What may differ in a run that goes on: where it runs, and how far. Like another device, another layout or another
 # compiler changes what is computed by rounding alone; not so half precision.
-FREE_FLAGS = ("gpu", *COMPUTE_FLAGS, "kept_steps", "num_batches", "overwrite", "merge_and_eval")
+FREE_FLAGS = ("gpu", *COMPUTE_FLAGS, "kept_steps", "num_batches", "output_path", "overwrite", "merge_and_eval")
 # Chunks of one experiment may differ in these too, but not in how far each goes.
 FREE_AMONG_CHUNKS = {"chunk", *FREE_FLAGS} - {"num_batches"}
 BEFORE_THE_FLAG = {
