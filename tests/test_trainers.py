@@ -82,7 +82,7 @@ def test_a_diffusion_training_killed_again_and_again_ends_bit_identical(diffusio
     # Each kill comes as soon as the file named is there, so while the rest of its checkpoint is being written,
     # whose optimizer's state comes last, or soon after.
     flags |= {"output_path": killed}
-    for sign in ("samples000003.png", "ema_0.5_000003.pt", "model000006.pt", "samples000009.png", "opt000009.pt"):
+    for sign in ("samples000003.png", "ema_0.5_000003.pt", "model000006.pt", "opt000006.pt", "samples000009.png"):
         kill_at(killed / sign, "celeba-train-diffusion.py", flags)
     code, out, err = run_script("celeba-train-diffusion.py", flags)
     assert code == 0 and "going on from" in out, err
