@@ -1,6 +1,7 @@
 """The log of a training: progress.csv and the events of TensorBoard."""
 
 import csv
+import time
 
 import pytest
 from assertions import refusal
@@ -85,6 +86,7 @@ def test_events_hold_what_the_csv_holds(tmp_path, monkeypatch):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     train(tmp_path, 3)
+    time.sleep(1)  # TensorBoard reads the files in the order of the seconds in their names
     train(tmp_path, 5)
     events = EventAccumulator(str(tmp_path)).Reload()
     with open(tmp_path / "progress.csv", newline="") as file:

@@ -326,7 +326,7 @@ class ResultsFolder:
         earlier = {}
         with suppress(UserError):  # what the results were computed with is no reason to lose them
             earlier = read_yaml(self.runs_path) if self.runs_path.exists() else {}
-        write_yaml(self.runs_path, earlier | {f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S} UTC": facts})
+        write_yaml(self.runs_path, earlier | {f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S.%f} UTC": facts})
 
     def keep_similarities(self, pairs, cosines):
         """Writes the cosine of the features of each of the Pairs, one for each."""
