@@ -172,6 +172,7 @@ def test_the_benchmark_of_the_trainings_size_starts_them_on_two_ranks(tmp_path):
     assert start == 1 and 0 < first <= whole and 50 < own < together < 20 * own
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_kills_kills_and_finds_nothing_lost(tmp_path):
     if not shutil.which("mpiexec", path=SEARCH_PATH):
         pytest.skip("no mpiexec on this machine")

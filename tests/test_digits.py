@@ -130,6 +130,7 @@ def demo(tmp_path_factory):
     return place, run_demo(place)
 
 
+@pytest.mark.slow
 def test_the_demo_goes_from_nothing_to_a_picture_and_metrics(demo):
     place, out = demo
     assert "1,557 train images" in out and f"the picture: {place}/out/demo.png" in out
@@ -141,6 +142,7 @@ def test_the_demo_goes_from_nothing_to_a_picture_and_metrics(demo):
     assert read_metrics(results.metrics_path)["FR"]["value"] == flipped(records).mean()
 
 
+@pytest.mark.slow
 def test_diffusers_reads_the_model_of_the_demo(demo):
     pipeline = diffusers.DDPMPipeline.from_pretrained(demo[0] / "data/ddpm/pipeline")
     assert pipeline(num_inference_steps=2, output_type="np").images.shape == (1, 16, 16, 3)
