@@ -24,7 +24,7 @@ from core.metrics.inference import (
     tell_unfinished,
 )
 from core.metrics.metric import mean_of, merge_metrics
-from core.results.folder import read_pairs
+from core.results.reading import read_pairs
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import Flag, FlagParser, check_flags, group_flags
 from guided_diffusion.script_util import require_flags, run_script

@@ -13,7 +13,8 @@ from core.metrics.inference import FLIPPED, in_batches
 from core.metrics.intervals import normal_interval
 from core.metrics.metric import Metric, mean_of, read_metrics, statistic_of
 from core.metrics.scores import face_similarity
-from core.results.folder import experiment_folder, read_flags, read_pairs
+from core.results.folder import experiment_folder
+from core.results.reading import read_flags, read_pairs
 from core.results.records import read_records
 from guided_diffusion.dist_util import pick_device
 from models.oracles import load_oracle

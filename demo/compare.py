@@ -11,7 +11,7 @@ from PIL import Image
 
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.data.images import read_image
-from core.results.folder import Pair, read_pairs
+from core.results.reading import Pair, read_pairs
 from core.results.records import BITS, read_records
 from demo.faces import face_of
 from demo.nearest import VISIBLE_CHANGE, Portraits, read_attributes

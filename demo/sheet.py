@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from core.results.folder import read_classes, read_pairs
+from core.results.reading import read_classes, read_pairs
 from core.results.records import read_records
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import MANY, Flag, FlagParser, check_flags

@@ -6,7 +6,7 @@ from PIL import Image
 from scripts import ROOT, call_script
 from toy_networks import MODEL_FLAGS
 
-from core.results.folder import read_pairs
+from core.results.reading import read_pairs
 
 
 def main_flags(toy_files, output_path):

@@ -7,7 +7,7 @@ from PIL import Image
 from toy_results import write_random_pairs
 
 from core.metrics.activations import kept_activations
-from core.results.folder import read_pairs
+from core.results.reading import read_pairs
 
 CPU = torch.device("cpu")
 

@@ -14,7 +14,7 @@ from benchmarks import kills, methods, runs
 from benchmarks.frontier import BETTER, column_of, draw_frontier, evaluations, seen_by_the_oracle, speed_up
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.metrics.metric import table_of
-from core.results.folder import Pair
+from core.results.reading import Pair
 from guided_diffusion.errors import UserError
 from models.classifiers import build_classifier, classifier_checkpoint
 from models.oracles import load_oracle

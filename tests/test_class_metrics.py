@@ -20,7 +20,7 @@ from toy_classes import (
 
 import compute_COUT
 import compute_MNAC
-from core.results.folder import read_pairs
+from core.results.reading import read_pairs
 from core.running.judging import class_seer
 from demo.sheet import draw_sheet
 

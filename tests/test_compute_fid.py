@@ -9,7 +9,7 @@ from toy_results import write_random_pairs
 
 import compute_FID
 from core.metrics.distributions import frechet_distance
-from core.results.folder import read_pairs
+from core.results.reading import read_pairs
 
 
 def test_fid_is_of_pytorch_fids_activations_which_are_kept(tmp_path, measure, weights_dir, monkeypatch):

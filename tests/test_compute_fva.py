@@ -6,7 +6,7 @@ from PIL import Image
 from toy_results import write_pair, write_random_pairs
 
 import compute_FVA
-from core.results.folder import read_similarities
+from core.results.reading import read_similarities
 
 
 def assert_same(found, others, tolerance=1e-4):

@@ -10,7 +10,7 @@ from scripts import call_script, run_script
 from toy_results import write_random_pairs
 
 import compute_LPIPS
-from core.results.folder import read_pairs
+from core.results.reading import read_pairs
 
 
 def lpips_vgg(weights_dir, a, b):

@@ -17,7 +17,7 @@ from toy_results import write_random_pairs
 
 import compute_metrics
 from core.data.datasets import CELEBA_ATTRIBUTES
-from core.results.folder import read_pairs
+from core.results.reading import read_pairs
 from models.classifiers import load_classifier
 
 INCEPTION = "pt_inception-2015-12-05-6726825d.pth"

@@ -11,7 +11,7 @@ from scripts import ROOT, run_script
 
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.metrics.correlations import train_correlations
-from core.results.folder import read_pairs
+from core.results.reading import read_pairs
 from demo.faces import face_of
 from demo.sheet import draw_sheet
 

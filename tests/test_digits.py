@@ -11,7 +11,8 @@ from scripts import call_script, contents, run_shell
 from core.data.datasets import SPLITS
 from core.data.image_lists import ImageFolder
 from core.metrics.metric import read_metrics
-from core.results.folder import ResultsFolder, read_classes
+from core.results.folder import ResultsFolder
+from core.results.reading import read_classes
 from core.results.records import flipped, read_records
 from demo.digits import enlarge, name_digits, write_digits
 from guided_diffusion.errors import UserError

@@ -9,7 +9,7 @@ from assertions import refusal
 from toy_results import Colours, flat, write_pair, write_random_pairs
 
 from core.metrics.inference import in_batches, judge, read_batches, require_pairs, require_size, take_from_run
-from core.results.folder import read_flags, read_pairs
+from core.results.reading import read_flags, read_pairs
 from guided_diffusion.errors import UserError
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from main_runs import counterfactuals, explain, main_flags, refuse
 from scripts import call_script, run_python
 from toy_celeba import SMILING, write_celeba
 
-from core.results.folder import read_pairs, read_runs
+from core.results.reading import read_pairs, read_runs
 
 
 @pytest.fixture

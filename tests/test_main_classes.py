@@ -23,7 +23,7 @@ from toy_classes import (
 from toy_networks import Channels
 
 from core.data.image_lists import ImageFolder
-from core.results.folder import read_classes, read_pairs
+from core.results.reading import read_classes, read_pairs
 
 
 @pytest.fixture

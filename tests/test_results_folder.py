@@ -15,8 +15,9 @@ from five_explanations import CF_PIXELS, PIXELS, explained, records
 from PIL import Image
 
 from core.data.images import from_uint8, read_image
-from core.results.folder import ResultsFolder, difference_map, image_id, read_pairs
+from core.results.folder import ResultsFolder, difference_map, image_id
 from core.results.merging import merge_chunks
+from core.results.reading import read_pairs
 from core.results.records import summarise
 from guided_diffusion.errors import UserError
 from guided_diffusion.storage import _part

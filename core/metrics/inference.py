@@ -15,7 +15,8 @@ from guided_diffusion.ranks import connected
 
 from ..data.datasets import CELEBA_ATTRIBUTES, attribute_index, data_attributes
 from ..data.images import from_uint8
-from ..results.folder import ResultsFolder, experiment_folder, image_id, read_classes, read_flags, read_pairs
+from ..results.folder import ResultsFolder, experiment_folder, image_id
+from ..results.reading import read_classes, read_flags, read_pairs
 from ..results.records import correct, flipped
 from ..running.flags import BEFORE_THE_FLAG, FLAGS, NETWORK_FLAGS, ROLES, SMILING, named_flags
 

@@ -8,16 +8,8 @@ from guided_diffusion.errors import UserError
 
 from ..metrics.inference import flags_of_run
 from ..metrics.metric import read_metrics
-from ..results.folder import (
-    Pair,
-    ResultsFolder,
-    experiment_folder,
-    image_id,
-    read_all_records,
-    read_pairs,
-    read_runs,
-    read_similarities,
-)
+from ..results.folder import ResultsFolder, experiment_folder, image_id
+from ..results.reading import Pair, read_all_records, read_pairs, read_runs, read_similarities
 from ..results.records import correct, flipped
 from .names import Question, read_question
 

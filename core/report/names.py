@@ -7,7 +7,7 @@ from guided_diffusion.errors import UserError
 
 from ..data.class_names import numbered
 from ..data.datasets import CELEBA_ATTRIBUTES, data_attributes
-from ..results.folder import read_classes
+from ..results.reading import read_classes
 from ..running.flags import BEFORE_THE_FLAG, SMILING
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from ..data.images import read_image
-from ..results.folder import read_trajectory
+from ..results.reading import read_trajectory
 
 SMALL = 128  # pixels of a thumbnail; images up to this size are their own
 FULL = 48  # grey levels of change that are drawn in full colour

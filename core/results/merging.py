@@ -4,7 +4,7 @@ import pandas as pd
 
 from guided_diffusion.errors import UserError
 
-from .folder import CHUNK, ResultsFolder, experiment_folder
+from .folder import ResultsFolder, chunk_files, experiment_folder
 from .records import read_yaml
 
 
@@ -35,8 +35,7 @@ def merge_chunks(output_path, exp_name, free=("chunk",), before=None):
 def _find_chunks(output_path, exp_name):
     """All chunks of the run, 0 … C-1, finished or not; UserError where the folder has chunks of several runs."""
     experiment = experiment_folder(output_path, exp_name)
-    names = sorted(path.name for path in experiment.glob("*"))
-    files = {tuple(map(int, match.groups())): match.string for match in map(CHUNK.fullmatch, names) if match}
+    files = chunk_files(experiment)
     totals = {total for _, total in files}
     if not files:
         raise UserError(f"{experiment} holds no chunks to merge; run with --num_chunks first")
