@@ -9,33 +9,26 @@ import torch
 
 from core.data.images import from_uint8
 from core.metrics.inference import (
+    CLASSIFIER_FLAGS,
     DEVICE_FLAGS,
     QUERY_FLAGS,
     RESULTS_FLAGS,
-    classes_of_run,
-    find_query,
+    find_question,
     in_batches,
     require_pairs,
     require_size,
     size_of,
     start_ranks,
     take_from_run,
-    task_of_run,
     what_was_used,
 )
 from core.metrics.metric import mean_of, publish
 from core.metrics.scores import cout
-from core.running.flags import NETWORK_FLAGS, named_flags, network_arguments
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import Flag, FlagParser, check_flags, group_flags
+from core.running.flags import network_arguments
+from guided_diffusion.flags import FlagParser, check_flags, group_flags
 from guided_diffusion.script_util import run_script
-from models.classifiers import BinaryQuestion, load_classifier
+from models.classifiers import load_classifier
 
-CLASSIFIER_FLAGS = {
-    "classifier_path": Flag(None, "the explained classifier, a file or a name; by default the run's"),
-    "classifier_architecture": NETWORK_FLAGS["classifier_architecture"],
-    **named_flags("classifier"),
-}
 FLAGS = group_flags(data=RESULTS_FLAGS, question=QUERY_FLAGS, networks=CLASSIFIER_FLAGS, speed=DEVICE_FLAGS)
 
 
@@ -67,19 +60,6 @@ def main():
     metrics = [mean_of("COUT", values, "correctly classified images, flipped or not")]
     weights, options = what_was_used(args, "classifier")
     publish(args.output_path, args.exp_name, metrics, weights, asked | options)
-
-
-def find_question(args, classifier):
-    """What the run explained, images -> logits, and its words for metrics.yaml; UserError where it cannot be."""
-    if task_of_run(args) == "attributes":
-        attributes, query = find_query(args, classifier)
-        return BinaryQuestion(classifier, query), {"query_label": attributes[query]}
-    names, known = classes_of_run(args), classifier.attributes
-    if known and len(known) != len(names):
-        raise UserError(
-            f"--classifier_path {args.classifier_path} has {len(known)} classes, but {args.exp_name} {len(names)}"
-        )
-    return classifier, {"classes": len(names)}
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ MAY_IMPORT = {  # what a package may import of this project
     "demo": PACKAGES,
 }
 ROOMS = {  # what a room of core may import of the others
-    "report": {"metrics", "running", "results", "methods", "data"},
+    "report": {"audit", "metrics", "running", "results", "methods", "data"},
+    "audit": {"metrics", "running", "results", "methods", "data"},
     "metrics": {"running", "results", "methods", "data"},
     "training": {"results", "methods", "data"},
     "running": {"results", "methods", "data"},

@@ -40,6 +40,11 @@ ORACLE_FLAGS = {
     "oracle_architecture": NETWORK_FLAGS["oracle_architecture"],
     **named_flags("oracle"),
 }
+CLASSIFIER_FLAGS = {
+    "classifier_path": Flag(None, "the explained classifier, a file or a name; by default the run's"),
+    "classifier_architecture": NETWORK_FLAGS["classifier_architecture"],
+    **named_flags("classifier"),
+}
 FLIPPED = "pairs that reached their target"
 
 
@@ -125,6 +130,22 @@ def find_query(args, network):
         data_names = data_attributes(data_dir) or names
         query = data_names[attribute_index(data_names, query)]
     return names, attribute_index(names, query)
+
+
+def find_question(args, classifier):
+    """What the run explained, images -> logits, and its words for a file; UserError where it cannot be.
+
+    Call it after take_from_run. The logits are (N,) of an attribute, (N, K) of classes.
+    """
+    if task_of_run(args) == "attributes":
+        attributes, query = find_query(args, classifier)
+        return lambda images: classifier(images)[:, query], {"query_label": attributes[query]}
+    names, known = classes_of_run(args), classifier.attributes
+    if known and len(known) != len(names):
+        raise UserError(
+            f"--classifier_path {args.classifier_path} has {len(known)} classes, but {args.exp_name} {len(names)}"
+        )
+    return classifier, {"classes": len(names)}
 
 
 def tell_unfinished(output_path, exp_name):

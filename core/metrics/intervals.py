@@ -50,3 +50,44 @@ def normal_interval(value, error, lowest=-np.inf):
     if error is None or np.isnan(error):
         return None
     return max(value - WIDTH * error, lowest), value + WIDTH * error
+
+
+def share_interval(count, n, level=LEVEL):
+    """The exact (Clopper-Pearson) interval of a share."""
+    interval = stats.binomtest(int(count), n).proportion_ci(level, "exact")
+    return interval.low, interval.high
+
+
+def difference_interval(first, second, level=LEVEL):
+    """Two (N,) booleans of the same images -> the interval of the first share minus the second.
+
+    Newcombe's square-and-add (Statistics in Medicine, 1998) of the exact intervals of the two shares in which the
+    images differ. second: None for a share that is known to be 0.
+    """
+    n = len(first)
+    if second is None:
+        return share_interval(first.sum(), n, level)
+    more, less = (first & ~second).sum(), (second & ~first).sum()
+    value = (more - less) / n
+    (more_low, more_high), (less_low, less_high) = (share_interval(count, n, level) for count in (more, less))
+    low = value - np.hypot(more / n - more_low, less_high - less / n)
+    high = value + np.hypot(more_high - more / n, less / n - less_low)
+    return float(low), float(high)
+
+
+def normal_mean_interval(values, level=LEVEL):
+    """(N,) numbers -> Student's interval of their mean, exact where they are normal; None for fewer than two."""
+    if len(values) < 2:
+        return None
+    width = stats.t.ppf((1 + level) / 2, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
+    return float(np.mean(values) - width), float(np.mean(values) + width)
+
+
+def simultaneous_margin(values, seed=0):
+    """(N, A) numbers -> by how much at most, with 95 %, any of the A means is off.
+
+    The bootstrap of the largest error. It is one number for all means, so those that hardly vary do not widen it.
+    """
+    n, values = len(values), np.asarray(values, float)
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), RESAMPLES) / n
+    return float(np.quantile(np.abs(drawn @ values - values.mean(0)).max(1), LEVEL))

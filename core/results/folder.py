@@ -9,6 +9,7 @@ OUTPUT_PATH/Results/EXP/classes.txt                             (the names of K 
 OUTPUT_PATH/Results/EXP/.lock                                (held while a run writes; chunked likewise)
 OUTPUT_PATH/Results/EXP/runs.yaml                            (device, time, versions; chunked likewise)
 OUTPUT_PATH/Results/EXP/metrics.yaml, CD.png, similarity.csv    (by the compute_ scripts)
+OUTPUT_PATH/Results/EXP/audit.yaml, audit.csv                   (by audit.py)
 OUTPUT_PATH/Original/activations.npz, Results/EXP/activations.npz   (Inception's, kept for FID)
 OUTPUT_PATH/{x_t,z_t}/EXP/<id>/<step>.png
 OUTPUT_PATH/report/                                          (by report.py; it links to the images above)
@@ -98,6 +99,8 @@ class ResultsFolder:
         self.similarity_path = self.experiment / "similarity.csv"
         self.runs_path = self.experiment / f"{self.prefix}runs.yaml"
         self.original_activations_path = self.root / "Original" / "activations.npz"
+        self.audit_path = self.experiment / "audit.yaml"
+        self.audit_table_path = self.experiment / "audit.csv"
         self.report_path = self.root / "report"
 
     @contextmanager

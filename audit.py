@@ -1,0 +1,120 @@
+"""What does the classifier's decision hang on? The attributes that it uses, and where in the image it looks"""
+
+if __name__ == "__main__":
+    from guided_diffusion.interrupts import end_on_interrupt
+
+    end_on_interrupt()
+
+from argparse import Namespace
+
+from core.audit.audited import audit, pairs_to_audit
+from core.audit.evidence import Networks
+from core.metrics.inference import (
+    CLASSIFIER_FLAGS,
+    DEVICE_FLAGS,
+    ORACLE_FLAGS,
+    QUERY_FLAGS,
+    RESULTS_FLAGS,
+    find_query,
+    find_question,
+    flags_of_run,
+    require_size,
+    size_of,
+    start_ranks,
+    take_from_run,
+    task_of_run,
+    what_was_used,
+)
+from core.running.flags import network_arguments
+from core.running.judging import require_task
+from guided_diffusion.errors import UserError
+from guided_diffusion.flags import Flag, FlagParser, check_flags, group_flags
+from guided_diffusion.script_util import require_flags, run_script
+from models.classifiers import load_classifier
+from models.oracles import load_oracle
+
+CONTROL = Flag(
+    None,
+    "an experiment of the same images to compare with: the same method with another target, or without guidance; "
+    "by default the originals",
+)
+FLAGS = group_flags(
+    data={
+        "output_path": RESULTS_FLAGS["output_path"],
+        "exp_names": Flag([], "the experiments, each audited by itself", many=True),
+        "control": CONTROL,
+    },
+    question=QUERY_FLAGS,
+    networks=CLASSIFIER_FLAGS | ORACLE_FLAGS,
+    speed=DEVICE_FLAGS,
+)
+REQUIRED = ("exp_names",)
+SHOWN = 8  # attributes of the table that are printed
+
+
+def create_argparser():
+    return FlagParser(__doc__, FLAGS, REQUIRED)
+
+
+def main():
+    args = create_argparser().parse_args()
+    check_flags(args, FLAGS)
+    require_flags(args, *REQUIRED)
+    device, first = start_ranks(args)
+    every = {name: pairs_to_audit(args.output_path, name, args.control) for name in dict.fromkeys(args.exp_names)}
+    for name, (pairs, control) in every.items():
+        audit_one(Namespace(**vars(args), exp_name=name), pairs, control, device, first)
+
+
+def audit_one(args, pairs, control, device, first):
+    networks, facts = load_networks(args, pairs, device)
+    verdict, limits, rows = audit(args.output_path, args.exp_name, pairs, control, networks, facts, args.control)
+    if not first:
+        return
+    print(f"{args.exp_name}: {verdict}")
+    for limit in limits:
+        print(f"- {limit}")
+    print(f"{'attribute':22}{'changed':>9}{'control':>9}{'effect':>8}{'score':>8}")
+    for row in rows[:SHOWN]:
+        mark = " asked" if row.asked else " used" if row.named else ""
+        effect = "–" if row.effect is None else f"{row.effect:.3f}"
+        print(f"{row.attribute:22}{row.changed:9.3f}{row.control:9.3f}{effect:>8}{row.score:8.3f}{mark}")
+
+
+def load_networks(args, pairs, device):
+    """The Networks of an experiment, and what audit.yaml says of them."""
+    oracle_given = args.oracle_path is not None
+    taken = take_from_run(args, "classifier_path", "oracle_path", "query_label")
+    named = network_arguments(args, "classifier")
+    classifier = load_classifier(*named, size_of(pairs), "classifier_path" not in taken).to(device)
+    require_size(classifier, pairs, "classifier_path")
+    classify, asked = find_question(args, classifier)
+    try:
+        oracle, attributes, query = load_judge(args, pairs, device, oracle_given)
+        why_not = ""
+    except UserError as error:
+        if oracle_given:
+            raise
+        oracle, attributes, query, why_not = None, (), None, str(error)
+    networks = Networks(classify, oracle, attributes, query, device, args.batch_size, args.num_workers)
+    facts = {"question": asked, "networks": {}, "no_attributes": why_not}
+    for role in ("classifier", "oracle")[: 1 + (oracle is not None)]:
+        weights, options = what_was_used(args, role)
+        facts["networks"] |= weights | options
+    return networks, facts
+
+
+def load_judge(args, pairs, device, given):
+    """(the oracle, the names of its attributes, which of them the classifier is asked about or None of classes)."""
+    if not given and not flags_of_run(args.output_path, args.exp_name).get("oracle_path"):
+        raise UserError("the run had no oracle, and --oracle_path names none")
+    oracle = load_oracle(*network_arguments(args, "oracle"), size_of(pairs), given).to(device)
+    require_size(oracle, pairs, "oracle_path")
+    require_task(oracle, "attributes")
+    if task_of_run(args) == "classes":
+        return oracle, tuple(oracle.attributes or ()), None
+    return oracle, *find_query(args, oracle)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,1 @@
+"""What a classifier's decision hangs on, found in an experiment's counterfactuals."""
