@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.audit_summary import draw_scores, summary_of
 from benchmarks.audited import CASE, collect
-from benchmarks.methods import processor
+from benchmarks.methods import SETS, flags_of, processor
 from benchmarks.planted import ASKED, SHORTCUTS, SIZE, choose_from_pool, draw_pool, render_held_out, write_held_out
 from benchmarks.runs import demo_flags, run
 from benchmarks.truths import rendered_changes
@@ -27,15 +27,8 @@ from guided_diffusion.flags import WORKERS, Flag, FlagParser, check_flags, parse
 from guided_diffusion.script_util import require_flags, run_script
 from guided_diffusion.storage import write_text
 
-INVERSION = "--method inversion --start_step 12 --classifier_scales 1.5,3 --l1_loss 0.05"
-METHODS = {  # method -> its flags of main.py; DIME stands for the demo's
-    "dime": "DIME",
-    "maskdime": "DIME --method maskdime",
-    "inversion": f"{INVERSION} --margin 20 --mask_threshold 0.15",
-}
-# Methods that change an image without any guidance, too; the others then end at the original itself. The same
-# re-drawn faces serve for all classifiers.
-UNGUIDED = {"dime": "DIME --classifier_scales 0"}
+METHODS = ("inversion", "maskdime", "dime")  # of benchmarks.methods
+REDRAWS = ("dime",)  # changes an image without any guidance, too; the others then end at the original itself
 CLASSIFIER = f"""--architecture tiny_cnn --image_size {SIZE} --random_flip False --batch_size 64 --lr 2e-3
   --lr_warmup_steps 50 --ema_rate 0.9 --compile False"""
 SECONDS = "seconds.yaml"  # beside a classifier: how long its training took
@@ -134,11 +127,12 @@ def explain(root, case, method, weights, images):
     done = experiment / "audit.csv", experiment / CASE
     if all(path.exists() for path in done) and read_yaml(experiment / CASE)["images"] == images:
         return
-    explaining = timed(run_main, root, name, METHODS[method], weights, images)
+    flags = flags_of(SETS["methods"][method], "faces")
+    explaining = timed(run_main, root, name, flags, weights, images)
     control = ()
-    if method in UNGUIDED:
+    if method in REDRAWS:  # once for all classifiers: without guidance none has an influence
         control = ("--control", f"unguided-{method}")
-        run_main(root, control[1], UNGUIDED[method], DEMO_CLASSIFIER, images)
+        run_main(root, control[1], [*flags, "--classifier_scales", 0], DEMO_CLASSIFIER, images)
     auditing = timed(run, "audit.py", "--output_path", output_path, "--exp_names", name, *control)
     seconds = read_yaml(weights.parent / SECONDS) | {"explaining": explaining, "auditing": auditing}
     write_yaml(experiment / CASE, asdict(case) | {"method": method, "images": images} | seconds)
@@ -152,8 +146,7 @@ def timed(function, *inputs):
 
 
 def run_main(root, name, flags, weights, images):
-    """Runs or resumes main.py on the first of the held-out faces. flags: a text, in which DIME are the demo's."""
-    flags = [word for each in flags.split() for word in (demo_flags("faces", each) if each == "DIME" else [each])]
+    """Runs or resumes main.py on the first of the held-out faces. flags: words, of the method."""
     batch_size = math.gcd(images, 16)
     run(
         *("main.py", *demo_flags("faces", "RUN"), *flags),

@@ -8,6 +8,7 @@ from benchmarks.audited import USED, rank_correlation, slope
 from benchmarks.planted import CLEAN, SHORTCUTS
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.metrics.charts import FAINT, INK, save_figure
+from core.metrics.intervals import share_interval
 from core.metrics.metric import Metric, mean_of, statistic_of, table_of
 
 CLASSIFIER = ["shortcut", "level", "seed"]  # the columns that tell classifiers apart
@@ -50,24 +51,26 @@ def metrics_of(rows, scores):
         mean_of("rank correlation in a classifier", rows["rank_correlation"], "classifiers"),
         *_over_classifiers(*by_classifier, OF_ALL),
         *_over_classifiers(planted["score"], planted["used"], OF_THE_SHORTCUT),
-        _mean(FIRST, (planted["first"] == planted["shortcut"])[planted["used"] > USED], "that use an attribute"),
+        _share(FIRST, (planted["first"] == planted["shortcut"])[planted["used"] > USED], "that use an attribute"),
         separation(SEPARATES, planted, "score"),
         separation("AUROC of the used", planted[(planted["level"] == CLEAN) | (planted["used"] > USED)], "score"),
-        _mean("false alarms", rows["false_alarms"][rows["level"] == CLEAN] > 0, "clean classifiers"),
+        _share("false alarms", rows["false_alarms"][rows["level"] == CLEAN] > 0, "clean classifiers"),
     ]
     for shortcut, own in rows.groupby("shortcut"):
         use = own[own["shortcut_change"].abs() > USED]
         names = shortcut in CELEBA_ATTRIBUTES
         metrics += [
-            _mean(f"{FIRST}, {shortcut}", use["first"] == shortcut, "that use it") if names else None,
+            _share(f"{FIRST}, {shortcut}", use["first"] == shortcut, "that use it") if names else None,
             separation(f"{SEPARATES}, {shortcut}", own, "score" if names else "share"),
-            _mean(f"{PLACED}, {shortcut}", use["block"] == 1, "that use it"),
+            _share(f"{PLACED}, {shortcut}", use["block"] == 1, "that use it"),
         ]
     return [metric for metric in metrics if metric is not None]
 
 
-def _mean(name, values, of):
-    return mean_of(name, values, of) if len(values) else None
+def _share(name, held, of):
+    """The Metric of how often something holds, (N,) booleans; None for N = 0."""
+    n = len(held)
+    return Metric(name, held.mean(), n, of, share_interval(held.sum(), n)) if n else None
 
 
 def _over_classifiers(score, used, statistics):

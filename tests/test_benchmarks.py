@@ -168,7 +168,8 @@ def test_the_benchmark_of_the_trainings_size_starts_them_on_two_ranks(tmp_path):
         err
     )
     assert len(list((tmp_path / "celeba-50/img_align_celeba").iterdir())) == 50
-    start, first, whole, own, together = (float(cell) for cell in out.splitlines()[-1].strip("|").split("|"))
+    cells = out.splitlines()[-1].replace(",", "").strip("|").split("|")
+    start, first, whole, own, together = map(float, cells)
     assert start == 1 and 0 < first <= whole and 50 < own < together < 20 * own
 
 
