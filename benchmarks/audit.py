@@ -21,7 +21,7 @@ from benchmarks.planted import ASKED, SHORTCUTS, SIZE, choose_from_pool, draw_po
 from benchmarks.runs import demo_flags, run
 from benchmarks.truths import rendered_changes
 from core.results.folder import experiment_folder
-from core.results.records import read_yaml, write_yaml
+from core.results.records import flipped, read_records, read_yaml, write_yaml
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import WORKERS, Flag, FlagParser, check_flags, parse_numbers
 from guided_diffusion.script_util import require_flags, run_script
@@ -124,8 +124,7 @@ def explain(root, case, method, weights, images):
     """Explains held-out faces to the classifier of a case, and audits it, unless both is done."""
     name, output_path = f"{case.name}-{method}", root / "explained"
     experiment = experiment_folder(output_path, name)
-    done = experiment / "audit.csv", experiment / CASE
-    if all(path.exists() for path in done) and read_yaml(experiment / CASE)["images"] == images:
+    if (experiment / CASE).exists() and read_yaml(experiment / CASE)["images"] == images:
         return
     flags = flags_of(SETS["methods"][method], "faces")
     explaining = timed(run_main, root, name, flags, weights, images)
@@ -133,7 +132,9 @@ def explain(root, case, method, weights, images):
     if method in REDRAWS:  # once for all classifiers: without guidance none has an influence
         control = ("--control", f"unguided-{method}")
         run_main(root, control[1], [*flags, "--classifier_scales", 0], DEMO_CLASSIFIER, images)
-    auditing = timed(run, "audit.py", "--output_path", output_path, "--exp_names", name, *control)
+    auditing = 0.0
+    if flipped(read_records(experiment / "records.csv")).any():  # of no image there is nothing to audit
+        auditing = timed(run, "audit.py", "--output_path", output_path, "--exp_names", name, *control)
     seconds = read_yaml(weights.parent / SECONDS) | {"explaining": explaining, "auditing": auditing}
     write_yaml(experiment / CASE, asdict(case) | {"method": method, "images": images} | seconds)
 

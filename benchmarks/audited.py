@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 
 from benchmarks.planted import ASKED, PROPERTIES
+from core.data.datasets import CELEBA_ATTRIBUTES
 from core.results.reading import read_pairs
 from core.results.records import flipped, read_records, read_yaml
 
@@ -37,13 +38,20 @@ def collect(root, renderings):
         case = read_yaml(path)
         key = {name: case[name] for name in ("shortcut", "level", "seed", "method")}
         changes = pd.read_csv(root / "classifiers" / path.parent.name.rpartition("-")[0] / "changes.csv")
-        table = compare(pd.read_csv(path.parent / "audit.csv"), changes)
-        place = place_of_largest(mean_change(output_path, path.parent.name), key["shortcut"], renderings)
-        records = read_records(path.parent / "records.csv")
+        share = flipped(read_records(path.parent / "records.csv")).mean()
+        table = compare(pd.read_csv(path.parent / "audit.csv") if share else nothing_found(), changes)
+        change = mean_change(output_path, path.parent.name) if share else np.zeros(renderings.originals.shape[1:3])
         found = judge_audit(table, changes, key["shortcut"])
-        rows.append(case | {"flipped": flipped(records).mean()} | found | place)
+        place = place_of_largest(change, key["shortcut"], renderings)
+        rows.append(case | {"flipped": share} | found | place)
         scores.append(table.assign(**key))
     return Audited(pd.DataFrame(rows), pd.concat(scores, ignore_index=True))
+
+
+def nothing_found():
+    """The audit.csv of an experiment in which no image has flipped, so that there is none."""
+    table = pd.DataFrame({"attribute": CELEBA_ATTRIBUTES, "score": 0.0, "named": False})
+    return table.assign(asked=table["attribute"] == ASKED)
 
 
 def compare(audit, changes):
@@ -99,14 +107,15 @@ def mean_change(output_path, exp_name):
 def place_of_largest(change, shortcut, renderings):
     """Where a map of change (S, S) is largest, against where the shortcut's rendering changes the image.
 
-    block: the rank of the largest block at that place, 1 for the largest of all. share: the mean change at that
-    place over the mean change of all blocks.
+    block: the rank of the largest block at that place, 1 where it is larger than all others. share: the mean change
+    at that place over the mean change of all blocks, 0 where nothing changed.
     """
     found = _blocks(change)
     toggled = renderings.toggled[:, PROPERTIES.index(shortcut)].astype(float)
     rendered = _blocks(np.abs(toggled - renderings.originals).mean((0, 3)))
     there = rendered >= AT_PLACE * rendered.max()
-    return {"block": int((found > found[there].max()).sum()) + 1, "share": found[there].mean() / found.mean()}
+    block = 1 + int((found[~there] >= found[there].max()).sum())
+    return {"block": block, "share": found[there].mean() / found.mean() if found.any() else 0.0}
 
 
 def _blocks(pixels):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from assertions import refusal
 from PIL import Image
-from scripts import run_script
+from scripts import call_script, fork_script
 
 from benchmarks import audit
 from benchmarks.audit_summary import draw_scores, metrics_of, summary_of
@@ -173,6 +173,11 @@ def test_the_map_is_largest_at_the_mark_or_elsewhere(elsewhere, block):
     assert place["block"] == block and place["share"] == pytest.approx(1 / change.mean())
 
 
+def test_a_map_of_nothing_is_largest_nowhere():
+    place = place_of_largest(np.zeros((SIZE, SIZE)), MARK, marked_renderings())
+    assert place["block"] > 1 and place["share"] == 0
+
+
 def write_audited(root, shortcut, level, seed, change, score):
     name = f"{shortcut}-{level}-{seed}"
     experiment, classifier = root / "explained/Results" / f"{name}-dime", root / "classifiers" / name
@@ -197,10 +202,14 @@ def test_the_summary_is_of_all_classifiers_in_the_folder(tmp_path):
         write_audited(tmp_path, "Eyeglasses", 50, seed, 0.0, 0.2 * seed)  # the second names it, though it is clean
         write_audited(tmp_path, "Eyeglasses", 90, seed, 0.4, 0.1 + 0.2 * seed)
         write_audited(tmp_path, "Blond_Hair", 100, seed, 0.8, 0.0)
+    (experiment,) = tmp_path.glob("explained/Results/Blond_Hair-100-0-dime")
+    records = pd.read_csv(experiment / "records.csv")
+    records.assign(cf_pred=1).to_csv(experiment / "records.csv", index=False)
+    (experiment / "audit.csv").unlink()  # of what has not flipped there is no audit
     audited = collect(tmp_path, marked_renderings())
-    assert len(audited.rows) == 6 and len(audited.scores) == 6 * 38 and audited.rows["share"].eq(1).all()
+    assert len(audited.rows) == 6 and len(audited.scores) == 6 * 38 and audited.rows["share"].eq(1).sum() == 5
     found = {metric.name: metric for metric in metrics_of(audited.rows, audited.scores)}
-    assert found["flipped"].value == 0.5
+    assert found["flipped"].value == pytest.approx(0.5 * 5 / 6)
     assert (found["named first"].value, found["named first"].n) == (0.5, 4)
     assert found["named first, Eyeglasses"].value == 1 and found["named first, Blond_Hair"].value == 0
     assert found["AUROC, Eyeglasses"].value == 0.75  # of 0.1 and 0.3 against 0 and 0.2
@@ -239,16 +248,24 @@ def test_a_part_of_the_grid_can_be_chosen():
 
 
 @pytest.mark.slow
-def test_the_benchmark_of_the_audit_goes_on_and_adds_to_what_is_there(tmp_path):
-    flags = {"output_path": tmp_path, "shortcuts": MARK, "seeds": 0, "methods": "inversion,dime", "images": 2}
-    flags |= {"pool": 20, "steps": 2, "rendered": 2}
-    written = None
-    for levels in ("50", "50,100"):
-        code, out, err = run_script("benchmarks.audit", flags | {"levels": levels})
+def test_the_benchmark_of_the_audit_goes_on_and_adds_to_what_is_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(audit, "HELD_OUT", 2)
+    quick = "--architecture tiny_cnn --image_size 64 --batch_size 9 --lr 0.01 --ema_rate 0.5 --compile False"
+    monkeypatch.setattr(audit, "CLASSIFIER", quick)
+    monkeypatch.setattr(audit, "flags_of", lambda *_: ["--start_step", "4", "--classifier_scales", "100,1000"])
+    scripts = []
+    monkeypatch.setattr(audit, "run", lambda script, *words: scripts.append(script) or fork_script(script, *words))
+    flags = {"output_path": tmp_path, "shortcuts": MARK, "seeds": 0, "methods": "dime", "images": 2}
+    flags |= {"pool": 20, "steps": 20, "rendered": 2}
+    rounds = {
+        "50": ["celeba-train-classifier.py", "main.py", "main.py", "audit.py"],
+        "50,100": ["celeba-train-classifier.py", "main.py", "main.py", "audit.py"],  # for 100 alone
+        "100": [],
+    }
+    for levels, started in rounds.items():
+        scripts.clear()
+        code, out, err = call_script(audit, flags | {"levels": levels})
         assert code == 0, out + err
-        rows = pd.read_csv(tmp_path / "audited.csv")
-        assert sorted(rows["level"]) == sorted([*map(int, levels.split(","))] * 2)
-        weights = tmp_path / "classifiers/Mark-50-0/last.pt"
-        assert written in (None, weights.stat().st_mtime)
-        written = weights.stat().st_mtime
+        assert scripts == started
+        assert len(pd.read_csv(tmp_path / "audited.csv")) == (1 if levels == "50" else 2)
     assert "| dime" in (tmp_path / "audited.md").read_text() and (tmp_path / "audited.png").exists()
