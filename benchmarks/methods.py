@@ -28,7 +28,7 @@ from guided_diffusion.storage import write_text
 
 # In SETS, OURS stands for these flags of main.py, by dataset, and DIME for those of the demo (demo/flags.sh).
 OURS = {
-    "faces": "--method inversion --start_step 12 --classifier_scales 1.5,3 --l1_loss 0.18",
+    "faces": "--method inversion --start_step 12 --classifier_scales 2,4 --margin 30 --l1_loss 0.05",
     "fashion": "--method inversion --start_step 12 --classifier_scales 2,4,8 --l1_loss 0.1",
 }
 SETS = {  # set -> experiment -> its flags; speed-ups refer to the first experiment of a set
@@ -44,20 +44,22 @@ SETS = {  # set -> experiment -> its flags; speed-ups refer to the first experim
     },
     "ablation": {
         "inversion": "OURS",
-        "uncorrected": "OURS --method uncorrected",
-        "growth-1": "OURS --growth 1 --classifier_scales 3,6",
-        "growth-1.5": "OURS --growth 1.5 --classifier_scales 0.5,1",
-        "masked": "OURS --method masked",
-        "margin-4": "OURS --margin 4",
+        "no-jacobian": "OURS --through_network False",
+        "no-mask": "OURS --mask_threshold 0",
+        "no-final-mask": "OURS --final_threshold 0",
+        "plain": "OURS --through_network False --mask_threshold 0 --final_threshold 0",
+        "plain-uncorrected": "OURS --method uncorrected",
+        "growth-1": "OURS --growth 1 --classifier_scales 4,8",
+        "growth-1.5": "OURS --growth 1.5 --classifier_scales 1,2",
+        "margin-10": "OURS --margin 10",
         "margin-20": "OURS --margin 20",
         "never-rests": "OURS --margin 1e9",
         "l1-0": "OURS --l1_loss 0",
-        "l1-0.1": "OURS --l1_loss 0.1",
-        "l1-0.4": "OURS --l1_loss 0.4",
+        "l1-0.2": "OURS --l1_loss 0.2",
         "tau-6": "OURS --start_step 6",
         "tau-18": "OURS --start_step 18",
-        "scale-0.75": "OURS --classifier_scales 0.75,1.5,3",
-        "scale-3": "OURS --classifier_scales 3",
+        "scale-1": "OURS --classifier_scales 1,2,4",
+        "scale-4": "OURS --classifier_scales 4",
     },
 }
 FLAGS = {

@@ -1,4 +1,4 @@
-"""main.py with methods that users do not need: `inversion` without one of its parts, or with one that did not help.
+"""main.py with a method that users do not need: `inversion` without its correction, its masks and its Jacobian.
 
 python -m benchmarks.variants --method uncorrected, and the other flags of main.py
 """
@@ -10,13 +10,12 @@ import torch
 import main
 from core.methods.dime import ddim_step
 from core.methods.inversion import apply_guidance, path_of, predicted_noise
-from core.methods.masks import strongest
 from core.methods.registry import METHODS
 from guided_diffusion.script_util import run_script
 
 
 @torch.no_grad()
-def varied(
+def uncorrected(
     diffusion,
     model_fn,
     x,
@@ -30,39 +29,28 @@ def varied(
     callback=None,
     margin=10.0,
     growth=1.2,
-    corrected=True,
-    share=None,
 ):
-    """core.methods.inversion.inversion, whose loop is repeated here, with two more options.
-
-    corrected: False: on the way back the predicted noise is used as it is, as in plain DDIM.
-    share: only this share of the pixels, those with the strongest class gradient, and pixels near them may change.
-    """
+    """core.methods.inversion.inversion with plain DDIM on the way back: the predicted noise is used as it is."""
     path_noise, z = z, path_of(diffusion, x, z)[-1]
     strength = torch.ones_like(x[:, :1, :1, :1])
     for t in reversed(range(tau)):
-        eps = path_noise[:, t]
-        if t < tau - 1:
-            predicted = predicted_noise(diffusion, model_fn, z, t, clip_denoised)
-            eps = predicted + eps - path_noise[:, t + 1] if corrected else predicted
+        eps = predicted_noise(diffusion, model_fn, z, t, clip_denoised) if t < tau - 1 else path_noise[:, t]
         x_clean = diffusion.x0_from_eps(z, diffusion.batch_t(t, z), eps)
         callback({"t": t, "z": z, "x_clean": x_clean})
         abar = float(diffusion.alphas_cumprod[t])
         parts = guidance.parts(z, x_clean, abar**0.5)
-        if share is not None:
-            mask = strongest(parts.class_part, share, 5)
-            parts = parts._replace(class_part=mask * parts.class_part, distance_part=mask * parts.distance_part)
         x0, strength = apply_guidance(x_clean, parts, strength, abar, margin, growth)
         z = ddim_step(diffusion, z, t, x0, t - 1)
     return z
 
 
+_INVERSION = METHODS["inversion"]
 VARIANTS = {
-    name: METHODS["inversion"]._replace(sample=partial(varied, **options))
-    for name, options in {
-        "uncorrected": {"corrected": False},
-        "masked": {"share": 0.05},
-    }.items()
+    "uncorrected": _INVERSION._replace(
+        sample=uncorrected,
+        options=("margin", "growth"),
+        cost=partial(_INVERSION.cost, through_network=False),
+    )
 }
 
 

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from core.data.datasets import CELEBA_ATTRIBUTES, SPLITS
 from demo.layout import check_counts, write_layout
+from demo.look import Nuisance
 from demo.portrait import draw_portrait
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import SEED, WORKERS, Flag, FlagParser, check_flags
@@ -55,7 +56,8 @@ def render(attributes: Mapping[str, bool], seed: int) -> Image.Image:
             raise ValueError(f"render: {name} is {value!r}; give True or False")
     if seed < 0:
         raise ValueError(f"render: the seed is {seed}; give an integer of at least 0")
-    return draw_portrait(frozenset(name for name, value in attributes.items() if value), seed)
+    has = frozenset(name for name, value in attributes.items() if value)
+    return draw_portrait(has, Nuisance.from_seed(seed))
 
 
 def sample_attributes(rng: np.random.Generator) -> dict[str, bool]:

@@ -1,6 +1,6 @@
-"""A portrait from 40 attributes and one nuisance seed.
+"""A portrait from 40 attributes and a nuisance.
 
-Flipping an attribute and keeping the seed gives the true counterfactual of a face: nothing changes that does
+Flipping an attribute and keeping the nuisance gives the true counterfactual of a face: nothing changes that does
 not belong to the attribute.
 """
 
@@ -20,9 +20,9 @@ FRAMES = [(38, 34, 40), (92, 50, 36), (120, 30, 48), (34, 54, 92)]
 JEWELS = [(250, 206, 84), (244, 246, 250), (72, 196, 200)]
 
 
-def draw_portrait(attributes: frozenset[str], seed: int) -> Image.Image:
-    """The attributes that are true, a non-negative seed -> an RGB image of 178 × 218."""
-    look = Look(attributes, Nuisance.from_seed(seed))
+def draw_portrait(attributes: frozenset[str], nuisance: Nuisance) -> Image.Image:
+    """The attributes that are true, and all else that a portrait depends on -> an RGB image of 178 × 218."""
+    look = Look(attributes, nuisance)
     image = _backdrop(look)
     canvas = _posed(image, look)
     draw_back_hair(canvas, look)

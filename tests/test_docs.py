@@ -194,5 +194,7 @@ def test_a_table_of_the_methods_holds_the_figures_of_benchmarks_md(page, heading
     for row in rows:
         method = re.match("`(.+)`", row.pop(next(iter(row))))[1].replace(" --inner_steps ", "-inner-")
         for title, cell in row.items():
+            if cell == "–":  # not comparable
+                continue
             half = 0.5000001 * 10 ** -len(cell.partition(".")[2])
             assert abs(exact[TITLES.get(title, title)][method] - float(cell)) <= half, (method, title)

@@ -9,6 +9,7 @@ from toy_networks import stand_in_classifier, stand_in_network
 
 from core.methods.guidance import Guidance, make_guidance
 from core.methods.inversion import inversion, inversion_evaluations, invert, path_of
+from core.methods.registry import METHODS, Cost
 from guided_diffusion.errors import UserError
 from guided_diffusion.script_util import create_gaussian_diffusion
 
@@ -27,9 +28,9 @@ def guide(x=X, target=TARGET, scale=3.0, l1=0.05, **options):
     return make_guidance(x, target, stand_in_classifier(8), classifier_scale=scale, l1_loss=l1, **options)
 
 
-def sample(guidance=None, x=X, model_fn=stand_in_network, tau=TAU, margin=NEVER, mask_threshold=0.0, **options):
-    options |= {"margin": margin, "mask_threshold": mask_threshold}
-    return inversion(DIFFUSION, model_fn, x, guidance or guide(x), tau=tau, **options)
+def sample(guidance=None, x=X, model_fn=stand_in_network, tau=TAU, **options):
+    plain = {"margin": NEVER, "mask_threshold": 0.0, "final_threshold": 0.0, "through_network": False}
+    return inversion(DIFFUSION, model_fn, x, guidance or guide(x), tau=tau, **plain | options)
 
 
 def network_of(steps):
@@ -56,7 +57,14 @@ def naive_step(z, level, to, eps):
     return math.sqrt(to) * (z - math.sqrt(1 - level) * eps) / math.sqrt(level) + math.sqrt(1 - to) * eps
 
 
-def naive_inversion(margin, guided_steps, growth, threshold=0.0, warm_up=0):
+def naive_slope(z, t):
+    """d naive x0 / dz: the stand-in network acts on each value by itself, so its Jacobian is diagonal."""
+    x0 = (z - math.sqrt(1 - ABAR[t]) * 0.9 * np.tanh(z)) / math.sqrt(ABAR[t])
+    slope = (1 - math.sqrt(1 - ABAR[t]) * 0.9 * (1 - np.tanh(z) ** 2)) / math.sqrt(ABAR[t])
+    return slope * (np.abs(x0) <= 1)
+
+
+def naive_inversion(margin, guided_steps, growth, threshold=0.0, warm_up=0, through=False, final=0.0):
     """The chain down beside the path: each step is that of the network, corrected by its fault on the path."""
     x = X.double().numpy()
     levels = [1.0, *ABAR]  # of x, z_0, z_1, …
@@ -73,7 +81,8 @@ def naive_inversion(margin, guided_steps, growth, threshold=0.0, warm_up=0):
         eps = (down - math.sqrt(to / level) * z) / slope
         clean = (z - math.sqrt(1 - level) * eps) / math.sqrt(level)
         logit = (clean * WEIGHTS.reshape(3, 8, 8)).sum((1, 2, 3)) + 0.1 * (clean**2).sum((1, 2, 3))
-        of_class = -3 * SIGN * (WEIGHTS.reshape(3, 8, 8) + 0.2 * clean) / math.sqrt(level)
+        of_class = -3 * SIGN * (WEIGHTS.reshape(3, 8, 8) + 0.2 * clean)
+        of_class = of_class * (naive_slope(z, t) if through and number > 0 else 1 / math.sqrt(level))
         gradient = growth**waited * of_class + 0.05 * np.sign(z - x)
         stopped = (SIGN[:, 0, 0, 0] * logit >= margin) | (number >= guided_steps)
         waited = waited + ~stopped.reshape(2, 1, 1, 1)
@@ -84,7 +93,8 @@ def naive_inversion(margin, guided_steps, growth, threshold=0.0, warm_up=0):
             change = np.abs(x - moved).sum(1, keepdims=True)
             free = change >= threshold * change.max((2, 3), keepdims=True)
             z = free * z + ~free * path[t]
-    return z
+    change = np.abs(x - z).sum(1, keepdims=True)
+    return np.where(change >= final * change.max((2, 3), keepdims=True), z, x)
 
 
 @pytest.mark.parametrize("margin", [0.0, 2.0, NEVER])
@@ -99,6 +109,40 @@ def test_the_chain_is_the_pseudo_code(margin, guided_steps, growth):
 def test_a_masked_chain_is_the_pseudo_code(threshold, warm_up):
     found = sample(mask_threshold=threshold, mask_warm_up=warm_up, mask_dilation=1, growth=1.5)
     assert_near(found, naive_inversion(NEVER, TAU, 1.5, threshold, warm_up), 1e-4)
+
+
+@pytest.mark.parametrize("margin, guided_steps", [(2.0, TAU), (NEVER, 3), (NEVER, TAU)])
+def test_a_gradient_through_the_network_is_the_pseudo_codes(margin, guided_steps):
+    found = sample(margin=margin, guided_steps=guided_steps, through_network=True, growth=1.5)
+    assert_near(found, naive_inversion(margin, guided_steps, 1.5, through=True), 1e-4)
+    assert (found - sample(margin=margin, guided_steps=guided_steps, growth=1.5)).abs().max() > 0.01
+
+
+def test_what_has_hardly_changed_is_the_images_own():
+    found = sample(final_threshold=0.4)
+    assert_near(found, naive_inversion(NEVER, TAU, 1.2, final=0.4), 1e-4)
+    kept = (found == X).all(1)
+    assert kept.any() and not kept.all()
+
+
+def test_nothing_is_kept_for_a_gradient_that_nothing_asks_for():
+    tracked = []
+
+    def network(z, t):
+        tracked.append(z.requires_grad)
+        return stand_in_network(z, t)
+
+    sample(model_fn=network, through_network=True, guided_steps=3)
+    assert tracked == [False] * TAU + [True, True, False, False, False]  # up, then down
+    tracked.clear()
+    sample(model_fn=network)
+    assert not any(tracked)
+
+
+def test_the_parameters_of_the_network_get_no_gradient():
+    network = torch.nn.Conv2d(3, 6, 3, padding=1)
+    found = sample(model_fn=lambda z, t: network(z), through_network=True)
+    assert not found.requires_grad and all(weight.grad is None for weight in network.parameters())
 
 
 def test_outside_of_the_last_mask_the_answer_is_the_image():
@@ -177,6 +221,8 @@ def test_the_path_is_evaluated_once_and_shared_by_attempts():
     assert torch.equal(sample(model_fn=network_of(whole)), found)
     assert up == [0, 0, 1, 2, 3, 4] and down == [4, 3, 2, 1, 0] and whole == up + down
     assert inversion_evaluations(TAU) == (len(up), len(down))
+    assert METHODS["inversion"].cost(TAU) == Cost(len(down), len(up), backward=TAU - 1)
+    assert METHODS["inversion"].cost(TAU, through_network=False).backward == 0
 
 
 def test_nothing_is_drawn():
@@ -187,7 +233,8 @@ def test_an_image_has_the_answer_that_it_has_alone():
     x, target = torch.cat([X, X.flip(3), 0.1 * X]), torch.tensor([1, 0, 0, 1, 1, 0])
 
     def answer(rows):
-        return sample(guide(x[rows], target[rows]), x[rows], margin=1.0)
+        guidance = guide(x[rows], target[rows])
+        return sample(guidance, x[rows], margin=1.0, through_network=True, final_threshold=0.15)
 
     together = answer([0, 1, 2, 3, 4, 5])
     assert_near(torch.cat([answer([row]) for row in range(6)]), together)

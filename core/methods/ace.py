@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from guided_diffusion.errors import UserError
 
+from .backward import pulled_back
 from .dime import predict, require_depth, step
 from .inputs import require_images
 from .masks import changed, require_dilation, require_threshold
@@ -69,7 +70,7 @@ def ace(
     require_threshold(mask_threshold)
     require_dilation(mask_dilation)
     require_kept_steps(kept_steps, tau)
-    iterations = iterations if guided_steps is None else min(iterations, guided_steps)
+    iterations = ace_iterations(guided_steps, iterations)
     v = x if z is None else z
     for _ in range(iterations):
         v = descend(diffusion, model_fn, v, guidance, tau, noise, clip_denoised, kept_steps)
@@ -95,10 +96,7 @@ def descend(diffusion, model_fn, v, guidance, tau, noise, clip_denoised=True, ke
         v = v.detach().requires_grad_()
         purified = purify(diffusion, model_fn, v, tau, noise, clip_denoised, kept_steps)
         parts = guidance.parts(v.detach(), purified.detach(), 1.0)
-        # Half precision would lose a small gradient on its way back. So it goes back with a largest value of 1.
-        peak = parts.class_part.abs().amax((1, 2, 3), keepdim=True)
-        peak = torch.where(peak > 0, peak, 1.0)
-        class_part = peak * torch.autograd.grad(purified, v, parts.class_part / peak)[0]
+        class_part = pulled_back(parts.class_part, purified, v)
     # The class part is per unit of [-1, 1], and twice as much per unit of [0, 1].
     return (v.detach() - STEP * torch.sign(2 * class_part + parts.distance_part)).clamp(-1, 1)
 
@@ -128,9 +126,14 @@ def require_kept_steps(kept_steps, tau):
 def ace_evaluations(tau, guided_steps=None, iterations=None, kept_steps=None):
     """Network evaluations, forward: of each iteration tau and the recomputed ones, and tau of the refinement. Each
     iteration also goes tau times backward, which is not counted."""
+    recomputed = 0 if kept_steps is None else tau - kept_steps
+    return ace_iterations(guided_steps, iterations) * (tau + recomputed) + tau
+
+
+def ace_iterations(guided_steps=None, iterations=None):
+    """How often the pre-explanation is changed."""
     iterations = ITERATIONS if iterations is None else iterations
-    iterations = iterations if guided_steps is None else min(iterations, guided_steps)
-    return iterations * (2 * tau - (tau if kept_steps is None else kept_steps)) + tau
+    return iterations if guided_steps is None else min(iterations, guided_steps)
 
 
 def _noised(diffusion, x, t, noise):

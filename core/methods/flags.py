@@ -41,6 +41,16 @@ OPTION_FLAGS = {
     "mask_warm_up": Flag(
         None, "fastdime, fastdime2plus, inversion: how many steps have no mask", int, low=0, high=MOST_STEPS
     ),
+    "final_threshold": Flag(
+        None,
+        "inversion: the change from which a pixel of the answer is not the image's; a share of the largest; 0: all",
+        float,
+        low=0,
+        high=1,
+    ),
+    "through_network": Flag(
+        None, "inversion: let the class gradient run through the network; False: faster, less true", bool
+    ),
     "mask_share": Flag(None, "maskdime: the share of the pixels that may change", float, low=0, high=1),
     "mask_clean_share": Flag(
         None, "maskdime: the share of these that the clean estimate changes at", float, low=0, high=1

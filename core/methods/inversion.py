@@ -13,18 +13,26 @@ itself, for any network and any number of steps; with guidance, only the gradien
                   after each step at which it does not lead so far, the class part grows by the factor growth
         x0      = x_clean - (1 - abar) / sqrt(abar) · g
         z_t-1   = the DDIM step from z_t to x0
-        with a mask, from the fourth step on: z_t-1 of the path (at the end x) where x0 has not changed from x
+        from the fourth step on: z_t-1 of the path where x0 has not changed from x
+    at the end: x where the answer has changed by less than a share of its largest change
+
+The class part of g runs through the network: it is d/dz_t of the class loss at x_clean(z_t). The Jacobian of a
+denoiser is sqrt(abar) / (1 - abar) times the covariance of the clean images that z_t may come from (Tweedie's formula,
+second order; Efron 2011). So x0 moves by this covariance times the classifier's gradient: along what varies among real
+images, and by as much as it varies, where the bare gradient would move any pixel.
 """
 
 import torch
 
 from guided_diffusion.errors import UserError
 
+from .backward import pulled_back
 from .dime import ddim_step, predict, require_depth
 from .inputs import require_images
 from .masks import changed, require_dilation, require_threshold, require_warm_up
 
-THRESHOLD, DILATION, WARM_UP = 0.0, 5, 3  # of the mask, which is off
+THRESHOLD, DILATION, WARM_UP = 0.15, 5, 3  # of the mask
+FINAL_THRESHOLD = 0.15
 LEAST_STEPS = 2
 
 
@@ -46,8 +54,12 @@ def inversion(
     mask_threshold=THRESHOLD,
     mask_dilation=DILATION,
     mask_warm_up=None,
+    final_threshold=FINAL_THRESHOLD,
+    through_network=True,
 ):
     """x (N, C, H, W) in [-1, 1] -> its counterfactual, same shape. tau - 1 evaluations, tau more where z is None.
+
+    Where the class gradient runs through the network, the tau - 1 evaluations go backward as well.
 
     The arguments are dime_sample's without inner_* and sampling_scale, with these differences:
     guidance: a Guidance, whose parts are needed. noise: not used, since nothing is drawn.
@@ -58,6 +70,9 @@ def inversion(
     mask_threshold: the change, as a share of the image's largest, from which a pixel is in the mask; 0: no mask.
     mask_dilation: width of the square that the change is dilated by.
     mask_warm_up: how many steps at the beginning have no mask; None: 3, or tau - 1 where that is less.
+    final_threshold: as mask_threshold, of the answer, without dilation; 0: all of its change is kept.
+    through_network: whether the class gradient runs through the network, which then must be differentiable by z;
+    False: it is that at x_clean, divided by sqrt(abar), as DiME has it.
     callback(dict(t, z, x_clean, mask)): mask (N, 1, H, W) is the one that the step's update uses, or None.
     """
     require_images(x, channels=getattr(model_fn, "in_channels", None))
@@ -65,6 +80,7 @@ def inversion(
     require_margin(margin)
     require_growth(growth)
     require_threshold(mask_threshold)
+    require_threshold(final_threshold, "final_threshold")
     require_dilation(mask_dilation)
     warm_up = min(WARM_UP, tau - 1) if mask_warm_up is None else mask_warm_up
     require_warm_up(warm_up, tau)
@@ -75,14 +91,18 @@ def inversion(
     strength = torch.ones_like(x[:, :1, :1, :1])
 
     for number, t in enumerate(reversed(range(tau))):
-        eps = path_noise[:, t]
-        if number > 0:
-            eps = eps + predicted_noise(diffusion, model_fn, z, t, clip_denoised) - path_noise[:, t + 1]
-        x_clean = diffusion.x0_from_eps(z, diffusion.batch_t(t, z), eps)
-        x0, mask = x_clean, None
-        if number < guided_steps:
-            abar = float(diffusion.alphas_cumprod[t])
+        guided, abar, mask = number < guided_steps, float(diffusion.alphas_cumprod[t]), None
+        with torch.set_grad_enabled(through_network and guided and number > 0):
+            z_t = z.detach().requires_grad_(torch.is_grad_enabled())
+            eps = path_noise[:, t]
+            if number > 0:
+                eps = eps + predicted_noise(diffusion, model_fn, z_t, t, clip_denoised) - path_noise[:, t + 1]
+            estimate = diffusion.x0_from_eps(z_t, diffusion.batch_t(t, z), eps)
+        x0 = x_clean = estimate.detach()
+        if guided:
             parts = guidance.parts(z, x_clean, abar**0.5)
+            if estimate.requires_grad:  # instead of DiME's dx_clean/dz_t, which is 1 / sqrt(abar)
+                parts = parts._replace(class_part=pulled_back(abar**0.5 * parts.class_part, estimate, z_t))
             x0, strength = apply_guidance(x_clean, parts, strength, abar, margin, growth)
         if mask_threshold and number >= warm_up:
             mask = changed(x, x0, mask_threshold, mask_dilation)
@@ -91,7 +111,7 @@ def inversion(
         z = ddim_step(diffusion, z, t, x0, t - 1)
         if mask is not None:
             z = torch.where(mask, z, path[t])
-    return z
+    return torch.where(changed(x, z, final_threshold, 1), z, x) if final_threshold else z
 
 
 @torch.no_grad()

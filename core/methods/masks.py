@@ -44,10 +44,10 @@ def require_lag(lag):
         raise UserError(f"--background_lag {lag} must be 0, as noisy as the chain, or 1, a step noisier")
 
 
-def require_threshold(threshold):
+def require_threshold(threshold, flag="mask_threshold"):
     """UserError unless the threshold is from 0 to 1. Above 1 every mask would be empty."""
     if not 0 <= threshold <= 1:
-        raise UserError(f"--mask_threshold {threshold} must be from 0 (no mask) to 1: above 1 no pixel changes")
+        raise UserError(f"--{flag} {threshold} must be from 0 (no mask) to 1: above 1 no pixel changes")
 
 
 def require_warm_up(warm_up, tau):

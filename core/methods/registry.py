@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from guided_diffusion.errors import UserError
 
-from .ace import ace, ace_evaluations
+from .ace import ace, ace_evaluations, ace_iterations
 from .dime import dime_sample, evaluations, start_of_chain
 from .fastdime import fastdime, fastdime2, fastdime2plus
 from .inversion import inversion, inversion_evaluations, invert, path_of
@@ -17,6 +17,7 @@ class Cost(NamedTuple):
 
     each: int  # an attempt
     once: int = 0  # before the first attempt, for all of them
+    backward: int = 0  # how many times an attempt also goes backward through the network
 
 
 def from_noise(diffusion, model_fn, x, *, tau, noise, clip_denoised=True):
@@ -48,13 +49,15 @@ def _of_dime(tau, guided_steps=None, inner_steps=None, **options):
     return Cost(evaluations(tau, guided_steps, inner_steps))
 
 
-def _of_inversion(tau, **options):
+def _of_inversion(tau, guided_steps=None, through_network=True, **options):
     once, each = inversion_evaluations(tau)
-    return Cost(each, once)
+    guided = tau if guided_steps is None else min(guided_steps, tau)
+    return Cost(each, once, max(guided - 1, 0) if through_network else 0)
 
 
 def _of_ace(tau, **options):
-    return Cost(ace_evaluations(tau, **{name: options.get(name) for name in ("guided_steps", *_ACE)}))
+    options = {name: options.get(name) for name in ("guided_steps", *_ACE)}
+    return Cost(ace_evaluations(tau, **options), backward=tau * ace_iterations(options["guided_steps"], options["iterations"]))
 
 
 class Method(NamedTuple):
@@ -85,7 +88,11 @@ METHODS = {
         True,
     ),
     "inversion": Method(
-        inversion, _of_inversion, ("margin", "growth", *_MASK, "mask_warm_up"), True, start=from_inversion
+        inversion,
+        _of_inversion,
+        ("margin", "growth", *_MASK, "mask_warm_up", "final_threshold", "through_network"),
+        True,
+        start=from_inversion,
     ),
     "ace": Method(ace, _of_ace, (*_ACE, *_MASK), True, True, start=from_image),
 }

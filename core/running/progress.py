@@ -37,11 +37,12 @@ def cost_line(num_images, num_finished, cost, num_scales, ranks=None):
     shared = f"{cost.once} an image and " if cost.once else ""
     already = f" ({num_finished} of {num_images} are done already)" if num_finished else ""
     several = ranks is not None and ranks.several
+    backward = f", {cost.backward} of them also backward" if cost.backward else ""
     repeated = ", and again those of finished images in the same batches" if num_finished and left else ""
     if several:  # which form batches of what is left
         repeated = f", on {ranks.world_size} ranks"
     return (
-        f"{left} images{already}: {shared}{cost.each} network evaluations an attempt, "
+        f"{left} images{already}: {shared}{cost.each} network evaluations an attempt{backward}, "
         f"1 to {num_scales} attempts an image, {least:,} to {most:,} evaluations in all{repeated}"
     )
 
