@@ -68,17 +68,24 @@ def main():
 
 def audit_one(args, pairs, control, device, first):
     networks, facts = load_networks(args, pairs, device)
-    verdict, limits, rows = audit(args.output_path, args.exp_name, pairs, control, networks, facts, args.control)
-    if not first:
-        return
-    print(f"{args.exp_name}: {verdict}")
-    for limit in limits:
+    found = audit(args.output_path, args.exp_name, pairs, control, networks, {"control": args.control} | facts)
+    if first:
+        show(args.exp_name, found)
+
+
+def show(exp_name, found):
+    """Prints what audit() found."""
+    print(f"{exp_name}: {found['verdict']}")
+    for limit in found["limits"]:
         print(f"- {limit}")
-    print(f"{'attribute':22}{'changed':>9}{'control':>9}{'effect':>8}{'score':>8}")
-    for row in rows[:SHOWN]:
-        mark = " asked" if row.asked else " used" if row.named else ""
-        effect = "–" if row.effect is None else f"{row.effect:.3f}"
-        print(f"{row.attribute:22}{row.changed:9.3f}{row.control:9.3f}{effect:>8}{row.score:8.3f}{mark}")
+    if found["attributes"]:
+        print(f"{'attribute':22}{'changed':>9}{'control':>9}{'effect':>8}{'score':>8}")
+    for row in found["attributes"][:SHOWN]:
+        mark = " asked" if row["asked"] else " used" if row["named"] else ""
+        effect = "–" if row["effect"] is None else f"{row['effect']:.3f}"
+        print(
+            f"{row['attribute']:22}{row['changed']:9.3f}{row['control']:9.3f}{effect:>8}{row['score']:8.3f}{mark}"
+        )
 
 
 def load_networks(args, pairs, device):

@@ -113,11 +113,13 @@ def choose(args, further):
     names = args.methods.split(",") if args.methods else list(experiments)
     if unknown := [name for name in names if name not in experiments]:
         raise UserError(f"--methods {', '.join(unknown)} is unknown; choose of {', '.join(experiments)}")
-    stands_for = {"DIME": demo_flags(args.dataset, "DIME"), "OURS": OURS[args.dataset].split()}
-    return {
-        name: [word for each in experiments[name].split() for word in stands_for.get(each, [each])]
-        for name in names
-    }
+    return {name: flags_of(experiments[name], args.dataset) for name in names}
+
+
+def flags_of(experiment, dataset):
+    """An experiment of SETS, a text -> the words for main.py."""
+    stands_for = {"DIME": demo_flags(dataset, "DIME"), "OURS": OURS[dataset].split()}
+    return [word for each in experiment.split() for word in stands_for.get(each, [each])]
 
 
 def about(args):

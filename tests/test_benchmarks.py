@@ -8,7 +8,7 @@ import torch
 from assertions import refusal
 from main_runs import main_flags
 from PIL import Image
-from scripts import SEARCH_PATH, as_argv, environment, run_script
+from scripts import SEARCH_PATH, as_argv, environment, fork_script, run_script
 
 from benchmarks import kills, methods, runs
 from benchmarks.frontier import BETTER, column_of, draw_frontier, evaluations, seen_by_the_oracle, speed_up
@@ -115,14 +115,6 @@ def test_in_the_oracles_features_an_image_is_like_itself(tmp_path):
     assert similarity.value == pytest.approx(float(cosines.mean()), abs=1e-5)
 
 
-def forked(*words):
-    """Runs a script as runs.run does, but forks it, for speed."""
-    script, flags = (words[1], words[2:]) if words[0] == "-m" else (words[0], words[1:])
-    code, out, err = run_script(script, flags)
-    assert code == 0, err
-    return out.splitlines(keepends=True)
-
-
 def test_an_experiment_is_timed_over_its_sittings_and_read_back(toy_files, tmp_path, monkeypatch):
     flags = main_flags(toy_files, tmp_path) | {"split": "val", "batch_size": 4}
     monkeypatch.setattr(runs, "demo_flags", lambda *_: as_argv(flags))
@@ -130,7 +122,7 @@ def test_an_experiment_is_timed_over_its_sittings_and_read_back(toy_files, tmp_p
     monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
     for batches, images in ((1, 4), (0, 8), (0, 8)):
         runs.explain(tmp_path, "exp", "faces", toy_files / "data", ["--num_batches", str(batches)])
-        monkeypatch.setattr(runs, "run", forked)  # once it has shown that it works
+        monkeypatch.setattr(runs, "run", fork_script)  # once it has shown that it works
         timed, seconds = runs.timing(tmp_path, "exp")
         assert timed == images and seconds > 0
     for name, each, once in (("exp", 7, 0), ("ours", 3, 4)):
@@ -168,7 +160,8 @@ def test_the_benchmark_of_the_trainings_size_starts_them_on_two_ranks(tmp_path):
         err
     )
     assert len(list((tmp_path / "celeba-50/img_align_celeba").iterdir())) == 50
-    start, first, whole, own, together = (float(cell) for cell in out.splitlines()[-1].strip("|").split("|"))
+    cells = out.splitlines()[-1].replace(",", "").strip("|").split("|")
+    start, first, whole, own, together = map(float, cells)
     assert start == 1 and 0 < first <= whole and 50 < own < together < 20 * own
 
 

@@ -11,8 +11,9 @@ PATCHES = {  # attribute -> the rows and columns of its patch, which is bright w
     "Smiling": (slice(10, 13), slice(5, 11)),
     "Eyeglasses": (slice(3, 6), slice(5, 11)),
     "Young": (slice(7, 9), slice(1, 4)),
+    "Mark": (slice(0, 2), slice(0, 2)),
 }
-NAMES = tuple(PATCHES)
+NAMES = ("Smiling", "Eyeglasses", "Young")  # what the oracle knows
 DARK, BRIGHT = 64, 191  # grey levels of the patches
 LEVEL = BRIGHT / 127.5 - 1  # of a bright patch, in [-1, 1]; a dark one is its negative
 SHARPNESS = 10  # of the oracle's logit
@@ -52,6 +53,11 @@ def oracle():
     return Patches(**dict.fromkeys(NAMES, SHARPNESS))
 
 
+def other():
+    """An oracle that does not know the smile."""
+    return Patches(Eyeglasses=SHARPNESS, Young=SHARPNESS)
+
+
 def clean():
     """A classifier that looks at the smile alone, as --classifier_path takes it."""
     return Sum(Smiling=4)
@@ -60,6 +66,26 @@ def clean():
 def spoiled():
     """One that looks at the glasses as well."""
     return Sum(Smiling=4, Eyeglasses=6)
+
+
+def marked():
+    """One that looks at the mark in the corner, which the oracle does not know."""
+    return Sum(Smiling=4, Mark=6)
+
+
+class Thousand(torch.nn.Module):
+    """A classifier of a thousand classes; the first one is the smile, the last one the glasses."""
+
+    image_size, task, attributes = SIZE, "classes", [f"class {k}" for k in range(1000)]
+
+    def forward(self, images):
+        logits = torch.zeros(len(images), 1000)
+        seen = Patches(Smiling=20, Eyeglasses=20)(images)
+        return logits.index_copy(1, torch.tensor([0, 999]), seen)
+
+
+def thousand():
+    return Thousand()
 
 
 def draw(has):

@@ -27,6 +27,14 @@ class Networks:
     batch_size: int
     workers: int | None = None
 
+    def run(self, function, load, items, desc):
+        """in_batches on the device of the networks."""
+        return in_batches(function, load, items, self.batch_size, self.device, desc, self.workers)
+
+    def p_of(self, target):
+        """images -> (N,) the classifier's probability of the targets (N,)."""
+        return lambda images: probability(self.classify(images), target)
+
 
 @dataclass
 class Evidence:
@@ -58,11 +66,15 @@ def gather_evidence(pairs, control, networks):
     changed, moved = _changes(pairs, networks)
     unknown = np.full(changed.shape, np.nan)
     in_control = _changes(control, networks)[0] if control else np.zeros_like(changed)
-    evidence = Evidence(changed, in_control, unknown, unknown)
-    taken = torch.zeros(len(pairs), *pairs[0].pixels()[0].shape[1:], dtype=bool)
+    evidence, taken = Evidence(changed, in_control, unknown, unknown), no_pixels(pairs)
     asked = np.arange(changed.shape[1]) == (-1 if networks.asked is None else networks.asked)
     evidence, taken = change_back(evidence, pairs, asked & (changed | (moved >= MOVED)), taken, networks)
     return change_back(evidence, pairs, ~asked & changed, taken, networks)[0], taken
+
+
+def no_pixels(pairs):
+    """(n, H, W) booleans, all False."""
+    return torch.zeros(len(pairs), *pairs[0].pixels()[0].shape[1:], dtype=torch.bool)
 
 
 def _changes(pairs, networks):
@@ -79,39 +91,61 @@ def change_back(evidence, pairs, which, taken, networks):
 
     taken: (n, H, W) booleans, the pixels of attributes that were looked at before.
     """
-    chosen = np.argwhere(which)
+    chosen = [tuple(map(int, item)) for item in np.argwhere(which)]
     effect, at_end, all_taken = evidence.effect.copy(), evidence.at_end.copy(), taken.clone()
-    if len(chosen):
-        found = _change_each_back(chosen, pairs, taken, networks)
-        effect[tuple(chosen.T)], at_end[tuple(chosen.T)] = (part.numpy() for part in found[:2])
-        for row, own in zip(chosen[:, 0], found[2], strict=True):
-            all_taken[row] |= own
+    if chosen:
+        own, possible = own_changes(chosen, pairs, taken, networks)
+        found = undo([row for row, _ in chosen], own, pairs, networks)
+        for index, (row, attribute) in enumerate(chosen):
+            told = bool(possible[index])
+            effect[row, attribute] = found.effect[index] if told else np.nan
+            at_end[row, attribute] = found.at_end[index] if told else np.nan
+            all_taken[row] |= own[index]
     return replace(evidence, effect=effect, at_end=at_end), all_taken
 
 
-def _change_each_back(chosen, pairs, taken, networks):
-    """chosen: rows of (image, attribute) -> of each the two falls of p, NaN where it cannot be told; its pixels."""
+def own_changes(chosen, pairs, taken, networks):
+    """own_change of some (image, attribute), M of them -> pixels (M, H, W), and whether they bring it back (M,)."""
 
     def load(item):
         row, attribute = item
-        pair = pairs[row]
-        return *pair.pixels(), torch.tensor(int(pair.info()["target"])), torch.tensor(attribute), taken[row]
+        return *pairs[row].pixels(), torch.tensor(attribute), taken[row]
 
-    def undo(pixels, cf_pixels, target, attribute, kept_out):
-        x, counterfactual = from_uint8(pixels), from_uint8(cf_pixels)
-
+    def find(pixels, cf_pixels, attribute, kept_out):
         def logit(images):
             return networks.oracle(images).gather(1, attribute[:, None])[:, 0]
 
-        def p(images):
-            return probability(networks.classify(images), target)
+        return own_change(logit, from_uint8(pixels), from_uint8(cf_pixels), kept_out)
 
-        own, possible = own_change(logit, x, counterfactual, kept_out)
-        effect, at_end = (torch.where(possible, fall, torch.nan) for fall in falls(p, x, counterfactual, own))
-        return effect, at_end, own
+    return networks.run(find, load, chosen, "attributes")
 
-    items, n = [(int(row), int(attribute)) for row, attribute in chosen], networks
-    return in_batches(undo, load, items, n.batch_size, n.device, "changing back", n.workers)
+
+@dataclass
+class Undone:
+    """What putting pixels back did to p, of M images: (M,) each. p: in the counterfactual."""
+
+    effect: np.ndarray
+    at_end: np.ndarray
+    p: np.ndarray
+
+    def of(self, rows):
+        """The same of some of the images."""
+        return Undone(self.effect[rows], self.at_end[rows], self.p[rows])
+
+
+def undo(rows, own, pairs, networks):
+    """The Undone of putting the pixels own (M, H, W) back in the counterfactuals of M rows of the pairs."""
+
+    def load(index):
+        pair = pairs[rows[index]]
+        return *pair.pixels(), torch.tensor(int(pair.info()["target"])), own[index]
+
+    def evaluate(pixels, cf_pixels, target, back):
+        p, x, counterfactual = networks.p_of(target), from_uint8(pixels), from_uint8(cf_pixels)
+        return *falls(p, x, counterfactual, back), p(counterfactual)
+
+    found = networks.run(evaluate, load, range(len(rows)), "changing back")
+    return Undone(*(part.double().numpy() for part in found))
 
 
 def falls(p, x, counterfactual, own):

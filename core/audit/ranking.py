@@ -53,7 +53,7 @@ def _ranked(evidence, a, name, asked, controlled, margin):
     changed, control, effects = evidence.changed[:, a], evidence.control[:, a], evidence.effect[:, a]
     told = ~np.isnan(effects)
     low, high = difference_interval(changed, control if controlled else None, level)
-    interval = _within(-1, 1, normal_mean_interval(effects[told], level)) if told.any() else (None, None)
+    interval = within(-1, 1, normal_mean_interval(effects[told], level)) if told.any() else (None, None)
     score = float(evidence.owed[:, a].mean())
     return Ranked(
         attribute=name,
@@ -75,7 +75,7 @@ def _ranked(evidence, a, name, asked, controlled, margin):
     )
 
 
-def _within(lowest, highest, interval):
+def within(lowest, highest, interval):
     """The interval, cut off at what can be; all that can be, where there is none."""
     if interval is None:
         return lowest, highest
@@ -91,7 +91,7 @@ def name_used(rows, evidence, pairs, taken, networks, controlled):
     """Sets `named` of the Ranked that are used, and `alike` of those that lie in the pixels of a named one.
 
     The highest score is named first. Each of the others is changed back anew, outside the pixels of those that were
-    named before. taken: the pixels (n, H, W) of the asked attribute.
+    named before. taken: the pixels (n, H, W) of the asked attribute. Returns them with those of the named ones.
     """
     named = ""
     for row in filter(is_used, rows):
@@ -103,3 +103,4 @@ def name_used(rows, evidence, pairs, taken, networks, controlled):
             row.named, named, taken = True, row.attribute, with_its
         else:
             row.alike = named
+    return taken

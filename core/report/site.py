@@ -12,6 +12,7 @@ from guided_diffusion.storage import write_folder
 
 from ..metrics.inference import progress
 from ..results.folder import ResultsFolder
+from .audit import AuditPart, read_audit_part
 from .cases import Case, Experiment, read_experiments
 from .changes import Changes, read_changes
 from .failures import KINDS, failures_of, why_unknown
@@ -22,6 +23,7 @@ from .provenance import Provenance, read_provenance
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGES = ("index.html", "failures.html")
+AUDIT = "audit.html"  # where an experiment was audited
 COPIED = ("report.css", "report.js")
 PICTURES = "pictures"  # the folder of the small pictures
 NAMED = 3  # best and worst cases of an experiment that are named as such
@@ -40,6 +42,7 @@ class Chapter:
     changes: Changes | None
     failed: dict[str, int]  # kind of failure -> how many images failed so
     unknown: dict[str, str]  # kind of failure -> why nothing is known of it
+    audit: AuditPart | None
 
 
 @dataclass
@@ -76,7 +79,7 @@ def write_report(output_path, exp_names, most=1000):
     with write_folder(report) as folder:
         (folder / PICTURES).mkdir()
         _measure_masks(experiments)
-        chapters = list(map(_chapter, experiments))
+        chapters = [_chapter(each, report.parent) for each in experiments]
         ranks = _random_ranks(experiments)
         shown = {id(case): case for e in experiments for case in _shown(e, ranks, most)}
         cards = _cards(experiments, ranks, shown, report.parent, folder / PICTURES)
@@ -86,7 +89,7 @@ def write_report(output_path, exp_names, most=1000):
     return report / PAGES[0]
 
 
-def _chapter(experiment):
+def _chapter(experiment, root):
     changes = read_changes(experiment)
     groups, left_out = groups_of(experiment)
     return Chapter(
@@ -99,6 +102,7 @@ def _chapter(experiment):
         changes,
         {kind: sum(kind in failures_of(case) for case in experiment.cases) for kind in KINDS},
         why_unknown(experiment),
+        read_audit_part(experiment, root),
     )
 
 
@@ -167,6 +171,7 @@ def _context(chapters, cards, most, experiments):
     failed = {kind: [card for card in cards if kind in card.failures] for kind in KINDS}
     return {
         "chapters": chapters,
+        "audits": [chapter.audit for chapter in chapters if chapter.audit],
         "cards": cards,
         "most": most,
         "in_gallery": in_gallery,
@@ -199,7 +204,7 @@ def _write_pages(folder, facts):
         "probability": probability,
         "words": words,
     }
-    for page in PAGES:
+    for page in (*PAGES, *[AUDIT] * bool(facts["audits"])):
         text = environment.get_template(page).render(facts)
         (folder / page).write_text(text, encoding="utf-8", errors="replace")
     for name in COPIED:

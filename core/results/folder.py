@@ -9,7 +9,8 @@ OUTPUT_PATH/Results/EXP/classes.txt                             (the names of K 
 OUTPUT_PATH/Results/EXP/.lock                                (held while a run writes; chunked likewise)
 OUTPUT_PATH/Results/EXP/runs.yaml                            (device, time, versions; chunked likewise)
 OUTPUT_PATH/Results/EXP/metrics.yaml, CD.png, similarity.csv    (by the compute_ scripts)
-OUTPUT_PATH/Results/EXP/audit.yaml, audit.csv                   (by audit.py)
+OUTPUT_PATH/Results/EXP/audit.yaml, audit.csv, audit_map.npz, audit_map.png   (by audit.py)
+OUTPUT_PATH/Results/EXP/audit/{attribute,place}-<number>/<id>.png             (its examples)
 OUTPUT_PATH/Original/activations.npz, Results/EXP/activations.npz   (Inception's, kept for FID)
 OUTPUT_PATH/{x_t,z_t}/EXP/<id>/<step>.png
 OUTPUT_PATH/report/                                          (by report.py; it links to the images above)
@@ -101,6 +102,9 @@ class ResultsFolder:
         self.original_activations_path = self.root / "Original" / "activations.npz"
         self.audit_path = self.experiment / "audit.yaml"
         self.audit_table_path = self.experiment / "audit.csv"
+        self.audit_arrays_path = self.experiment / "audit_map.npz"
+        self.audit_picture_path = self.experiment / "audit_map.png"
+        self.audit_examples_path = self.experiment / "audit"
         self.report_path = self.root / "report"
 
     @contextmanager

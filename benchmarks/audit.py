@@ -1,0 +1,171 @@
+"""Does audit.py find the shortcut of a classifier that has one? Classifiers of drawn faces, whose truth is known.
+
+    python -m benchmarks.audit --output_path DIR
+    python -m benchmarks.audit --output_path DIR --shortcuts Mark,Eyeglasses --levels 50,100 --methods inversion
+
+Each classifier is trained for Smiling on faces in which a shortcut goes with the smile in so many percent; at 50 it
+does not, and the classifier is clean. The truth is the mean change of p under rendered counterfactuals. Each method
+explains held-out faces, and audit.py says what the classifier uses. The same command goes on where it was stopped.
+One with other flags adds to what is there: the table is of all that the folder holds.
+"""
+
+import math
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from benchmarks.audit_summary import draw_scores, summary_of
+from benchmarks.audited import CASE, collect
+from benchmarks.methods import SETS, flags_of, processor
+from benchmarks.planted import ASKED, SHORTCUTS, SIZE, choose_from_pool, draw_pool, render_held_out, write_held_out
+from benchmarks.runs import demo_flags, run
+from benchmarks.truths import rendered_changes
+from core.results.folder import experiment_folder
+from core.results.records import flipped, read_records, read_yaml, write_yaml
+from guided_diffusion.errors import UserError
+from guided_diffusion.flags import WORKERS, Flag, FlagParser, check_flags, parse_numbers
+from guided_diffusion.script_util import require_flags, run_script
+from guided_diffusion.storage import write_text
+
+METHODS = ("inversion", "maskdime", "dime")  # of benchmarks.methods
+REDRAWS = ("dime",)  # changes an image without any guidance, too; the others then end at the original itself
+CLASSIFIER = f"""--architecture tiny_cnn --image_size {SIZE} --random_flip False --batch_size 64 --lr 2e-3
+  --lr_warmup_steps 50 --ema_rate 0.9 --compile False"""
+SECONDS = "seconds.yaml"  # beside a classifier: how long its training took
+DEMO_CLASSIFIER = "models/demo/faces_classifier.pt"
+HELD_OUT = 256  # faces that there are to explain
+FLAGS = {
+    "output_path": Flag(None, "folder of the faces, the classifiers, the results, the table and the plot"),
+    "shortcuts": Flag(",".join(SHORTCUTS), "what goes with the smile, each in classifiers of its own"),
+    "levels": Flag("50,60,70,80,90,100", "in how many percent of the images", parse_numbers, low=50, high=100),
+    "seeds": Flag(
+        "0,1", "of the classifiers and of the choice of their images", parse_numbers, low=0, high=2**32 - 1
+    ),
+    "methods": Flag(",".join(METHODS), "what explains them"),
+    "images": Flag(32, "how many held-out faces are explained", low=1, high=HELD_OUT),
+    "pool": Flag(2000, "how many faces the training sets are chosen from", low=20, high=10**6),
+    "steps": Flag(90, "steps of 64 images that a classifier is trained", low=1, high=10**6),
+    "rendered": Flag(96, "held-out faces whose counterfactuals are rendered, for the truth", low=2, high=HELD_OUT),
+    "workers": replace(WORKERS, help="processes that draw faces"),
+}
+REQUIRED = ("output_path",)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A classifier to train and audit. level: in how many percent of its images shortcut and smile go together."""
+
+    shortcut: str
+    level: int
+    seed: int
+
+    @property
+    def name(self):
+        return f"{self.shortcut}-{self.level}-{self.seed}"
+
+
+def create_argparser():
+    return FlagParser(__doc__, FLAGS, REQUIRED)
+
+
+def main():
+    args = create_argparser().parse_args()
+    require_flags(args, *REQUIRED)
+    cases, methods = choose(args)
+    root = Path(args.output_path).resolve()
+    root.mkdir(parents=True, exist_ok=True)
+    write_held_out(root / "held_out", HELD_OUT, args.workers)
+    renderings = render_held_out(root / f"rendered-{args.rendered}.npz", args.rendered, args.workers)
+    print(f"{len(cases)} classifiers, each explained by {', '.join(methods)}", flush=True)
+    for case in cases:
+        weights = train(root, case, args)
+        rendered_changes(weights.parent / "changes.csv", weights, renderings)
+        for method in methods:
+            explain(root, case, method, weights, args.images)
+        report(root, renderings)
+    print(report(root, renderings))
+
+
+def choose(args):
+    """The Cases and the methods that the flags name; UserError for those that are unknown."""
+    check_flags(args, FLAGS)
+    shortcuts, methods = _names(args, "shortcuts", SHORTCUTS), _names(args, "methods", METHODS)
+    levels, seeds = (parse_numbers(getattr(args, flag), flag) for flag in ("levels", "seeds"))
+    if not all(isinstance(number, int) for number in (*levels, *seeds)):
+        raise UserError(f"--levels {args.levels} and --seeds {args.seeds} must be whole numbers")
+    # The shortcuts change fastest, so that what is done so far says something of each.
+    cases = [Case(shortcut, level, seed) for seed in seeds for level in levels for shortcut in shortcuts]
+    return cases, methods
+
+
+def _names(args, flag, known):
+    names = getattr(args, flag).split(",")
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"--{flag} {', '.join(unknown)} is unknown; choose of {', '.join(known)}")
+    return names
+
+
+def train(root, case, args):
+    """Trains the classifier of a case, unless it is there -> the path of its weights."""
+    folder = root / "classifiers" / case.name
+    if not (folder / SECONDS).exists():
+        pool = root / "pools" / f"{case.shortcut}-{args.pool}"
+        pool.parent.mkdir(exist_ok=True)
+        draw_pool(pool, case.shortcut, args.pool, args.workers)
+        data = choose_from_pool(pool, args.pool, case.level, case.seed)
+        length = ("--lr_anneal_steps", args.steps, "--save_interval", args.steps, "--seed", case.seed)
+        places = ("--data_dir", data, "--output_path", folder)
+        seconds = timed(run, "celeba-train-classifier.py", *CLASSIFIER.split(), *length, *places)
+        write_yaml(folder / SECONDS, {"training": seconds})
+    return folder / "last.pt"
+
+
+def explain(root, case, method, weights, images):
+    """Explains held-out faces to the classifier of a case, and audits it, unless both is done."""
+    name, output_path = f"{case.name}-{method}", root / "explained"
+    experiment = experiment_folder(output_path, name)
+    if (experiment / CASE).exists() and read_yaml(experiment / CASE)["images"] == images:
+        return
+    flags = flags_of(SETS["methods"][method], "faces")
+    explaining = timed(run_main, root, name, flags, weights, images)
+    control = ()
+    if method in REDRAWS:  # once for all classifiers: without guidance none has an influence
+        control = ("--control", f"unguided-{method}")
+        run_main(root, control[1], [*flags, "--classifier_scales", 0], DEMO_CLASSIFIER, images)
+    auditing = 0.0
+    if flipped(read_records(experiment / "records.csv")).any():  # of no image there is nothing to audit
+        auditing = timed(run, "audit.py", "--output_path", output_path, "--exp_names", name, *control)
+    seconds = read_yaml(weights.parent / SECONDS) | {"explaining": explaining, "auditing": auditing}
+    write_yaml(experiment / CASE, asdict(case) | {"method": method, "images": images} | seconds)
+
+
+def timed(function, *inputs):
+    """Calls function(*inputs) -> the seconds that it took, of which a resumed one has only the rest."""
+    began = time.perf_counter()
+    function(*inputs)
+    return time.perf_counter() - began
+
+
+def run_main(root, name, flags, weights, images):
+    """Runs or resumes main.py on the first of the held-out faces. flags: words, of the method."""
+    batch_size = math.gcd(images, 16)
+    run(
+        *("main.py", *demo_flags("faces", "RUN"), *flags),
+        *("--classifier_path", weights, "--data_dir", root / "held_out", "--query_label", ASKED),
+        *("--batch_size", batch_size, "--num_batches", images // batch_size),
+        *("--output_path", root / "explained", "--exp_name", name),
+    )
+
+
+def report(root, renderings):
+    """Writes audited.csv, audited.md and audited.png of all that is in the folder -> the Markdown."""
+    found = collect(root, renderings)
+    write_text(root / "audited.csv", found.rows.to_csv(index=False))
+    text = f"On {processor()}\n\n{summary_of(found)}"
+    write_text(root / "audited.md", text)
+    draw_scores(root / "audited.png", found)
+    return text
+
+
+if __name__ == "__main__":
+    run_script(main)

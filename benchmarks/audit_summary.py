@@ -1,0 +1,120 @@
+"""The table and the plot of what benchmarks.audit found."""
+
+from functools import partial
+
+from scipy import stats
+
+from benchmarks.audited import USED, rank_correlation, slope
+from benchmarks.planted import CLEAN, SHORTCUTS
+from core.data.datasets import CELEBA_ATTRIBUTES
+from core.metrics.charts import FAINT, INK, save_figure
+from core.metrics.intervals import share_interval
+from core.metrics.metric import Metric, mean_of, statistic_of, table_of
+
+CLASSIFIER = ["shortcut", "level", "seed"]  # the columns that tell classifiers apart
+FEW = 5  # classifiers, below which there is no correlation over them
+OF_ALL = {  # metric -> function (scores, truths)
+    "rank correlation of all": rank_correlation,
+    "the same, noise included": partial(rank_correlation, least=0),
+    "slope of all": slope,
+}
+OF_THE_SHORTCUT = {"rank correlation of the shortcut": rank_correlation, "slope of the shortcut": slope}
+FIRST, SEPARATES, PLACED = "named first", "AUROC", "largest block there"
+BETTER = {
+    "flipped": "↑",
+    "rank correlation in a classifier": "↑",
+    **{name: "→ 1" if "slope" in name else "↑" for name in OF_ALL | OF_THE_SHORTCUT},
+    FIRST: "↑",
+    SEPARATES: "↑",
+    "AUROC of the used": "↑",
+    "false alarms": "↓",
+    **{f"{name}, {shortcut}": "↑" for shortcut in SHORTCUTS for name in (FIRST, SEPARATES, PLACED)},
+}
+
+
+def summary_of(audited):
+    """A Markdown table, with a column for each method."""
+    columns = {}
+    for method, rows in audited.rows.groupby("method", sort=False):
+        metrics = metrics_of(rows, audited.scores[audited.scores["method"] == method])
+        columns[method] = {metric.name: metric.entry() for metric in metrics}
+    return table_of(columns, BETTER)
+
+
+def metrics_of(rows, scores):
+    """The Metrics of a method; those are left out that nothing was there to measure by."""
+    named = rows[rows["shortcut"].isin(CELEBA_ATTRIBUTES)]
+    planted = named.assign(used=named["shortcut_change"].abs())
+    by_classifier = [scores.pivot(index=CLASSIFIER, columns="attribute", values=name) for name in ("score", "used")]
+    metrics = [
+        mean_of("flipped", rows["flipped"], "classifiers"),
+        mean_of("rank correlation in a classifier", rows["rank_correlation"], "classifiers"),
+        *_over_classifiers(*by_classifier, OF_ALL),
+        *_over_classifiers(planted["score"], planted["used"], OF_THE_SHORTCUT),
+        _share(FIRST, (planted["first"] == planted["shortcut"])[planted["used"] > USED], "that use an attribute"),
+        separation(SEPARATES, planted, "score"),
+        separation("AUROC of the used", planted[(planted["level"] == CLEAN) | (planted["used"] > USED)], "score"),
+        _share("false alarms", rows["false_alarms"][rows["level"] == CLEAN] > 0, "clean classifiers"),
+    ]
+    for shortcut, own in rows.groupby("shortcut"):
+        use = own[own["shortcut_change"].abs() > USED]
+        names = shortcut in CELEBA_ATTRIBUTES
+        metrics += [
+            _share(f"{FIRST}, {shortcut}", use["first"] == shortcut, "that use it") if names else None,
+            separation(f"{SEPARATES}, {shortcut}", own, "score" if names else "share"),
+            _share(f"{PLACED}, {shortcut}", use["block"] == 1, "that use it"),
+        ]
+    return [metric for metric in metrics if metric is not None]
+
+
+def _share(name, held, of):
+    """The Metric of how often something holds, (N,) booleans; None for N = 0."""
+    n = len(held)
+    return Metric(name, held.mean(), n, of, share_interval(held.sum(), n)) if n else None
+
+
+def _over_classifiers(score, used, statistics):
+    """Metrics of scores and truths, tables with a row for each classifier; their intervals come from drawing rows.
+
+    statistics: name -> function (scores, truths).
+    """
+    score, used = score.to_numpy(), used.to_numpy()
+
+    def metric(name, statistic):
+        return statistic_of(name, lambda rows: statistic(score[rows], used[rows]), len(score), "classifiers")
+
+    return [metric(*each) for each in statistics.items()] if len(score) >= FEW else []
+
+
+def separation(name, rows, column):
+    """The Metric of how often a spoiled classifier has a higher value than a clean one; None without either."""
+    clean, spoiled = (rows[column][rows["level"] == CLEAN], rows[column][rows["level"] > CLEAN])
+    if clean.empty or spoiled.empty:
+        return None
+    auroc = stats.mannwhitneyu(spoiled, clean).statistic / (len(spoiled) * len(clean))
+    return Metric(name, auroc, len(rows), "classifiers")
+
+
+def draw_scores(path, audited):
+    """Writes a PNG: the score of each planted attribute over its truth, a panel for each method."""
+    # Figure without pyplot, which would look for a display and keep the figure in a global list.
+    from matplotlib.figure import Figure
+
+    methods = audited.rows["method"].unique()
+    figure = Figure(figsize=(3.4 * len(methods), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(methods), squeeze=False)[0]
+    planted = audited.rows.dropna(subset="score")
+    for axes, method in zip(panels, methods, strict=True):
+        for number, (shortcut, own) in enumerate(planted[planted["method"] == method].groupby("shortcut")):
+            look = {"s": 14, "color": f"C{number}", "label": shortcut.replace("_", " ")}
+            axes.scatter(own["shortcut_change"].abs(), own["score"], **look)
+        axes.plot((0, 1), (0, 1), color="#e6e8ec", zorder=0)
+        axes.axvline(USED, color="#e6e8ec", zorder=0)
+        axes.set_title(method, fontsize=10, color=INK)
+        axes.set_xlabel("rendered change of p", fontsize=8, color=FAINT)
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0, labelsize=8, labelcolor=INK)
+    panels[0].set_ylabel("score of the audit", fontsize=8, color=FAINT)
+    legend = panels[0].get_legend_handles_labels()
+    figure.legend(*legend, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    save_figure(figure, path)

@@ -1,0 +1,271 @@
+"""The benchmark of the audit: the planted shortcuts, the rendered truth, and how audits are judged by it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from assertions import refusal
+from PIL import Image
+from scripts import call_script, fork_script
+
+from benchmarks import audit
+from benchmarks.audit_summary import draw_scores, metrics_of, summary_of
+from benchmarks.audited import CASE, Audited, collect, compare, judge_audit, place_of_largest, rank_correlation
+from benchmarks.planted import (
+    ASKED,
+    MARK,
+    MARK_PLACE,
+    PROPERTIES,
+    SHORTCUTS,
+    SIZE,
+    Renderings,
+    choose_from_pool,
+    held_out_face,
+    pool_face,
+)
+from benchmarks.truths import probabilities, rendered_changes
+from core.data.datasets import CELEBA_ATTRIBUTES
+from core.results.records import write_yaml
+from guided_diffusion.errors import UserError
+from guided_diffusion.pixels import from_uint8
+from models.classifiers import build_classifier, classifier_checkpoint, load_classifier
+
+COUNT = 200
+
+
+def agreement(table):
+    """Of a training set: the share of the smiling that have the shortcut, and of the others that have it not."""
+    on = table["path"].str.startswith("on/")
+    return on[table[ASKED] == 1].mean(), (~on[table[ASKED] == 0]).mean()
+
+
+@pytest.mark.parametrize("level", [50, 70, 100])
+def test_a_training_set_has_each_face_once_and_the_shortcut_at_the_level(tmp_path, level):
+    table = pd.read_csv(choose_from_pool(tmp_path, COUNT, level, 0))
+    assert sorted(table["path"].str[-9:]) == [f"{k:05d}.png" for k in range(COUNT)]
+    assert agreement(table) == pytest.approx((level / 100,) * 2, abs=0.01)
+    assert table[ASKED].tolist() == [pool_face(k).properties[ASKED] for k in range(COUNT)]
+    assert table["partition"].value_counts().to_dict() == {0: 180, 1: 20}
+
+
+def test_levels_of_a_seed_differ_in_few_faces_and_seeds_in_many(tmp_path):
+    low, high, other = (
+        pd.read_csv(choose_from_pool(tmp_path, COUNT, *chosen))["path"] for chosen in ((60, 0), (70, 0), (60, 1))
+    )
+    assert (low != high).mean() == pytest.approx(0.1, abs=0.01) and (low != other).mean() > 0.3
+
+
+def test_in_the_pool_no_attribute_goes_with_the_smile():
+    faces = pd.DataFrame([pool_face(k).properties for k in range(1000)]).astype(float)
+    correlation = faces.drop(columns=ASKED).corrwith(faces[ASKED]).abs()
+    assert correlation.max() < 0.12  # High_Cheekbones: 0.4 in the demo's faces
+
+
+def test_a_property_is_switched_alone():
+    face = next(face for face in map(held_out_face, range(99)) if face.properties["Bald"])
+    off = face.switched(MARK, False)
+    changed = (np.asarray(off.draw()) != np.asarray(off.switched(MARK, True).draw())).any(2)
+    assert changed[MARK_PLACE, MARK_PLACE].all() and changed.sum() == 36
+    blue, yellow = (np.asarray(face.switched("Backdrop", on).draw()) for on in (False, True))
+    assert (blue != yellow)[2:6, -6:].all() and (blue == yellow)[28:44, 24:40].all()  # a corner, and the face
+    blond = face.switched("Blond_Hair", True)
+    assert blond.properties["Blond_Hair"] and not blond.properties["Bald"]
+    assert (np.asarray(blond.draw()) != np.asarray(face.draw())).any()
+    assert blond.toggled("Blond_Hair").properties["Blond_Hair"] is False
+
+
+def test_half_of_the_held_out_faces_have_each_shortcut():
+    shares = pd.DataFrame([held_out_face(k).properties for k in range(audit.HELD_OUT)])[list(SHORTCUTS)].mean()
+    assert shares.between(0.4, 0.6).all()
+
+
+def made_up_renderings(count=3):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (count, 1 + len(PROPERTIES), SIZE, SIZE, 3), dtype=np.uint8)
+    return Renderings(pixels[:, 0], pixels[:, 1:], rng.random((count, len(PROPERTIES))) < 0.5)
+
+
+@pytest.fixture
+def weights(tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / "last.pt"
+    torch.save(classifier_checkpoint(build_classifier("tiny_cnn", 1), "tiny_cnn", (ASKED,), SIZE), path)
+    return path
+
+
+def test_the_truth_is_the_mean_of_p_with_the_property_minus_without(tmp_path, weights):
+    renderings = made_up_renderings()
+    table = rendered_changes(tmp_path / "changes.csv", weights, renderings).set_index("property")
+    assert tuple(table.index) == PROPERTIES
+    classifier, number = load_classifier(weights).eval(), PROPERTIES.index(MARK)
+
+    def p(image):
+        with torch.no_grad():
+            return float(torch.sigmoid(classifier(from_uint8(torch.from_numpy(image).permute(2, 0, 1)[None]))))
+
+    gains = [
+        (p(original) - p(toggled[number])) * (1 if has[number] else -1)
+        for original, toggled, has in zip(renderings.originals, renderings.toggled, renderings.has, strict=True)
+    ]
+    assert table.loc[MARK, "change"] == pytest.approx(np.mean(gains), abs=2e-6)
+    assert table.loc[MARK, "low"] <= table.loc[MARK, "change"] <= table.loc[MARK, "high"]
+    assert probabilities(weights, renderings.originals)[0] == pytest.approx(p(renderings.originals[0]), abs=1e-6)
+    (tmp_path / "changes.csv").write_text("property,change\nMark,7\n")
+    assert rendered_changes(tmp_path / "changes.csv", weights, None)["change"].tolist() == [7]  # it is kept
+
+
+# -- judging audits ----------------------------------------------------------------------------------------------
+
+
+def changes_of(**changes):
+    return pd.DataFrame({"property": PROPERTIES, "change": [changes.get(name, 0.0) for name in PROPERTIES]})
+
+
+def audit_of(**scores):
+    """An audit.csv in which these attributes beside the asked one are named, by their scores."""
+    rows = [
+        {
+            "attribute": name,
+            "score": scores.get(name, 0.0),
+            "asked": name == ASKED,
+            "named": name in scores and name != ASKED,
+        }
+        for name in CELEBA_ATTRIBUTES
+    ]
+    return pd.DataFrame(rows).sort_values("score", ascending=False, kind="stable")
+
+
+def test_a_perfect_audit_is_judged_as_such_and_a_wrong_one_is_not():
+    changes = changes_of(Smiling=0.6, Eyeglasses=-0.3)
+    table = compare(audit_of(Smiling=0.6, Eyeglasses=0.3), changes)
+    assert set(table["attribute"]) == set(CELEBA_ATTRIBUTES) - {"Attractive", "Blurry"}
+    found = judge_audit(table, changes, "Eyeglasses")
+    assert found["first"] == "Eyeglasses" and found["false_alarms"] == 0
+    assert found["score"] == 0.3 and found["rank_correlation"] == pytest.approx(1)
+    assert (found["asked_change"], found["shortcut_change"]) == (0.6, -0.3)
+    found = judge_audit(compare(audit_of(Bald=0.6, Eyeglasses=0.3), changes), changes, "Eyeglasses")
+    assert found["first"] == "Bald" and found["false_alarms"] == 1 and found["rank_correlation"] < 0.7
+    found = judge_audit(compare(audit_of(Smiling=0.6), changes), changes, MARK)
+    assert found["first"] is None and np.isnan(found["score"])
+
+
+def test_what_is_too_small_to_be_seen_has_no_order():
+    score, used = np.array([0.5, 0.004, 0.001, 0.0]), np.array([0.4, 0.0, 0.002, 0.009])
+    assert rank_correlation(score, used) == pytest.approx(1)
+    assert rank_correlation(score, used, least=0) == pytest.approx(0.2)
+    assert rank_correlation(score[1:], used[1:]) == 0
+
+
+def marked_renderings():
+    """Originals that are black, which MARK alone changes."""
+    originals = np.zeros((2, SIZE, SIZE, 3), np.uint8)
+    toggled = np.repeat(originals[:, None], len(PROPERTIES), 1)
+    toggled[:, PROPERTIES.index(MARK), MARK_PLACE, MARK_PLACE] = 200
+    return Renderings(originals, toggled, np.zeros((2, len(PROPERTIES)), bool))
+
+
+@pytest.mark.parametrize("elsewhere, block", [(0.5, 1), (2.0, 3)])
+def test_the_map_is_largest_at_the_mark_or_elsewhere(elsewhere, block):
+    change = np.zeros((SIZE, SIZE))
+    change[:8, :8] = 1.0
+    change[40:48, 24:40] = elsewhere
+    place = place_of_largest(change, MARK, marked_renderings())
+    assert place["block"] == block and place["share"] == pytest.approx(1 / change.mean())
+
+
+def test_a_map_of_nothing_is_largest_nowhere():
+    place = place_of_largest(np.zeros((SIZE, SIZE)), MARK, marked_renderings())
+    assert place["block"] > 1 and place["share"] == 0
+
+
+def write_audited(root, shortcut, level, seed, change, score):
+    name = f"{shortcut}-{level}-{seed}"
+    experiment, classifier = root / "explained/Results" / f"{name}-dime", root / "classifiers" / name
+    for folder in (experiment, classifier):
+        folder.mkdir(parents=True)
+    changes_of(**{ASKED: 0.5, shortcut: change}).to_csv(classifier / "changes.csv")
+    audit_of(**{ASKED: 0.5} | ({shortcut: score} if score > 0.05 else {})).to_csv(experiment / "audit.csv")
+    original, counterfactual = root / "explained/Original/Correct/0.png", experiment / "CC/CCF/CF/0.png"
+    for path, colour in ((original, 0), (counterfactual, 9)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (SIZE, SIZE), (colour,) * 3).save(path)
+    case = {"shortcut": shortcut, "level": level, "seed": seed, "method": "dime", "images": 2}
+    write_yaml(experiment / CASE, case | {"training": 20.0})
+    row = {"id": 0, "image": "a", "label": 1, "pred": 1, "target": 0, "cf_pred": 0, "attempts": 1, "bkl": 0.0}
+    pd.DataFrame([row | {"l_1": 0.0}, row | {"id": 1, "cf_pred": 1, "l_1": 0.0}]).to_csv(
+        experiment / "records.csv", index=False
+    )
+
+
+def test_the_summary_is_of_all_classifiers_in_the_folder(tmp_path):
+    for seed in (0, 1):
+        write_audited(tmp_path, "Eyeglasses", 50, seed, 0.0, 0.2 * seed)  # the second names it, though it is clean
+        write_audited(tmp_path, "Eyeglasses", 90, seed, 0.4, 0.1 + 0.2 * seed)
+        write_audited(tmp_path, "Blond_Hair", 100, seed, 0.8, 0.0)
+    (experiment,) = tmp_path.glob("explained/Results/Blond_Hair-100-0-dime")
+    records = pd.read_csv(experiment / "records.csv")
+    records.assign(cf_pred=1).to_csv(experiment / "records.csv", index=False)
+    (experiment / "audit.csv").unlink()  # of what has not flipped there is no audit
+    audited = collect(tmp_path, marked_renderings())
+    assert len(audited.rows) == 6 and len(audited.scores) == 6 * 38 and audited.rows["share"].eq(1).sum() == 5
+    found = {metric.name: metric for metric in metrics_of(audited.rows, audited.scores)}
+    assert found["flipped"].value == pytest.approx(0.5 * 5 / 6)
+    assert (found["named first"].value, found["named first"].n) == (0.5, 4)
+    assert found["named first, Eyeglasses"].value == 1 and found["named first, Blond_Hair"].value == 0
+    assert found["AUROC, Eyeglasses"].value == 0.75  # of 0.1 and 0.3 against 0 and 0.2
+    assert "AUROC, Blond_Hair" not in found  # there is no clean one
+    assert (found["false alarms"].value, found["false alarms"].n) == (0.5, 2)
+    assert found["slope of all"].value < 1 and found["rank correlation of all"].value < 1
+    text = summary_of(Audited(audited.rows[:2], audited.scores[:76]))
+    assert "dime" in text.splitlines()[0] and "| false alarms ↓" not in text and "| flipped ↑" in text
+    draw_scores(tmp_path / "plot.png", audited)
+    assert Image.open(tmp_path / "plot.png").getextrema() != ((255, 255),) * 4
+
+
+# -- the command -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        (["--shortcuts", "Mark,Beard"], "--shortcuts Beard"),
+        (["--methods", "magic"], "--methods magic"),
+        (["--levels", "40"], "--levels 40"),
+        (["--levels", "62.5"], "--levels 62.5"),
+        (["--images", "0"], "--images 0"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_refused_by_name(given, words):
+    assert words in refusal(UserError, lambda: audit.choose(audit.create_argparser().parse_args(given)))
+
+
+def test_a_part_of_the_grid_can_be_chosen():
+    words = "--shortcuts Mark,Eyeglasses --levels 50,100 --seeds 3 --methods maskdime"
+    cases, methods = audit.choose(audit.create_argparser().parse_args(words.split()))
+    assert [case.name for case in cases] == ["Mark-50-3", "Eyeglasses-50-3", "Mark-100-3", "Eyeglasses-100-3"]
+    assert methods == ["maskdime"]
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_the_audit_goes_on_and_adds_to_what_is_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(audit, "HELD_OUT", 2)
+    quick = "--architecture tiny_cnn --image_size 64 --batch_size 9 --lr 0.01 --ema_rate 0.5 --compile False"
+    monkeypatch.setattr(audit, "CLASSIFIER", quick)
+    monkeypatch.setattr(audit, "flags_of", lambda *_: ["--start_step", "4", "--classifier_scales", "100,1000"])
+    scripts = []
+    monkeypatch.setattr(audit, "run", lambda script, *words: scripts.append(script) or fork_script(script, *words))
+    flags = {"output_path": tmp_path, "shortcuts": MARK, "seeds": 0, "methods": "dime", "images": 2}
+    flags |= {"pool": 20, "steps": 20, "rendered": 2}
+    rounds = {
+        "50": ["celeba-train-classifier.py", "main.py", "main.py", "audit.py"],
+        "50,100": ["celeba-train-classifier.py", "main.py", "main.py", "audit.py"],  # for 100 alone
+        "100": [],
+    }
+    for levels, started in rounds.items():
+        scripts.clear()
+        code, out, err = call_script(audit, flags | {"levels": levels})
+        assert code == 0, out + err
+        assert scripts == started
+        assert len(pd.read_csv(tmp_path / "audited.csv")) == (1 if levels == "50" else 2)
+    assert "| dime" in (tmp_path / "audited.md").read_text() and (tmp_path / "audited.png").exists()

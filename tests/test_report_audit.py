@@ -1,0 +1,82 @@
+"""The report's page of an audit."""
+
+import shutil
+
+import pytest
+import yaml
+from scripts import call_script
+from test_report import NASTY, Page, refused, report
+from toy_audit import write_experiment
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
+    """An audited experiment of twelve images, and one that was not audited."""
+    root = tmp_path_factory.mktemp("audited")
+    write_experiment(root, [("Smiling", "Eyeglasses", "Mark")] * 12, "smile")
+    write_experiment(root, [("Smiling",)] * 12, "other")
+    flags = {"output_path": root, "exp_names": "smile", "classifier_path": "toy_audit:spoiled"}
+    code, _, err = call_script("audit.py", flags | {"oracle_path": "toy_audit:oracle"})
+    assert code == 0, err
+    return root
+
+
+@pytest.fixture
+def audited(once, tmp_path):
+    """A copy of it, which a test may change."""
+    return shutil.copytree(once, tmp_path / "out")
+
+
+def rewrite(root, change):
+    """Rewrites audit.yaml of smile; change: what it holds -> what it is to hold."""
+    path = root / "Results/smile/audit.yaml"
+    path.write_text(yaml.safe_dump(change(yaml.safe_load(path.read_text()))))
+
+
+def test_it_has_the_verdict_the_table_the_map_and_examples_with_what_was_put_back(audited):
+    folder = report(audited, "smile", "other")
+    page, found = Page(folder / "audit.html"), yaml.safe_load((audited / "Results/smile/audit.yaml").read_text())
+    assert found["verdict"] in page.text and all(limit in page.text for limit in found["limits"])
+    assert found["verdict"] in Page(folder / "index.html").text
+    rows = page.text.partition("The attributes, ranked")[2].partition("Where in the image")[0]
+    assert rows.index("Eyeglasses used") < rows.index("Smiling asked about") < rows.index("Young")
+    files = [a for a in page.addresses if not a.startswith(("#", "data:"))]
+    assert all((folder / a.partition("#")[0]).is_file() for a in files)
+    assert "../Results/smile/audit_map.png" in page.addresses and all(image["alt"] for image in page.of("img"))
+    assert f"../Results/smile/{found['attributes'][0]['examples'][0]['picture']}" in page.addresses
+    for name in ("index.html", "failures.html"):
+        assert "audit.html" in Page(folder / name).addresses
+    links = [a for a in page.addresses if a.startswith("index.html#")]
+    ids = {a["id"] for _, a in Page(folder / "index.html").elements if "id" in a}
+    assert links and all(link.partition("#")[2] in ids for link in links)
+
+
+def test_a_report_without_an_audit_has_no_such_page(audited):
+    folder = report(audited, "other")
+    assert not (folder / "audit.html").exists() and "audit.html" not in (folder / "index.html").read_text()
+
+
+def test_names_are_text(audited):
+    def rename(found):
+        found["attributes"][0]["attribute"] = found["places"][0]["place"] = NASTY
+        return found | {"verdict": NASTY}
+
+    rewrite(audited, rename)
+    page = Page(report(audited, "smile") / "audit.html")
+    assert page.text.count(NASTY) >= 4 and page.of("script") == [{"src": "report.js", "defer": None}]
+
+
+def test_examples_whose_pictures_are_gone_are_left_out(audited):
+    for path in (audited / "Results/smile/audit").rglob("*.png"):
+        path.unlink()
+    (audited / "Results/smile/audit_map.png").unlink()
+    page = Page(report(audited, "smile") / "audit.html")
+    assert "put back" not in [figure.get("alt") for figure in page.of("img")] and "Eyeglasses used" in page.text
+
+
+@pytest.mark.parametrize("part", ["verdict", "attributes", "places", "images"])
+def test_a_damaged_audit_is_one_line(audited, part):
+    rewrite(audited, lambda found: {name: value for name, value in found.items() if name != part})
+    assert "audit.yaml is not an audit.yaml; remove it, or run audit.py again" in refused(audited, "smile")
+    rewrite(audited, lambda found: found | {"verdict": "x", "attributes": [{"attribute": "Bald"}]})
+    assert "audit.yaml" in refused(audited, "smile")
