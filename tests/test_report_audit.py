@@ -39,7 +39,7 @@ def test_it_has_the_verdict_the_table_the_map_and_examples_with_what_was_put_bac
     assert found["verdict"] in page.text and all(limit in page.text for limit in found["limits"])
     assert found["verdict"] in Page(folder / "index.html").text
     rows = page.text.partition("The attributes, ranked")[2].partition("Where in the image")[0]
-    assert rows.index("Eyeglasses used") < rows.index("Smiling asked about") < rows.index("Young")
+    assert rows.index("Eyeglasses used") < rows.index("Smiling asked about") and "Young" not in rows
     files = [a for a in page.addresses if not a.startswith(("#", "data:"))]
     assert all((folder / a.partition("#")[0]).is_file() for a in files)
     assert "../Results/smile/audit_map.png" in page.addresses and all(image["alt"] for image in page.of("img"))

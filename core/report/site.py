@@ -200,6 +200,7 @@ def _write_pages(folder, facts):
     environment.filters |= {
         "number": number,
         "percent": percent,
+        "fixed": fixed,
         "value": _value,
         "probability": probability,
         "words": words,
@@ -216,6 +217,11 @@ def number(value):
     if value is None:
         return "–"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def fixed(value, digits=2):
+    """A number with so many decimals; 0 has no sign."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def _value(value, in_percent):
