@@ -17,9 +17,9 @@ itself, for any network and any number of steps; with guidance, only the gradien
     at the end: x where the answer has changed by less than a share of its largest change
 
 The class part of g runs through the network: it is d/dz_t of the class loss at x_clean(z_t). The Jacobian of a
-denoiser is sqrt(abar) / (1 - abar) times the covariance of the clean images that z_t may come from (Tweedie's formula,
-second order; Efron 2011). So x0 moves by this covariance times the classifier's gradient: along what varies among real
-images, and by as much as it varies, where the bare gradient would move any pixel.
+denoiser is sqrt(abar) / (1 - abar) times the covariance of the clean images that z_t may come from (Tweedie's
+formula, second order; Efron 2011). So x0 moves by this covariance times the classifier's gradient: along what
+varies among real images, and by as much as it varies, where the bare gradient would move any pixel.
 """
 
 import torch

@@ -57,7 +57,8 @@ def _of_inversion(tau, guided_steps=None, through_network=True, **options):
 
 def _of_ace(tau, **options):
     options = {name: options.get(name) for name in ("guided_steps", *_ACE)}
-    return Cost(ace_evaluations(tau, **options), backward=tau * ace_iterations(options["guided_steps"], options["iterations"]))
+    iterations = ace_iterations(options["guided_steps"], options["iterations"])
+    return Cost(ace_evaluations(tau, **options), backward=tau * iterations)
 
 
 class Method(NamedTuple):
