@@ -15,8 +15,8 @@ from scripts import call_script, contents
 from toy_report import write_experiment, write_names
 from toy_results import write_pair
 
-from core.metrics.intervals import mean_interval
-from core.report.finding import percent, probability, share_interval
+from core.metrics.intervals import mean_interval, share_interval
+from core.report.finding import percent, probability
 
 PAGES = ("index.html", "failures.html")
 NASTY = "<script>alert('🦊')</script>"

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-from scipy import stats
-
+from ..data.words import counted, words
+from ..metrics.intervals import share_interval
 from .failures import failures_of
 
 FEW = 100  # images; below this the sentence says how little they tell
-LEVEL = 0.95
 WITH = 0.3  # from this correlation on, two attributes go together in the data
 
 
@@ -20,12 +19,6 @@ class Finding:
 def find(experiment, changes):
     """The Finding of an experiment. changes: read_changes' of it, or None."""
     return Finding(_sentence(experiment, changes), _limits(experiment, changes))
-
-
-def share_interval(count, n):
-    """The exact (Clopper-Pearson) 95 % interval of a share."""
-    interval = stats.binomtest(count, n).proportion_ci(LEVEL, "exact")
-    return interval.low, interval.high
 
 
 def percent(share):
@@ -43,19 +36,14 @@ def probability(p):
     return "< 0.1 %" if p < 0.001 else percent(p)
 
 
-def words(name):
-    """An attribute's name as it is read: High_Cheekbones as High Cheekbones."""
-    return name.replace("_", " ")
-
-
 def _sentence(experiment, changes):
     cases, about = experiment.cases, words(experiment.question.about)
     n, reached = len(cases), sum(case.reached for case in cases)
     asked = f"Asked about {about}, the" if about else "The"
     other = "the other answer" if about else "the answer that was asked for"
     if not reached:
-        return f"{asked} classifier gave none of {_images(n)} {other}: nothing is explained."
-    said = f"{asked} classifier gave {reached} of {_images(n)} {other} ({percent(reached / n)})"
+        return f"{asked} classifier gave none of {counted(n)} {other}: nothing is explained."
+    said = f"{asked} classifier gave {reached} of {counted(n)} {other} ({percent(reached / n)})"
     agreed = [case.agrees for case in cases if case.reached and case.agrees is not None]
     if agreed:
         said += f"; an oracle, which guided nothing, saw the change in {sum(agreed)} of these {len(agreed)}"
@@ -75,7 +63,7 @@ def _limits(experiment, changes):
     limits = []
     if n < FEW:
         limits.append(
-            f"{_images(n)} {'are' if n > 1 else 'is'} few: the share that flips lies between {percent(low)} and "
+            f"{counted(n)} {'are' if n > 1 else 'is'} few: the share that flips lies between {percent(low)} and "
             f"{percent(high)} (95 %)."
         )
     if experiment.flags and not experiment.finished:
@@ -133,7 +121,3 @@ def _company(changes, question):
             f"{first.expected:+.2f}), so its change alone does not show that the classifier uses it."
         ]
     return []
-
-
-def _images(n):
-    return f"{n:,} image{'s' * (n != 1)}"
