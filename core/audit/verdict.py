@@ -1,5 +1,6 @@
 """An audit's verdict in words, and what limits it."""
 
+from ..data.words import counted, words
 from ..metrics.intervals import LEVEL
 
 FEW = 100  # images; below this the limits say how many they are
@@ -13,7 +14,7 @@ def verdict(rows, places, n, asked, has_oracle):
     attributes to look at; asked: the one that the classifier is asked about, "" of classes."""
     if n < TOO_FEW:
         few = "is too few" if n == 1 else "are too few"
-        return f"{_images(n)} {few} to say what the classifier uses."
+        return f"{counted(n)} {few} to say what the classifier uses."
     if not has_oracle:
         return _where(places, n)
     used = [place for place in places if place.used]
@@ -29,7 +30,7 @@ def _attributes(rows, n, asked):
     if not named:
         margin = max(rows[0].score - rows[0].score_low, LEAST_SAID)
         return (
-            f"No attribute {beside}was found to be used ({_images(n)}; what lowers the probability of the target "
+            f"No attribute {beside}was found to be used ({counted(n)}; what lowers the probability of the target "
             f"by less than {margin:.2g} in the mean over all of them would not have been seen)."
         )
     names = _listed([words(row.attribute) for row in named])
@@ -54,21 +55,21 @@ def _how_much_there(place):
 
 def _where(places, n):
     if not places:
-        return f"No part of the image was found to change more than others ({_images(n)})."
+        return f"No part of the image was found to change more than others ({counted(n)})."
     told = "; ".join(map(_how_much_there, places))
-    return f"There is no oracle to say what changed in {_images(n)}. Where they changed most: {told}."
+    return f"There is no oracle to say what changed in {counted(n)}. Where they changed most: {told}."
 
 
 def limits(rows, counts, controlled, asked):
     """What a reader must know beside the verdict, a list of sentences. counts: images, explained, finished."""
     n, told = counts["images"], []
     if n < FEW:
-        told.append(f"{_images(n)} {'is' if n == 1 else 'are'} few: only what moves the classifier much is seen.")
+        told.append(f"{counted(n)} {'is' if n == 1 else 'are'} few: only what moves the classifier much is seen.")
     if not counts["finished"]:
         told.append("The run is not finished, or its chunks are not merged: this is what is there so far.")
     if n < counts["explained"]:
         told.append(
-            f"Of {_images(counts['explained'])} that were explained, {n:,} are looked at: those that reached their "
+            f"Of {counted(counts['explained'])} that were explained, {n:,} are looked at: those that reached their "
             f"target{' and that the control has, too' if controlled else ''}."
         )
     if not controlled:
@@ -91,15 +92,6 @@ def _limits_of_attributes(rows, n, asked):
     return told
 
 
-def words(name):
-    """An attribute's name as it is read: High_Cheekbones as High Cheekbones."""
-    return name.replace("_", " ")
-
-
 def _listed(names):
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last
-
-
-def _images(n):
-    return f"{n:,} image{'s' * (n != 1)}"
