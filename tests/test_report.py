@@ -12,7 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 from scripts import call_script, contents
-from toy_report import write_experiment, write_names
+from toy_report import name_attributes, write_experiment, write_names
 from toy_results import write_pair
 
 from core.metrics.intervals import mean_interval, share_interval
@@ -185,6 +185,24 @@ def test_several_experiments_are_compared_on_the_images_that_all_explained(tmp_p
     assert len(page.cards) == 100 and page.of("div", **{"class": "gallery together"})
     order = [(card["data-random"], card["data-experiment"]) for card in page.cards]
     assert order == sorted(order, key=lambda pair: tuple(map(int, pair)))
+
+
+def test_an_attribute_has_one_number_in_the_experiments_of_all_oracles(tmp_path):
+    oracles = {"a": ("Smiling", "Young", "Male"), "b": ("Hat", "Smiling", "Young")}
+    for name, names in oracles.items():
+        write_experiment(tmp_path, name)
+        name_attributes(tmp_path, name, names)
+    folder = report(tmp_path, "a", "b")
+    page = Page(folder / "index.html")
+    choices = re.search(r'name="attribute">(.*?)</select>', (folder / "index.html").read_text())[1]
+    numbers = {name: number for number, name in re.findall(r'value="(\d+)">([^<]+)', choices)}
+    assert sorted(numbers) == ["Hat", "Smiling", "Young"]  # the third one never changes
+    with open(folder / "data.csv", newline="") as file:
+        rows = {(row["experiment"], int(row["id"])): row for row in csv.DictReader(file)}
+    for card in page.cards:
+        row = rows["ab"[int(card["data-experiment"]) - 1], int(card["data-number"])]
+        changed = f"{row['appeared']} {row['vanished']}".split()
+        assert sorted(card["data-attributes"].split()) == sorted(numbers[name] for name in changed)
 
 
 def test_a_thousand_images_are_drawn_from_and_the_figures_count_all(tmp_path):

@@ -57,16 +57,11 @@ class Card:
     random_rank: int  # the same for the same image in all experiments
     quality_rank: int  # 0 is the best of its experiment
     named: str  # best, worst or ""
+    attributes: list[tuple[str, int, int]]  # the changed ones: name, its number in _attribute_numbers, 1 or -1
 
     @property
     def anchor(self):
         return f"e{self.experiment.place}-{self.case.id}"
-
-    @property
-    def attributes(self):
-        """The changed attributes: a list of (name, its number, 1 or -1)."""
-        names = self.experiment.question.attributes
-        return [(names[a], a, sign) for a, sign in self.case.changed.items() if a < len(names)]
 
 
 def write_report(output_path, exp_names, most=1000):
@@ -125,6 +120,12 @@ def _random_ranks(experiments):
     return {name: rank for rank, name in enumerate(ids)}
 
 
+def _attribute_numbers(experiments):
+    """Name -> number, of the attributes of all oracles. Each has its own order, one filter is for all."""
+    names = dict.fromkeys(name for e in experiments for name in e.question.attributes)
+    return {name: number for number, name in enumerate(names)}
+
+
 def _shown(experiment, ranks, most):
     """The cases that the pages show: the first of the random order, the best and worst, and those that failed."""
     by_chance = sorted(experiment.cases, key=lambda case: ranks[case.id])
@@ -144,7 +145,7 @@ def _quality(case):
 
 def _cards(experiments, ranks, shown, root, folder):
     """The Cards in the random order, the same image of all experiments together."""
-    waiting = []
+    waiting, numbers = [], _attribute_numbers(experiments)
     for experiment in experiments:
         by_quality = sorted(experiment.cases, key=_quality)
         for rank, case in enumerate(by_quality):
@@ -155,7 +156,9 @@ def _cards(experiments, ranks, shown, root, folder):
 
     def draw(experiment, case, rank, named):
         pictures = draw_pictures(case, experiment, root, folder) if case.pair else None
-        return Card(experiment, case, pictures, failures_of(case), ranks[case.id], rank, named)
+        names = experiment.question.attributes
+        changed = [(names[a], numbers[names[a]], sign) for a, sign in case.changed.items() if a < len(names)]
+        return Card(experiment, case, pictures, failures_of(case), ranks[case.id], rank, named, changed)
 
     with progress(total=len(waiting), desc="report", unit="image") as bar, ThreadPoolExecutor() as pool:
         cards = []
