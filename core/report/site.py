@@ -16,9 +16,10 @@ from ..results.folder import ResultsFolder
 from .audit import AuditPart, read_audit_part
 from .cases import Case, Experiment, read_experiments
 from .changes import Changes, read_changes
+from .comparison import compare, differences
 from .failures import KINDS, failures_of, why_unknown
 from .finding import Finding, find, percent, probability
-from .measures import Measured, compare, differences, groups_of, measure, measured_by_networks
+from .measures import Measured, groups_of, measure, measured_by_networks
 from .pictures import FULL, Pictures, change_of, draw_pictures, outside_mask
 from .provenance import Provenance, read_provenance
 
