@@ -324,6 +324,74 @@ def test_experiments_of_different_data_are_not_compared(tmp_path, flags, columns
     assert page.of("div", **{"class": "gallery"}) and len(page.cards) == 16
 
 
+CLASSIFIER = {"classifier_path": "a.pth", "classifier_path sha256": "aaaa"}
+
+
+@pytest.mark.parametrize(
+    "flags, why",
+    [
+        (
+            {"classifier_path sha256": "bbbb"},
+            "--classifier_path a.pth (sha256 aaaa), b with --classifier_path a.pth (sha256 bbbb)",
+        ),
+        ({"classifier_path sha256": None}, "--classifier_path a.pth (sha256 not recorded)"),
+        ({"classifier_size": 224}, "--classifier_size None, b with --classifier_size 224"),
+        ({"query_label": "Young"}, "a asks about Smiling, b about Young"),
+        ({"task": "classes"}, "a asks about Smiling, b about the classes"),
+    ],
+)
+def test_experiments_of_different_classifiers_or_questions_are_not_compared(tmp_path, flags, why):
+    write_experiment(tmp_path, "a", flags=CLASSIFIER)
+    write_experiment(tmp_path, "b", flags=CLASSIFIER | flags)
+    page = Page(report(tmp_path, "a", "b") / "index.html")
+    assert "There is no such table: a" in page.text and f"{why}." in page.text
+    assert page.of("div", **{"class": "gallery together"})  # the images are the same
+
+
+def test_a_classifier_that_was_moved_and_an_attribute_that_was_numbered_are_the_same(tmp_path):
+    write_experiment(tmp_path, "a", flags=CLASSIFIER)
+    write_experiment(tmp_path, "b", flags=CLASSIFIER | {"classifier_path": "moved.pth", "query_label": "31"})
+    assert "8 images, all of them counted" in Page(report(tmp_path, "a", "b") / "index.html").text
+
+
+def test_experiments_are_compared_in_the_groups_in_which_they_may_be(tmp_path):
+    for name, sha in (("a", "aaaa"), ("b", "bbbb"), ("c", "aaaa"), ("d", "bbbb")):
+        write_experiment(tmp_path, name, flags=CLASSIFIER | {"classifier_path sha256": sha})
+    page = Page(report(tmp_path, "a", "b", "c", "d") / "index.html")
+    assert "Not all experiments are in one table: a was run with" in page.text
+    tables = re.findall(r"evaluations an image .*? bKL (\w+) dime.*? (\w+) dime", page.text)
+    assert tables == [("a", "c"), ("b", "d")]
+
+
+def test_an_experiment_of_which_no_question_is_recorded_is_not_compared(tmp_path):
+    for name in ("a", "b"):
+        write_experiment(tmp_path, name)
+    (tmp_path / "Results/b/flags.yaml").unlink()
+    page = Page(report(tmp_path, "a", "b") / "index.html")
+    assert "There is no such table: b has no flags.yaml that says what was asked." in page.text
+
+
+def test_images_that_had_another_target_are_not_compared(tmp_path):
+    table = write_experiment(tmp_path, "a", n=12)
+    target = table["target"].where(table["id"] > 1, 2)
+    write_experiment(tmp_path, "b", n=12, target=target)
+    assert "10 images, all of them counted" in Page(report(tmp_path, "a", "b") / "index.html").text
+
+
+def test_what_different_oracles_see_is_not_compared(tmp_path):
+    write_experiment(tmp_path, "a", n=12, flags={"oracle_path": "a.pth"})
+    write_experiment(tmp_path, "b", n=12, flags={"oracle_path": "b.pth"})
+    write_experiment(tmp_path, "c", n=12, oracle=False)
+    text = Page(report(tmp_path, "a", "b", "c") / "index.html").text
+    assert (
+        "12 images, all of them counted, failed ones included. Oracle FR and MNAC are left out: a was run with "
+        "--oracle_path a.pth, b with --oracle_path b.pth." in text
+    )
+    assert "device FR L1 bKL a dime" in text and "MNAC: " not in text and " L1: " in text
+    text = Page(report(tmp_path, "a", "c") / "index.html").text
+    assert "device FR Oracle FR MNAC L1 bKL a dime" in text and "are left out" not in text
+
+
 def test_a_question_about_a_thousand_classes(tmp_path):
     i = np.arange(300)
     classes = {"label": i, "pred": i, "target": i + 500, "cf_pred": i + 500, "image": [f"{k}.jpg" for k in i]}

@@ -16,7 +16,7 @@ from ..results.folder import ResultsFolder
 from .audit import AuditPart, read_audit_part
 from .cases import Case, Experiment, read_experiments
 from .changes import Changes, read_changes
-from .comparison import compare, differences
+from .comparison import compare, same_images
 from .failures import KINDS, failures_of, why_unknown
 from .finding import Finding, find, percent, probability
 from .measures import Measured, groups_of, measure, measured_by_networks
@@ -171,7 +171,7 @@ def _cards(experiments, ranks, shown, root, folder):
 
 def _context(chapters, cards, most, experiments):
     """What the templates are given."""
-    comparison = compare(experiments)
+    comparisons, apart = compare(experiments)
     in_gallery = [card for card in cards if card.random_rank < most or card.named]
     failed = {kind: [card for card in cards if kind in card.failures] for kind in KINDS}
     return {
@@ -183,8 +183,9 @@ def _context(chapters, cards, most, experiments):
         "hidden": sum(len(e.cases) for e in experiments) - len(in_gallery),
         "failed": failed,
         "directions": sorted({card.experiment.direction(*card.case.direction) for card in in_gallery}),
-        "comparison": comparison,
-        "differences": differences(comparison) if len(comparison.methods) > 1 else [],
+        "comparisons": comparisons,
+        "apart": apart,
+        "together": len(experiments) > 1 and same_images(experiments),
         "by_networks": measured_by_networks(experiments),
         "attributes": sorted({(name, number) for card in cards for name, number, _ in card.attributes}),
         "kinds": KINDS,
