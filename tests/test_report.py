@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from scipy import stats
 from scripts import call_script, contents
 from toy_report import name_attributes, write_experiment, write_names
 from toy_results import write_pair
 
 from core.metrics.intervals import mean_interval, share_interval
+from core.report.comparison import sign_flip_test
 from core.report.finding import percent, probability
 
 PAGES = ("index.html", "failures.html")
@@ -322,6 +324,36 @@ def test_experiments_of_different_data_are_not_compared(tmp_path, flags, columns
     page = Page(report(tmp_path, "a", "b") / "index.html")
     assert "There is no such table:" in page.text and ("other" in page.text or "x.jpg" in page.text)
     assert page.of("div", **{"class": "gallery"}) and len(page.cards) == 16
+
+
+@pytest.mark.parametrize(
+    "n, failed, said",
+    [
+        (9, 9, None),  # of so few nothing is said
+        (12, 0, "a and b do not differ by more than chance (95 % of the difference: 0 … 0; p = 1)"),
+        (12, 4, "a and b do not differ by more than chance"),  # a bootstrap of 4 of 12 never holds fewer than 1
+        (12, 6, "a is better than b, by 0.5"),
+        (40, 12, "a is better than b, by 0.3"),
+    ],
+)
+def test_better_is_said_where_a_paired_test_finds_it(tmp_path, n, failed, said):
+    i = np.arange(n)
+    target = 1 - np.where(i % 4 == 3, 1 - i % 2, i % 2)
+    write_experiment(tmp_path, "a", n=n, oracle=False, images=False, cf_pred=target)
+    write_experiment(tmp_path, "b", n=n, oracle=False, images=False, cf_pred=np.where(i < failed, 2, target))
+    text = Page(report(tmp_path, "a", "b") / "index.html").text
+    if said is None:
+        assert "95 % of the difference" not in text
+    else:
+        assert f" FR: {said}" in text
+
+
+def test_the_paired_test_is_exact_for_few_images_and_agrees_with_the_binomial_test_for_many():
+    assert sign_flip_test(np.ones(10)) == 2 / 2**10
+    assert sign_flip_test(np.r_[np.ones(10), np.zeros(50)]) == 2 / 2**10
+    gaps = np.r_[np.ones(40), -np.ones(22), np.zeros(100)]
+    assert sign_flip_test(gaps) == pytest.approx(stats.binomtest(40, 62).pvalue, abs=0.02)
+    assert sign_flip_test(np.array([3.0, -1, 2, 0])) == 0.5  # 2 of the 8 ways come to 4 or more
 
 
 CLASSIFIER = {"classifier_path": "a.pth", "classifier_path sha256": "aaaa"}

@@ -3,19 +3,22 @@
 from argparse import Namespace
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
 from guided_diffusion.errors import UserError
 
 from ..data.words import words
 from ..methods.flags import method_and_options
-from ..metrics.intervals import mean_interval
+from ..metrics.intervals import LEVEL, RESAMPLES, mean_interval
 from ..running.flags import FLAGS, named_flags
 from .measures import MEASURES, Measure, Measured, measure
 from .provenance import HASH
 
 DATA = ("dataset", "data_dir", "images", "split", "use_train", "image_size")  # flags that decide what an id means
 COMPARED = ("FR", "Oracle FR", "MNAC", "L1")  # of which it is said which experiment is better
+TOO_FEW = 10  # images; below this it is not said
 
 
 @dataclass
@@ -33,17 +36,18 @@ class Method:
 
 @dataclass
 class Difference:
-    """How two experiments differ on the same images: the mean of a - b, and its interval or None."""
+    """How two experiments differ on the same images: the mean of a - b, its interval, sign_flip_test's p."""
 
     measure: Measure
     better: str
     worse: str
     value: float
-    interval: tuple[float, float] | None
+    interval: tuple[float, float]
+    p: float
 
     @property
     def certain(self):
-        return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
+        return self.p <= 1 - LEVEL
 
 
 @dataclass
@@ -81,7 +85,8 @@ def _comparison(group):
     measures = [each for each in MEASURES if not (each.of_oracle and other_oracles)]
     methods = [_method(e, e.table[e.table["id"].isin(ids)], measures) for e in group]
     compared = [each for each in measures if each.name in COMPARED]
-    return Comparison(ids, methods, _differences(group, ids, compared) if len(group) > 1 else [], other_oracles)
+    told = len(group) > 1 and len(ids) >= TOO_FEW
+    return Comparison(ids, methods, _differences(group, ids, compared) if told else [], other_oracles)
 
 
 def _method(experiment, table, measures):
@@ -195,5 +200,26 @@ def _differences(experiments, ids, measures):
         values = {name: each.values(table).astype(float).to_numpy() for name, table in tables.items()}
         best, second = sorted(values, key=lambda name: values[name].mean() * (-1 if each.percent else 1))[:2]
         gaps = values[best] - values[second]
-        found.append(Difference(each, best, second, float(gaps.mean()), mean_interval(gaps)))
+        interval, p = mean_interval(gaps), sign_flip_test(gaps)
+        found.append(Difference(each, best, second, float(gaps.mean()), interval, p))
     return found
+
+
+def sign_flip_test(gaps, seed=0):
+    """(N,) differences of the same images -> two-sided p that their mean is 0.
+
+    Were the methods alike, each difference would be as likely as its negative. Where few images differ, the
+    bootstrap is too sure. This is exact for up to ten of them; for more, RESAMPLES flips are drawn.
+    """
+    gaps = gaps[gaps != 0]  # which no flip changes
+    if not len(gaps):
+        return 1.0
+    result = stats.permutation_test(
+        (gaps,),
+        np.sum,
+        permutation_type="samples",
+        n_resamples=RESAMPLES,
+        batch=100,  # all flips at once would need RESAMPLES times the memory of the differences
+        rng=np.random.default_rng(seed),
+    )
+    return float(result.pvalue)
