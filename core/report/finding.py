@@ -16,9 +16,9 @@ class Finding:
     limits: list[str]
 
 
-def find(experiment, changes):
-    """The Finding of an experiment. changes: read_changes' of it, or None."""
-    return Finding(_sentence(experiment, changes), _limits(experiment, changes))
+def find(experiment, changes, audit):
+    """The Finding of an experiment. changes, audit: what read_changes and read_audit tell of it, or None."""
+    return Finding(_sentence(experiment, changes), _limits(experiment, changes, audit))
 
 
 def percent(share):
@@ -56,7 +56,7 @@ def _sentence(experiment, changes):
     return f"{said}."
 
 
-def _limits(experiment, changes):
+def _limits(experiment, changes, audit):
     cases = experiment.cases
     n, reached = len(cases), sum(case.reached for case in cases)
     low, high = share_interval(reached, n)
@@ -71,7 +71,7 @@ def _limits(experiment, changes):
     limits += _judgement(cases)
     limits += _kinds_of_images(experiment)
     if changes and changes.others:
-        limits += _company(changes, experiment.question)
+        limits += _company(changes, experiment.question, audit)
     if changes and experiment.question.assumed:
         limits.append("The names of the oracle's attributes are assumed from their number: nothing records them.")
     if all(case.pair is None for case in cases):
@@ -107,17 +107,26 @@ def _kinds_of_images(experiment):
     return limits
 
 
-def _company(changes, question):
+def _company(changes, question, audit):
     """Whether what changes most often beside the query goes with it in the data, too."""
     first = changes.others[0]
     if first.expected is None:
         return [
             f"Whether {words(first.attribute)} goes with what was asked in the data, too, is not known here "
-            f"({changes.why_unexpected}), so its change does not show that the classifier uses it."
+            f"({changes.why_unexpected}), {_use_of(first.attribute, audit)}."
         ]
     if abs(first.expected) >= WITH:
         return [
             f"{words(first.attribute)} goes with {words(question.about)} in the training labels, too (correlation "
-            f"{first.expected:+.2f}), so its change alone does not show that the classifier uses it."
+            f"{first.expected:+.2f}), {_use_of(first.attribute, audit)}."
         ]
     return []
+
+
+def _use_of(attribute, audit):
+    """Whether the classifier uses an attribute: what the audit found, or that the change is no proof."""
+    named = [row["named"] for row in (audit["attributes"] if audit else ()) if row["attribute"] == attribute]
+    if any(named):
+        return "but the audit found that the classifier uses it: see the audit's page"
+    unsaid = "so its change alone does not show that the classifier uses it"
+    return f"{unsaid}, and the audit does not name it: see the audit's page" if named else unsaid

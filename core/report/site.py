@@ -87,11 +87,11 @@ def write_report(output_path, exp_names, most=1000):
 
 
 def _chapter(experiment, root):
-    changes = read_changes(experiment)
+    changes, audit = read_changes(experiment), read_audit_part(experiment, root)
     groups, left_out = groups_of(experiment)
     return Chapter(
         experiment,
-        find(experiment, changes),
+        find(experiment, changes, audit and audit.found),
         read_provenance(experiment),
         measure(experiment.table),
         groups,
@@ -99,7 +99,7 @@ def _chapter(experiment, root):
         changes,
         {kind: sum(kind in failures_of(case) for case in experiment.cases) for kind in KINDS},
         why_unknown(experiment),
-        read_audit_part(experiment, root),
+        audit,
     )
 
 
