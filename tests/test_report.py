@@ -471,7 +471,9 @@ def test_what_cannot_be_reported_is_one_line(tmp_path):
     (tmp_path / "Results/exp/similarity.csv").write_text("x\n")
     assert "similarity.csv holds no cosines" in refused(tmp_path, "exp")
     (tmp_path / "Results/exp/similarity.csv").unlink()
-    assert "records.csv" in refused(tmp_path, "exp")
+    assert "records.csv has 001 and 01 as an oracle's decisions on image 0000000; remove" in refused(
+        tmp_path, "exp"
+    )
     assert not (tmp_path / "report").exists()
     code, _, err = call_script("report.py", {"output_path": tmp_path})
     assert code == 2 and "--exp_names must be given" in err
