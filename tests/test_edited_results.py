@@ -75,7 +75,28 @@ def test_a_record_that_is_no_number_is_named(flags, column, value):
     words = first.split(",")
     words[header.split(",").index(column)] = value
     path.write_text("\n".join([header, ",".join(words), *others]) + "\n")
-    refused("compute_FR.py", flags, "records.csv is not a records.csv")
+    refused("compute_FR.py", flags, "records.csv is damaged in line 2", "remove this line")
+
+
+def test_without_a_damaged_line_going_on_explains_its_image_again(flags):
+    before, path = contents(flags["output_path"]), experiment_of(flags) / "records.csv"
+    header, first, *others = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([header, first.replace(",", ",,", 1), *others]))
+    refuse(flags, "records.csv is damaged in line 2")
+    path.write_text("".join([header, *others]))
+    assert "7 of 8 are done already" in explain(flags)[1]
+    assert contents(flags["output_path"]) == before
+
+
+def test_without_damaged_flags_going_on_explains_nothing_again(flags):
+    before, path = contents(flags["output_path"]), experiment_of(flags) / "flags.yaml"
+    path.write_text(path.read_text()[:100] + "\n: [")
+    refuse(
+        flags, "flags.yaml is damaged: it is not readable as YAML", "remove it and run main.py with the same flags"
+    )
+    path.unlink()
+    assert "8 of 8 are done already" in explain(flags)[1]
+    assert contents(flags["output_path"]) == before
 
 
 @pytest.mark.parametrize("part", ["CF", "Noise", "Info", "SM", "Original"])

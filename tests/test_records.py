@@ -10,6 +10,7 @@ from core.results.records import (
     flipped,
     is_torn,
     read_records,
+    read_yaml,
     summarise,
     write_records,
     write_text,
@@ -108,6 +109,52 @@ def test_another_file_is_refused_by_its_name(tmp_path, text):
     assert str(path) in refusal(UserError, read_records, path)
     path.unlink()
     assert str(path) in refusal(UserError, read_records, path)
+
+
+@pytest.mark.parametrize("damage", ["0.5,", "nan", "many", "0.1,0.2"])
+@pytest.mark.parametrize("column, row", [("l_1", 1), ("target", 3), ("bkl", 5)])
+def test_a_damaged_line_is_named_and_without_it_the_others_are_read(tmp_path, damage, column, row):
+    table, path = records(), tmp_path / "records.csv"
+    write_records(path, table)
+    lines = path.read_text().splitlines()
+    values = lines[row].split(",")
+    values[list(table.columns).index(column)] = damage
+    lines[row] = ",".join(values)
+    path.write_text("\n".join(lines) + "\n")
+    message = refusal(UserError, read_records, path)
+    assert f"{path} is damaged in line {row + 1} (" in message and "remove this line, and main.py's same" in message
+    path.write_text("\n".join(lines[:row] + lines[row + 1 :]) + "\n")
+    assert len(read_records(path)) == 4
+
+
+def test_the_first_of_several_damaged_lines_is_named_and_a_header_is_restored(tmp_path):
+    path = tmp_path / "records.csv"
+    write_records(path, records())
+    header, *rows = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([header, *rows[:2], "x\n", rows[2], "1,2\n", *rows[3:]]))
+    assert "in line 4 " in refusal(UserError, read_records, path)
+    path.write_text("".join(["x", header, *rows]))
+    message = refusal(UserError, read_records, path)
+    assert "is not a records.csv" in message and "restore it: without it main.py explains all images" in message
+
+
+@pytest.mark.parametrize(
+    "name, remedy",
+    [
+        ("chunk-0_num-chunks-2_flags.yaml", "run main.py with the same flags as before, which goes on"),
+        ("summary.yaml", "run main.py with the same flags as before, which writes it anew"),
+        ("runs.yaml", "do without the times, versions and names that main.py kept in it"),
+        ("audit.yaml", "run audit.py again"),
+        ("case.yaml", "run again what wrote it"),
+    ],
+)
+def test_a_damaged_yaml_file_has_a_remedy_that_loses_no_images(tmp_path, name, remedy):
+    path = tmp_path / name
+    assert f"{path} is missing; restore it, or {remedy}" == refusal(UserError, read_yaml, path)
+    for text, wrong in (("a: [1", "is not readable as YAML"), ("- a", "holds no names with values")):
+        path.write_text(text)
+        message = refusal(UserError, read_yaml, path)
+        assert message == f"{path} is damaged: it {wrong}; restore it, or remove it and {remedy}"
 
 
 def test_a_file_is_the_old_one_until_the_new_one_is_whole(tmp_path):

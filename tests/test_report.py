@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from scipy import stats
 from scripts import call_script, contents
-from toy_report import write_experiment, write_names
+from toy_report import name_attributes, write_experiment, write_names
 from toy_results import write_pair
 
-from core.metrics.intervals import mean_interval
-from core.report.finding import percent, probability, share_interval
+from core.metrics.intervals import mean_interval, share_interval
+from core.report.comparison import sign_flip_test
+from core.report.finding import percent, probability
 
 PAGES = ("index.html", "failures.html")
 NASTY = "<script>alert('🦊')</script>"
@@ -187,6 +189,24 @@ def test_several_experiments_are_compared_on_the_images_that_all_explained(tmp_p
     assert order == sorted(order, key=lambda pair: tuple(map(int, pair)))
 
 
+def test_an_attribute_has_one_number_in_the_experiments_of_all_oracles(tmp_path):
+    oracles = {"a": ("Smiling", "Young", "Male"), "b": ("Hat", "Smiling", "Young")}
+    for name, names in oracles.items():
+        write_experiment(tmp_path, name)
+        name_attributes(tmp_path, name, names)
+    folder = report(tmp_path, "a", "b")
+    page = Page(folder / "index.html")
+    choices = re.search(r'name="attribute">(.*?)</select>', (folder / "index.html").read_text())[1]
+    numbers = {name: number for number, name in re.findall(r'value="(\d+)">([^<]+)', choices)}
+    assert sorted(numbers) == ["Hat", "Smiling", "Young"]  # the third one never changes
+    with open(folder / "data.csv", newline="") as file:
+        rows = {(row["experiment"], int(row["id"])): row for row in csv.DictReader(file)}
+    for card in page.cards:
+        row = rows["ab"[int(card["data-experiment"]) - 1], int(card["data-number"])]
+        changed = f"{row['appeared']} {row['vanished']}".split()
+        assert sorted(card["data-attributes"].split()) == sorted(numbers[name] for name in changed)
+
+
 def test_a_thousand_images_are_drawn_from_and_the_figures_count_all(tmp_path):
     write_experiment(tmp_path, n=30)
     folder = report(tmp_path, "exp", gallery=10)
@@ -306,6 +326,104 @@ def test_experiments_of_different_data_are_not_compared(tmp_path, flags, columns
     assert page.of("div", **{"class": "gallery"}) and len(page.cards) == 16
 
 
+@pytest.mark.parametrize(
+    "n, failed, said",
+    [
+        (9, 9, None),  # of so few nothing is said
+        (12, 0, "a and b do not differ by more than chance (95 % of the difference: 0 … 0; p = 1)"),
+        (12, 4, "a and b do not differ by more than chance"),  # a bootstrap of 4 of 12 never holds fewer than 1
+        (12, 6, "a is better than b, by 0.5"),
+        (40, 12, "a is better than b, by 0.3"),
+    ],
+)
+def test_better_is_said_where_a_paired_test_finds_it(tmp_path, n, failed, said):
+    i = np.arange(n)
+    target = 1 - np.where(i % 4 == 3, 1 - i % 2, i % 2)
+    write_experiment(tmp_path, "a", n=n, oracle=False, images=False, cf_pred=target)
+    write_experiment(tmp_path, "b", n=n, oracle=False, images=False, cf_pred=np.where(i < failed, 2, target))
+    text = Page(report(tmp_path, "a", "b") / "index.html").text
+    if said is None:
+        assert "95 % of the difference" not in text
+    else:
+        assert f" FR: {said}" in text
+
+
+def test_the_paired_test_is_exact_for_few_images_and_agrees_with_the_binomial_test_for_many():
+    assert sign_flip_test(np.ones(10)) == 2 / 2**10
+    assert sign_flip_test(np.r_[np.ones(10), np.zeros(50)]) == 2 / 2**10
+    gaps = np.r_[np.ones(40), -np.ones(22), np.zeros(100)]
+    assert sign_flip_test(gaps) == pytest.approx(stats.binomtest(40, 62).pvalue, abs=0.02)
+    assert sign_flip_test(np.array([3.0, -1, 2, 0])) == 0.5  # 2 of the 8 ways come to 4 or more
+
+
+CLASSIFIER = {"classifier_path": "a.pth", "classifier_path sha256": "aaaa"}
+
+
+@pytest.mark.parametrize(
+    "flags, why",
+    [
+        (
+            {"classifier_path sha256": "bbbb"},
+            "--classifier_path a.pth (sha256 aaaa), b with --classifier_path a.pth (sha256 bbbb)",
+        ),
+        ({"classifier_path sha256": None}, "--classifier_path a.pth (sha256 not recorded)"),
+        ({"classifier_size": 224}, "--classifier_size None, b with --classifier_size 224"),
+        ({"query_label": "Young"}, "a asks about Smiling, b about Young"),
+        ({"task": "classes"}, "a asks about Smiling, b about the classes"),
+    ],
+)
+def test_experiments_of_different_classifiers_or_questions_are_not_compared(tmp_path, flags, why):
+    write_experiment(tmp_path, "a", flags=CLASSIFIER)
+    write_experiment(tmp_path, "b", flags=CLASSIFIER | flags)
+    page = Page(report(tmp_path, "a", "b") / "index.html")
+    assert "There is no such table: a" in page.text and f"{why}." in page.text
+    assert page.of("div", **{"class": "gallery together"})  # the images are the same
+
+
+def test_a_classifier_that_was_moved_and_an_attribute_that_was_numbered_are_the_same(tmp_path):
+    write_experiment(tmp_path, "a", flags=CLASSIFIER)
+    write_experiment(tmp_path, "b", flags=CLASSIFIER | {"classifier_path": "moved.pth", "query_label": "31"})
+    assert "8 images, all of them counted" in Page(report(tmp_path, "a", "b") / "index.html").text
+
+
+def test_experiments_are_compared_in_the_groups_in_which_they_may_be(tmp_path):
+    for name, sha in (("a", "aaaa"), ("b", "bbbb"), ("c", "aaaa"), ("d", "bbbb")):
+        write_experiment(tmp_path, name, flags=CLASSIFIER | {"classifier_path sha256": sha})
+    page = Page(report(tmp_path, "a", "b", "c", "d") / "index.html")
+    assert "Not all experiments are in one table: a was run with" in page.text
+    tables = re.findall(r"evaluations an image .*? bKL (\w+) dime.*? (\w+) dime", page.text)
+    assert tables == [("a", "c"), ("b", "d")]
+
+
+def test_an_experiment_of_which_no_question_is_recorded_is_not_compared(tmp_path):
+    for name in ("a", "b"):
+        write_experiment(tmp_path, name)
+    (tmp_path / "Results/b/flags.yaml").unlink()
+    page = Page(report(tmp_path, "a", "b") / "index.html")
+    assert "There is no such table: b has no flags.yaml that says what was asked." in page.text
+
+
+def test_images_that_had_another_target_are_not_compared(tmp_path):
+    table = write_experiment(tmp_path, "a", n=12)
+    target = table["target"].where(table["id"] > 1, 2)
+    write_experiment(tmp_path, "b", n=12, target=target)
+    assert "10 images, all of them counted" in Page(report(tmp_path, "a", "b") / "index.html").text
+
+
+def test_what_different_oracles_see_is_not_compared(tmp_path):
+    write_experiment(tmp_path, "a", n=12, flags={"oracle_path": "a.pth"})
+    write_experiment(tmp_path, "b", n=12, flags={"oracle_path": "b.pth"})
+    write_experiment(tmp_path, "c", n=12, oracle=False)
+    text = Page(report(tmp_path, "a", "b", "c") / "index.html").text
+    assert (
+        "12 images, all of them counted, failed ones included. Oracle FR and MNAC are left out: a was run with "
+        "--oracle_path a.pth, b with --oracle_path b.pth." in text
+    )
+    assert "device FR L1 bKL a dime" in text and "MNAC: " not in text and " L1: " in text
+    text = Page(report(tmp_path, "a", "c") / "index.html").text
+    assert "device FR Oracle FR MNAC L1 bKL a dime" in text and "are left out" not in text
+
+
 def test_a_question_about_a_thousand_classes(tmp_path):
     i = np.arange(300)
     classes = {"label": i, "pred": i, "target": i + 500, "cf_pred": i + 500, "image": [f"{k}.jpg" for k in i]}
@@ -353,7 +471,9 @@ def test_what_cannot_be_reported_is_one_line(tmp_path):
     (tmp_path / "Results/exp/similarity.csv").write_text("x\n")
     assert "similarity.csv holds no cosines" in refused(tmp_path, "exp")
     (tmp_path / "Results/exp/similarity.csv").unlink()
-    assert "records.csv" in refused(tmp_path, "exp")
+    assert "records.csv has 001 and 01 as an oracle's decisions on image 0000000; remove" in refused(
+        tmp_path, "exp"
+    )
     assert not (tmp_path / "report").exists()
     code, _, err = call_script("report.py", {"output_path": tmp_path})
     assert code == 2 and "--exp_names must be given" in err

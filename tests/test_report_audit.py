@@ -2,11 +2,14 @@
 
 import shutil
 
+import pandas as pd
 import pytest
 import yaml
 from scripts import call_script
-from test_report import NASTY, Page, refused, report
+from test_report import NASTY, Page, figures, refused, report
 from toy_audit import write_experiment
+from toy_report import name_attributes, write_names
+from toy_report import write_experiment as write_changed
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +59,39 @@ def test_it_has_the_verdict_the_table_the_map_and_examples_with_what_was_put_bac
 def test_a_report_without_an_audit_has_no_such_page(audited):
     folder = report(audited, "other")
     assert not (folder / "audit.html").exists() and "audit.html" not in (folder / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "attribute, data, said",
+    [
+        ("Eyeglasses", True, "but the audit found that the classifier uses it: see the audit's page."),
+        ("Eyeglasses", False, "but the audit found that the classifier uses it: see the audit's page."),
+        (
+            "Young",
+            True,
+            "so its change alone does not show that the classifier uses it, and the audit does not name",
+        ),
+        ("Hat", True, "so its change alone does not show that the classifier uses it."),  # not in the audit
+    ],
+)
+def test_what_limits_the_finding_does_not_contradict_the_audit(audited, attribute, data, said):
+    names = ("Smiling", attribute, "Male")
+    if data:
+        write_names(audited / "data", names)
+        labels = audited / "data/list_attr_celeba.csv"
+        table = pd.read_csv(labels).assign(**{attribute: lambda t: t["Smiling"]})
+        table.to_csv(labels, index=False)
+    kept = audited / "Results/smile/audit.yaml"
+    text = kept.read_text()
+    shutil.rmtree(audited / "Results/smile")
+    write_changed(audited, "smile", flags={"data_dir": str(audited / "data")})
+    kept.write_text(text)
+    name_attributes(audited, "smile", names)
+    (found,) = figures(report(audited, "smile"))["experiments"]
+    (limit,) = [limit for limit in found["limits"] if "uses it" in limit]
+    assert (
+        limit.startswith(f"{attribute} goes with" if data else f"Whether {attribute} goes with") and said in limit
+    )
 
 
 def test_names_are_text(audited):

@@ -10,7 +10,7 @@ import pytest
 from scripts import call_script
 from test_report import NASTY, report
 from test_report_audit import once, rewrite  # noqa: F401
-from toy_report import write_experiment, write_names
+from toy_report import name_attributes, write_experiment, write_names
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (requirements-dev.txt)")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -302,3 +302,13 @@ def test_several_experiments_stand_side_by_side(tmp_path, visit):
     page.keyboard.press("Escape")
     page.select_option("[name=experiment]", "2")
     assert set(shown(page, "experiment")) == {"2"} and len(shown(page)) == 12
+
+
+def test_an_attribute_is_filtered_in_all_experiments_though_their_oracles_number_it_differently(tmp_path, visit):
+    for name, names in {"a": ("Smiling", "Young", "Male"), "b": ("Young", "Hat", "Smiling")}.items():
+        write_experiment(tmp_path, name)
+        name_attributes(tmp_path, name, names)
+    page = visit(report(tmp_path, "a", "b"))
+    page.select_option("[name=attribute]", label="Young")
+    texts = page.locator(".card:not([hidden]) .changed").all_text_contents()
+    assert len(texts) == 8 + 6 and all("Young" in text for text in texts)  # b's oracle does not see two change

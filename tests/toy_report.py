@@ -53,6 +53,12 @@ def write_experiment(
     return table
 
 
+def name_attributes(root, exp_name, names):
+    """Records in runs.yaml what the attributes of the experiment's oracle are called."""
+    path = root / "Results" / exp_name / "runs.yaml"
+    path.write_text(yaml.safe_dump({"a run": {"oracle_attributes": list(names)}}))
+
+
 def write_images(root, exp_name, table, size, mask):
     """The images of the records; with a mask, half of the change lies outside of it."""
     for row in table.to_dict("records"):

@@ -17,7 +17,7 @@ from ..data.datasets import CELEBA_ATTRIBUTES, attribute_index, data_attributes
 from ..data.images import from_uint8
 from ..results.folder import ResultsFolder, experiment_folder, image_id
 from ..results.reading import read_classes, read_flags, read_pairs
-from ..results.records import correct, flipped
+from ..results.records import correct, flipped, remedy_of
 from ..running.flags import BEFORE_THE_FLAG, FLAGS, NETWORK_FLAGS, ROLES, SMILING, named_flags
 
 RESULTS_FLAGS = {
@@ -69,10 +69,7 @@ def flags_of_run(output_path, exp_name):
                 flags[name] = str(flags[name])
         except UserError as error:
             experiment = experiment_folder(output_path, exp_name)
-            raise UserError(
-                f"flags.yaml in {experiment} is damaged ({error}); restore it, or run main.py again with "
-                "--overwrite True"
-            ) from None
+            raise UserError(f"flags.yaml in {experiment} is damaged ({error}); {remedy_of('flags.yaml')}") from None
     return flags
 
 

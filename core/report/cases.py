@@ -113,7 +113,7 @@ def _case(row, right, reached, pairs):
 
     name = image_id(row["id"])
     agrees, mnac = optional("oracle_flip", bool), optional("mnac", int)
-    changed = _changed(row["oracle_pred"], row["oracle_cf_pred"]) if mnac is not None else {}
+    changed = _changed(name, row["oracle_pred"], row["oracle_cf_pred"]) if mnac is not None else {}
     numbers = {key: int(row[key]) for key in ("label", "pred", "target", "cf_pred")}
     return Case(
         name,
@@ -134,9 +134,12 @@ def _case(row, right, reached, pairs):
     )
 
 
-def _changed(before, after):
+def _changed(name, before, after):
     """Two texts of an oracle's 0 and 1 -> attribute -> 1 or -1, for those that differ."""
     if len(str(before)) != len(str(after)) or not {*str(before), *str(after)} <= {"0", "1"}:
-        raise UserError(f"records.csv has {before} and {after} as an oracle's decisions; run main.py again")
+        raise UserError(
+            f"records.csv has {before} and {after} as an oracle's decisions on image {name}; remove this image's "
+            "line, and main.py's same command explains it again"
+        )
     bits = enumerate(zip(str(before), str(after), strict=True))
     return {a: int(end) - int(start) for a, (start, end) in bits if start != end}

@@ -69,7 +69,10 @@ def read_changes(experiment):
 def _bits(texts):
     """(N,) texts of 0 and 1 -> (N, A) integers; UserError where they are not of one length."""
     if texts.str.len().nunique() != 1:
-        raise UserError("records.csv has oracle decisions of several lengths; run main.py again")
+        raise UserError(
+            "records.csv has oracle decisions of several lengths; remove the lines of those that differ, and "
+            "main.py's same command explains their images again"
+        )
     return np.array([list(map(int, text)) for text in texts])
 
 

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-from scipy import stats
-
+from ..data.words import counted, words
+from ..metrics.intervals import share_interval
 from .failures import failures_of
 
 FEW = 100  # images; below this the sentence says how little they tell
-LEVEL = 0.95
 WITH = 0.3  # from this correlation on, two attributes go together in the data
 
 
@@ -17,15 +16,9 @@ class Finding:
     limits: list[str]
 
 
-def find(experiment, changes):
-    """The Finding of an experiment. changes: read_changes' of it, or None."""
-    return Finding(_sentence(experiment, changes), _limits(experiment, changes))
-
-
-def share_interval(count, n):
-    """The exact (Clopper-Pearson) 95 % interval of a share."""
-    interval = stats.binomtest(count, n).proportion_ci(LEVEL, "exact")
-    return interval.low, interval.high
+def find(experiment, changes, audit):
+    """The Finding of an experiment. changes, audit: what read_changes and read_audit tell of it, or None."""
+    return Finding(_sentence(experiment, changes), _limits(experiment, changes, audit))
 
 
 def percent(share):
@@ -43,19 +36,14 @@ def probability(p):
     return "< 0.1 %" if p < 0.001 else percent(p)
 
 
-def words(name):
-    """An attribute's name as it is read: High_Cheekbones as High Cheekbones."""
-    return name.replace("_", " ")
-
-
 def _sentence(experiment, changes):
     cases, about = experiment.cases, words(experiment.question.about)
     n, reached = len(cases), sum(case.reached for case in cases)
     asked = f"Asked about {about}, the" if about else "The"
     other = "the other answer" if about else "the answer that was asked for"
     if not reached:
-        return f"{asked} classifier gave none of {_images(n)} {other}: nothing is explained."
-    said = f"{asked} classifier gave {reached} of {_images(n)} {other} ({percent(reached / n)})"
+        return f"{asked} classifier gave none of {counted(n)} {other}: nothing is explained."
+    said = f"{asked} classifier gave {reached} of {counted(n)} {other} ({percent(reached / n)})"
     agreed = [case.agrees for case in cases if case.reached and case.agrees is not None]
     if agreed:
         said += f"; an oracle, which guided nothing, saw the change in {sum(agreed)} of these {len(agreed)}"
@@ -68,14 +56,14 @@ def _sentence(experiment, changes):
     return f"{said}."
 
 
-def _limits(experiment, changes):
+def _limits(experiment, changes, audit):
     cases = experiment.cases
     n, reached = len(cases), sum(case.reached for case in cases)
     low, high = share_interval(reached, n)
     limits = []
     if n < FEW:
         limits.append(
-            f"{_images(n)} {'are' if n > 1 else 'is'} few: the share that flips lies between {percent(low)} and "
+            f"{counted(n)} {'are' if n > 1 else 'is'} few: the share that flips lies between {percent(low)} and "
             f"{percent(high)} (95 %)."
         )
     if experiment.flags and not experiment.finished:
@@ -83,7 +71,7 @@ def _limits(experiment, changes):
     limits += _judgement(cases)
     limits += _kinds_of_images(experiment)
     if changes and changes.others:
-        limits += _company(changes, experiment.question)
+        limits += _company(changes, experiment.question, audit)
     if changes and experiment.question.assumed:
         limits.append("The names of the oracle's attributes are assumed from their number: nothing records them.")
     if all(case.pair is None for case in cases):
@@ -119,21 +107,26 @@ def _kinds_of_images(experiment):
     return limits
 
 
-def _company(changes, question):
+def _company(changes, question, audit):
     """Whether what changes most often beside the query goes with it in the data, too."""
     first = changes.others[0]
     if first.expected is None:
         return [
             f"Whether {words(first.attribute)} goes with what was asked in the data, too, is not known here "
-            f"({changes.why_unexpected}), so its change does not show that the classifier uses it."
+            f"({changes.why_unexpected}), {_use_of(first.attribute, audit)}."
         ]
     if abs(first.expected) >= WITH:
         return [
             f"{words(first.attribute)} goes with {words(question.about)} in the training labels, too (correlation "
-            f"{first.expected:+.2f}), so its change alone does not show that the classifier uses it."
+            f"{first.expected:+.2f}), {_use_of(first.attribute, audit)}."
         ]
     return []
 
 
-def _images(n):
-    return f"{n:,} image{'s' * (n != 1)}"
+def _use_of(attribute, audit):
+    """Whether the classifier uses an attribute: what the audit found, or that the change is no proof."""
+    named = [row["named"] for row in (audit["attributes"] if audit else ()) if row["attribute"] == attribute]
+    if any(named):
+        return "but the audit found that the classifier uses it: see the audit's page"
+    unsaid = "so its change alone does not show that the classifier uses it"
+    return f"{unsaid}, and the audit does not name it: see the audit's page" if named else unsaid

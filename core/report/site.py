@@ -10,14 +10,16 @@ from pathlib import Path
 
 from guided_diffusion.storage import write_folder
 
+from ..data.words import words
 from ..metrics.inference import progress
 from ..results.folder import ResultsFolder
 from .audit import AuditPart, read_audit_part
 from .cases import Case, Experiment, read_experiments
 from .changes import Changes, read_changes
+from .comparison import compare, same_images
 from .failures import KINDS, failures_of, why_unknown
-from .finding import Finding, find, percent, probability, words
-from .measures import Measured, compare, differences, groups_of, measure, measured_by_networks
+from .finding import Finding, find, percent, probability
+from .measures import Measured, groups_of, measure, measured_by_networks
 from .pictures import FULL, Pictures, change_of, draw_pictures, outside_mask
 from .provenance import Provenance, read_provenance
 
@@ -56,16 +58,11 @@ class Card:
     random_rank: int  # the same for the same image in all experiments
     quality_rank: int  # 0 is the best of its experiment
     named: str  # best, worst or ""
+    attributes: list[tuple[str, int, int]]  # the changed ones: name, its number in _attribute_numbers, 1 or -1
 
     @property
     def anchor(self):
         return f"e{self.experiment.place}-{self.case.id}"
-
-    @property
-    def attributes(self):
-        """The changed attributes: a list of (name, its number, 1 or -1)."""
-        names = self.experiment.question.attributes
-        return [(names[a], a, sign) for a, sign in self.case.changed.items() if a < len(names)]
 
 
 def write_report(output_path, exp_names, most=1000):
@@ -90,11 +87,11 @@ def write_report(output_path, exp_names, most=1000):
 
 
 def _chapter(experiment, root):
-    changes = read_changes(experiment)
+    changes, audit = read_changes(experiment), read_audit_part(experiment, root)
     groups, left_out = groups_of(experiment)
     return Chapter(
         experiment,
-        find(experiment, changes),
+        find(experiment, changes, audit and audit.found),
         read_provenance(experiment),
         measure(experiment.table),
         groups,
@@ -102,7 +99,7 @@ def _chapter(experiment, root):
         changes,
         {kind: sum(kind in failures_of(case) for case in experiment.cases) for kind in KINDS},
         why_unknown(experiment),
-        read_audit_part(experiment, root),
+        audit,
     )
 
 
@@ -124,6 +121,12 @@ def _random_ranks(experiments):
     return {name: rank for rank, name in enumerate(ids)}
 
 
+def _attribute_numbers(experiments):
+    """Name -> number, of the attributes of all oracles. Each has its own order, one filter is for all."""
+    names = dict.fromkeys(name for e in experiments for name in e.question.attributes)
+    return {name: number for number, name in enumerate(names)}
+
+
 def _shown(experiment, ranks, most):
     """The cases that the pages show: the first of the random order, the best and worst, and those that failed."""
     by_chance = sorted(experiment.cases, key=lambda case: ranks[case.id])
@@ -143,7 +146,7 @@ def _quality(case):
 
 def _cards(experiments, ranks, shown, root, folder):
     """The Cards in the random order, the same image of all experiments together."""
-    waiting = []
+    waiting, numbers = [], _attribute_numbers(experiments)
     for experiment in experiments:
         by_quality = sorted(experiment.cases, key=_quality)
         for rank, case in enumerate(by_quality):
@@ -154,7 +157,9 @@ def _cards(experiments, ranks, shown, root, folder):
 
     def draw(experiment, case, rank, named):
         pictures = draw_pictures(case, experiment, root, folder) if case.pair else None
-        return Card(experiment, case, pictures, failures_of(case), ranks[case.id], rank, named)
+        names = experiment.question.attributes
+        changed = [(names[a], numbers[names[a]], sign) for a, sign in case.changed.items() if a < len(names)]
+        return Card(experiment, case, pictures, failures_of(case), ranks[case.id], rank, named, changed)
 
     with progress(total=len(waiting), desc="report", unit="image") as bar, ThreadPoolExecutor() as pool:
         cards = []
@@ -166,7 +171,7 @@ def _cards(experiments, ranks, shown, root, folder):
 
 def _context(chapters, cards, most, experiments):
     """What the templates are given."""
-    comparison = compare(experiments)
+    comparisons, apart = compare(experiments)
     in_gallery = [card for card in cards if card.random_rank < most or card.named]
     failed = {kind: [card for card in cards if kind in card.failures] for kind in KINDS}
     return {
@@ -178,8 +183,9 @@ def _context(chapters, cards, most, experiments):
         "hidden": sum(len(e.cases) for e in experiments) - len(in_gallery),
         "failed": failed,
         "directions": sorted({card.experiment.direction(*card.case.direction) for card in in_gallery}),
-        "comparison": comparison,
-        "differences": differences(comparison) if len(comparison.methods) > 1 else [],
+        "comparisons": comparisons,
+        "apart": apart,
+        "together": len(experiments) > 1 and same_images(experiments),
         "by_networks": measured_by_networks(experiments),
         "attributes": sorted({(name, number) for card in cards for name, number, _ in card.attributes}),
         "kinds": KINDS,

@@ -1,6 +1,7 @@
 """Records, one row for each explained image: making them, summarising them, reading and writing files."""
 
 import sys
+from bisect import bisect_left
 from io import BytesIO, StringIO
 from pathlib import Path
 
@@ -14,7 +15,15 @@ from ..data.images import to_uint8
 
 MAX_FLOAT = sys.float_info.max
 BITS = ("oracle_pred", "oracle_cf_pred")  # an oracle's decisions, a 0 or 1 for each attribute; or its class
+INSTEAD = {  # end of a YAML file's name -> what to do where it is lost
+    "flags.yaml": "run main.py with the same flags as before, which goes on",
+    "summary.yaml": "run main.py with the same flags as before, which writes it anew",
+    "runs.yaml": "do without the times, versions and names that main.py kept in it",
+    "audit.yaml": "run audit.py again",
+}
+ANEW = "run again what wrote it"  # where it is another file
 NUMBERS = ("bkl", "l_1", "p_target_before", "p_target", "scale", "mnac", "oracle_flip")  # the first two always
+NO_RECORDS = (ValueError, KeyError, OverflowError)  # raised of a table that is not one of records
 INTEGERS = ("id", "label", "pred", "target", "cf_pred", "attempts")
 
 
@@ -122,14 +131,44 @@ def read_records(path):
     require_file(path)
     try:
         text = Path(path).read_bytes()
-        table = pd.read_csv(BytesIO(text[: text.rfind(b"\n") + 1]), dtype=dict.fromkeys(BITS, str))
-        table = table.round(6).astype(dict.fromkeys(INTEGERS, int))
-        _require_numbers(table)
-    except (OSError, ValueError, KeyError, OverflowError) as error:
-        raise UserError(f"{path} is not a records.csv ({str(error).splitlines()[0]}); remove it") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); restore it") from None
+    lines = text[: text.rfind(b"\n") + 1].splitlines(keepends=True)
+    try:
+        table = _parse(lines)
+    except NO_RECORDS as error:
+        raise UserError(_what_is_wrong(path, lines, error)) from None
     if (repeated := table["id"][table["id"].duplicated()]).size:
         raise UserError(f"{path} has image {repeated.iloc[0]} twice; remove one of the rows")
     return table
+
+
+def _parse(lines):
+    """The lines of a records.csv, bytes -> the DataFrame; raises one of NO_RECORDS where they are not that."""
+    table = pd.read_csv(BytesIO(b"".join(lines)), dtype=dict.fromkeys(BITS, str))
+    table = table.round(6).astype(dict.fromkeys(INTEGERS, int))
+    _require_numbers(table)
+    return table
+
+
+def _what_is_wrong(path, lines, error):
+    """A sentence with the remedy. No beginning with a damaged line can be parsed, so bisection finds the first."""
+
+    def is_damaged(count):
+        try:
+            _parse(lines[:count])
+        except NO_RECORDS:
+            return True
+        return False
+
+    reason = str(error).splitlines()[0]
+    if is_damaged(1):
+        return f"{path} is not a records.csv ({reason}); restore it: without it main.py explains all images again"
+    first = bisect_left(range(len(lines)), True, lo=1, key=is_damaged)
+    return (
+        f"{path} is damaged in line {first} ({reason}); remove this line, and main.py's same command goes on with "
+        "the images that are not in the file"
+    )
 
 
 def _require_numbers(table):
@@ -170,12 +209,21 @@ def write_yaml(path, values):
 def read_yaml(path):
     """A YAML file -> its dict; UserError where it is missing or holds no dict."""
     if not Path(path).exists():
-        raise UserError(f"{path} is missing; restore it, or run again with --overwrite True")
+        raise UserError(f"{path} is missing; restore it, or {_instead_of(path)}")
     require_file(path)
     try:
-        values = yaml.safe_load(Path(path).read_text())
+        values, wrong = yaml.safe_load(Path(path).read_text()), "it holds no names with values"
     except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: of bytes that are no text, or no date
-        values = None
+        values, wrong = None, "it is not readable as YAML"
     if not isinstance(values, dict):
-        raise UserError(f"{path} is damaged: it holds no names with values; run again with --overwrite True")
+        raise UserError(f"{path} is damaged: {wrong}; {remedy_of(path)}")
     return values
+
+
+def remedy_of(path):
+    """What mends a damaged YAML file of an experiment, and keeps what the experiment has explained."""
+    return f"restore it, or remove it and {_instead_of(path)}"
+
+
+def _instead_of(path):
+    return next((remedy for end, remedy in INSTEAD.items() if Path(path).name.endswith(end)), ANEW)
