@@ -81,10 +81,11 @@ def test_what_limits_the_finding_does_not_contradict_the_audit(audited, attribut
         labels = audited / "data/list_attr_celeba.csv"
         table = pd.read_csv(labels).assign(**{attribute: lambda t: t["Smiling"]})
         table.to_csv(labels, index=False)
-    kept = audited / "Results/smile/audit.yaml"
+    kept = audited / "Results/smile/audit/audit.yaml"
     text = kept.read_text()
     shutil.rmtree(audited / "Results/smile")
     write_changed(audited, "smile", flags={"data_dir": str(audited / "data")})
+    kept.parent.mkdir()
     kept.write_text(text)
     name_attributes(audited, "smile", names)
     (found,) = figures(report(audited, "smile"))["experiments"]
