@@ -5,8 +5,9 @@
 
 Each classifier is trained for Smiling on faces in which a shortcut goes with the smile in so many percent; at 50 it
 does not, and the classifier is clean. The truth is the mean change of p under rendered counterfactuals. Each method
-explains held-out faces, and audit.py says what the classifier uses. The same command goes on where it was stopped.
-One with other flags adds to what is there: the table is of all that the folder holds.
+explains held-out faces, and audit.py says what the classifier uses: by the counterfactuals alone, by contrasts of
+the attributes on held-out faces as they are, and by both. The same command goes on where it was stopped. One with
+other flags adds to what is there: the table is of all that the folder holds.
 """
 
 import math
@@ -33,7 +34,7 @@ CLASSIFIER = f"""--architecture tiny_cnn --image_size {SIZE} --random_flip False
   --lr_warmup_steps 50 --ema_rate 0.9 --compile False"""
 SECONDS = "seconds.yaml"  # beside a classifier: how long its training took
 DEMO_CLASSIFIER = "models/demo/faces_classifier.pt"
-HELD_OUT = 256  # faces that there are to explain
+HELD_OUT = 1000  # faces that there are to explain, and to contrast attributes on
 FLAGS = {
     "output_path": Flag(None, "folder of the faces, the classifiers, the results, the table and the plot"),
     "shortcuts": Flag(",".join(SHORTCUTS), "what goes with the smile, each in classifiers of its own"),

@@ -19,7 +19,8 @@ OF_ALL = {  # metric -> function (scores, truths)
     "slope of all": slope,
 }
 OF_THE_SHORTCUT = {"rank correlation of the shortcut": rank_correlation, "slope of the shortcut": slope}
-FIRST, SEPARATES, PLACED = "named first", "AUROC", "largest block there"
+FIRST, SEPARATES, PLACED, TOLD = "named first", "AUROC", "largest block there", "place named"
+WHOLE = "by the whole audit"  # the counterfactuals and the contrasts
 BETTER = {
     "flipped": "↑",
     "rank correlation in a classifier": "↑",
@@ -28,7 +29,10 @@ BETTER = {
     SEPARATES: "↑",
     "AUROC of the used": "↑",
     "false alarms": "↓",
-    **{f"{name}, {shortcut}": "↑" for shortcut in SHORTCUTS for name in (FIRST, SEPARATES, PLACED)},
+    f"{FIRST} {WHOLE}": "↑",
+    f"false alarms {WHOLE}": "↓",
+    "false alarms of places": "↓",
+    **{f"{name}, {shortcut}": "↑" for shortcut in SHORTCUTS for name in (FIRST, SEPARATES, PLACED, TOLD)},
 }
 
 
@@ -42,29 +46,45 @@ def summary_of(audited):
 
 
 def metrics_of(rows, scores):
-    """The Metrics of a method; those are left out that nothing was there to measure by."""
+    """The Metrics of a method, or of the contrasts; those are left out that nothing was there to measure by."""
     named = rows[rows["shortcut"].isin(CELEBA_ATTRIBUTES)]
     planted = named.assign(used=named["shortcut_change"].abs())
+    used, clean = planted[planted["used"] > USED], rows[rows["level"] == CLEAN]
     by_classifier = [scores.pivot(index=CLASSIFIER, columns="attribute", values=name) for name in ("score", "used")]
     metrics = [
-        mean_of("flipped", rows["flipped"], "classifiers"),
         mean_of("rank correlation in a classifier", rows["rank_correlation"], "classifiers"),
         *_over_classifiers(*by_classifier, OF_ALL),
         *_over_classifiers(planted["score"], planted["used"], OF_THE_SHORTCUT),
-        _share(FIRST, (planted["first"] == planted["shortcut"])[planted["used"] > USED], "that use an attribute"),
+        _share(FIRST, used["first"] == used["shortcut"], "that use an attribute"),
         separation(SEPARATES, planted, "score"),
         separation("AUROC of the used", planted[(planted["level"] == CLEAN) | (planted["used"] > USED)], "score"),
-        _share("false alarms", rows["false_alarms"][rows["level"] == CLEAN] > 0, "clean classifiers"),
+        _share("false alarms", clean["false_alarms"] > 0, "clean classifiers"),
+    ]
+    for name, own in planted.groupby("shortcut"):
+        use = own[own["used"] > USED]
+        metrics.append(_share(f"{FIRST}, {name}", use["first"] == name, "that use it"))
+        metrics.append(separation(f"{SEPARATES}, {name}", own, "score"))
+    if "flipped" in rows and rows["flipped"].notna().all():
+        metrics += _of_counterfactuals(rows, used, clean)
+    return [metric for metric in metrics if metric is not None]
+
+
+def _of_counterfactuals(rows, used, clean):
+    """The Metrics that contrasts have not: they need counterfactuals."""
+    metrics = [
+        mean_of("flipped", rows["flipped"], "classifiers"),
+        _share(f"{FIRST} {WHOLE}", used["whole_first"] == used["shortcut"], "that use an attribute"),
+        _share(f"false alarms {WHOLE}", clean["whole_false_alarms"] > 0, "clean classifiers"),
+        _share("false alarms of places", clean["places_used"] > 0, "clean classifiers"),
     ]
     for shortcut, own in rows.groupby("shortcut"):
-        use = own[own["shortcut_change"].abs() > USED]
-        names = shortcut in CELEBA_ATTRIBUTES
+        use, names = own[own["shortcut_change"].abs() > USED], shortcut in CELEBA_ATTRIBUTES
         metrics += [
-            _share(f"{FIRST}, {shortcut}", use["first"] == shortcut, "that use it") if names else None,
-            separation(f"{SEPARATES}, {shortcut}", own, "score" if names else "share"),
+            None if names else separation(f"{SEPARATES}, {shortcut}", own, "share"),
             _share(f"{PLACED}, {shortcut}", use["block"] == 1, "that use it"),
+            _share(f"{TOLD}, {shortcut}", use["place_named"].astype(bool), "that use it"),
         ]
-    return [metric for metric in metrics if metric is not None]
+    return metrics
 
 
 def _share(name, held, of):

@@ -8,10 +8,12 @@ import torch
 from scipy import stats
 
 from benchmarks.planted import ASKED, PROPERTIES
+from core.audit.kept import FINDINGS, TABLE
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.results.reading import read_pairs
 from core.results.records import flipped, read_records, read_yaml
 
+CONTRAST = "contrast"  # what stands for a method where attributes are contrasted on images as they are
 CASE = "case.yaml"  # in the folder of an experiment that was audited: what was audited, and the seconds it took
 USED = 0.1  # a mean rendered change of p above which a classifier truly uses a property
 SEEN = 0.01  # a change of p below this is noise, of the audit and of the renderings alike
@@ -32,32 +34,59 @@ class Audited:
 
 def collect(root, renderings):
     """The Audited of all classifiers in the folder."""
-    rows, scores = [], []
+    rows, scores = [], {}
     output_path = root / "explained"
     for path in sorted(output_path.glob(f"Results/*/{CASE}")):
-        case = read_yaml(path)
-        key = {name: case[name] for name in ("shortcut", "level", "seed", "method")}
-        changes = pd.read_csv(root / "classifiers" / path.parent.name.rpartition("-")[0] / "changes.csv")
-        share = flipped(read_records(path.parent / "records.csv")).mean()
-        table = compare(pd.read_csv(path.parent / "audit.csv") if share else nothing_found(), changes)
-        change = mean_change(output_path, path.parent.name) if share else np.zeros(renderings.originals.shape[1:3])
-        found = judge_audit(table, changes, key["shortcut"])
-        place = place_of_largest(change, key["shortcut"], renderings)
-        rows.append(case | {"flipped": share} | found | place)
-        scores.append(table.assign(**key))
-    return Audited(pd.DataFrame(rows), pd.concat(scores, ignore_index=True))
+        case, experiment = read_yaml(path), path.parent
+        classifier = {name: case[name] for name in ("shortcut", "level", "seed")}
+        changes = pd.read_csv(root / "classifiers" / experiment.name.rpartition("-")[0] / "changes.csv")
+        share = flipped(read_records(experiment / "records.csv")).mean()
+        audit = pd.read_csv(experiment / "audit" / TABLE) if share else nothing_found()
+        change = mean_change(output_path, experiment.name) if share else np.zeros(renderings.originals.shape[1:3])
+        whole = judge_audit(compare(audit, changes), changes, case["shortcut"])
+        places = read_yaml(experiment / "audit" / FINDINGS)["places"] if share else []
+        rows.append(
+            case
+            | {"flipped": share}
+            | judge_audit(by_counterfactuals(audit, changes), changes, case["shortcut"])
+            | {"whole_first": whole["first"], "whole_false_alarms": whole["false_alarms"]}
+            | place_of_largest(change, case["shortcut"], renderings)
+            | judge_places(places, case["shortcut"], renderings)
+        )
+        scores[(*classifier.values(), case["method"])] = by_counterfactuals(audit, changes).assign(
+            **classifier, method=case["method"]
+        )
+        if share:  # the same whatever the method, as no counterfactual has a part in it
+            table = by_contrasts(audit, changes)
+            found = judge_audit(table, changes, case["shortcut"])
+            if (*classifier.values(), CONTRAST) not in scores:
+                rows.append(classifier | {"method": CONTRAST} | found)
+            scores[(*classifier.values(), CONTRAST)] = table.assign(**classifier, method=CONTRAST)
+    return Audited(pd.DataFrame(rows), pd.concat(scores.values(), ignore_index=True))
 
 
 def nothing_found():
-    """The audit.csv of an experiment in which no image has flipped, so that there is none."""
-    table = pd.DataFrame({"attribute": CELEBA_ATTRIBUTES, "score": 0.0, "named": False})
+    """The table of an experiment in which no image has flipped, so that nothing was audited."""
+    table = pd.DataFrame({"attribute": CELEBA_ATTRIBUTES, "score": 0.0, "contrast": np.nan})
+    table = table.assign(by_change=False, by_contrast=False, named=False)
     return table.assign(asked=table["attribute"] == ASKED)
 
 
-def compare(audit, changes):
-    """audit.csv with the column `used`: the rendered |change| of p. Attributes that no drawing shows are left out.
+def by_counterfactuals(audit, changes):
+    """compare() of what the counterfactuals alone say."""
+    return compare(audit.assign(named=audit["by_change"]).sort_values("score", ascending=False), changes)
 
-    changes: of rendered_changes().
+
+def by_contrasts(audit, changes):
+    """compare() of what the images as they are alone say; a contrast that is not known counts as 0."""
+    score = audit["contrast"].abs().fillna(0)
+    audit = audit.assign(score=score, named=audit["by_contrast"])
+    return compare(audit.sort_values("score", ascending=False), changes)
+
+
+def compare(audit, changes):
+    """The table of an audit with the column `used`: the rendered |change| of p. It leaves out attributes that no
+    drawing shows. changes: of rendered_changes().
     """
     used = changes.set_index("property")["change"].abs()
     table = audit[audit["attribute"].isin(used.index)].reset_index(drop=True)
@@ -65,7 +94,7 @@ def compare(audit, changes):
 
 
 def judge_audit(table, changes, shortcut):
-    """Columns of a classifier's row. table: of compare(), the highest score first; changes: of rendered_changes().
+    """Columns of a classifier's row. table: of compare(), in the order of naming; changes: of rendered_changes().
 
     first: the attribute that is named first, None for none. false_alarms: how many are named that are not used.
     score: the shortcut's, NaN where no attribute names it.
@@ -110,12 +139,30 @@ def place_of_largest(change, shortcut, renderings):
     block: the rank of the largest block at that place, 1 where it is larger than all others. share: the mean change
     at that place over the mean change of all blocks, 0 where nothing changed.
     """
-    found = _blocks(change)
-    toggled = renderings.toggled[:, PROPERTIES.index(shortcut)].astype(float)
-    rendered = _blocks(np.abs(toggled - renderings.originals).mean((0, 3)))
-    there = rendered >= AT_PLACE * rendered.max()
+    found, there = _blocks(change), _blocks_of(shortcut, renderings)
     block = 1 + int((found[~there] >= found[there].max()).sum())
     return {"block": block, "share": found[there].mean() / found.mean() if found.any() else 0.0}
+
+
+def judge_places(places, shortcut, renderings):
+    """What the audit says of places. places: of audit.yaml.
+
+    place_named: whether one that it calls used holds a block that the shortcut's rendering changes. places_used:
+    how many it calls used.
+    """
+    there = _blocks_of(shortcut, renderings)
+    rows, columns = np.nonzero(there)
+    y, x = (rows + 0.5) / there.shape[0], (columns + 0.5) / there.shape[1]
+    used = [place["box"] for place in places if place["used"]]
+    held = [((left < x) & (x < right) & (top < y) & (y < bottom)).any() for left, top, right, bottom in used]
+    return {"place_named": any(held), "places_used": len(used)}
+
+
+def _blocks_of(shortcut, renderings):
+    """(S / BLOCK, S / BLOCK) booleans: where the shortcut's rendering changes the image most."""
+    toggled = renderings.toggled[:, PROPERTIES.index(shortcut)].astype(float)
+    rendered = _blocks(np.abs(toggled - renderings.originals).mean((0, 3)))
+    return rendered >= AT_PLACE * rendered.max()
 
 
 def _blocks(pixels):

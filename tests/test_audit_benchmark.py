@@ -1,5 +1,7 @@
 """The benchmark of the audit: the planted shortcuts, the rendered truth, and how audits are judged by it."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,19 @@ from scripts import call_script, fork_script
 
 from benchmarks import audit
 from benchmarks.audit_summary import draw_scores, metrics_of, summary_of
-from benchmarks.audited import CASE, Audited, collect, compare, judge_audit, place_of_largest, rank_correlation
+from benchmarks.audited import (
+    CASE,
+    CONTRAST,
+    Audited,
+    by_contrasts,
+    by_counterfactuals,
+    collect,
+    compare,
+    judge_audit,
+    judge_places,
+    place_of_largest,
+    rank_correlation,
+)
 from benchmarks.planted import (
     ASKED,
     MARK,
@@ -121,18 +135,19 @@ def changes_of(**changes):
     return pd.DataFrame({"property": PROPERTIES, "change": [changes.get(name, 0.0) for name in PROPERTIES]})
 
 
-def audit_of(**scores):
-    """An audit.csv in which these attributes beside the asked one are named, by their scores."""
-    rows = [
-        {
-            "attribute": name,
-            "score": scores.get(name, 0.0),
-            "asked": name == ASKED,
-            "named": name in scores and name != ASKED,
-        }
-        for name in CELEBA_ATTRIBUTES
-    ]
-    return pd.DataFrame(rows).sort_values("score", ascending=False, kind="stable")
+def audit_of(contrasts=None, **scores):
+    """An attributes.csv in which these attributes beside the asked one are named, by their scores.
+
+    contrasts: attribute -> its contrast, which names it as well.
+    """
+    contrasts = contrasts or {}
+    table = pd.DataFrame({"attribute": CELEBA_ATTRIBUTES})
+    table["score"], table["contrast"] = (table["attribute"].map(each) for each in (scores, contrasts))
+    others = table["attribute"] != ASKED
+    by = {"by_change": table["score"].notna() & others, "by_contrast": table["contrast"].notna() & others}
+    table = table.fillna({"score": 0.0}).assign(**by, asked=~others)
+    table["named"] = table["by_change"] | table["by_contrast"]
+    return table.sort_values("score", ascending=False, kind="stable")
 
 
 def test_a_perfect_audit_is_judged_as_such_and_a_wrong_one_is_not():
@@ -147,6 +162,17 @@ def test_a_perfect_audit_is_judged_as_such_and_a_wrong_one_is_not():
     assert found["first"] == "Bald" and found["false_alarms"] == 1 and found["rank_correlation"] < 0.7
     found = judge_audit(compare(audit_of(Smiling=0.6), changes), changes, MARK)
     assert found["first"] is None and np.isnan(found["score"])
+
+
+def test_counterfactuals_and_contrasts_are_judged_each_by_itself():
+    changes = changes_of(Smiling=0.6, Eyeglasses=-0.3, Bald=0.2)
+    audit = audit_of({ASKED: 0.7, "Eyeglasses": -0.25, "Bald": 0.1}, Smiling=0.6, Bald=0.2)
+    table = by_counterfactuals(audit, changes)
+    assert judge_audit(table, changes, "Eyeglasses")["first"] == "Bald"
+    assert judge_audit(table, changes, "Eyeglasses")["score"] == 0
+    found = judge_audit(by_contrasts(audit, changes), changes, "Eyeglasses")
+    assert found["first"] == "Eyeglasses" and found["score"] == 0.25
+    assert found["rank_correlation"] == pytest.approx(1)
 
 
 def test_what_is_too_small_to_be_seen_has_no_order():
@@ -178,13 +204,27 @@ def test_a_map_of_nothing_is_largest_nowhere():
     assert place["block"] > 1 and place["share"] == 0
 
 
+def test_a_place_is_named_where_one_that_is_used_holds_the_mark():
+    corner, bottom = [0, 0, 0.2, 0.1], [0.2, 0.6, 0.9, 1]
+    places = [{"box": bottom, "used": True}, {"box": corner, "used": True}]
+    assert judge_places(places, MARK, marked_renderings()) == {"place_named": True, "places_used": 2}
+    places[1]["used"] = False
+    assert judge_places(places, MARK, marked_renderings()) == {"place_named": False, "places_used": 1}
+    assert judge_places([], MARK, marked_renderings()) == {"place_named": False, "places_used": 0}
+
+
 def write_audited(root, shortcut, level, seed, change, score):
     name = f"{shortcut}-{level}-{seed}"
     experiment, classifier = root / "explained/Results" / f"{name}-dime", root / "classifiers" / name
     for folder in (experiment, classifier):
         folder.mkdir(parents=True)
     changes_of(**{ASKED: 0.5, shortcut: change}).to_csv(classifier / "changes.csv")
-    audit_of(**{ASKED: 0.5} | ({shortcut: score} if score > 0.05 else {})).to_csv(experiment / "audit.csv")
+    (experiment / "audit").mkdir()
+    table = audit_of(
+        {shortcut: change} if change > 0.5 else {}, **{ASKED: 0.5} | ({shortcut: score} if score else {})
+    )
+    table.to_csv(experiment / "audit/attributes.csv")
+    write_yaml(experiment / "audit/audit.yaml", {"places": [{"box": [0, 0, 0.2, 0.1], "used": seed == 1}]})
     original, counterfactual = root / "explained/Original/Correct/0.png", experiment / "CC/CCF/CF/0.png"
     for path, colour in ((original, 0), (counterfactual, 9)):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -205,10 +245,15 @@ def test_the_summary_is_of_all_classifiers_in_the_folder(tmp_path):
     (experiment,) = tmp_path.glob("explained/Results/Blond_Hair-100-0-dime")
     records = pd.read_csv(experiment / "records.csv")
     records.assign(cf_pred=1).to_csv(experiment / "records.csv", index=False)
-    (experiment / "audit.csv").unlink()  # of what has not flipped there is no audit
+    shutil.rmtree(experiment / "audit")  # of what has not flipped there is no audit
     audited = collect(tmp_path, marked_renderings())
-    assert len(audited.rows) == 6 and len(audited.scores) == 6 * 38 and audited.rows["share"].eq(1).sum() == 5
-    found = {metric.name: metric for metric in metrics_of(audited.rows, audited.scores)}
+    assert len(audited.rows) == 6 + 5 and len(audited.scores) == 11 * 38 and audited.rows["share"].eq(1).sum() == 5
+
+    def found_by(method):
+        rows, scores = (table[table["method"] == method] for table in (audited.rows, audited.scores))
+        return {metric.name: metric for metric in metrics_of(rows, scores)}
+
+    found = found_by("dime")
     assert found["flipped"].value == pytest.approx(0.5 * 5 / 6)
     assert (found["named first"].value, found["named first"].n) == (0.5, 4)
     assert found["named first, Eyeglasses"].value == 1 and found["named first, Blond_Hair"].value == 0
@@ -216,8 +261,16 @@ def test_the_summary_is_of_all_classifiers_in_the_folder(tmp_path):
     assert "AUROC, Blond_Hair" not in found  # there is no clean one
     assert (found["false alarms"].value, found["false alarms"].n) == (0.5, 2)
     assert found["slope of all"].value < 1 and found["rank correlation of all"].value < 1
-    text = summary_of(Audited(audited.rows[:2], audited.scores[:76]))
-    assert "dime" in text.splitlines()[0] and "| false alarms ↓" not in text and "| flipped ↑" in text
+    assert found["named first by the whole audit"].value == 0.75  # the second bald one by its contrast
+    assert found["false alarms of places"].value == 0.5 and found["place named, Eyeglasses"].value == 0.5
+    by_contrast = found_by(CONTRAST)
+    assert (by_contrast["named first"].value, by_contrast["named first"].n) == (pytest.approx(1 / 3), 3)
+    assert by_contrast["false alarms"].value == 0 and "flipped" not in by_contrast
+    text = summary_of(audited)
+    assert "| dime" in text.splitlines()[0] and "| contrast" in text.splitlines()[0]
+    assert "| false alarms ↓" in text and "| flipped ↑" in text
+    clean = audited.rows["level"] == 50
+    assert "| false alarms ↓" not in summary_of(Audited(audited.rows[~clean], audited.scores))
     draw_scores(tmp_path / "plot.png", audited)
     assert Image.open(tmp_path / "plot.png").getextrema() != ((255, 255),) * 4
 

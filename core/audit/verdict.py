@@ -1,5 +1,7 @@
 """An audit's verdict in words, and what limits it."""
 
+import numpy as np
+
 from ..data.words import counted, words
 from ..metrics.intervals import LEVEL
 
@@ -67,10 +69,10 @@ def _nothing_used(rows, counts, asked):
             f"than {margin:.2g} in the mean over all of them would not have been seen."
         )
     if contrasted:
-        widest = max(max(abs(row.contrast_low), abs(row.contrast_high)) for row in contrasted)
+        seen = np.median([max(-row.contrast_low, row.contrast_high) for row in contrasted])
         said += (
-            f" In {counted(counts['contrasted'])} as they are, none of {len(contrasted)} attributes moves it by "
-            f"more than {widest:.2f}."
+            f" In {counted(counts['contrasted'])} as they are, none of {counted(len(contrasted), 'attribute')} was "
+            f"seen to move it; for half of them, to move it by {seen:.2g} or more would be beyond chance."
         )
     return said
 

@@ -1,0 +1,102 @@
+"""The audit's words: what is said of what was found, of what was not, and of what could not be."""
+
+from dataclasses import replace
+
+import pytest
+
+from core.audit.ranking import Ranked, name_used
+from core.audit.verdict import MOST_LISTED, limits, verdict
+
+COUNTS = {
+    "images": 120,
+    "explained": 120,
+    "finished": True,
+    "contrasted": 0,
+    "no_contrasts": "",
+    "no_attributes": "",
+}
+NOTHING = Ranked("Bald", 120, *[0.0] * 5, *[None] * 3, 0, None, 0.0, -0.02, 0.02, False)
+ASKED = replace(NOTHING, attribute="Smiling", asked=True, changed=0.9, score=0.4)
+USED = replace(
+    NOTHING,
+    attribute="Wearing_Hat",
+    changed=0.25,
+    effect=0.3,
+    effect_low=0.1,
+    effect_high=0.5,
+    effect_n=30,
+    score=0.08,
+    by_change=True,
+)
+SEEN = {"contrast": -0.2, "contrast_low": -0.3, "contrast_high": -0.1, "with_it": 40, "by_contrast": True}
+
+
+def said(*rows, **counts):
+    return verdict(name_used([ASKED, *rows]), [], COUNTS | counts, "Smiling")
+
+
+def test_an_attribute_is_named_with_the_evidence_that_there_is():
+    back = (
+        "changing Wearing Hat back alone, in 30 of 120 images, lowers the probability of the target by 0.30 (0.10"
+    )
+    assert said(USED).startswith(f"Beside Smiling, the classifier uses Wearing Hat: {back} … 0.50).")
+    both = said(replace(USED, **SEEN), contrasted=500)
+    assert "in 500 images as they are, the probability of Smiling is 0.20 less with Wearing Hat than" in both
+    assert both.endswith(f", and {back} … 0.50).") and "(−0.30 … −0.10)" in both
+
+
+def test_the_strongest_is_named_first():
+    weak = replace(
+        NOTHING, attribute="Male", **SEEN | {"contrast": 0.06, "contrast_low": 0.01, "contrast_high": 0.1}
+    )
+    text = said(weak, replace(USED, **SEEN), contrasted=500)
+    assert "uses Wearing Hat and Male: " in text and "0.06 more with Male than without it (0.01 … 0.10)" in text
+
+
+def test_what_images_as_they_are_clear_is_not_named():
+    cleared = replace(USED, contrast=0.01, contrast_low=-0.02, contrast_high=0.04, with_it=60)
+    assert said(cleared, contrasted=900).startswith("No attribute beside Smiling was found to be used.")
+    unsure = replace(cleared, contrast_high=0.06)
+    assert "uses Wearing Hat" in said(unsure, contrasted=900)
+
+
+def test_where_nothing_was_found_it_says_how_little_would_have_been_seen():
+    changed = replace(NOTHING, changed=0.1)
+    assert "by less than 0.025 in the mean over all" in said(changed)  # 3 of 120 images
+    assert "by less than 0.2 in the mean over all" in said(replace(changed, score=0.1, score_high=0.3))
+    rows = [replace(NOTHING, contrast=0.0, contrast_low=-width, contrast_high=0.01) for width in (0.1, 0.2, 0.6)]
+    text = said(*rows, contrasted=500)
+    assert "none of 3 attributes was seen to move it; for half of them, to move it by 0.2 or more" in text
+    assert "would not have been seen" not in text
+
+
+def test_where_nothing_changed_nothing_is_known():
+    assert (
+        said(NOTHING)
+        == "No attribute beside Smiling changed in 120 images, so nothing is known of what else is used."
+    )
+
+
+def test_limits_are_told():
+    def told(*rows, controlled=True, **counts):
+        return " ".join(limits([ASKED, *rows], COUNTS | counts, controlled, "Smiling"))
+
+    assert "There is no records.csv: how many" in told(explained=None)
+    assert "Of 121 images that were explained, 120 are looked at" in told(explained=121)
+    assert "1 image is few" in told(images=1, explained=1) and "There is no --control" in told(controlled=False)
+    common = replace(USED, by_change=False, score_low=0.01, excess_low=-0.1)
+    assert "about as often in the control: Wearing Hat." in told(common)
+    many = [replace(NOTHING, attribute=f"a{k}") for k in range(20)]
+    listed = ", ".join(f"a{k}" for k in range(MOST_LISTED - 1))
+    assert f"changed in no image: {listed} and {21 - MOST_LISTED} more." in told(*many)
+    assert "all 2 attributes at once" in told(NOTHING) and "attributes at once" not in told()
+    assert "not contrasted on images as they are: why." in told(NOTHING, no_contrasts="why")
+    assert limits([], COUNTS | {"no_attributes": "why"}, True, "") == ["No attributes were looked at: why."]
+
+
+@pytest.mark.parametrize("n, words", [(1, "1 image is too few"), (9, "9 images are too few")])
+def test_of_few_images_nothing_is_said_but_by_contrasts(n, words):
+    assert said(replace(USED, by_change=False), images=n).startswith(words)
+    assert said(replace(NOTHING, **SEEN), images=n, contrasted=500).startswith(
+        "Beside Smiling, the classifier uses"
+    )
