@@ -6,8 +6,10 @@ if __name__ == "__main__":
     end_on_interrupt()
 
 from argparse import Namespace
+from dataclasses import replace
 
-from core.audit.audited import audit, pairs_to_audit
+from core.audit.as_they_are import images_of_data, images_of_run
+from core.audit.audited import audit, audit_folder, pairs_to_audit
 from core.audit.evidence import Networks
 from core.metrics.inference import (
     CLASSIFIER_FLAGS,
@@ -25,8 +27,8 @@ from core.metrics.inference import (
     task_of_run,
     what_was_used,
 )
+from core.running.flags import FLAGS as RUN_FLAGS
 from core.running.flags import network_arguments
-from core.running.judging import require_task
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import Flag, FlagParser, check_flags, group_flags
 from guided_diffusion.script_util import require_flags, run_script
@@ -43,6 +45,9 @@ FLAGS = group_flags(
         "output_path": RESULTS_FLAGS["output_path"],
         "exp_names": Flag([], "the experiments, each audited by itself", many=True),
         "control": CONTROL,
+        "data_dir": Flag(None, "images as they are, to contrast attributes on; by default those of the run's data"),
+        "split": replace(RUN_FLAGS["split"], help="of --data_dir, val where not given; all: every image"),
+        "contrast_images": Flag(1000, "how many of them, evenly spaced; 0: none", low=0, high=10**7),
     },
     question=QUERY_FLAGS,
     networks=CLASSIFIER_FLAGS | ORACLE_FLAGS,
@@ -60,17 +65,29 @@ def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
     require_flags(args, *REQUIRED)
+    if args.split and not args.data_dir:
+        raise UserError(f"--split {args.split} is of --data_dir, which is not given; name it, or leave out --split")
     device, first = start_ranks(args)
     every = {name: pairs_to_audit(args.output_path, name, args.control) for name in dict.fromkeys(args.exp_names)}
     for name, (pairs, control) in every.items():
-        audit_one(Namespace(**vars(args), exp_name=name), pairs, control, device, first)
+        with audit_folder(args.output_path, name, first) as folder:
+            found = audit_one(folder, Namespace(**vars(args), exp_name=name), pairs, control, device)
+        if first:
+            show(name, found)
 
 
-def audit_one(args, pairs, control, device, first):
+def audit_one(folder, args, pairs, control, device):
     networks, facts = load_networks(args, pairs, device)
-    found = audit(args.output_path, args.exp_name, pairs, control, networks, {"control": args.control} | facts)
-    if first:
-        show(args.exp_name, found)
+    facts |= {"control": args.control}
+    as_they_are = load_images(args, pairs) if args.contrast_images else None
+    return audit(folder, args.output_path, args.exp_name, pairs, control, as_they_are, networks, facts)
+
+
+def load_images(args, pairs):
+    size, most = size_of(pairs), args.contrast_images
+    if args.data_dir:
+        return images_of_data(args.data_dir, args.split or "val", size, most)
+    return images_of_run(args.output_path, args.exp_name, size, most)
 
 
 def show(exp_name, found):
@@ -79,12 +96,13 @@ def show(exp_name, found):
     for limit in found["limits"]:
         print(f"- {limit}")
     if found["attributes"]:
-        print(f"{'attribute':22}{'changed':>9}{'control':>9}{'effect':>8}{'score':>8}")
+        print(f"{'attribute':22}{'contrast':>9}{'changed':>9}{'control':>9}{'effect':>8}{'score':>8}")
     for row in found["attributes"][:SHOWN]:
         mark = " asked" if row["asked"] else " used" if row["named"] else ""
-        effect = "–" if row["effect"] is None else f"{row['effect']:.3f}"
+        contrast, effect = ("–" if row[name] is None else f"{row[name]:.3f}" for name in ("contrast", "effect"))
         print(
-            f"{row['attribute']:22}{row['changed']:9.3f}{row['control']:9.3f}{effect:>8}{row['score']:8.3f}{mark}"
+            f"{row['attribute']:22}{contrast:>9}{row['changed']:9.3f}{row['control']:9.3f}{effect:>8}"
+            f"{row['score']:8.3f}{mark}"
         )
 
 
@@ -103,7 +121,8 @@ def load_networks(args, pairs, device):
         if oracle_given:
             raise
         oracle, attributes, query, why_not = None, (), None, str(error)
-    networks = Networks(classify, oracle, attributes, query, device, args.batch_size, args.num_workers)
+    of_classes = task_of_run(args) == "classes"
+    networks = Networks(classify, oracle, attributes, query, device, args.batch_size, args.num_workers, of_classes)
     facts = {"question": asked, "networks": {}, "no_attributes": why_not}
     for role in ("classifier", "oracle")[: 1 + (oracle is not None)]:
         weights, options = what_was_used(args, role)
@@ -117,7 +136,8 @@ def load_judge(args, pairs, device, given):
         raise UserError("the run had no oracle, and --oracle_path names none")
     oracle = load_oracle(*network_arguments(args, "oracle"), size_of(pairs), given).to(device)
     require_size(oracle, pairs, "oracle_path")
-    require_task(oracle, "attributes")
+    if getattr(oracle, "task", None) == "classes":
+        raise UserError(f"--oracle_path {args.oracle_path} tells classes apart; an audit needs one of attributes")
     if task_of_run(args) == "classes":
         return oracle, tuple(oracle.attributes or ()), None
     return oracle, *find_query(args, oracle)

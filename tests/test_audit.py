@@ -24,7 +24,7 @@ from toy_networks import stand_in_classifier
 
 from core.audit.evidence import CONTEXTS, Networks, gather_evidence
 from core.audit.own_change import RESTORED, attribution, own_change
-from core.audit.ranking import name_used, rank
+from core.audit.ranking import judge_changes, name_used, rank
 from core.data.images import from_uint8
 from core.metrics.intervals import difference_interval, normal_mean_interval, simultaneous_margin
 from core.results.reading import read_pairs
@@ -106,7 +106,8 @@ def gather(root, classifier, changes, batch_size=3):
     used = networks(classifier, batch_size)
     evidence, taken = gather_evidence(pairs, None, used)
     rows = rank(evidence, NAMES, 0, False)
-    name_used(rows, evidence, pairs, taken, used, False)
+    judge_changes(rows, evidence, pairs, taken, used, False)
+    rows = name_used(rows)
     return evidence, {row.attribute: row for row in rows}, [row.attribute for row in rows]
 
 

@@ -101,11 +101,11 @@ def test_p_hangs_on_a_place_that_no_attribute_names(tmp_path):
     smile = no_pixels(pairs)
     rows, columns = PATCHES["Smiling"]
     smile[:, rows, columns] = True
-    mouth, corner = judge_places(map_change(pairs, None, 5).regions, pairs, smile, networks)
+    mouth, corner = judge_places(map_change(pairs, None, 5), pairs, smile, networks)
     assert mouth.known == 1 and mouth.effect == 0 and not mouth.used
     assert corner.known == 0 and corner.used and corner.effect > 0.5
     assert corner.effect_low <= corner.effect <= corner.effect_high
-    assert judge_places([], pairs, smile, networks) == []
+    assert judge_places(map_change(pairs, pairs, 5), pairs, smile, networks) == []
 
 
 # -- kinds of change -----------------------------------------------------------------------------------------------

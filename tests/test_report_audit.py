@@ -32,21 +32,23 @@ def audited(once, tmp_path):
 
 def rewrite(root, change):
     """Rewrites audit.yaml of smile; change: what it holds -> what it is to hold."""
-    path = root / "Results/smile/audit.yaml"
+    path = root / "Results/smile/audit/audit.yaml"
     path.write_text(yaml.safe_dump(change(yaml.safe_load(path.read_text()))))
 
 
 def test_it_has_the_verdict_the_table_the_map_and_examples_with_what_was_put_back(audited):
     folder = report(audited, "smile", "other")
-    page, found = Page(folder / "audit.html"), yaml.safe_load((audited / "Results/smile/audit.yaml").read_text())
+    page = Page(folder / "audit.html")
+    found = yaml.safe_load((audited / "Results/smile/audit/audit.yaml").read_text())
     assert found["verdict"] in page.text and all(limit in page.text for limit in found["limits"])
     assert found["verdict"] in Page(folder / "index.html").text
     rows = page.text.partition("The attributes, ranked")[2].partition("Where in the image")[0]
     assert rows.index("Eyeglasses used") < rows.index("Smiling asked about") and "Young" not in rows
     files = [a for a in page.addresses if not a.startswith(("#", "data:"))]
     assert all((folder / a.partition("#")[0]).is_file() for a in files)
-    assert "../Results/smile/audit_map.png" in page.addresses and all(image["alt"] for image in page.of("img"))
-    assert f"../Results/smile/{found['attributes'][0]['examples'][0]['picture']}" in page.addresses
+    assert "../Results/smile/audit/map.png" in page.addresses and all(image["alt"] for image in page.of("img"))
+    example = found["attributes"][0]["examples"][0]
+    assert f"../Results/smile/audit/{example['picture']}" in page.addresses
     for name in ("index.html", "failures.html"):
         assert "audit.html" in Page(folder / name).addresses
     links = [a for a in page.addresses if a.startswith("index.html#")]
@@ -79,10 +81,11 @@ def test_what_limits_the_finding_does_not_contradict_the_audit(audited, attribut
         labels = audited / "data/list_attr_celeba.csv"
         table = pd.read_csv(labels).assign(**{attribute: lambda t: t["Smiling"]})
         table.to_csv(labels, index=False)
-    kept = audited / "Results/smile/audit.yaml"
+    kept = audited / "Results/smile/audit/audit.yaml"
     text = kept.read_text()
     shutil.rmtree(audited / "Results/smile")
     write_changed(audited, "smile", flags={"data_dir": str(audited / "data")})
+    kept.parent.mkdir()
     kept.write_text(text)
     name_attributes(audited, "smile", names)
     (found,) = figures(report(audited, "smile"))["experiments"]
@@ -119,7 +122,6 @@ def test_names_are_text(audited):
 def test_examples_whose_pictures_are_gone_are_left_out(audited):
     for path in (audited / "Results/smile/audit").rglob("*.png"):
         path.unlink()
-    (audited / "Results/smile/audit_map.png").unlink()
     page = Page(report(audited, "smile") / "audit.html")
     assert "put back" not in [figure.get("alt") for figure in page.of("img")] and "Eyeglasses used" in page.text
 
@@ -127,6 +129,27 @@ def test_examples_whose_pictures_are_gone_are_left_out(audited):
 @pytest.mark.parametrize("part", ["verdict", "attributes", "places", "images"])
 def test_a_damaged_audit_is_one_line(audited, part):
     rewrite(audited, lambda found: {name: value for name, value in found.items() if name != part})
-    assert "audit.yaml is not an audit.yaml; remove it, or run audit.py again" in refused(audited, "smile")
-    rewrite(audited, lambda found: found | {"verdict": "x", "attributes": [{"attribute": "Bald"}]})
-    assert "audit.yaml" in refused(audited, "smile")
+    assert f"audit.yaml is not what audit.py wrote ({part}); run audit.py again" in refused(audited, "smile")
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("limits", 3),
+        ("limits", [{"a": 1}]),
+        ("attributes", [{"attribute": "Bald"}]),
+        ("attributes", "none"),
+        ("places", [7]),
+        ("clusters", [{"place": "top", "n": 3, "examples": [[1]]}]),
+        ("images", "many"),
+    ],
+)
+def test_an_audit_with_values_of_another_kind_is_one_line(audited, name, value):
+    rewrite(audited, lambda found: found | {name: value})
+    assert f"audit.yaml is not what audit.py wrote ({name}" in refused(audited, "smile")
+
+
+def test_an_audit_that_is_older_than_the_run_says_so(audited):
+    assert "earlier state" not in Page(report(audited, "smile") / "audit.html").text
+    write_experiment(audited, [("Smiling", "Eyeglasses", "Mark")] * 13, "smile")
+    assert "This audit is of an earlier state of the run" in Page(report(audited, "smile") / "audit.html").text

@@ -68,9 +68,27 @@ def spoiled():
     return Sum(Smiling=4, Eyeglasses=6)
 
 
+def against():
+    """One that holds the glasses against a smile."""
+    return Sum(Smiling=4, Eyeglasses=-6)
+
+
 def marked():
     """One that looks at the mark in the corner, which the oracle does not know."""
     return Sum(Smiling=4, Mark=6)
+
+
+class Dazzled(Sum):
+    """It sees youth where its patch is brighter than any picture's, as a method may make it."""
+
+    def forward(self, images):
+        rows, columns = PATCHES["Young"]
+        glare = (images[:, :, rows, columns].mean((1, 2, 3)) - LEVEL - 0.01).relu()
+        return super().forward(images) + 20 * glare[:, None]
+
+
+def dazzled():
+    return Dazzled(Smiling=4)
 
 
 class Thousand(torch.nn.Module):

@@ -1,25 +1,30 @@
 """Auditing an experiment: the pairs that are looked at, and everything that is found in them."""
 
+import tempfile
+from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 
-import torch
+import numpy as np
 
 from guided_diffusion.errors import UserError
 from guided_diffusion.storage import write_folder
 
+from ..data.images import from_uint8
 from ..metrics.inference import flags_of_run, require_pairs
 from ..results.folder import ResultsFolder, experiment_folder
-from ..results.reading import read_all_records, read_pairs
-from .change_map import map_change, pixels_of
+from ..results.reading import read_all_records, read_pairs, records_hash
+from .as_they_are import BOTH
+from .change_map import map_change
 from .clusters import cluster_changes
-from .evidence import gather_evidence, no_pixels, own_changes, undo
+from .contrasts import contrast_attributes
+from .evidence import change_back, gather_evidence, no_pixels, own_changes, undo
 from .examples import draw_examples, strongest
 from .kept import write_findings, write_tables
 from .places import judge_places
-from .ranking import name_used, rank
+from .ranking import judge_changes, judge_contrasts, name_used, rank
 from .verdict import TOO_FEW, limits, verdict
 
-BOTH = ("CCF", "ICF")
 SAME_DATA = ("dataset", "data_dir", "images", "split", "use_train", "image_size")  # flags that name the images
 SHOWN = 6  # attributes, the first of the ranking, that get examples; all that are named do
 
@@ -53,68 +58,103 @@ def pairs_to_audit(output_path, exp_name, control):
     return pairs, [known[pair.id] for pair in pairs]
 
 
-def audit(output_path, exp_name, pairs, control, networks, facts):
-    """Audits an experiment, and writes what was found into its folder -> what audit.yaml holds.
+@contextmanager
+def audit_folder(output_path, exp_name, first):
+    """In this context an experiment's audit is written, and replaces an earlier one at the end -> the folder.
 
-    pairs, control: of pairs_to_audit. facts: what else audit.yaml is to hold, such as the networks' files.
+    UserError, before any work, where it cannot be written. Ranks that are not the first write where it is lost.
     """
-    folder = ResultsFolder(output_path, exp_name)
-    rows, evidence, asked_pixels, taken = _audit_attributes(pairs, control, networks)
+    if first:
+        with write_folder(ResultsFolder(output_path, exp_name).audit_path) as folder:
+            yield folder
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+
+
+def audit(folder, output_path, exp_name, pairs, control, as_they_are, networks, facts):
+    """Audits an experiment, and writes what was found into the folder -> what audit.yaml holds.
+
+    pairs, control: of pairs_to_audit. as_they_are: the Images to contrast attributes on, None for none. facts: what
+    else audit.yaml is to hold: control, networks, and no_attributes, why there is no oracle.
+    """
+    rows, evidence, asked_pixels, taken, contrasted = _audit_attributes(pairs, control, as_they_are, networks)
     change_map = map_change(pairs, control, networks.batch_size, networks.workers)
-    places = judge_places(change_map.regions, pairs, taken, networks)
+    places = judge_places(change_map, pairs, taken, networks)
     clusters = cluster_changes(change_map.images)
-    table = read_all_records(output_path, exp_name)
-    counts = {
-        "images": len(pairs),
-        "explained": len(pairs) if table is None else len(table),
-        "finished": folder.summary_path.exists(),
-    }
-    asked = "" if networks.asked is None else networks.attributes[networks.asked]
-    folder.audit_path.unlink(missing_ok=True)  # while it is there, all other files are of the same audit
+    counts = _counts(output_path, exp_name, pairs) | contrasted | {"no_attributes": facts["no_attributes"]}
     write_tables(folder, rows, change_map)
-    with write_folder(folder.audit_examples_path) as drawn:
-        of_attributes = _examples_of_attributes(drawn, rows, evidence, asked_pixels, pairs, networks)
-        of_places = _examples_of_places(drawn, places, taken, pairs)
+    of_attributes = _examples_of_attributes(folder, rows, evidence, asked_pixels, pairs, networks)
+    of_places = _examples_of_places(folder, places, pairs)
     findings = {
-        "verdict": verdict(rows, places, len(pairs), asked, networks.oracle is not None),
-        "limits": limits(rows, counts, control is not None, asked),
-        "asked": asked,
+        "verdict": verdict(rows, places, counts, networks.asked_name),
+        "limits": limits(rows, counts, control is not None, networks.asked_name),
+        "asked": networks.asked_name,
         **counts,
+        "records": records_hash(output_path, exp_name),
         **facts,
         "attributes": [
             asdict(row) | {"examples": examples} for row, examples in zip(rows, of_attributes, strict=True)
         ],
-        "places": [
-            {
-                "place": place.region.place,
-                "share": place.region.share,
-                "box": place.region.box,
-                "change": place.region.change,
-                "known": place.known,
-                "effect": place.effect,
-                "effect_low": place.effect_low,
-                "effect_high": place.effect_high,
-                "used": place.used,
-                "examples": examples,
-            }
-            for place, examples in zip(places, of_places, strict=True)
-        ],
+        "places": [place.facts() | {"examples": drawn} for place, drawn in zip(places, of_places, strict=True)],
         "clusters": [asdict(each) | {"examples": [pairs[row].id for row in each.examples]} for each in clusters],
     }
     write_findings(folder, findings)
     return findings
 
 
-def _audit_attributes(pairs, control, networks):
-    """(the Ranked, the Evidence, the pixels of the asked attribute, those of the named ones as well)."""
+def _counts(output_path, exp_name, pairs):
+    table = read_all_records(output_path, exp_name)
+    return {
+        "images": len(pairs),
+        "explained": None if table is None else len(table),
+        "finished": ResultsFolder(output_path, exp_name).summary_path.exists(),
+    }
+
+
+def _audit_attributes(pairs, control, as_they_are, networks):
+    """(the Ranked, the Evidence, the pixels of the asked attribute, those of the named ones as well, and a dict of
+    what was contrasted)."""
+    nothing = {"contrasted": 0, "contrasted_source": "", "no_contrasts": ""}
     if networks.oracle is None:
-        nothing = no_pixels(pairs)
-        return [], None, nothing, nothing
+        none = no_pixels(pairs)
+        return [], None, none, none, nothing
     evidence, asked_pixels = gather_evidence(pairs, control, networks)
     rows, taken = rank(evidence, networks.attributes, networks.asked, control is not None), asked_pixels
     if len(pairs) >= TOO_FEW:
-        taken = name_used(rows, evidence, pairs, asked_pixels, networks, control is not None)
-    return rows, evidence, asked_pixels, taken
+        taken = judge_changes(rows, evidence, pairs, asked_pixels, networks, control is not None)
+    contrasted = nothing | _contrast(rows, pairs, as_they_are, networks)
+    rows = name_used(rows)
+    for row in rows:
+        if row.named and not row.by_change:  # what else it is that changes where it lies, is not asked again
+            its = evidence.changed & (np.array(networks.attributes) == row.attribute)
+            taken = change_back(evidence, pairs, its, taken, networks)[1]
+    return rows, evidence, asked_pixels, taken, contrasted
+
+
+def _contrast(rows, pairs, as_they_are, networks):
+    """Contrasts the attributes of the Ranked on images as they are -> what was contrasted, or why it was not."""
+    if as_they_are is None:
+        return {"no_contrasts": "--contrast_images is 0"}
+    targets = {int(pair.info()["target"]) for pair in pairs} if networks.of_classes else {1}
+    if len(targets) > 1:
+        return {"no_contrasts": "the images have several target classes"}
+    p = networks.p_of(*targets)
+
+    def look(pixels):
+        images = from_uint8(pixels)
+        return p(images), networks.oracle(images) > 0
+
+    def load(item):
+        return (as_they_are.load(item),)
+
+    found = networks.run(look, load, as_they_are.items, "as they are")
+    contrasts = contrast_attributes(*(part.numpy() for part in found))
+    if not any(contrasts):
+        few = f"the {len(as_they_are.items):,} images are too few, or too much alike"
+        return {"no_contrasts": f"{few} ({as_they_are.source}); see --data_dir and --contrast_images"}
+    judge_contrasts(rows, dict(zip(networks.attributes, contrasts, strict=True)))
+    return {"contrasted": len(as_they_are.items), "contrasted_source": as_they_are.source}
 
 
 def _examples_of_attributes(folder, rows, evidence, asked_pixels, pairs, networks):
@@ -133,11 +173,11 @@ def _examples_of_attributes(folder, rows, evidence, asked_pixels, pairs, network
     return found
 
 
-def _examples_of_places(folder, places, taken, pairs):
+def _examples_of_places(folder, places, pairs):
     found = []
     for number, place in enumerate(places, start=1):
         chosen = strongest(place.undone.effect)
-        own = ~taken[chosen] & torch.from_numpy(pixels_of(place.region.blocks, *taken.shape[1:]))
+        own = place.pixels.expand(len(chosen), -1, -1)
         examples = draw_examples(folder, f"place-{number}", chosen, own, place.undone.of(chosen), pairs)
         found.append([asdict(each) for each in examples])
     return found

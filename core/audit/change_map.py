@@ -83,6 +83,7 @@ def sign_flip_test(differences, seed=0):
     The images' signs are flipped at random, each image's all together: exact where a difference is as likely as its
     negative. The largest of the K statistics, Student's t, is what each is held against.
     """
+    differences = np.asarray(differences, np.float64)
     n, squares = len(differences), (differences**2).sum(0)
     if n < 2:
         return np.ones(differences.shape[1])
@@ -94,7 +95,8 @@ def sign_flip_test(differences, seed=0):
     rng, found = np.random.default_rng(seed), t(differences.sum(0))
     largest = [t(rng.choice([-1.0, 1.0], (100, n)) @ differences).max(1) for _ in range(RESAMPLES // 100)]
     largest = np.sort(np.concatenate(largest))
-    as_large = RESAMPLES - np.searchsorted(largest, found - 1e-9)
+    least = found - 1e-9 - 1e-6 * np.abs(found)  # the signs as they are must count, however they are summed up
+    as_large = RESAMPLES - np.searchsorted(largest, least)
     return (1 + as_large) / (1 + RESAMPLES)
 
 

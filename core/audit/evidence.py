@@ -26,14 +26,25 @@ class Networks:
     device: torch.device
     batch_size: int
     workers: int | None = None
+    of_classes: bool = False  # whether the classifier tells K classes apart, not an attribute's yes from its no
+
+    @property
+    def asked_name(self):
+        """The attribute that the classifier is asked about, "" of classes."""
+        return "" if self.asked is None else self.attributes[self.asked]
 
     def run(self, function, load, items, desc):
         """in_batches on the device of the networks."""
         return in_batches(function, load, items, self.batch_size, self.device, desc, self.workers)
 
     def p_of(self, target):
-        """images -> (N,) the classifier's probability of the targets (N,)."""
-        return lambda images: probability(self.classify(images), target)
+        """images -> (N,) the classifier's probability of the targets, (N,) or one for all."""
+
+        def p(images):
+            classes = torch.as_tensor(target, device=images.device).expand(len(images))
+            return probability(self.classify(images), classes)
+
+        return p
 
 
 @dataclass

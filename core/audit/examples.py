@@ -14,7 +14,7 @@ EXAMPLES = 6
 class Example:
     """An image. effect: how far p falls (falls); p, p_back: in the counterfactual, and with it put back there.
 
-    picture: the counterfactual with it put back, a path in the experiment's folder.
+    picture: the counterfactual with it put back, a path in the audit's folder.
     """
 
     id: str
@@ -39,6 +39,6 @@ def draw_examples(folder, name, rows, own, undone, pairs):
         x, counterfactual = (from_uint8(part)[None] for part in pair.pixels())
         write_png(folder / name / f"{pair.id}.png", to_uint8(put_back(x, counterfactual, own[index][None]))[0])
         p, at_end = float(undone.p[index]), float(undone.at_end[index])
-        picture = f"audit/{name}/{pair.id}.png"
+        picture = f"{name}/{pair.id}.png"
         examples.append(Example(pair.id, float(undone.effect[index]), p, p - at_end, picture))
     return examples

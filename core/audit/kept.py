@@ -1,10 +1,11 @@
-"""The files of an audit in the results folder.
+"""The files of an audit, in the folder audit/ of an experiment.
 
-audit.csv: a row for each attribute. audit_map.npz and .png: the map of change. audit/: examples, with what was put
-back. audit.yaml: all that was found, for readers and for the report.
+audit.yaml: all that was found, for readers and for the report. attributes.csv: a row for each attribute. map.npz
+and map.png: the map of change. Beside them, in folders, examples with what was put back.
 """
 
 from dataclasses import asdict, fields
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -14,48 +15,49 @@ from guided_diffusion.storage import write_file, write_text
 
 from ..results.records import read_yaml, write_yaml
 from .change_map import ChangeMap
-from .clusters import Cluster
 from .map_picture import draw_map
 from .ranking import Ranked
 
+FINDINGS, TABLE, ARRAYS, PICTURE = "audit.yaml", "attributes.csv", "map.npz", "map.png"
 DIGITS = 6
-# What audit.yaml holds, and the rows of its lists.
-KEYS = {"verdict", "limits", "asked", "control", "images", "explained", "finished", "no_attributes"}
-ROWS = {
-    "attributes": {field.name for field in fields(Ranked)} | {"examples"},
-    "places": {
-        "place",
-        "share",
-        "box",
-        "change",
-        "known",
-        "effect",
-        "effect_low",
-        "effect_high",
-        "used",
-        "examples",
-    },
-    "clusters": {field.name for field in fields(Cluster)},
+# What readers need of audit.yaml: the types of its values, and of those in its lists, whose rows are all alike.
+NUMBER, OR_NONE = Real, (Real, type(None))
+EXAMPLE = {"id": str, "effect": NUMBER, "p": NUMBER, "p_back": NUMBER, "picture": str}
+ATTRIBUTE = {
+    **{"attribute": str, "alike": str, "asked": bool, "by_change": bool, "by_contrast": bool, "named": bool},
+    **dict.fromkeys(("n", "effect_n", "changed", "control", "score", "score_low", "score_high"), NUMBER),
+    **dict.fromkeys(("excess", "excess_low", "excess_high"), NUMBER),
+    **dict.fromkeys(("effect", "effect_low", "effect_high", "effect_at_end"), OR_NONE),
+    **dict.fromkeys(("contrast", "contrast_low", "contrast_high", "with_it"), OR_NONE),
+    "examples": [EXAMPLE],
+}
+PLACE = {
+    **{"place": str, "used": bool, "examples": [EXAMPLE]},
+    **dict.fromkeys(("share", "change", "known", "effect", "effect_low", "effect_high"), NUMBER),
+}
+CLUSTER = {"place": str, "n": NUMBER, "examples": [str]}
+AUDIT = {
+    **{"verdict": str, "limits": [str], "asked": str, "control": (str, type(None)), "images": NUMBER},
+    **{"contrasted": NUMBER, "contrasted_source": str, "no_attributes": str, "records": (str, type(None))},
+    **{"attributes": [ATTRIBUTE], "places": [PLACE], "clusters": [CLUSTER]},
 }
 
 
 def write_tables(folder, rows, change_map: ChangeMap):
-    """Writes audit.csv, where there are any rows, and the two files of the map into a ResultsFolder."""
+    """Writes attributes.csv, where there are any Ranked, and the two files of the map into a folder."""
     if rows:
         table = pd.DataFrame([asdict(row) for row in rows], columns=[field.name for field in fields(Ranked)])
-        write_text(folder.audit_table_path, table.round(DIGITS).to_csv(index=False))
-    else:
-        folder.audit_table_path.unlink(missing_ok=True)
+        write_text(folder / TABLE, table.round(DIGITS).to_csv(index=False))
     m = change_map
     arrays = {"change": m.change, "signed": m.signed, "original": m.original, "images": m.images, "p": m.p}
     arrays |= {"found": m.found} | ({} if m.control is None else {"control": m.control})
-    write_file(folder.audit_arrays_path, lambda file: np.savez_compressed(file, **arrays))
-    draw_map(folder.audit_picture_path, m)
+    write_file(folder / ARRAYS, lambda file: np.savez_compressed(file, **arrays))
+    draw_map(folder / PICTURE, m)
 
 
 def write_findings(folder, findings):
     """Writes audit.yaml. findings: a dict of texts, numbers, lists and dicts."""
-    write_yaml(folder.audit_path, _plain(findings))
+    write_yaml(folder / FINDINGS, _plain(findings))
 
 
 def _plain(value):
@@ -74,15 +76,26 @@ def _plain(value):
 
 def read_audit(folder):
     """What write_findings wrote; None where there is no audit.yaml. UserError where it is another file."""
-    if not folder.audit_path.exists():
+    path = folder / FINDINGS
+    if not path.exists():
         return None
-    audit = read_yaml(folder.audit_path)
-    whole = KEYS | ROWS.keys() <= audit.keys() and isinstance(audit["verdict"], str)
-    if not whole or not all(_are_rows(audit[name], keys) for name, keys in ROWS.items()):
-        raise UserError(f"{folder.audit_path} is not an audit.yaml; remove it, or run audit.py again")
+    audit = read_yaml(path)
+    if wrong := _first_wrong(audit, AUDIT, ""):
+        raise UserError(f"{path} is not what audit.py wrote ({wrong}); run audit.py again")
     return audit
 
 
-def _are_rows(rows, keys):
-    """Whether a value read from a file is a list of dicts that have these keys."""
-    return isinstance(rows, list) and all(isinstance(row, dict) and keys <= row.keys() for row in rows)
+def _first_wrong(value, expected, name):
+    """The name of the first value of another type than is expected; "" where all are as they should be."""
+    match expected:
+        case dict():
+            if not isinstance(value, dict):
+                return name
+            found = (_first_wrong(value.get(key), each, f"{name} {key}".strip()) for key, each in expected.items())
+        case list():
+            if not isinstance(value, list):
+                return name
+            found = (_first_wrong(row, expected[0], name) for row in value)
+        case _:
+            return "" if isinstance(value, expected) else name
+    return next(filter(None, found), "")

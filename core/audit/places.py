@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from ..metrics.intervals import LEVEL, normal_mean_interval, simultaneous_margin
 from .change_map import Region, pixels_of
@@ -11,16 +12,19 @@ from .evidence import Undone, undo
 from .ranking import LEAST, within
 
 KNOWN = 0.25  # of a region's change, from which it counts as a place of the attributes that are known to be used
+OFTEN = 0.05  # of the images, in which a pixel must be a known attribute's to be a place of it
+AROUND = 1 / 16  # of the image's side: as near to such a pixel is still the same place
 
 
 @dataclass
 class Place:
-    """A Region, and how far p falls where it is changed back; the pixels of known attributes stay as they are.
+    """A Region, and how far p falls where it is changed back; the places of known attributes stay as they are.
 
-    known: how much of its change those pixels have. used: whether p hangs on the rest. undone: of each image.
+    known: how much of its change those have. used: whether p hangs on the rest. undone: of each image.
     """
 
     region: Region
+    pixels: torch.Tensor  # (H, W) booleans: those that are changed back
     known: float
     effect: float
     effect_low: float
@@ -28,34 +32,48 @@ class Place:
     score_low: float
     undone: Undone
 
+    def facts(self):
+        """What is kept of it, but for its pixels."""
+        region = {name: getattr(self.region, name) for name in ("place", "share", "box", "change")}
+        return region | {
+            name: getattr(self, name) for name in ("known", "effect", "effect_low", "effect_high", "used")
+        }
+
     @property
     def used(self):
-        return self.known < KNOWN and self.effect >= LEAST and self.score_low > 0
+        moves_p = self.effect >= LEAST and self.effect_low > 0 and self.score_low > 0
+        return self.known < KNOWN and moves_p
 
 
-def judge_places(regions, pairs, taken, networks):
-    """The Places of the Regions of n pairs. taken: (n, H, W), the pixels of the asked and the named attributes."""
+def judge_places(change_map, pairs, taken, networks):
+    """The Places of a ChangeMap of n pairs. taken: (n, H, W), the pixels of the asked and the named attributes."""
+    regions, n = change_map.regions, len(pairs)
     if not regions:
         return []
-    pixels = [torch.from_numpy(pixels_of(region.blocks, *taken.shape[1:])) for region in regions]
-    undone = [undo(range(len(pairs)), ~taken & inside, pairs, networks) for inside in pixels]
+    known = known_places(taken)
+    inside = [torch.from_numpy(pixels_of(region.blocks, *known.shape)) for region in regions]
+    undone = [undo(range(n), (each & ~known).expand(n, -1, -1), pairs, networks) for each in inside]
     margin = simultaneous_margin(np.stack([found.effect for found in undone], 1))
     level = 1 - (1 - LEVEL) / len(regions)
-    known = _known_shares(pixels, pairs, taken)
     places = []
-    for region, found, share in zip(regions, undone, known, strict=True):
+    for region, pixels, found in zip(regions, inside, undone, strict=True):
         low, high = within(-1, 1, normal_mean_interval(found.effect, level))
-        effect = float(found.effect.mean())
-        places.append(Place(region, share, effect, low, high, effect - margin, found))
+        effect, share = float(found.effect.mean()), _share(change_map.change, pixels, known)
+        places.append(Place(region, pixels & ~known, share, effect, low, high, effect - margin, found))
     return places
 
 
-def _known_shares(pixels, pairs, taken):
-    """How much of the change in each of some pixels (H, W) lies in the taken ones (n, H, W), over all pairs."""
-    whole, known = np.zeros(len(pixels)), np.zeros(len(pixels))
-    for pair, own in zip(pairs, taken, strict=True):
-        original, counterfactual = pair.pixels()
-        change = (counterfactual.float() - original).abs().mean(0)
-        whole += [float(change[inside].sum()) for inside in pixels]
-        known += [float(change[inside & own].sum()) for inside in pixels]
-    return [float(share) for share in known / np.maximum(whole, 1e-12)]
+def known_places(taken):
+    """(n, H, W) booleans, the pixels of attributes in each image -> (H, W), where these attributes lie.
+
+    An attribute's own pixels in one image are the fewest that bring it back; where it lies is known from all.
+    """
+    width = 2 * round(AROUND * min(taken.shape[1:])) + 1
+    often = (taken.float().mean(0) >= OFTEN).float()
+    return F.max_pool2d(often[None, None], width, 1, width // 2)[0, 0] > 0
+
+
+def _share(change, pixels, known):
+    """How much of the change (H, W) in some pixels (H, W) lies in the known ones (H, W)."""
+    change = torch.from_numpy(change)
+    return float(change[pixels & known].sum() / change[pixels].sum().clamp(min=1e-12))

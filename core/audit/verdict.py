@@ -5,51 +5,81 @@ from ..metrics.intervals import LEVEL
 
 FEW = 100  # images; below this the limits say how many they are
 TOO_FEW = 10  # images; below this nothing is named
-LEAST_SAID = 0.001  # a fall of p that is called by a number
 OFTEN = 0.1  # the share of images from which an attribute that could not be told is mentioned
+MOST_LISTED = 8  # attributes that a limit lists
 
 
-def verdict(rows, places, n, asked, has_oracle):
-    """One or more sentences. rows: the Ranked, of n images; places: the Places; has_oracle: whether there were
-    attributes to look at; asked: the one that the classifier is asked about, "" of classes."""
-    if n < TOO_FEW:
+def verdict(rows, places, counts, asked):
+    """One or more sentences. rows: the Ranked, [] without an oracle; places: the Places; asked: the attribute that
+    the classifier is asked about, "" of classes; counts: see limits()."""
+    n = counts["images"]
+    if n < TOO_FEW and not any(row.named for row in rows):
         few = "is too few" if n == 1 else "are too few"
         return f"{counted(n)} {few} to say what the classifier uses."
-    if not has_oracle:
+    if not rows:
         return _where(places, n)
     used = [place for place in places if place.used]
-    said = _attributes(rows, n, asked)
+    named = [row for row in rows if row.named]
+    said = _used(named, counts, asked) if named else _nothing_used(rows, counts, asked)
     if used:
-        said += f" What no attribute tells, it uses too: {_listed(list(map(_how_much_there, used)))}."
+        too = "it uses too" if named else "it uses"
+        said += f" What no attribute tells, {too}: {listed(list(map(_how_much_there, used)))}."
     return said
 
 
-def _attributes(rows, n, asked):
-    beside = f"beside {words(asked)} " if asked else ""
-    named = [row for row in rows if row.named]
-    if not named:
-        margin = max(rows[0].score - rows[0].score_low, LEAST_SAID)
-        return (
-            f"No attribute {beside}was found to be used ({counted(n)}; what lowers the probability of the target "
-            f"by less than {margin:.2g} in the mean over all of them would not have been seen)."
-        )
-    names = _listed([words(row.attribute) for row in named])
+def _used(named, counts, asked):
+    names = listed([words(row.attribute) for row in named])
     said = f"Beside {words(asked)}, the classifier uses {names}" if asked else f"The classifier uses {names}"
-    return f"{said}: " + "; ".join(map(_how_much, named)) + "."
+    return f"{said}: " + "; ".join(_how_much(row, counts, asked) for row in named) + "."
 
 
-def _how_much(row):
-    return (
-        f"changing {words(row.attribute)} back alone, in {row.effect_n} of {row.n} images, lowers the probability "
-        f"of the target by {row.effect:.2f} ({row.effect_low:.2f} … {row.effect_high:.2f})"
-    )
+def _how_much(row, counts, asked):
+    name, said = words(row.attribute), []
+    if row.by_contrast:
+        more = "more" if row.contrast > 0 else "less"
+        about = words(asked) or "the target"
+        said.append(
+            f"in {counted(counts['contrasted'])} as they are, the probability of {about} is "
+            f"{abs(row.contrast):.2f} {more} with {name} than without it "
+            f"({number(row.contrast_low)} … {number(row.contrast_high)})"
+        )
+    if row.by_change:
+        said.append(
+            f"changing {name} back alone, in {row.effect_n} of {row.n} images, lowers the probability of the "
+            f"target by {row.effect:.2f} ({number(row.effect_low)} … {number(row.effect_high)})"
+        )
+    return ", and ".join(said)
+
+
+def _nothing_used(rows, counts, asked):
+    n, beside = counts["images"], f"beside {words(asked)} " if asked else ""
+    changed = [row for row in rows if not row.asked and row.changed]
+    contrasted = [row for row in rows if not row.asked and row.contrast is not None]
+    if not changed and not contrasted:
+        return f"No attribute {beside}changed in {counted(n)}, so nothing is known of what else is used."
+    said = f"No attribute {beside}was found to be used."
+    if changed:
+        # What is in no image seen may, with 95 %, be in so many of all, and decide there.
+        unseen = 1 - (1 - LEVEL) ** (1 / n)
+        margin = max(max(row.score_high - row.score for row in changed), unseen)
+        said += (
+            f" Of those that changed in {counted(n)}, one that lowers the probability of the target by less "
+            f"than {margin:.2g} in the mean over all of them would not have been seen."
+        )
+    if contrasted:
+        widest = max(max(abs(row.contrast_low), abs(row.contrast_high)) for row in contrasted)
+        said += (
+            f" In {counted(counts['contrasted'])} as they are, none of {len(contrasted)} attributes moves it by "
+            f"more than {widest:.2f}."
+        )
+    return said
 
 
 def _how_much_there(place):
     region = place.region
     return (
         f"changing the {region.place} ({100 * region.share:.2g} % of the image) back lowers the probability of the "
-        f"target by {place.effect:.2f} ({place.effect_low:.2f} … {place.effect_high:.2f})"
+        f"target by {place.effect:.2f} ({number(place.effect_low)} … {number(place.effect_high)})"
     )
 
 
@@ -57,41 +87,71 @@ def _where(places, n):
     if not places:
         return f"No part of the image was found to change more than others ({counted(n)})."
     told = "; ".join(map(_how_much_there, places))
-    return f"There is no oracle to say what changed in {counted(n)}. Where they changed most: {told}."
+    return f"No oracle says what changed in {counted(n)}. Where they changed most: {told}."
 
 
 def limits(rows, counts, controlled, asked):
-    """What a reader must know beside the verdict, a list of sentences. counts: images, explained, finished."""
+    """What a reader must know beside the verdict, a list of sentences.
+
+    counts: images, that are looked at; explained, None where there is no records.csv; finished; contrasted, the
+    images as they are, 0 for none; no_contrasts and no_attributes, why there are none.
+    """
     n, told = counts["images"], []
     if n < FEW:
         told.append(f"{counted(n)} {'is' if n == 1 else 'are'} few: only what moves the classifier much is seen.")
     if not counts["finished"]:
         told.append("The run is not finished, or its chunks are not merged: this is what is there so far.")
-    if n < counts["explained"]:
+    if counts["explained"] is None:
+        told.append("There is no records.csv: how many images did not reach their target is not known.")
+    elif n < counts["explained"]:
         told.append(
-            f"Of {counted(counts['explained'])} that were explained, {n:,} are looked at: those that reached their "
-            f"target{' and that the control has, too' if controlled else ''}."
+            f"Of {counted(counts['explained'])} that were explained, {n:,} {'is' if n == 1 else 'are'} looked at: "
+            f"those that reached their target{' and that the control has, too' if controlled else ''}."
         )
     if not controlled:
         told.append("There is no --control: all that changed counts, also what the method changes for any target.")
-    return told + (_limits_of_attributes(rows, n, asked) if rows else [])
+    if not rows and counts["no_attributes"]:
+        told.append(f"No attributes were looked at: {counts['no_attributes']}.")
+    if rows and counts["no_contrasts"]:
+        told.append(f"Attributes are not contrasted on images as they are: {counts['no_contrasts']}.")
+    return told + (_limits_of_attributes(rows, n, controlled, asked) if rows else [])
 
 
-def _limits_of_attributes(rows, n, asked):
-    told = []
-    if never := [words(row.attribute) for row in rows if not row.changed]:
-        told.append(f"Nothing is known of what changed in no image: {_listed(never)}.")
-    alike = [f"{words(row.attribute)} in those of {words(row.alike)}" for row in rows if row.alike]
+def _limits_of_attributes(rows, n, controlled, asked):
+    others, told = [row for row in rows if not row.asked], []
+    unknown = [row for row in others if not row.changed and row.contrast is None]
+    if unknown:
+        told.append(f"Nothing is known of what changed in no image: {_names(unknown)}.")
+    alike = [f"{words(row.attribute)} in those of {words(row.alike)}" for row in others if row.alike]
     if alike:
-        told.append(f"Not named, as they changed in the same pixels as another: {_listed(alike)}.")
-    lost = {row.attribute: round(row.changed * n) - row.effect_n for row in rows if not row.asked}
-    untold = [f"{words(name)} ({count} of {n} images)" for name, count in lost.items() if count >= OFTEN * n]
+        told.append(f"Not named, as they changed in the same pixels as another: {listed(alike)}.")
+    if cleared := [row for row in others if row.by_change and row.cleared]:
+        told.append(f"Not named, as images with and without do not differ: {_names(cleared)}.")
+    if controlled and (common := [row for row in others if row.score_low > 0 >= row.excess_low]):
+        told.append(f"Not named, as they change about as often in the control: {_names(common)}.")
+    lost = {row.attribute: round(row.changed * n) - row.effect_n for row in others}
+    untold = [f"{words(name)} ({count} of {counted(n)})" for name, count in lost.items() if count >= OFTEN * n]
     if untold and asked:
-        told.append(f"Not always to be told from {words(asked)}, in whose pixels they changed: {_listed(untold)}.")
-    told.append(f"The intervals hold, with {100 * LEVEL:.0f} %, for all {len(rows)} attributes at once.")
+        told.append(f"Not always to be told from {words(asked)}, in whose pixels they changed: {listed(untold)}.")
+    if len(rows) > 1:
+        told.append(f"The intervals hold, with {100 * LEVEL:.0f} %, for all {len(rows)} attributes at once.")
     return told
 
 
-def _listed(names):
+def _names(rows):
+    """The names of some attributes, of many the first ones and how many more."""
+    names = [words(row.attribute) for row in rows]
+    if len(names) > MOST_LISTED:
+        names = [*names[: MOST_LISTED - 1], f"{len(names) - MOST_LISTED + 1} more"]
+    return listed(names)
+
+
+def number(value):
+    """A number in words, with a minus as it is printed."""
+    return f"{value:.2f}".replace("-", "−")
+
+
+def listed(names):
+    """Names as a sentence lists them: a, b and c."""
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last

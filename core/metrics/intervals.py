@@ -62,16 +62,22 @@ def difference_interval(first, second, level=LEVEL):
     """Two (N,) booleans of the same images -> the interval of the first share minus the second.
 
     Newcombe's square-and-add (Statistics in Medicine, 1998) of the exact intervals of the two shares in which the
-    images differ. second: None for a share that is known to be 0.
+    images differ. An image cannot differ in both ways, so the shares go against each other, and their difference
+    varies more than that of independent ones. second: None for a share that is known to be 0.
     """
     n = len(first)
     if second is None:
         return share_interval(first.sum(), n, level)
-    more, less = (first & ~second).sum(), (second & ~first).sum()
-    value = (more - less) / n
-    (more_low, more_high), (less_low, less_high) = (share_interval(count, n, level) for count in (more, less))
-    low = value - np.hypot(more / n - more_low, less_high - less / n)
-    high = value + np.hypot(more_high - more / n, less / n - less_low)
+    counts = int((first & ~second).sum()), int((second & ~first).sum())
+    more, less = (count / n for count in counts)
+    (more_low, more_high), (less_low, less_high) = (share_interval(count, n, level) for count in counts)
+    opposed = np.sqrt(more * less / ((1 - more) * (1 - less))) if more * less else 0.0
+
+    def added(a, b):
+        return np.sqrt(a**2 + b**2 + 2 * opposed * a * b)
+
+    low = more - less - added(more - more_low, less_high - less)
+    high = more - less + added(more_high - more, less - less_low)
     return float(low), float(high)
 
 
@@ -87,7 +93,13 @@ def simultaneous_margin(values, seed=0):
     """(N, A) numbers -> by how much at most, with 95 %, any of the A means is off.
 
     The bootstrap of the largest error. It is one number for all means, so those that hardly vary do not widen it.
+    That of few numbers is too small, so it is never less than half of Student's interval of the mean that varies
+    most. Infinite for N = 1.
     """
     n, values = len(values), np.asarray(values, float)
+    if n < 2:
+        return float("inf")
     drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), RESAMPLES) / n
-    return float(np.quantile(np.abs(drawn @ values - values.mean(0)).max(1), LEVEL))
+    largest = np.quantile(np.abs(drawn @ values - values.mean(0)).max(1), LEVEL)
+    students = stats.t.ppf((1 + LEVEL) / 2, n - 1) * values.std(0, ddof=1).max() / n**0.5
+    return float(max(largest, students))

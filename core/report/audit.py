@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from ..audit.kept import read_audit
+from ..audit.kept import PICTURE, read_audit
 from ..results.folder import ResultsFolder
+from ..results.reading import records_hash
 from .cases import Case, Experiment
 from .pictures import address
 
@@ -24,12 +25,14 @@ class Shown:
 class AuditPart:
     """An experiment's part of the page. found: what audit.yaml holds; picture: the address of the map, or None.
 
+    stale: whether the experiment has been run again since.
     examples: pairs of a title and its Shown, first of the attributes, then of the places. kinds: the same of the
     clusters, with pairs of addresses, before and after.
     """
 
     experiment: Experiment
     found: dict
+    stale: bool
     picture: str | None
     examples: list[tuple[str, list[Shown]]]
     kinds: list[tuple[dict, list[tuple[str, str, str]]]]
@@ -37,14 +40,14 @@ class AuditPart:
 
 def read_audit_part(experiment, root):
     """The AuditPart of an experiment; None where it was not audited."""
-    folder = ResultsFolder(root, experiment.name)
+    folder = ResultsFolder(root, experiment.name).audit_path
     found = read_audit(folder)
     if found is None:
         return None
     cases = {case.id: case for case in experiment.cases if case.pair}
 
     def shown(example):
-        picture, case = folder.experiment / example["picture"], cases.get(example["id"])
+        picture, case = folder / example["picture"], cases.get(example["id"])
         if case is None or not picture.is_file():
             return None
         before, after = address(case.pair.original, root), address(case.pair.counterfactual, root)
@@ -53,7 +56,7 @@ def read_audit_part(experiment, root):
     named = [(row["attribute"].replace("_", " "), row["examples"]) for row in found["attributes"]]
     named += [(f"the {place['place']}", place["examples"]) for place in found["places"]]
     examples = [(title, list(filter(None, map(shown, rows)))) for title, rows in named]
-    picture = folder.audit_picture_path
+    picture = folder / PICTURE
     kinds = []
     for cluster in found["clusters"]:
         pairs = [(name, cases[name].pair) for name in cluster["examples"] if name in cases]
@@ -62,6 +65,7 @@ def read_audit_part(experiment, root):
     return AuditPart(
         experiment,
         found,
+        found["records"] != records_hash(root, experiment.name),
         address(picture, root) if picture.is_file() else None,
         [(title, rows) for title, rows in examples if rows],
         kinds,

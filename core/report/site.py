@@ -207,6 +207,7 @@ def _write_pages(folder, facts):
         "number": number,
         "percent": percent,
         "fixed": fixed,
+        "signed": signed,
         "value": _value,
         "probability": probability,
         "words": words,
@@ -229,6 +230,11 @@ def number(value):
 def fixed(value, digits=2):
     """A number with so many decimals; 0 has no sign."""
     return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def signed(value, digits=2):
+    """A number with so many decimals and its sign, a minus as it is printed; 0 has a plus."""
+    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
 
 
 def _value(value, in_percent):

@@ -9,8 +9,7 @@ OUTPUT_PATH/Results/EXP/classes.txt                             (the names of K 
 OUTPUT_PATH/Results/EXP/.lock                                (held while a run writes; chunked likewise)
 OUTPUT_PATH/Results/EXP/runs.yaml                            (device, time, versions; chunked likewise)
 OUTPUT_PATH/Results/EXP/metrics.yaml, CD.png, similarity.csv    (by the compute_ scripts)
-OUTPUT_PATH/Results/EXP/audit.yaml, audit.csv, audit_map.npz, audit_map.png   (by audit.py)
-OUTPUT_PATH/Results/EXP/audit/{attribute,place}-<number>/<id>.png             (its examples)
+OUTPUT_PATH/Results/EXP/audit/                               (by audit.py; core/audit/kept.py says what is in it)
 OUTPUT_PATH/Original/activations.npz, Results/EXP/activations.npz   (Inception's, kept for FID)
 OUTPUT_PATH/{x_t,z_t}/EXP/<id>/<step>.png
 OUTPUT_PATH/report/                                          (by report.py; it links to the images above)
@@ -100,11 +99,7 @@ class ResultsFolder:
         self.similarity_path = self.experiment / "similarity.csv"
         self.runs_path = self.experiment / f"{self.prefix}runs.yaml"
         self.original_activations_path = self.root / "Original" / "activations.npz"
-        self.audit_path = self.experiment / "audit.yaml"
-        self.audit_table_path = self.experiment / "audit.csv"
-        self.audit_arrays_path = self.experiment / "audit_map.npz"
-        self.audit_picture_path = self.experiment / "audit_map.png"
-        self.audit_examples_path = self.experiment / "audit"
+        self.audit_path = self.experiment / "audit"
         self.report_path = self.root / "report"
 
     @contextmanager
@@ -212,6 +207,7 @@ class ResultsFolder:
         measured = (self.metrics_path, self.chart_path, self.activations_path, self.similarity_path, self.runs_path)
         for path in (self.records_path, *self._rank_records(), self.summary_path, self.flags_path, *measured):
             path.unlink(missing_ok=True)
+        shutil.rmtree(self.audit_path, ignore_errors=True)
         self._remove_images()
 
     def _remove_images(self, finished=()):

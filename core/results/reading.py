@@ -1,5 +1,6 @@
 """Reading back what lies in a results folder: pairs of images, records, and what is remembered of the runs."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +77,14 @@ def read_all_records(output_path, exp_name):
         tables = [ResultsFolder(output_path, exp_name, *chunk).records() for chunk in chunks]
     tables = [table for table in tables if table is not None and len(table)]
     return pd.concat(tables).sort_values("id", ignore_index=True) if tables else None
+
+
+def records_hash(output_path, exp_name):
+    """12 hex digits that tell the records of an experiment from others, None where there are none.
+
+    Kept with what was made of them, it tells whether that is older than the run."""
+    table = read_all_records(output_path, exp_name)
+    return None if table is None else hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()[:12]
 
 
 def read_runs(output_path, exp_name):

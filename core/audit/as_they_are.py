@@ -1,0 +1,59 @@
+"""The images as they are that attributes are contrasted on: the run's data, other data, or what it explained."""
+
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from guided_diffusion.errors import UserError
+
+from ..data.explained_data import AUTO, load_explained_data, settle_dataset
+from ..data.images import read_image
+from ..metrics.inference import flags_of_run
+from ..results.reading import read_pairs
+from ..running.flags import FLAGS, choose_split
+
+BOTH = ("CCF", "ICF")
+DATA = ("dataset", "data_dir", "split", "use_train")  # flags of main.py
+
+
+@dataclass
+class Images:
+    """load(item) -> uint8 (3, S, S) of one of the items. source: in words, what they are."""
+
+    load: Callable
+    items: list
+    source: str
+
+
+def images_of_run(output_path, exp_name, size, most):
+    """At most `most` Images of the data that an experiment was explained from, evenly spaced.
+
+    Where that cannot be read any more: the originals of the experiment, however it answered.
+    """
+    run = Namespace(**{name: FLAGS[name].default for name in DATA} | flags_of_run(output_path, exp_name))
+    try:
+        if not run.data_dir:
+            raise UserError("the run names no --data_dir")
+        run.dataset = settle_dataset(run.dataset, run.data_dir)
+        return _of_data(run.data_dir, choose_split(run), size, most, run.dataset)
+    except UserError:
+        pairs = _spread(read_pairs(output_path, exp_name, reached=BOTH), most)
+        return Images(lambda pair: read_image(pair.original), pairs, "the originals")
+
+
+def images_of_data(data_dir, split, size, most):
+    """At most `most` Images of a split of other data, evenly spaced. UserError where it cannot be read."""
+    return _of_data(data_dir, split, size, most, settle_dataset(AUTO, data_dir))
+
+
+def _of_data(data_dir, split, size, most, name):
+    dataset = load_explained_data(name, data_dir, split, size)
+    return Images(dataset.pixels, _spread(range(len(dataset)), most), f"{split} of {data_dir}")
+
+
+def _spread(items, most):
+    """At most so many of the items, evenly spaced."""
+    rows = np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int)
+    return [items[int(row)] for row in rows]

@@ -1,0 +1,153 @@
+"""Attributes with and without, on images as they are: the figures, the images, and what audit.py makes of them."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_audit_script import SPOILED, audited, refused
+from toy_audit import PATCHES, draw, write_experiment
+from toy_results import write_pair
+
+from core.audit.as_they_are import images_of_data, images_of_run
+from core.audit.contrasts import FEWEST, contrast_attributes
+from guided_diffusion.errors import UserError
+
+# -- the figures ---------------------------------------------------------------------------------------------------
+
+
+def test_a_contrast_is_what_switching_the_attribute_does_in_the_mean_whatever_p_depends_on():
+    has = np.array([[a, b, c] for a in (0, 1) for b in (0, 1) for c in (0, 1)] * 20, bool)
+    p = 0.1 + 0.5 * (has[:, 0] & has[:, 1]) + 0.2 * ~has[:, 2]
+    contrasts = contrast_attributes(p, has)
+    assert [each.value for each in contrasts] == pytest.approx([0.25, 0.25, -0.2])
+    assert all(each.low <= each.value <= each.high and each.with_it == 80 for each in contrasts)
+
+
+def test_attributes_that_go_together_do_not_take_each_others_part():
+    rng = np.random.default_rng(0)
+    glasses = rng.random(400) < 0.5
+    grey = rng.random(400) < np.where(glasses, 0.7, 0.3)
+    with_glasses, with_grey = contrast_attributes(
+        0.4 * glasses + 0.05 * rng.random(400), np.stack([glasses, grey], 1)
+    )
+    assert with_glasses.value == pytest.approx(0.4, abs=0.01) and abs(with_grey.value) < 0.01
+
+
+def test_the_intervals_hold_for_all_attributes_at_once_as_the_errors_are_of_different_sizes():
+    rng, held = np.random.default_rng(0), 0
+    truth = np.array([0.2, 0.0, 0.1, 0.0, 0.0])
+    for _ in range(200):
+        has = rng.random((120, 5)) < (0.5, 0.2, 0.5, 0.8, 0.5)
+        p = 0.3 + has @ truth + rng.normal(size=120) * np.where(has[:, 1], 0.2, 0.02)
+        held += all(c.low <= value <= c.high for c, value in zip(contrast_attributes(p, has), truth, strict=True))
+    assert 0.91 <= held / 200 <= 0.995
+
+
+def test_nothing_is_said_of_what_is_rare_or_goes_with_another_and_nothing_at_all_of_few_images():
+    rng = np.random.default_rng(0)
+    has = rng.random((200, 4)) < 0.5
+    has[:, 1] = np.arange(200) < FEWEST - 1
+    has[:, 3] = ~has[:, 2]
+    p = 0.3 * has[:, 0]
+    assert [each is None for each in contrast_attributes(p, has)] == [False, True, True, True]
+    assert contrast_attributes(p[:40], rng.permuted(np.tile(np.arange(40) < 20, (16, 1)), axis=1).T) == [None] * 16
+    assert contrast_attributes(p, has[:, :1])[0].value == pytest.approx(0.3)
+
+
+# -- which images --------------------------------------------------------------------------------------------------
+
+
+def write_pictures(folder, attributes):
+    """A folder of pictures, k.png with the attributes[k]."""
+    folder.mkdir(parents=True)
+    for k, has in enumerate(attributes):
+        Image.fromarray(np.uint8(draw(has)).transpose(1, 2, 0)).save(folder / f"{k:03d}.png")
+    return folder
+
+
+def shuffled(n, *names):
+    """n sets of attributes, each attribute in every other one by chance."""
+    coins = np.random.default_rng(0).random((n, len(names))) < 0.5
+    return [{name for name, coin in zip(names, row, strict=True) if coin} for row in coins]
+
+
+def test_they_are_the_runs_data_evenly_spaced_and_the_originals_where_that_is_gone(tmp_path):
+    data = write_pictures(tmp_path / "data", [{"Smiling"}] * 9)
+    write_experiment(tmp_path, SPOILED, data_dir=str(data), split="all")
+    images = images_of_run(tmp_path, "exp", 16, 5)
+    assert images.source == f"all of {data}" and images.items == [0, 2, 4, 6, 8]
+    assert np.array_equal(images.load(0), draw({"Smiling"}))
+    assert len(images_of_run(tmp_path, "exp", 16, 100).items) == 9
+    data.rename(tmp_path / "gone")
+    images = images_of_run(tmp_path, "exp", 16, 100)
+    assert images.source == "the originals" and len(images.items) == 12
+    write_pair(tmp_path, 12, draw({}), draw({}), "CC/ICF", target=1)
+    assert len(images_of_run(tmp_path, "exp", 16, 100).items) == 13
+    assert np.array_equal(images.load(images.items[1]), draw(SPOILED[1]))
+
+
+def test_other_data_has_to_be_there(tmp_path):
+    with pytest.raises(UserError, match="--data_dir"):
+        images_of_data(tmp_path / "none", "val", 16, 10)
+
+
+# -- what audit.py makes of them -----------------------------------------------------------------------------------
+
+
+def test_what_no_counterfactual_changes_is_named_by_its_contrast(tmp_path):
+    data = write_pictures(tmp_path / "data", shuffled(80, "Smiling", "Eyeglasses", "Young"))
+    write_experiment(tmp_path, [("Smiling",)] * 12)
+    out, kept, rows = audited(tmp_path, "exp", data_dir=data, split="all")
+    assert (
+        "Beside Smiling, the classifier uses Eyeglasses: in 80 images as they are, the probability of Smiling"
+        in out
+    )
+    assert kept["contrasted"] == 80 and kept["contrasted_source"] == f"all of {data}"
+    glasses, *others = rows
+    assert glasses["attribute"] == "Eyeglasses" and float(glasses["changed"]) == 0
+    assert glasses["by_contrast"] == glasses["named"] == "True" and glasses["by_change"] == "False"
+    assert float(glasses["contrast"]) > 0.5 and [row["named"] for row in others] == ["False", "False"]
+    asked = next(row for row in rows if row["asked"] == "True")
+    assert float(asked["contrast"]) > 0.1 and asked["by_contrast"] == "False"
+
+
+def test_both_kinds_of_evidence_are_told_and_the_other_way_round_is_less(tmp_path):
+    data = write_pictures(tmp_path / "data", shuffled(80, "Smiling", "Eyeglasses", "Young"))
+    write_experiment(tmp_path, SPOILED)
+    out, kept, rows = audited(tmp_path, "exp", data_dir=data, split="all")
+    assert rows[0]["by_contrast"] == rows[0]["by_change"] == "True" and kept["verdict"].count(", and changing") == 1
+    out, kept, rows = audited(
+        tmp_path, "exp", data_dir=data, split="all", classifier_path="toy_audit:against", contrast_images=70
+    )
+    assert "in 70 images as they are" in out and " less with Eyeglasses than without it (−" in out
+    assert float(rows[0]["contrast"]) < -0.3
+
+
+def test_a_contrast_of_nothing_clears_what_the_counterfactuals_blame(tmp_path):
+    data = write_pictures(tmp_path / "data", shuffled(200, "Smiling", "Young"))
+    rows, columns = PATCHES["Young"]
+    for i in range(24):
+        counterfactual = draw({"Smiling"})
+        counterfactual[:, rows, columns] = 255
+        write_pair(tmp_path, i, draw({}), counterfactual, target=1)
+    dazzled = {"classifier_path": "toy_audit:dazzled"}
+    out, _, rows = audited(tmp_path, "exp", contrast_images=0, **dazzled)
+    (young,) = [row for row in rows if row["attribute"] == "Young"]
+    assert young["by_change"] == young["named"] == "True" and "--contrast_images is 0" in out
+    out, _, rows = audited(tmp_path, "exp", data_dir=data, split="all", **dazzled)
+    (young,) = [row for row in rows if row["attribute"] == "Young"]
+    assert young["by_change"] == "True" and young["named"] == "False"
+    assert "Not named, as images with and without do not differ: Young." in out
+
+
+def test_too_few_images_are_said_to_be_too_few(tmp_path):
+    write_experiment(tmp_path, SPOILED)
+    out, kept, rows = audited(tmp_path, "exp")
+    assert "the 12 images are too few, or too much alike (the originals)" in out and kept["contrasted"] == 0
+    assert all(row["contrast"] == "" for row in rows)
+
+
+def test_data_that_cannot_be_read_and_a_split_of_nothing_are_one_line(tmp_path):
+    write_experiment(tmp_path, SPOILED)
+    assert "--data_dir" in refused(tmp_path, "exp", data_dir=tmp_path / "none")
+    assert "--split test is of --data_dir" in refused(tmp_path, "exp", split="test")
+    assert "--contrast_images -1" in refused(tmp_path, "exp", contrast_images=-1)
