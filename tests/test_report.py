@@ -309,6 +309,46 @@ def test_nothing_flipped(tmp_path):
     assert "flipped" not in found["metrics"]["L1"]
 
 
+@pytest.mark.parametrize("seen", [True, False])
+def test_one_image_is_singular(tmp_path, seen):
+    oracle = {"oracle_pred": ["000"], "oracle_cf_pred": ["110" if seen else "011"], "oracle_flip": [int(seen)]}
+    write_experiment(tmp_path, n=1, mnac=[2], **oracle)
+    run = {"images": 1, "seconds": 3.0, "oracle_attributes": ["Smiling", "Young", "Male"]}
+    (tmp_path / "Results/exp/runs.yaml").write_text(yaml.safe_dump({"a run": run}))
+    folder = report(tmp_path, "exp")
+    (found,) = figures(folder)["experiments"]
+    saw = "did not see the change; what changed with it was Young and 1 other attribute."
+    if seen:
+        saw = "saw the change, too; what changed with it was Young."
+    asked = "Asked about Smiling, the classifier gave the only image the other answer"
+    assert found["finding"] == f"{asked}; an oracle, which guided nothing, {saw}"
+    assert found["limits"][0].startswith("1 image is little: the share that flips lies between ")
+    assert ("The change is not seen by the oracle, and may fool this classifier alone." in found["limits"]) != seen
+    assert "The only image went one way, not Smiling → Smiling; the other is not known." in found["limits"]
+    text = Page(folder / "index.html").text
+    assert "1, about which the classifier was right" in text and "time 3.0 s for 1 image memory" in text
+    assert "among the 1 image that flipped" in text and "on identical images 1 image. experiment" in text
+    assert "exp: 0 of 1 image " in Page(folder / "failures.html").text
+    for name in PAGES:
+        assert not re.search(r"\b1 (images|are|others|attributes|changes)\b", Page(folder / name).text)
+
+
+def test_one_image_that_did_not_flip_one_change_of_several_and_one_image_that_is_not_shown(tmp_path):
+    write_experiment(tmp_path, "one", n=1, cf_pred=[0])
+    (found,) = figures(report(tmp_path, "one"))["experiments"]
+    assert found["finding"] == (
+        "Asked about Smiling, the classifier did not give the only image the other answer: nothing is explained."
+    )
+    write_experiment(tmp_path, "few", n=4)
+    (found,) = figures(report(tmp_path, "few"))["experiments"]
+    assert any(limit.startswith("1 of the 4 changes is not seen by") for limit in found["limits"])
+    write_experiment(tmp_path, "many", n=8)
+    text = Page(report(tmp_path, "many", gallery=1) / "index.html").text
+    assert re.search(
+        r"Here is 1 image of each experiment, and its best and worst; (1 other is|2 others are) not", text
+    )
+
+
 def test_images_of_other_sizes_have_no_difference(tmp_path):
     write_experiment(tmp_path, n=2)
     write_pair(tmp_path, 0, np.zeros((3, 20, 20)), np.zeros((3, 16, 16)))

@@ -95,6 +95,20 @@ def test_what_limits_the_finding_does_not_contradict_the_audit(audited, attribut
     )
 
 
+def test_an_audit_of_one_image_and_one_attribute_is_singular(audited):
+    def shrink(found):
+        return found | {
+            "images": 1,
+            "attributes": found["attributes"][:1],
+            "clusters": [found["clusters"][0] | {"n": 1}],
+        }
+
+    rewrite(audited, shrink)
+    text = Page(report(audited, "smile") / "audit.html").text
+    assert "owed to it; by it they are ranked. The intervals hold with 95 %." in text
+    assert "1 image, most of all at" in text and "all 1" not in text and "All images change" not in text
+
+
 def test_names_are_text(audited):
     def rename(found):
         found["attributes"][0]["attribute"] = found["places"][0]["place"] = NASTY

@@ -312,3 +312,11 @@ def test_an_attribute_is_filtered_in_all_experiments_though_their_oracles_number
     page.select_option("[name=attribute]", label="Young")
     texts = page.locator(".card:not([hidden]) .changed").all_text_contents()
     assert len(texts) == 8 + 6 and all("Young" in text for text in texts)  # b's oracle does not see two change
+
+
+def test_one_image_is_counted_in_the_singular(tmp_path, visit):
+    write_experiment(tmp_path, n=1)
+    page = visit(report(tmp_path, "exp"))
+    assert page.locator("#count").inner_text() == "1 image"
+    page.fill("[name=text]", "nothing")
+    assert page.locator("#count").inner_text() == "0 of 1 image"

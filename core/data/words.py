@@ -8,4 +8,4 @@ def words(name):
 
 def counted(n, noun="image"):
     """A number and what it is of: 1 image, 1,200 images."""
-    return f"{n:,} {noun}{'s' * (n != 1)}"
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

@@ -42,30 +42,40 @@ def _sentence(experiment, changes):
     asked = f"Asked about {about}, the" if about else "The"
     other = "the other answer" if about else "the answer that was asked for"
     if not reached:
-        return f"{asked} classifier gave none of {counted(n)} {other}: nothing is explained."
-    said = f"{asked} classifier gave {reached} of {counted(n)} {other} ({percent(reached / n)})"
+        gave = "did not give the only image" if n == 1 else f"gave none of {counted(n)}"
+        return f"{asked} classifier {gave} {other}: nothing is explained."
+    gave, share = f"{reached} of {counted(n)}", f" ({percent(reached / n)})"
+    said = f"{asked} classifier gave {'the only image' if n == 1 else gave} {other}{share * (n != 1)}"
     agreed = [case.agrees for case in cases if case.reached and case.agrees is not None]
     if agreed:
-        said += f"; an oracle, which guided nothing, saw the change in {sum(agreed)} of these {len(agreed)}"
+        seen = f"saw the change in {sum(agreed)} of these {len(agreed)}"
+        if len(agreed) == 1:
+            seen = "saw the change, too" if agreed[0] else "did not see the change"
+        said += f"; an oracle, which guided nothing, {seen}"
     if changes and changes.others:
-        first = changes.others[0]
-        times = round(first.often.value * changes.n)
-        said += f"; what changed with it most often was {words(first.attribute)}, in {times} of {changes.n}"
+        said += f"; {_most_often(changes)}"
     elif changes:
         said += "; no other attribute changed for the oracle"
     return f"{said}."
 
 
+def _most_often(changes):
+    first, *others = changes.others
+    if changes.n == 1:
+        more = f" and {counted(len(others), 'other attribute')}" if others else ""
+        return f"what changed with it was {words(first.attribute)}{more}"
+    times = round(first.often.value * changes.n)
+    return f"what changed with it most often was {words(first.attribute)}, in {times} of {changes.n}"
+
+
 def _limits(experiment, changes, audit):
     cases = experiment.cases
     n, reached = len(cases), sum(case.reached for case in cases)
-    low, high = share_interval(reached, n)
     limits = []
     if n < FEW:
-        limits.append(
-            f"{counted(n)} {'are' if n > 1 else 'is'} few: the share that flips lies between {percent(low)} and "
-            f"{percent(high)} (95 %)."
-        )
+        low, high = map(percent, share_interval(reached, n))
+        few = "is little" if n == 1 else "are few"
+        limits.append(f"{counted(n)} {few}: the share that flips lies between {low} and {high} (95 %).")
     if experiment.flags and not experiment.finished:
         limits.append("The run is not finished, or its chunks are not merged: this is what is there so far.")
     limits += _judgement(cases)
@@ -89,8 +99,10 @@ def _judgement(cases):
     against = sum("oracle" in failures_of(case) for case in judged)
     if not against:
         return []
-    changes = "change is" if against == 1 else "changes are"
-    return [f"{against} of the {len(judged)} {changes} not seen by the oracle, and may fool this classifier alone."]
+    which = f"{against} of the {len(judged)} changes {'is' if against == 1 else 'are'}"
+    if len(judged) == 1:
+        which = "The change is"
+    return [f"{which} not seen by the oracle, and may fool this classifier alone."]
 
 
 def _kinds_of_images(experiment):
@@ -101,9 +113,8 @@ def _kinds_of_images(experiment):
         known, unknown = ("right", "wrong") if rights == {True} else ("wrong", "right")
         limits.append(f"The classifier was {known} about every image: where it is {unknown}, nothing is known.")
     if len(directions) == 1 and len(experiment.question.answers) == 2:
-        limits.append(
-            f"All images went one way, {experiment.direction(*directions.pop())}; the other is not known."
-        )
+        went = "All images" if len(cases) > 1 else "The only image"
+        limits.append(f"{went} went one way, {experiment.direction(*directions.pop())}; the other is not known.")
     return limits
 
 

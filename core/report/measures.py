@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ..data.words import counted
 from ..metrics.metric import BETTER, Metric, mean_of
 from ..results.records import correct, flipped
 
@@ -90,7 +91,7 @@ def groups_of(experiment):
             groups.append(Group(kind, title, len(rows), measure(rows)))
         if len(counts) > SHOWN:
             rest = counts.iloc[SHOWN:]
-            left_out.append(f"{kind}: {len(rest)} smaller groups with {rest.sum()} images in all")
+            left_out.append(f"{kind}: {counted(len(rest), 'smaller group')} with {counted(rest.sum())} in all")
     return groups, left_out
 
 

@@ -3,6 +3,7 @@
 import shlex
 from dataclasses import dataclass
 
+from ..data.words import counted
 from ..running.flags import FLAGS
 
 HASH = " sha256"  # ends the names of flags.yaml that hold hashes
@@ -40,8 +41,11 @@ def _command(flags):
 def _facts(experiment):
     cases, flags = experiment.cases, experiment.flags
     right, reached = sum(case.right for case in cases), sum(case.reached for case in cases)
+    known = f"{len(cases):,}, of which the classifier was right about {right:,}"
+    if len(cases) == 1:
+        known = f"1, about which the classifier was {'right' if right else 'wrong'}"
     facts = {
-        "images": f"{len(cases):,}, of which the classifier was right about {right:,}",
+        "images": known,
         "reached their target": f"{reached:,}",
     }
     if flags:
@@ -58,7 +62,7 @@ def _of_runs(experiment):
     if not timed:
         return {"device, time, versions": "not recorded"}
     facts = {
-        "time": f"{seconds:,.1f} s for {timed:,} images, {seconds / timed:.3g} s each",
+        "time": f"{seconds:,.1f} s for {counted(timed)}" + (f", {seconds / timed:.3g} s each" if timed > 1 else ""),
         "memory": f"{max(experiment.numbers_of_runs('memory_mib'), default=0):,} MiB at most",
     }
     facts |= {name: experiment.texts_of_runs(name) for name in ("device", "ranks", "python")}

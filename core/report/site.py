@@ -10,7 +10,7 @@ from pathlib import Path
 
 from guided_diffusion.storage import write_folder
 
-from ..data.words import words
+from ..data.words import counted, words
 from ..metrics.inference import progress
 from ..results.folder import ResultsFolder
 from .audit import AuditPart, read_audit_part
@@ -211,6 +211,7 @@ def _write_pages(folder, facts):
         "value": _value,
         "probability": probability,
         "words": words,
+        "counted": counted,
     }
     for page in (*PAGES, *[AUDIT] * bool(facts["audits"])):
         text = environment.get_template(page).render(facts)

@@ -33,6 +33,10 @@ function wanted(card, f) {
     && among(data.failures, f.failure) && inRange && data.text.includes(f.text.trim().toLowerCase());
 }
 
+function images(count) {
+  return `${count.toLocaleString("en")} image${count === 1 ? "" : "s"}`;
+}
+
 function arrange() {
   const filters = Object.fromEntries(new FormData(controls));
   const [gallery] = galleries;
@@ -45,7 +49,7 @@ function arrange() {
   }
   gallery.append(...ordered);
   gallery.classList.toggle("together", gallery.dataset.together === "yes" && BY_IMAGE.has(filters.order) && !filters.experiment);
-  document.getElementById("count").textContent = shown === cards.length ? `${shown} images` : `${shown} of ${cards.length} images`;
+  document.getElementById("count").textContent = shown === cards.length ? images(shown) : `${shown} of ${images(cards.length)}`;
 }
 
 if (controls) {
