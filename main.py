@@ -23,6 +23,7 @@ from core.running.flags import (
 from core.running.judging import make_oracle
 from core.running.progress import result_line
 from core.running.question import ask
+from core.running.tuning import tune
 from guided_diffusion.connecting import connect
 from guided_diffusion.described import described_diffusion, given_flags, take_described_flags
 from guided_diffusion.dist_util import device_from, keep_freed_memory
@@ -80,19 +81,20 @@ def main():
         **args_to_dict(args, ("seed", "use_logits", "l1_loss", "l2_loss", "l_perc", "clip_denoised")),
     )
     networks = load_networks(args, described, dataset, compute, device)
+    if args.tune:
+        return tune(args, settings, dataset, networks, ranks)
     run_experiment(args, settings, method.cost(args.start_step, **options), dataset, networks, ranks)
 
 
 def load_networks(args, described, dataset, compute, device):
     """The diffusion model, the question that is asked of the classifier, and the oracle, if any."""
-    classifier = load_classifier(*network_arguments(args, "classifier"), args.image_size).to(device)
-    classifier.take_task(args.task)
-    tell_about(classifier, "classifier")
-    require_size(classifier, args.classifier_path, args.image_size)
+    classifier = load_named(args, "classifier", load_classifier, device)
     question = ask(args, dataset, classifier, device)
     condition = find_condition(args, described, question, dataset, device)
     unet, diffusion = load_ddpm(args, described, device)
-    oracle = load_judge(args, question, device) if args.oracle_path else None
+    oracle = None
+    if args.oracle_path:
+        oracle = make_oracle(load_named(args, "oracle", load_oracle, device), question, device)
     files = {"model_path": described.files} if described else {}
     return Networks(unet, diffusion, condition, question, oracle, compute, device, files)
 
@@ -124,25 +126,19 @@ def load_ddpm(args, described, device):
     return model.requires_grad_(False).to(device), diffusion
 
 
-def load_judge(args, question, device):
-    """The Oracle of --oracle_path."""
-    oracle = load_oracle(*network_arguments(args, "oracle"), args.image_size).to(device)
-    oracle.take_task(args.task)
-    tell_about(oracle, "oracle")
-    require_size(oracle, args.oracle_path, args.image_size)
-    return make_oracle(oracle, question, device)
+def load_named(args, role, load, device):
+    """The network of a role, classifier or oracle, on the device. Prints a line about one that is no plain file.
 
-
-def tell_about(classifier, role):
-    """Prints the line about a network that is no plain file."""
-    if classifier.about:
-        print(f"{role} {classifier.about}")
-
-
-def require_size(classifier, path, image_size):
-    """UserError where a classifier was trained on images of another size, as its file says."""
-    if classifier.image_size not in (None, image_size):
-        raise UserError(f"--image_size is {image_size}, but {path} was trained at {classifier.image_size}")
+    UserError where it was trained on images of another size, as its file says.
+    """
+    network = load(*network_arguments(args, role), args.image_size).to(device)
+    network.take_task(args.task)
+    if network.about:
+        print(f"{role} {network.about}")
+    if network.image_size not in (None, args.image_size):
+        path = getattr(args, f"{role}_path")
+        raise UserError(f"--image_size is {args.image_size}, but {path} was trained at {network.image_size}")
+    return network
 
 
 if __name__ == "__main__":

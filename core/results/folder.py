@@ -8,6 +8,7 @@ OUTPUT_PATH/Results/EXP/records-rank-<r>.csv                 (the rows of a furt
 OUTPUT_PATH/Results/EXP/classes.txt                             (the names of K classes, where they are asked about)
 OUTPUT_PATH/Results/EXP/.lock                                (held while a run writes; chunked likewise)
 OUTPUT_PATH/Results/EXP/runs.yaml                            (device, time, versions; chunked likewise)
+OUTPUT_PATH/Results/EXP/tuned.txt, tuned.csv                 (by main.py --tune)
 OUTPUT_PATH/Results/EXP/metrics.yaml, CD.png, similarity.csv    (by the compute_ scripts)
 OUTPUT_PATH/Results/EXP/audit/                               (by audit.py; core/audit/kept.py says what is in it)
 OUTPUT_PATH/Original/activations.npz, Results/EXP/activations.npz   (Inception's, kept for FID)
@@ -27,7 +28,7 @@ import pandas as pd
 import torch
 
 from guided_diffusion.errors import UserError
-from guided_diffusion.storage import lock, remove_parts, write_text
+from guided_diffusion.storage import lock, remove_parts, require_writable, write_text
 
 from ..data.images import read_image, to_uint8, write_png
 from .records import (
@@ -99,6 +100,8 @@ class ResultsFolder:
         self.similarity_path = self.experiment / "similarity.csv"
         self.runs_path = self.experiment / f"{self.prefix}runs.yaml"
         self.original_activations_path = self.root / "Original" / "activations.npz"
+        self.tuned_path = self.experiment / "tuned.txt"
+        self.trials_path = self.experiment / "tuned.csv"
         self.audit_path = self.experiment / "audit"
         self.report_path = self.root / "report"
 
@@ -181,6 +184,19 @@ class ResultsFolder:
         original = self.root / "Original" / ("Correct" if is_correct else "Incorrect")
         folder = self.experiment / ("CC" if is_correct else "IC") / ("CCF" if has_flipped else "ICF")
         return original, *(folder / part for part in parts)
+
+    def begin_tuning(self):
+        """UserError where write_tuned could not write."""
+        try:
+            self.experiment.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--output_path {self.root} cannot be written ({error.strerror})") from None
+        require_writable(self.tuned_path, "--tune:")
+
+    def write_tuned(self, words, trials):
+        """Keeps what was found by tuning: flags, a text, and a list of dicts of all that was tried."""
+        write_text(self.trials_path, pd.DataFrame(trials).to_csv(index=False))
+        write_text(self.tuned_path, f"{words}\n")
 
     def require_same_originals(self, indices, read):
         """UserError where another experiment here has explained other images under the same ids.

@@ -81,7 +81,7 @@ def _explain_into(results, indices, args, settings, cost, dataset, networks, ran
             on_attempt=bar.follow,
             callback=_step_writer(args, results),
         )
-        load, write = _loader(dataset, networks), _writer(args, dataset, networks, results)
+        load, write = image_loader(dataset, networks), _writer(args, dataset, networks, results)
         finished_at = {} if earlier is None else dict(zip(earlier["id"], earlier["attempts"], strict=True))
         if ranks.several:
             explain_shared([i for i in chosen if i not in finished], explainer, load, write, args.batch_size, ranks)
@@ -132,7 +132,7 @@ def explain_shared(left, explainer, load, write, batch_size, ranks):
         write(jobs)
 
 
-def _loader(dataset, networks):
+def image_loader(dataset, networks):
     """ids -> what the Explainer asks for: images, the target, the labels that the network is told."""
     question, condition = networks.question, networks.condition
 

@@ -89,7 +89,7 @@ class Explainer:
         logits = self.classifier(images)
         require_logits(logits, len(images))
         target = choose_target(logits, target)
-        model_fn = _with_labels(self.model_fn, labels)
+        model_fn = with_labels(self.model_fn, labels)
         noise = ImageNoise(self.settings.seed, [job.id for job in jobs], [START] * len(jobs))
         z, start = once_more_on_overflow(
             lambda: self.method.start(self.diffusion, model_fn, images, noise=noise, **self._chain())
@@ -145,7 +145,7 @@ class Explainer:
         watch = _StepWatch(self.callback, jobs, s)
         counterfactual = self.method.sample(
             self.diffusion,
-            _with_labels(self.model_fn, prepared.labels),
+            with_labels(self.model_fn, prepared.labels),
             x,
             guidance,
             noise=ImageNoise(s.seed, ids, [job.attempt for job in jobs]),
@@ -209,7 +209,7 @@ def explain(
     return gather(sorted((job for jobs in finished for job in jobs), key=lambda job: job.row))[1]
 
 
-def _with_labels(model_fn, labels):
+def with_labels(model_fn, labels):
     return model_fn if labels is None else lambda z, t: model_fn(z, t, labels)
 
 

@@ -127,6 +127,13 @@ OUTPUT_FLAGS = {
     "output_path": Flag("output", "folder of the results"),
     "exp_name": Flag("exp", "name of the experiment, a subfolder of OUTPUT_PATH/Results"),
     "overwrite": Flag(False, "start afresh where the experiment was begun before, instead of going on"),
+    "tune": Flag(
+        0,
+        "find settings for --method on the first images, so many, write them to tuned.txt in the experiment's "
+        "folder, and stop; 0: explain",
+        low=0,
+        high=MANY,
+    ),
     "save_images": Flag(True, "write the images; otherwise records and summary alone"),
     "save_masks": Flag(False, "write the mask of each image, white where it was allowed to change"),
     "save_pre_explanation": Flag(False, "ace: write the pre-explanation of each image, as Pre/<id>.png"),
@@ -145,7 +152,10 @@ FLAGS = group_flags(
 )
 # What may differ in a run that goes on: where it runs, and how far. Like another device, another layout or another
 # compiler changes what is computed by rounding alone; not so half precision.
-FREE_FLAGS = ("gpu", *COMPUTE_FLAGS, "kept_steps", "num_batches", "output_path", "overwrite", "merge_and_eval")
+FREE_FLAGS = (
+    *("gpu", *COMPUTE_FLAGS, "kept_steps", "num_batches"),
+    *("output_path", "overwrite", "merge_and_eval", "tune"),
+)
 # Chunks of one experiment may differ in these too, but not in how far each goes.
 FREE_AMONG_CHUNKS = {"chunk", *FREE_FLAGS} - {"num_batches"}
 BEFORE_THE_FLAG = {
@@ -167,6 +177,8 @@ def check_run_flags(args):
     scales = parse_numbers(args.classifier_scales, "classifier_scales")
     if not scales:
         raise UserError("--classifier_scales must name at least one number, such as 8,10,15")
+    if args.tune and args.split == "test":
+        raise UserError(f"--tune {args.tune} on --split test would flatter what is measured there; name val")
     require_depth(create_gaussian_diffusion(**args_to_dict(args, DIFFUSION_FLAGS)), args.start_step)
     return scales
 

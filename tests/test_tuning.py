@@ -1,0 +1,127 @@
+"""main.py --tune: which settings are tried, which are chosen, and what is written."""
+
+import re
+
+import pandas as pd
+import pytest
+from main_runs import explain, main_flags, refuse
+from scripts import call_script, contents, run_python
+
+from core.running.explainer import Settings
+from core.running.tuning import TOLERATED, Trial, best_of, candidates, search, with_changes
+from guided_diffusion.script_util import create_gaussian_diffusion
+
+DIFFUSION = create_gaussian_diffusion(diffusion_steps=200, timestep_respacing="20")
+GIVEN = Settings(method="inversion", tau=14, classifier_scales=(2.0, 4.0), l1_loss=0.1)
+LEADS = [float(lead) for lead in range(11)]
+
+
+def trial(outlasted, l1, **changed):
+    return Trial(changed, 1.0, outlasted, l1, 20.0)
+
+
+# -- which settings ------------------------------------------------------------------------------------------------
+
+
+def test_candidates_are_multiples_of_what_is_given_and_margins_of_real_leads():
+    found = candidates(GIVEN, LEADS, DIFFUSION)
+    assert list(found)[0] == "margin" and found["margin"] == [5.0, 9.0, 18.0, 27.0]
+    assert found["start_step"] == [7]  # 21 is more than the diffusion has
+    assert found["classifier_scales"] == [(0.5, 1.0), (1.0, 2.0), (4.0, 8.0), (8.0, 16.0)]
+    assert found["l1_loss"] == [0, 0.05, 0.2, 0.4] and found["growth"] == [1.0, 1.5]
+
+
+def test_a_method_is_tuned_by_the_flags_that_it_has():
+    found = candidates(Settings(method="dime", tau=4, l1_loss=0.0), LEADS, DIFFUSION)
+    assert list(found) == ["start_step", "classifier_scales"]
+    found = candidates(Settings.of(method="maskdime", tau=1, mask_share=0.1, l1_loss=0.2), LEADS, DIFFUSION)
+    assert found["mask_share"] == [0.05, 0.2] and 0 not in found["start_step"]
+    assert candidates(Settings(method="inversion", tau=2), LEADS, DIFFUSION)["start_step"] == [3]
+
+
+def test_changed_flags_become_settings():
+    settings = with_changes(GIVEN, {"start_step": 5, "margin": 3.0, "l1_loss": 0})
+    assert (settings.tau, settings.l1_loss, settings.sampler_options) == (5, 0, {"margin": 3.0})
+    assert settings.classifier_scales == GIVEN.classifier_scales and GIVEN.sampler_options == {}
+
+
+# -- which is chosen -----------------------------------------------------------------------------------------------
+
+
+def test_the_smallest_change_that_outlasts_noise_often_enough_is_chosen():
+    small, enough, large = trial(0.5, 0.001), trial(0.82, 0.003), trial(1.0, 0.02)
+    assert best_of([small, large, enough], 0.8) is enough
+    assert best_of([small, large, enough], 0.9) is large
+    assert best_of([small, trial(0.7, 0.01)], 0.9).outlasted == 0.7  # none is good enough
+    assert best_of([small, large], 0.4) is small
+
+
+def test_the_search_goes_on_from_the_best_of_each_flag():
+    tried = []
+
+    def try_out(changed):
+        tried.append(changed)
+        outlasted = 0.4 + 0.4 * (changed.get("a") == 2)
+        return trial(outlasted, 0.01 - 0.002 * changed.get("b", 0), **changed)
+
+    best, trials = search({"a": [1, 2], "b": [3, -1]}, try_out, 0.8)
+    assert tried == [{}, {"a": 1}, {"a": 2}, {"a": 2, "b": 3}, {"a": 2, "b": -1}]
+    assert best.changed == {"a": 2, "b": 3} and best.words == "--a 2 --b 3" and [t.changed for t in trials] == tried
+    assert trial(1, 1, classifier_scales=(0.5, 12.0)).words == "--classifier_scales 0.5,12"
+
+
+# -- main.py -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def flags(toy_files, tmp_path):
+    return main_flags(toy_files, tmp_path / "out") | {
+        "method": "inversion",
+        "classifier_scales": "5,100",
+        "tune": 4,
+    }
+
+
+def test_it_says_what_it_costs_writes_flags_for_the_command_and_explains_nothing(flags):
+    code, out, err = run_python("main.py", flags)
+    assert code == 0, err
+    experiment = flags["output_path"] / "Results/exp"
+    settings, most = re.search(
+        r"tuning on 4 images of val: (\d+) settings of margin.* at most ([\d,]+)", out
+    ).groups()
+    trials = pd.read_csv(experiment / "tuned.csv").fillna({"changed": ""})
+    assert len(trials) == int(settings) and trials["changed"][0] == ""
+    noise = 2 * flags["start_step"] * 4 * (len(trials) + 1)
+    assert trials["evaluations"].sum() * 4 + noise <= int(most.replace(",", ""))
+    assert {path.name for path in experiment.iterdir()} == {"tuned.txt", "tuned.csv"}
+    assert not (flags["output_path"] / "Original").exists()
+
+    words = (experiment / "tuned.txt").read_text()
+    (best,) = trials[trials["changed"] == words.strip()].drop_duplicates().itertuples()
+    kept = float(re.search(r"real images keep their prediction through noise: ([\d.]+)", out)[1])
+    enough = trials["outlasted"] >= min(kept - TOLERATED, best.outlasted) + 0.005
+    assert best.outlasted >= min(kept - TOLERATED - 0.005, trials["outlasted"][0])
+    assert best.l1 <= trials["l1"][0] or trials["outlasted"][0] < kept - TOLERATED, enough
+    found = dict(word.split() for word in words.split("--")[1:])
+    records, _ = explain({name: value for name, value in flags.items() if name != "tune"} | found)
+    assert len(records) == 8
+
+
+def test_the_same_settings_are_found_with_any_batch_size(flags):
+    tables = []
+    for batch_size in (1, 3):
+        own = flags | {"batch_size": batch_size, "exp_name": f"exp{batch_size}", "method": "dime"}
+        assert call_script("main.py", own)[0] == 0
+        tables.append(pd.read_csv(flags["output_path"] / f"Results/exp{batch_size}/tuned.csv"))
+    pd.testing.assert_frame_equal(*tables, atol=1e-4)
+    assert len(tables[0]) > 8 and tables[0]["outlasted"].nunique() > 1
+
+
+def test_what_cannot_be_tuned_is_one_line_and_leaves_nothing(flags, tmp_path):
+    before = contents(tmp_path)
+    refuse(flags | {"split": "test"}, "--tune 4 on --split test")
+    refuse(flags | {"tune": -1}, "--tune -1")
+    (tmp_path / "file").write_text("")
+    refuse(flags | {"output_path": tmp_path / "file"}, "--output_path", "file")
+    (tmp_path / "file").unlink()
+    assert contents(tmp_path) == before
