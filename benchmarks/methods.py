@@ -3,6 +3,7 @@
     python -m benchmarks.methods --output_path DIR
     python -m benchmarks.methods --output_path DIR --set ablation --images 64
     python -m benchmarks.methods --output_path DIR --dataset fashion
+    python -m benchmarks.methods --output_path DIR/glasses --query Eyeglasses --methods dime,maskdime,inversion
 
 The images are the first of the demo's test split, and the networks the demo's. Further flags, such as --gpu 1, are
 passed to main.py in every experiment. The same command resumes a run that was stopped.
@@ -17,7 +18,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.frontier import BETTER, column_of, draw_frontier
-from benchmarks.runs import demo_flags, evaluate, explain, write_data
+from benchmarks.runs import DATA, demo_flags, evaluate, explain, write_data
 from benchmarks.variants import VARIANTS
 from core.methods.registry import METHODS
 from core.metrics.metric import table_of
@@ -67,6 +68,7 @@ FLAGS = {
     "dataset": Flag("faces", "whose data and networks", choices=OURS),
     "set": Flag("methods", "what is compared", choices=SETS),
     "methods": Flag(None, "these experiments of the set alone, separated by commas"),
+    "query": Flag(None, "the attribute that is to change; by default Smiling, or Ankle_boot"),
     "images": Flag(256, "how many images are explained", low=1, high=10**6),
     "table": Flag(None, "the Markdown file to write; by default OUTPUT_PATH/SET.md"),
     "plot": Flag(None, "the PNG to write; by default OUTPUT_PATH/SET.png"),
@@ -84,13 +86,13 @@ def main():
     args, further = create_argparser().parse_known_args()
     require_flags(args, *REQUIRED)
     chosen = choose(args, further)
-    root = Path(args.output_path)
+    root, query = Path(args.output_path), args.query or DATA[args.dataset][1]
     data = write_data(root, args.dataset, args.images)
     print(f"{len(chosen)} experiments of {args.images} images: {', '.join(chosen)}", flush=True)
     for name, flags in chosen.items():
         print(f"-- {name}: {' '.join(flags)}", flush=True)
-        explain(root, name, args.dataset, data, [*flags, *further])
-    evaluate(root, chosen, args.dataset, args.workers)
+        explain(root, name, args.dataset, data, query, [*flags, *further])
+    evaluate(root, chosen, args.dataset, query, args.workers)
 
     METHODS.update(VARIANTS)  # column_of needs their costs
     columns = {name: column_of(root, name, next(iter(SETS[args.set]))) for name in chosen}

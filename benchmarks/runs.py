@@ -47,7 +47,7 @@ def write_data(root, dataset, images):
     return data
 
 
-def explain(root, name, dataset, data, flags):
+def explain(root, name, dataset, data, query, flags):
     """Runs or resumes main.py. Adds the seconds that it prints to those of earlier runs of the experiment."""
     variant = any(name in flags for name in VARIANTS)
     lines = run(
@@ -57,7 +57,7 @@ def explain(root, name, dataset, data, flags):
         "--data_dir",
         data,
         "--query_label",
-        DATA[dataset][1],
+        query,
         "--output_path",
         root.resolve(),
         "--exp_name",
@@ -80,7 +80,7 @@ def _timing_path(root, name):
     return experiment_folder(root, name) / "timing.yaml"
 
 
-def evaluate(root, names, dataset, workers):
+def evaluate(root, names, dataset, query, workers):
     """Runs the scripts that measure experiments. They write metrics.yaml and, for faces, truth.yaml."""
     root, faces = root.resolve(), dataset == "faces"
     run(
@@ -103,7 +103,7 @@ def evaluate(root, names, dataset, workers):
                 "--exp_name",
                 name,
                 "--query_label",
-                DATA[dataset][1],
+                query,
                 "--workers",
                 workers,
             )

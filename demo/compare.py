@@ -93,8 +93,9 @@ def compare(face, query):
     distance: mean |difference| between the counterfactual and the true one; black and white differ by 1.
     original_distance: the same between the original and the true one. ratio: distance / original_distance.
     local_ratio: the ratio over the pixels that should change.
-    Both ratios are NaN where nothing should change, because the original shows the target already, and where the
-    change would not be visible.
+    outside: of the whole change from the original, the share at pixels that should not change.
+    The ratios and this share are NaN where nothing should change, as the original shows the target already, and
+    where the change would not be visible.
     query_share: see Reading. told: the number of attributes in Reading.told.
     changed: the attributes other than the query that have changed. others: their number.
     mnac, oracle_mnac: how many attributes, the query included, have changed for the renderer and for the oracle.
@@ -120,6 +121,7 @@ def compare(face, query):
         "original_distance": _distance(original, truth),
         "ratio": _ratio(*images) if to_change else np.nan,
         "local_ratio": _ratio(*(image[:, changing] for image in images)) if to_change else np.nan,
+        "outside": outside(counterfactual, original, changing) if to_change else np.nan,
         "query_share": reading.query_share,
         "told": len(reading.told),
         "changed": " ".join(others),
@@ -150,6 +152,12 @@ def _distance(a, b):
 
 def _ratio(counterfactual, original, truth):
     return _distance(counterfactual, truth) / _distance(original, truth)
+
+
+def outside(counterfactual, original, changing):
+    """The share of the change outside the pixels (H, W) that should change; 0 where nothing changed."""
+    change = np.abs(counterfactual - original).sum(0)
+    return float(change[~changing].sum() / max(change.sum(), 1e-12))
 
 
 def _bits(attributes):

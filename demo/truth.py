@@ -59,6 +59,7 @@ def summarise(table, labels, query):
             mean_of("distance of the original", to_change["original_distance"], which),
             mean_of("ratio of the two", to_change["ratio"], which),
             mean_of("ratio where the truth changes", to_change["local_ratio"], which),
+            mean_of("change outside the true region", to_change["outside"], which),
             mean_of("share of the change made", to_change["query_share"], which),
             mean_of("true FR", to_change["query_share"] > 0.5, which),
         ]

@@ -102,11 +102,12 @@ def test_in_the_oracles_features_an_image_is_like_itself(tmp_path):
         reached = "ICF" if k == 5 else "CCF"
         pairs.append(Pair(str(k), tmp_path / f"x{k}.png", tmp_path / f"cf{k}.png", "CC", reached))
     same = [Pair(pair.id, pair.original, pair.original, "CC", "CCF") for pair in pairs]
-    similarity, none = seen_by_the_oracle(tmp_path / "oracle.pt", same)
+    similarity, none, halves = seen_by_the_oracle(tmp_path / "oracle.pt", same)
     assert similarity.value == pytest.approx(1)
-    similarity, distance = seen_by_the_oracle(tmp_path / "oracle.pt", pairs)
+    similarity, distance, of_others = seen_by_the_oracle(tmp_path / "oracle.pt", pairs)
     assert similarity.n == distance.n == 5 and similarity.value < 0.5
     assert abs(none.value) < 1e-4 * distance.value  # whatever the scale of the features
+    assert halves.value > 0.1 * distance.value and of_others.name == "sFID in oracle features"  # of other images
     features = [
         load_oracle(tmp_path / "oracle.pt").features(torch.stack(images))
         for images in zip(*(pair.images() for pair in pairs[:5]), strict=True)
@@ -118,22 +119,21 @@ def test_in_the_oracles_features_an_image_is_like_itself(tmp_path):
 def test_an_experiment_is_timed_over_its_sittings_and_read_back(toy_files, tmp_path, monkeypatch):
     flags = main_flags(toy_files, tmp_path) | {"split": "val", "batch_size": 4}
     monkeypatch.setattr(runs, "demo_flags", lambda *_: as_argv(flags))
-    monkeypatch.setattr(runs, "DATA", {"faces": ("", "31")})
     monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
     for batches, images in ((1, 4), (0, 8), (0, 8)):
-        runs.explain(tmp_path, "exp", "faces", toy_files / "data", ["--num_batches", str(batches)])
+        runs.explain(tmp_path, "exp", "faces", toy_files / "data", "31", ["--num_batches", str(batches)])
         monkeypatch.setattr(runs, "run", fork_script)  # once it has shown that it works
         timed, seconds = runs.timing(tmp_path, "exp")
         assert timed == images and seconds > 0
     for name, each, once in (("exp", 7, 0), ("ours", 3, 4)):
         if name == "ours":
-            runs.explain(tmp_path, name, "faces", toy_files / "data", ["--method", "inversion"])
+            runs.explain(tmp_path, name, "faces", toy_files / "data", "31", ["--method", "inversion"])
         found = evaluations(tmp_path, name)
         assert len(found) == 8 and set(found) <= {once + each, once + 2 * each}
     column = column_of(tmp_path, "ours", "exp")
     assert column["evaluations an image"]["value"] == found.mean() and column["seconds an image"]["n"] == 8
     assert column["speed-up in evaluations"]["value"] > 1
-    runs.evaluate(tmp_path, ["ours"], "fashion", 1)
+    runs.evaluate(tmp_path, ["ours"], "fashion", "31", 1)
     assert {"FR", "speed-up in evaluations"} <= column_of(tmp_path, "ours", "exp").keys()
     assert "speed-up in evaluations" not in column_of(tmp_path, "ours", "elsewhere")
 

@@ -12,7 +12,7 @@ from scripts import run_script
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.data.images import centre_crop, read_image
 from core.results.records import write_records
-from demo.compare import compare, find_faces
+from demo.compare import compare, find_faces, outside
 from demo.faces import JPEG_QUALITY, VISIBLE_ATTRIBUTES, face_of, render
 from demo.nearest import Portraits, read_attributes, toggled
 from demo.truth import summarise
@@ -125,11 +125,21 @@ def test_originals_are_where_the_scale_says(table):
     assert row["distance"] == row["original_distance"] > 0
     assert row["ratio"] == row["local_ratio"] == 1 and row["mnac"] == row["others"] == 0
     assert row["query_share"] == pytest.approx(0) and row["truth_pred"] == row["truth_cf_pred"]
+    assert row["outside"] == 0
+
+
+def test_the_change_outside_the_true_region_is_its_share_of_the_whole_change():
+    original, region = np.full((3, 4, 4), 100.0), np.zeros((4, 4), bool)
+    region[:2] = True
+    changed = original + np.where(region, 30.0, 10.0)
+    assert outside(changed, original, region) == pytest.approx(0.25)
+    assert outside(np.where(region, changed, original), original, region) == 0
+    assert outside(original, original, region) == 0
 
 
 def test_where_the_original_shows_the_target_already_nothing_is_to_change(table):
     row = table.loc[5]
-    assert row["distance"] == row["original_distance"] == 0 and np.isnan(row["ratio"])
+    assert row["distance"] == row["original_distance"] == 0 and np.isnan(row["ratio"]) and np.isnan(row["outside"])
     assert row["mnac"] == 0 and row["truth_pred"] == row["truth_cf_pred"]
 
 
