@@ -13,10 +13,10 @@ from core.metrics.metric import Metric, mean_of, statistic_of, table_of
 
 CLASSIFIER = ["shortcut", "level", "seed"]  # the columns that tell classifiers apart
 FEW = 5  # classifiers, below which there is no correlation over them
-OF_ALL = {  # metric -> function (scores, truths)
-    "rank correlation of all": rank_correlation,
-    "the same, noise included": partial(rank_correlation, least=0),
-    "slope of all": slope,
+OF_ALL = {  # metric -> (which scores, function (scores, truths))
+    "rank correlation of all": ("seen", rank_correlation),
+    "the same, noise included": ("score", partial(rank_correlation, least=0)),
+    "slope of all": ("score", slope),
 }
 OF_THE_SHORTCUT = {"rank correlation of the shortcut": rank_correlation, "slope of the shortcut": slope}
 FIRST, SEPARATES, PLACED, TOLD = "named first", "AUROC", "largest block there", "place named"
@@ -50,11 +50,16 @@ def metrics_of(rows, scores):
     named = rows[rows["shortcut"].isin(CELEBA_ATTRIBUTES)]
     planted = named.assign(used=named["shortcut_change"].abs())
     used, clean = planted[planted["used"] > USED], rows[rows["level"] == CLEAN]
-    by_classifier = [scores.pivot(index=CLASSIFIER, columns="attribute", values=name) for name in ("score", "used")]
+    used_of_all = scores.pivot(index=CLASSIFIER, columns="attribute", values="used")
     metrics = [
         mean_of("rank correlation in a classifier", rows["rank_correlation"], "classifiers"),
-        *_over_classifiers(*by_classifier, OF_ALL),
-        *_over_classifiers(planted["score"], planted["used"], OF_THE_SHORTCUT),
+        *(
+            _over_classifiers(
+                name, scores.pivot(index=CLASSIFIER, columns="attribute", values=which), used_of_all, of
+            )
+            for name, (which, of) in OF_ALL.items()
+        ),
+        *(_over_classifiers(name, planted["score"], planted["used"], of) for name, of in OF_THE_SHORTCUT.items()),
         _share(FIRST, used["first"] == used["shortcut"], "that use an attribute"),
         separation(SEPARATES, planted, "score"),
         separation("AUROC of the used", planted[(planted["level"] == CLEAN) | (planted["used"] > USED)], "score"),
@@ -93,17 +98,15 @@ def _share(name, held, of):
     return Metric(name, held.mean(), n, of, share_interval(held.sum(), n)) if n else None
 
 
-def _over_classifiers(score, used, statistics):
-    """Metrics of scores and truths, tables with a row for each classifier; their intervals come from drawing rows.
+def _over_classifiers(name, score, used, statistic):
+    """The Metric of scores and truths, tables with a row for each classifier; its interval comes from drawing rows.
 
-    statistics: name -> function (scores, truths).
+    statistic: function (scores, truths). None for few classifiers.
     """
     score, used = score.to_numpy(), used.to_numpy()
-
-    def metric(name, statistic):
-        return statistic_of(name, lambda rows: statistic(score[rows], used[rows]), len(score), "classifiers")
-
-    return [metric(*each) for each in statistics.items()] if len(score) >= FEW else []
+    if len(score) < FEW:
+        return None
+    return statistic_of(name, lambda rows: statistic(score[rows], used[rows]), len(score), "classifiers")
 
 
 def separation(name, rows, column):

@@ -16,7 +16,7 @@ from core.results.records import flipped, read_records, read_yaml
 CONTRAST = "contrast"  # what stands for a method where attributes are contrasted on images as they are
 CASE = "case.yaml"  # in the folder of an experiment that was audited: what was audited, and the seconds it took
 USED = 0.1  # a mean rendered change of p above which a classifier truly uses a property
-SEEN = 0.01  # a change of p below this is noise, of the audit and of the renderings alike
+SEEN = 0.01  # a rendered change of p below this is noise
 BLOCK = 8  # pixels a side, of the map of change
 AT_PLACE = 0.5  # of the change of a rendering's strongest block, which the blocks at its place have
 
@@ -43,7 +43,7 @@ def collect(root, renderings):
         share = flipped(read_records(experiment / "records.csv")).mean()
         audit = pd.read_csv(experiment / "audit" / TABLE) if share else nothing_found()
         change = mean_change(output_path, experiment.name) if share else np.zeros(renderings.originals.shape[1:3])
-        whole = judge_audit(compare(audit, changes), changes, case["shortcut"])
+        whole = judge_audit(compare(audit.assign(seen=audit["score"]), changes), changes, case["shortcut"])
         places = read_yaml(experiment / "audit" / FINDINGS)["places"] if share else []
         rows.append(
             case
@@ -67,26 +67,29 @@ def collect(root, renderings):
 
 def nothing_found():
     """The table of an experiment in which no image has flipped, so that nothing was audited."""
-    table = pd.DataFrame({"attribute": CELEBA_ATTRIBUTES, "score": 0.0, "contrast": np.nan})
+    none = {"contrast": np.nan, "contrast_low": np.nan, "contrast_high": np.nan}
+    table = pd.DataFrame({"attribute": CELEBA_ATTRIBUTES, "score": 0.0, "score_low": 0.0} | none)
     table = table.assign(by_change=False, by_contrast=False, named=False)
     return table.assign(asked=table["attribute"] == ASKED)
 
 
 def by_counterfactuals(audit, changes):
     """compare() of what the counterfactuals alone say."""
-    return compare(audit.assign(named=audit["by_change"]).sort_values("score", ascending=False), changes)
+    audit = audit.assign(named=audit["by_change"], seen=audit["score"].where(audit["score_low"] > 0, 0.0))
+    return compare(audit.sort_values("score", ascending=False), changes)
 
 
 def by_contrasts(audit, changes):
     """compare() of what the images as they are alone say; a contrast that is not known counts as 0."""
-    score = audit["contrast"].abs().fillna(0)
-    audit = audit.assign(score=score, named=audit["by_contrast"])
+    score = audit["contrast"].abs().fillna(0.0)
+    beyond_chance = audit["contrast_low"] * audit["contrast_high"] > 0
+    audit = audit.assign(score=score, named=audit["by_contrast"], seen=score.where(beyond_chance, 0.0))
     return compare(audit.sort_values("score", ascending=False), changes)
 
 
 def compare(audit, changes):
     """The table of an audit with the column `used`: the rendered |change| of p. It leaves out attributes that no
-    drawing shows. changes: of rendered_changes().
+    drawing shows. changes: of rendered_changes(). `seen`, in the two above: the score, 0 where chance may have it.
     """
     used = changes.set_index("property")["change"].abs()
     table = audit[audit["attribute"].isin(used.index)].reset_index(drop=True)
@@ -109,16 +112,16 @@ def judge_audit(table, changes, shortcut):
         "score": own.iloc[0] if len(own) else np.nan,
         "first": named["attribute"].iloc[0] if len(named) else None,
         "false_alarms": int((named["used"] <= USED).sum()),
-        "rank_correlation": rank_correlation(table["score"], table["used"]),
+        "rank_correlation": rank_correlation(table["seen"], table["used"]),
     }
 
 
 def rank_correlation(score, used, least=SEEN):
     """Spearman's, between scores and truths, arrays of one shape; 0 where one of them is the same everywhere.
 
-    least: what is below it counts as 0. Nearly all attributes have no influence, and their order is noise.
+    least: a truth below it counts as 0. Nearly all attributes have no influence, and their order is noise.
     """
-    score, used = (np.where(values < least, 0, values).ravel() for values in (score, used))
+    score, used = np.ravel(score), np.where(used < least, 0, used).ravel()
     return stats.spearmanr(score, used).statistic if np.ptp(score) and np.ptp(used) else 0.0
 
 

@@ -146,6 +146,12 @@ def audit_of(contrasts=None, **scores):
     others = table["attribute"] != ASKED
     by = {"by_change": table["score"].notna() & others, "by_contrast": table["contrast"].notna() & others}
     table = table.fillna({"score": 0.0}).assign(**by, asked=~others)
+    table["score_low"], table["contrast_low"], table["contrast_high"] = (
+        table["score"] / 2,
+        table["contrast"],
+        table["contrast"],
+    )
+    table["seen"] = table["score"]
     table["named"] = table["by_change"] | table["by_contrast"]
     return table.sort_values("score", ascending=False, kind="stable")
 
@@ -175,11 +181,21 @@ def test_counterfactuals_and_contrasts_are_judged_each_by_itself():
     assert found["rank_correlation"] == pytest.approx(1)
 
 
-def test_what_is_too_small_to_be_seen_has_no_order():
-    score, used = np.array([0.5, 0.004, 0.001, 0.0]), np.array([0.4, 0.0, 0.002, 0.009])
+def test_truths_that_are_too_small_have_no_order():
+    score, used = np.array([0.5, 0.0, 0.0, 0.0]), np.array([0.4, 0.0, 0.002, 0.009])
     assert rank_correlation(score, used) == pytest.approx(1)
-    assert rank_correlation(score, used, least=0) == pytest.approx(0.2)
+    assert rank_correlation(score, used, least=0) < 0.8
     assert rank_correlation(score[1:], used[1:]) == 0
+
+
+def test_scores_that_chance_may_have_count_as_nothing():
+    changes = changes_of(Smiling=0.6)
+    audit = audit_of({ASKED: 0.5, "Bald": 0.1}, Smiling=0.6, Male=0.2)
+    audit.loc[audit["attribute"] == "Male", "score_low"] = -0.1
+    audit.loc[audit["attribute"] == "Bald", "contrast_low"] = -0.1
+    for table in (by_counterfactuals(audit, changes), by_contrasts(audit, changes)):
+        assert table["score"].gt(0).sum() == 2 and table["seen"].gt(0).sum() == 1
+        assert judge_audit(table, changes, "Bald")["rank_correlation"] == pytest.approx(1)
 
 
 def marked_renderings():

@@ -8,6 +8,7 @@ from ..metrics.intervals import LEVEL, difference_interval, normal_mean_interval
 from .evidence import change_back
 
 LEAST = 0.05  # a mean change of p, below which an attribute does not count as used
+MOST = 0.15  # what a contrast below that may be at most, with its interval, to clear an attribute
 
 
 @dataclass
@@ -54,8 +55,10 @@ class Ranked:
 
     @property
     def cleared(self):
-        """Whether images with the attribute and without it show that it moves p less than LEAST."""
-        return self.contrast is not None and -LEAST < self.contrast_low <= self.contrast_high < LEAST
+        """Whether images with the attribute and without it say that it hardly moves p."""
+        if self.contrast is None:
+            return False
+        return abs(self.contrast) < LEAST and -MOST < self.contrast_low <= self.contrast_high < MOST
 
 
 def rank(evidence, attributes, asked, controlled):
