@@ -47,7 +47,7 @@ def refused(root, *exp_names, **flags):
 def test_a_spoiled_classifier_is_found_out_and_a_clean_one_is_cleared(tmp_path):
     write_experiment(tmp_path, SPOILED)
     out, kept, rows = audited(tmp_path, "exp", start=run_script)
-    assert "exp: Beside Smiling, the classifier uses Eyeglasses: changing Eyeglasses back alone, in 12 of" in out
+    assert "exp: Beside Smiling, the classifier uses Eyeglasses. Changing Eyeglasses (by" in out
     assert kept["verdict"] in out and all(limit in out for limit in kept["limits"])
     assert [row["attribute"] for row in rows] == ["Eyeglasses", "Smiling", "Young"]
     assert [row["named"] for row in rows] == ["True", "False", "False"] and rows[1]["asked"] == "True"
@@ -143,7 +143,7 @@ def test_a_classifier_of_a_thousand_classes_is_audited_by_the_probability_of_the
     (folder / "classes.txt").write_text("".join(f"class {k}\n" for k in range(1000)))
     (folder / "flags.yaml").write_text("task: classes\n")
     out, kept, rows = audited(tmp_path, "exp", classifier_path="toy_audit:thousand")
-    assert "exp: The classifier uses Smiling and Eyeglasses: changing Smiling back alone" in out
+    assert "exp: The classifier uses Smiling and Eyeglasses. Changing Smiling (by" in out
     assert kept["asked"] == "" and [row["asked"] for row in rows] == ["False"] * 3
 
 

@@ -31,26 +31,27 @@ def verdict(rows, places, counts, asked):
 
 def _used(named, counts, asked):
     names = listed([words(row.attribute) for row in named])
-    said = f"Beside {words(asked)}, the classifier uses {names}" if asked else f"The classifier uses {names}"
-    return f"{said}: " + "; ".join(_how_much(row, counts, asked) for row in named) + "."
+    said = f"Beside {words(asked)}, the classifier uses {names}." if asked else f"The classifier uses {names}."
+    contrasted = [row for row in named if row.by_contrast]
+    for more, direction in ((True, "more"), (False, "less")):
+        if rows := [row for row in contrasted if (row.contrast > 0) == more]:
+            said += (
+                f" In {counted(counts['contrasted'])} as they are, {words(asked) or 'the target'} is {direction} "
+                f"probable with {listed(list(map(_contrast, rows)))} than without."
+            )
+    if changed := [row for row in named if row.by_change]:
+        said += f" Changing {listed(list(map(_effect, changed)))} back alone lowers the probability of the target."
+    return said
 
 
-def _how_much(row, counts, asked):
-    name, said = words(row.attribute), []
-    if row.by_contrast:
-        more = "more" if row.contrast > 0 else "less"
-        about = words(asked) or "the target"
-        said.append(
-            f"in {counted(counts['contrasted'])} as they are, the probability of {about} is "
-            f"{abs(row.contrast):.2f} {more} with {name} than without it "
-            f"({number(row.contrast_low)} … {number(row.contrast_high)})"
-        )
-    if row.by_change:
-        said.append(
-            f"changing {name} back alone, in {row.effect_n} of {row.n} images, lowers the probability of the "
-            f"target by {row.effect:.2f} ({number(row.effect_low)} … {number(row.effect_high)})"
-        )
-    return ", and ".join(said)
+def _contrast(row):
+    interval = (f"{abs(end):.2f}" for end in sorted((row.contrast_low, row.contrast_high), key=abs))
+    return f"{words(row.attribute)} (by {abs(row.contrast):.2f}; {' … '.join(interval)})"
+
+
+def _effect(row):
+    interval = f"{row.effect_low:.2f} … {row.effect_high:.2f}"
+    return f"{words(row.attribute)} (by {row.effect:.2f}; {interval}; in {row.effect_n} of {counted(row.n)})"
 
 
 def _nothing_used(rows, counts, asked):
