@@ -8,7 +8,7 @@ if __name__ == "__main__":
 from argparse import Namespace
 from dataclasses import replace
 
-from core.audit.as_they_are import images_of_data, images_of_run
+from core.audit.as_they_are import LABELS, ORACLE, images_to_contrast
 from core.audit.audited import audit, audit_folder, pairs_to_audit
 from core.audit.evidence import Networks
 from core.metrics.inference import (
@@ -48,6 +48,9 @@ FLAGS = group_flags(
         "data_dir": Flag(None, "images as they are, to contrast attributes on; by default those of the run's data"),
         "split": replace(RUN_FLAGS["split"], help="of --data_dir, val where not given; all: every image"),
         "contrast_images": Flag(1000, "how many of them, evenly spaced; 0: none", low=0, high=10**7),
+        "contrast_by": Flag(
+            LABELS, "what tells their attributes: the data's labels, where it has any", choices=(LABELS, ORACLE)
+        ),
     },
     question=QUERY_FLAGS,
     networks=CLASSIFIER_FLAGS | ORACLE_FLAGS,
@@ -65,8 +68,6 @@ def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
     require_flags(args, *REQUIRED)
-    if args.split and not args.data_dir:
-        raise UserError(f"--split {args.split} is of --data_dir, which is not given; name it, or leave out --split")
     device, first = start_ranks(args)
     every = {name: pairs_to_audit(args.output_path, name, args.control) for name in dict.fromkeys(args.exp_names)}
     for name, (pairs, control) in every.items():
@@ -79,15 +80,8 @@ def main():
 def audit_one(folder, args, pairs, control, device):
     networks, facts = load_networks(args, pairs, device)
     facts |= {"control": args.control}
-    as_they_are = load_images(args, pairs) if args.contrast_images else None
+    as_they_are = images_to_contrast(args, size_of(pairs))
     return audit(folder, args.output_path, args.exp_name, pairs, control, as_they_are, networks, facts)
-
-
-def load_images(args, pairs):
-    size, most = size_of(pairs), args.contrast_images
-    if args.data_dir:
-        return images_of_data(args.data_dir, args.split or "val", size, most)
-    return images_of_run(args.output_path, args.exp_name, size, most)
 
 
 def show(exp_name, found):

@@ -1,6 +1,7 @@
 """Attributes with and without, on images as they are: the figures, the images, and what audit.py makes of them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from test_audit_script import SPOILED, audited, refused
@@ -152,3 +153,34 @@ def test_data_that_cannot_be_read_and_a_split_of_nothing_are_one_line(tmp_path):
     assert "--data_dir" in refused(tmp_path, "exp", data_dir=tmp_path / "none")
     assert "--split test is of --data_dir" in refused(tmp_path, "exp", split="test")
     assert "--contrast_images -1" in refused(tmp_path, "exp", contrast_images=-1)
+
+
+# -- labels --------------------------------------------------------------------------------------------------------
+
+
+def write_labelled(folder, attributes, tell):
+    """Pictures with these attributes, and a csv of what `tell` says of each: a dict of names to 0 or 1."""
+    write_pictures(folder, attributes)
+    table = pd.DataFrame([{"path": f"{k:03d}.png"} | tell(has) for k, has in enumerate(attributes)])
+    table.to_csv(folder / "labels.csv", index=False)
+    return folder / "labels.csv"
+
+
+def test_labels_tell_what_the_oracle_does_not_see(tmp_path):
+    """The labels are of the glasses, and the pictures' patch of youth is drawn by them."""
+    attributes = [
+        has | ({"Young"} if "Eyeglasses" in has else set()) for has in shuffled(80, "Smiling", "Eyeglasses")
+    ]
+    for has, coin in zip(attributes, np.random.default_rng(1).random(80), strict=True):
+        has.discard("Young") if coin < 0.5 else None
+    data = write_labelled(
+        tmp_path / "data", attributes, lambda has: {"Young": int("Eyeglasses" in has), "Blond": int("Young" in has)}
+    )
+    write_experiment(tmp_path, [("Smiling",)] * 12)
+    _, kept, rows = audited(tmp_path, "exp", data_dir=data, split="all")
+    assert kept["labelled"] == ["Young"] and kept["contrasted"] == 80
+    by_labels = {row["attribute"]: row["contrast"] for row in rows}
+    assert by_labels["Young"] == by_labels["Eyeglasses"] == ""  # for the labels they are the same
+    _, kept, rows = audited(tmp_path, "exp", data_dir=data, split="all", contrast_by="oracle")
+    by_oracle = {row["attribute"]: row["contrast"] for row in rows}
+    assert kept["labelled"] == [] and float(by_oracle["Eyeglasses"]) > 0.5 > abs(float(by_oracle["Young"]))

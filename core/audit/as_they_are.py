@@ -2,9 +2,10 @@
 
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 
 from guided_diffusion.errors import UserError
 
@@ -15,16 +16,34 @@ from ..results.reading import read_pairs
 from ..running.flags import FLAGS, choose_split
 
 BOTH = ("CCF", "ICF")
+LABELS, ORACLE = "labels", "oracle"  # what tells the attributes of an image
 DATA = ("dataset", "data_dir", "split", "use_train")  # flags of main.py
 
 
 @dataclass
 class Images:
-    """load(item) -> uint8 (3, S, S) of one of the items. source: in words, what they are."""
+    """load(item) -> uint8 (3, S, S) of one of the n items. source: in words, what they are.
+
+    labels: attribute -> (n,) booleans, of those that the data tells; {} where it tells none.
+    """
 
     load: Callable
     items: list
     source: str
+    labels: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def images_to_contrast(args, size):
+    """The Images that audit.py's flags ask for, decoded at this size; None for --contrast_images 0."""
+    if args.split and not args.data_dir:
+        raise UserError(f"--split {args.split} is of --data_dir, which is not given; name it, or leave out --split")
+    if not args.contrast_images:
+        return None
+    if args.data_dir:
+        images = images_of_data(args.data_dir, args.split or "val", size, args.contrast_images)
+    else:
+        images = images_of_run(args.output_path, args.exp_name, size, args.contrast_images)
+    return images if args.contrast_by == LABELS else replace(images, labels={})
 
 
 def images_of_run(output_path, exp_name, size, most):
@@ -50,7 +69,9 @@ def images_of_data(data_dir, split, size, most):
 
 def _of_data(data_dir, split, size, most, name):
     dataset = load_explained_data(name, data_dir, split, size)
-    return Images(dataset.pixels, _spread(range(len(dataset)), most), f"{split} of {data_dir}")
+    rows = _spread(range(len(dataset)), most)
+    labels = dict(zip(dataset.attributes, dataset.labels[torch.tensor(rows)].numpy().astype(bool).T, strict=True))
+    return Images(dataset.pixels, rows, f"{split} of {data_dir}", labels)
 
 
 def _spread(items, most):

@@ -115,7 +115,7 @@ def _counts(output_path, exp_name, pairs):
 def _audit_attributes(pairs, control, as_they_are, networks):
     """(the Ranked, the Evidence, the pixels of the asked attribute, those of the named ones as well, and a dict of
     what was contrasted)."""
-    nothing = {"contrasted": 0, "contrasted_source": "", "no_contrasts": ""}
+    nothing = {"contrasted": 0, "contrasted_source": "", "labelled": [], "no_contrasts": ""}
     if networks.oracle is None:
         none = no_pixels(pairs)
         return [], None, none, none, nothing
@@ -148,13 +148,17 @@ def _contrast(rows, pairs, as_they_are, networks):
     def load(item):
         return (as_they_are.load(item),)
 
-    found = networks.run(look, load, as_they_are.items, "as they are")
-    contrasts = contrast_attributes(*(part.numpy() for part in found))
+    found, has = (part.numpy() for part in networks.run(look, load, as_they_are.items, "as they are"))
+    labelled = [name for name in networks.attributes if name in as_they_are.labels]
+    for name in labelled:
+        has[:, networks.attributes.index(name)] = as_they_are.labels[name]
+    contrasts = contrast_attributes(found, has)
     if not any(contrasts):
         few = f"the {len(as_they_are.items):,} images are too few, or too much alike"
         return {"no_contrasts": f"{few} ({as_they_are.source}); see --data_dir and --contrast_images"}
     judge_contrasts(rows, dict(zip(networks.attributes, contrasts, strict=True)))
-    return {"contrasted": len(as_they_are.items), "contrasted_source": as_they_are.source}
+    source = {"contrasted_source": as_they_are.source, "labelled": labelled}
+    return {"contrasted": len(as_they_are.items)} | source
 
 
 def _examples_of_attributes(folder, rows, evidence, asked_pixels, pairs, networks):

@@ -38,7 +38,13 @@ PLACE = {
 CLUSTER = {"place": str, "n": NUMBER, "examples": [str]}
 AUDIT = {
     **{"verdict": str, "limits": [str], "asked": str, "control": (str, type(None)), "images": NUMBER},
-    **{"contrasted": NUMBER, "contrasted_source": str, "no_attributes": str, "records": (str, type(None))},
+    **{
+        "contrasted": NUMBER,
+        "contrasted_source": str,
+        "labelled": [str],
+        "no_attributes": str,
+        "records": (str, type(None)),
+    },
     **{"attributes": [ATTRIBUTE], "places": [PLACE], "clusters": [CLUSTER]},
 }
 
