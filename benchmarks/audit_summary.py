@@ -69,6 +69,10 @@ def metrics_of(rows, scores):
         use = own[own["used"] > USED]
         metrics.append(_share(f"{FIRST}, {name}", use["first"] == name, "that use it"))
         metrics.append(separation(f"{SEPARATES}, {name}", own, "score"))
+    metrics.append(_share("false alarms of places", clean["places_used"] > 0, "clean classifiers"))
+    for name, own in rows[~rows["shortcut"].isin(CELEBA_ATTRIBUTES)].groupby("shortcut"):
+        use = own[own["shortcut_change"].abs() > USED]
+        metrics.append(_share(f"{TOLD}, {name}", use["place_named"].astype(bool), "that use it"))
     if "flipped" in rows and rows["flipped"].notna().all():
         metrics += _of_counterfactuals(rows, used, clean)
     return [metric for metric in metrics if metric is not None]
@@ -80,15 +84,12 @@ def _of_counterfactuals(rows, used, clean):
         mean_of("flipped", rows["flipped"], "classifiers"),
         _share(f"{FIRST} {WHOLE}", used["whole_first"] == used["shortcut"], "that use an attribute"),
         _share(f"false alarms {WHOLE}", clean["whole_false_alarms"] > 0, "clean classifiers"),
-        _share("false alarms of places", clean["places_used"] > 0, "clean classifiers"),
     ]
     for shortcut, own in rows.groupby("shortcut"):
-        use, names = own[own["shortcut_change"].abs() > USED], shortcut in CELEBA_ATTRIBUTES
-        metrics += [
-            None if names else separation(f"{SEPARATES}, {shortcut}", own, "share"),
-            _share(f"{PLACED}, {shortcut}", use["block"] == 1, "that use it"),
-            _share(f"{TOLD}, {shortcut}", use["place_named"].astype(bool), "that use it"),
-        ]
+        use = own[own["shortcut_change"].abs() > USED]
+        if shortcut not in CELEBA_ATTRIBUTES:
+            metrics.append(separation(f"{SEPARATES}, {shortcut}", own, "share"))
+        metrics.append(_share(f"{PLACED}, {shortcut}", use["block"] == 1, "that use it"))
     return metrics
 
 

@@ -44,21 +44,22 @@ def collect(root, renderings):
         audit = pd.read_csv(experiment / "audit" / TABLE) if share else nothing_found()
         change = mean_change(output_path, experiment.name) if share else np.zeros(renderings.originals.shape[1:3])
         whole = judge_audit(compare(audit.assign(seen=audit["score"]), changes), changes, case["shortcut"])
-        places = read_yaml(experiment / "audit" / FINDINGS)["places"] if share else []
+        findings = read_yaml(experiment / "audit" / FINDINGS) if share else {"places": []}
         rows.append(
             case
             | {"flipped": share}
             | judge_audit(by_counterfactuals(audit, changes), changes, case["shortcut"])
             | {"whole_first": whole["first"], "whole_false_alarms": whole["false_alarms"]}
             | place_of_largest(change, case["shortcut"], renderings)
-            | judge_places(places, case["shortcut"], renderings)
+            | judge_places(findings["places"], case["shortcut"], renderings)
         )
         scores[(*classifier.values(), case["method"])] = by_counterfactuals(audit, changes).assign(
             **classifier, method=case["method"]
         )
         if share:  # the same whatever the method, as no counterfactual has a part in it
-            table = by_contrasts(audit, changes)
+            table, colours = by_contrasts(audit, changes), findings["colours"]
             found = judge_audit(table, changes, case["shortcut"])
+            found |= judge_places(colours, case["shortcut"], renderings)
             if (*classifier.values(), CONTRAST) not in scores:
                 rows.append(classifier | {"method": CONTRAST} | found)
             scores[(*classifier.values(), CONTRAST)] = table.assign(**classifier, method=CONTRAST)
@@ -148,7 +149,7 @@ def place_of_largest(change, shortcut, renderings):
 
 
 def judge_places(places, shortcut, renderings):
-    """What the audit says of places. places: of audit.yaml.
+    """What the audit says of places. places: of audit.yaml, or its colours.
 
     place_named: whether one that it calls used holds a block that the shortcut's rendering changes. places_used:
     how many it calls used.

@@ -240,7 +240,9 @@ def write_audited(root, shortcut, level, seed, change, score):
         {shortcut: change} if change > 0.5 else {}, **{ASKED: 0.5} | ({shortcut: score} if score else {})
     )
     table.to_csv(experiment / "audit/attributes.csv")
-    write_yaml(experiment / "audit/audit.yaml", {"places": [{"box": [0, 0, 0.2, 0.1], "used": seed == 1}]})
+    write_yaml(
+        experiment / "audit/audit.yaml", {"places": [{"box": [0, 0, 0.2, 0.1], "used": seed == 1}], "colours": []}
+    )
     original, counterfactual = root / "explained/Original/Correct/0.png", experiment / "CC/CCF/CF/0.png"
     for path, colour in ((original, 0), (counterfactual, 9)):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -278,7 +280,7 @@ def test_the_summary_is_of_all_classifiers_in_the_folder(tmp_path):
     assert (found["false alarms"].value, found["false alarms"].n) == (0.5, 2)
     assert found["slope of all"].value < 1 and found["rank correlation of all"].value < 1
     assert found["named first by the whole audit"].value == 0.75  # the second bald one by its contrast
-    assert found["false alarms of places"].value == 0.5 and found["place named, Eyeglasses"].value == 0.5
+    assert found["false alarms of places"].value == 0.5
     by_contrast = found_by(CONTRAST)
     assert (by_contrast["named first"].value, by_contrast["named first"].n) == (pytest.approx(1 / 3), 3)
     assert by_contrast["false alarms"].value == 0 and "flipped" not in by_contrast

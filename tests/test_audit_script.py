@@ -128,7 +128,7 @@ def test_what_no_attribute_names_is_found_in_the_map(tmp_path):
     write_experiment(tmp_path, [("Smiling", "Mark", "Young")] * 12)
     out, kept, rows = audited(tmp_path, "exp", classifier_path="toy_audit:marked")
     assert not any(row["named"] == "True" for row in rows)
-    assert "What no attribute tells, it uses: changing the top left corner (1.6 % of the image) back" in out
+    assert "uses what no attribute tells: changing the top left corner (1.6 % of the image) back lowers" in out
     used = {place["place"]: place["used"] for place in kept["places"]}
     assert used.pop("top left corner") and not any(used.values())
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from core.audit.colours import ColourPlace
 from core.audit.ranking import Ranked, name_used
 from core.audit.verdict import MOST_LISTED, limits, verdict
 
@@ -32,7 +33,7 @@ SEEN = {"contrast": -0.2, "contrast_low": -0.3, "contrast_high": -0.1, "with_it"
 
 
 def said(*rows, **counts):
-    return verdict(name_used([ASKED, *rows]), [], COUNTS | counts, "Smiling")
+    return verdict(name_used([ASKED, *rows]), [], [], COUNTS | counts, "Smiling")
 
 
 def test_an_attribute_is_named_with_the_evidence_that_there_is():
@@ -46,7 +47,7 @@ def test_an_attribute_is_named_with_the_evidence_that_there_is():
     )
     both = said(replace(USED, **SEEN), contrasted=500)
     assert both == f"Beside Smiling, the classifier uses Wearing Hat. {contrast} {back}"
-    of_classes = verdict([replace(NOTHING, **SEEN, named=True)], [], COUNTS | {"contrasted": 500}, "")
+    of_classes = verdict([replace(NOTHING, **SEEN, named=True)], [], [], COUNTS | {"contrasted": 500}, "")
     assert of_classes.startswith("The classifier uses Bald. In 500 images as they are, the target is less probable")
 
 
@@ -65,6 +66,23 @@ def test_what_images_as_they_are_clear_is_not_named():
     assert said(cleared, contrasted=900).startswith("No attribute beside Smiling was found to be used.")
     for unsure in (replace(cleared, contrast_high=0.16), replace(cleared, contrast=0.06)):
         assert "uses Wearing Hat" in said(unsure, contrasted=900)
+
+
+def test_what_no_attribute_tells_is_said_first_where_no_attribute_is_named():
+    corner = ColourPlace("top left corner", 0.016, (0, 0, 0.1, 0.1), 0.21, 0.0, True)
+    everywhere = replace(corner, place="nearly everywhere", share=0.6)
+    known = replace(corner, place="bottom", used=False)
+    counts = COUNTS | {"contrasted": 500}
+
+    def told(*rows):
+        return verdict(name_used([ASKED, *rows]), [], [everywhere, corner, known], counts, "Smiling")
+
+    where = (
+        "uses what no attribute tells: in 500 images as they are, its answer goes with the colour nearly "
+        "everywhere (60 % of the image; by 0.21) and of the top left corner (1.6 % of the image; by 0.21)."
+    )
+    assert told(NOTHING).startswith(f"The classifier {where} No attribute beside Smiling")
+    assert told(USED).endswith(f"The classifier also {where}") and told(USED).startswith("Beside Smiling")
 
 
 def test_where_nothing_was_found_it_says_how_little_would_have_been_seen():

@@ -10,18 +10,17 @@ import numpy as np
 from guided_diffusion.errors import UserError
 from guided_diffusion.storage import write_folder
 
-from ..data.images import from_uint8
 from ..metrics.inference import flags_of_run, require_pairs
 from ..results.folder import ResultsFolder, experiment_folder
 from ..results.reading import read_all_records, read_pairs, records_hash
-from .as_they_are import BOTH
+from .as_they_are import BOTH, Seen, look_at
 from .change_map import map_change
 from .clusters import cluster_changes
-from .contrasts import contrast_attributes
+from .colours import judge_colours
 from .evidence import change_back, gather_evidence, no_pixels, own_changes, undo
 from .examples import draw_examples, strongest
 from .kept import write_findings, write_tables
-from .places import judge_places
+from .places import judge_places, known_places
 from .ranking import judge_changes, judge_contrasts, name_used, rank
 from .verdict import TOO_FEW, limits, verdict
 
@@ -78,16 +77,17 @@ def audit(folder, output_path, exp_name, pairs, control, as_they_are, networks, 
     pairs, control: of pairs_to_audit. as_they_are: the Images to contrast attributes on, None for none. facts: what
     else audit.yaml is to hold: control, networks, and no_attributes, why there is no oracle.
     """
-    rows, evidence, asked_pixels, taken, contrasted = _audit_attributes(pairs, control, as_they_are, networks)
+    rows, evidence, asked_pixels, taken, seen = _audit_attributes(pairs, control, as_they_are, networks)
     change_map = map_change(pairs, control, networks.batch_size, networks.workers)
     places = judge_places(change_map, pairs, taken, networks)
+    colours = judge_colours(seen.colours, known_places(taken))
     clusters = cluster_changes(change_map.images)
-    counts = _counts(output_path, exp_name, pairs) | contrasted | {"no_attributes": facts["no_attributes"]}
-    write_tables(folder, rows, change_map)
+    counts = _counts(output_path, exp_name, pairs) | seen.facts | {"no_attributes": facts["no_attributes"]}
+    write_tables(folder, rows, change_map, seen.colours)
     of_attributes = _examples_of_attributes(folder, rows, evidence, asked_pixels, pairs, networks)
     of_places = _examples_of_places(folder, places, pairs)
     findings = {
-        "verdict": verdict(rows, places, counts, networks.asked_name),
+        "verdict": verdict(rows, places, colours, counts, networks.asked_name),
         "limits": limits(rows, counts, control is not None, networks.asked_name),
         "asked": networks.asked_name,
         **counts,
@@ -97,6 +97,7 @@ def audit(folder, output_path, exp_name, pairs, control, as_they_are, networks, 
             asdict(row) | {"examples": examples} for row, examples in zip(rows, of_attributes, strict=True)
         ],
         "places": [place.facts() | {"examples": drawn} for place, drawn in zip(places, of_places, strict=True)],
+        "colours": [asdict(place) for place in colours],
         "clusters": [asdict(each) | {"examples": [pairs[row].id for row in each.examples]} for each in clusters],
     }
     write_findings(folder, findings)
@@ -113,52 +114,23 @@ def _counts(output_path, exp_name, pairs):
 
 
 def _audit_attributes(pairs, control, as_they_are, networks):
-    """(the Ranked, the Evidence, the pixels of the asked attribute, those of the named ones as well, and a dict of
-    what was contrasted)."""
-    nothing = {"contrasted": 0, "contrasted_source": "", "labelled": [], "no_contrasts": ""}
+    """(the Ranked, the Evidence, the pixels of the asked attribute, those of the named ones as well, and what was
+    Seen of the images as they are)."""
     if networks.oracle is None:
         none = no_pixels(pairs)
-        return [], None, none, none, nothing
+        return [], None, none, none, Seen()
     evidence, asked_pixels = gather_evidence(pairs, control, networks)
     rows, taken = rank(evidence, networks.attributes, networks.asked, control is not None), asked_pixels
     if len(pairs) >= TOO_FEW:
         taken = judge_changes(rows, evidence, pairs, asked_pixels, networks, control is not None)
-    contrasted = nothing | _contrast(rows, pairs, as_they_are, networks)
+    seen = look_at(as_they_are, pairs, networks)
+    judge_contrasts(rows, seen.contrasts)
     rows = name_used(rows)
     for row in rows:
-        if row.named and not row.by_change:  # what else it is that changes where it lies, is not asked again
+        if row.named and not row.by_change:  # what else changes where it lies, is not asked again
             its = evidence.changed & (np.array(networks.attributes) == row.attribute)
             taken = change_back(evidence, pairs, its, taken, networks)[1]
-    return rows, evidence, asked_pixels, taken, contrasted
-
-
-def _contrast(rows, pairs, as_they_are, networks):
-    """Contrasts the attributes of the Ranked on images as they are -> what was contrasted, or why it was not."""
-    if as_they_are is None:
-        return {"no_contrasts": "--contrast_images is 0"}
-    targets = {int(pair.info()["target"]) for pair in pairs} if networks.of_classes else {1}
-    if len(targets) > 1:
-        return {"no_contrasts": "the images have several target classes"}
-    p = networks.p_of(*targets)
-
-    def look(pixels):
-        images = from_uint8(pixels)
-        return p(images), networks.oracle(images) > 0
-
-    def load(item):
-        return (as_they_are.load(item),)
-
-    found, has = (part.numpy() for part in networks.run(look, load, as_they_are.items, "as they are"))
-    labelled = [name for name in networks.attributes if name in as_they_are.labels]
-    for name in labelled:
-        has[:, networks.attributes.index(name)] = as_they_are.labels[name]
-    contrasts = contrast_attributes(found, has)
-    if not any(contrasts):
-        few = f"the {len(as_they_are.items):,} images are too few, or too much alike"
-        return {"no_contrasts": f"{few} ({as_they_are.source}); see --data_dir and --contrast_images"}
-    judge_contrasts(rows, dict(zip(networks.attributes, contrasts, strict=True)))
-    source = {"contrasted_source": as_they_are.source, "labelled": labelled}
-    return {"contrasted": len(as_they_are.items)} | source
+    return rows, evidence, asked_pixels, taken, seen
 
 
 def _examples_of_attributes(folder, rows, evidence, asked_pixels, pairs, networks):

@@ -12,6 +12,7 @@ from ..metrics.intervals import RESAMPLES
 
 BLOCKS = 16  # a side: what the map is tested in
 LEVEL = 0.05  # the probability that chance alone makes any block stand out
+EVERYWHERE = "nearly everywhere"  # what a large region is called
 MOST = 8  # regions that are looked at, the largest changes
 
 
@@ -128,7 +129,7 @@ def place_of(blocks):
     vertical = "" if bottom - top > 2 / 3 else "top" if y < 1 / 3 else "bottom" if y > 2 / 3 else ""
     horizontal = "" if right - left > 2 / 3 else "left" if x < 1 / 3 else "right" if x > 2 / 3 else ""
     if not vertical and not horizontal:
-        return "nearly everywhere" if min(bottom - top, right - left) > 2 / 3 else "centre"
+        return EVERYWHERE if min(bottom - top, right - left) > 2 / 3 else "centre"
     at_corner = vertical and horizontal and (top == 0 or bottom == 1) and (left == 0 or right == 1)
     return " ".join(filter(None, (vertical, horizontal, "corner" if at_corner else "")))
 

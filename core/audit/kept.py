@@ -14,7 +14,6 @@ from guided_diffusion.errors import UserError
 from guided_diffusion.storage import write_file, write_text
 
 from ..results.records import read_yaml, write_yaml
-from .change_map import ChangeMap
 from .map_picture import draw_map
 from .ranking import Ranked
 
@@ -35,6 +34,7 @@ PLACE = {
     **{"place": str, "used": bool, "examples": [EXAMPLE]},
     **dict.fromkeys(("share", "change", "known", "effect", "effect_low", "effect_high"), NUMBER),
 }
+COLOURS = {"place": str, "used": bool, "share": NUMBER, "effect": NUMBER, "known": NUMBER}
 CLUSTER = {"place": str, "n": NUMBER, "examples": [str]}
 AUDIT = {
     **{"verdict": str, "limits": [str], "asked": str, "control": (str, type(None)), "images": NUMBER},
@@ -45,20 +45,25 @@ AUDIT = {
         "no_attributes": str,
         "records": (str, type(None)),
     },
-    **{"attributes": [ATTRIBUTE], "places": [PLACE], "clusters": [CLUSTER]},
+    **{"attributes": [ATTRIBUTE], "places": [PLACE], "colours": [COLOURS], "clusters": [CLUSTER]},
 }
 
 
-def write_tables(folder, rows, change_map: ChangeMap):
-    """Writes attributes.csv, where there are any Ranked, and the two files of the map into a folder."""
+def write_tables(folder, rows, change_map, colour_map):
+    """Writes attributes.csv, where there are any Ranked, and the two files of the maps into a folder.
+
+    change_map: a ChangeMap; colour_map: a ColourMap, or None.
+    """
     if rows:
         table = pd.DataFrame([asdict(row) for row in rows], columns=[field.name for field in fields(Ranked)])
         write_text(folder / TABLE, table.round(DIGITS).to_csv(index=False))
     m = change_map
     arrays = {"change": m.change, "signed": m.signed, "original": m.original, "images": m.images, "p": m.p}
     arrays |= {"found": m.found} | ({} if m.control is None else {"control": m.control})
+    if colour_map is not None:
+        arrays |= {"colour_effect": colour_map.effect, "colour_p": colour_map.p}
     write_file(folder / ARRAYS, lambda file: np.savez_compressed(file, **arrays))
-    draw_map(folder / PICTURE, m)
+    draw_map(folder / PICTURE, m, colour_map)
 
 
 def write_findings(folder, findings):

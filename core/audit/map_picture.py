@@ -7,12 +7,13 @@ from ..metrics.charts import FAINT, INK, save_figure
 OUTLINE = "#e8590c"
 
 
-def draw_map(path, change_map):
-    """Writes a PNG of three panels: the regions, the mean change, and its sign."""
+def draw_map(path, change_map, colour_map=None):
+    """Writes a PNG of three panels: the regions, the mean change, and its sign; of four with a ColourMap."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.6, 3.6), layout="constrained")
-    regions, change, signed = figure.subplots(1, 3)
+    count = 3 if colour_map is None else 4
+    figure = Figure(figsize=(3.2 * count, 3.6), layout="constrained")
+    regions, change, signed, *colours = figure.subplots(1, count)
     height, width = change_map.change.shape
     of_image = {"extent": (0, width, height, 0), "interpolation": "nearest"}
     regions.imshow(change_map.original, cmap="gray", vmin=0, vmax=255, **of_image)
@@ -28,7 +29,13 @@ def draw_map(path, change_map):
     shown = signed.imshow(change_map.signed, cmap="PuOr_r", vmin=-most, vmax=most, **of_image)
     signed.set_title("brighter (orange), darker (purple)", fontsize=9, color=INK)
     figure.colorbar(shown, ax=signed, shrink=0.8, label="grey levels")
-    for axes in (regions, change, signed):
+    for axes in colours:
+        shown = axes.imshow(colour_map.effect, cmap="magma", vmin=0, **of_image)
+        axes.set_title("by how much colour moves p", fontsize=9, color=INK)
+        figure.colorbar(shown, ax=axes, shrink=0.8, label="probability")
+        for region in colour_map.regions:
+            _outline(axes, region.blocks, height, width)
+    for axes in (regions, change, signed, *colours):
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_color(FAINT)
     save_figure(figure, path)

@@ -4,6 +4,7 @@ import numpy as np
 
 from ..data.words import counted, words
 from ..metrics.intervals import LEVEL
+from .change_map import EVERYWHERE
 
 FEW = 100  # images; below this the limits say how many they are
 TOO_FEW = 10  # images; below this nothing is named
@@ -11,22 +12,30 @@ OFTEN = 0.1  # the share of images from which an attribute that could not be tol
 MOST_LISTED = 8  # attributes that a limit lists
 
 
-def verdict(rows, places, counts, asked):
-    """One or more sentences. rows: the Ranked, [] without an oracle; places: the Places; asked: the attribute that
-    the classifier is asked about, "" of classes; counts: see limits()."""
-    n = counts["images"]
-    if n < TOO_FEW and not any(row.named for row in rows):
+def verdict(rows, places, colours, counts, asked):
+    """One or more sentences. rows: the Ranked, [] without an oracle; places: the Places; colours: the ColourPlaces;
+    asked: the attribute that the classifier is asked about, "" of classes; counts: see limits()."""
+    n, named = counts["images"], [row for row in rows if row.named]
+    colours = [place for place in colours if place.used]
+    if n < TOO_FEW and not named and not colours:
         few = "is too few" if n == 1 else "are too few"
         return f"{counted(n)} {few} to say what the classifier uses."
     if not rows:
         return _where(places, n)
-    used = [place for place in places if place.used]
-    named = [row for row in rows if row.named]
-    said = _used(named, counts, asked) if named else _nothing_used(rows, counts, asked)
-    if used:
-        too = "it uses too" if named else "it uses"
-        said += f" What no attribute tells, {too}: {listed(list(map(_how_much_there, used)))}."
-    return said
+    untold = [_how_much_there(place) for place in places if place.used]
+    if colours:
+        where = listed(
+            [f"{_of(place.place)} ({_percent(place.share)}; by {place.effect:.2f})" for place in colours]
+        )
+        untold.append(f"in {counted(counts['contrasted'])} as they are, its answer goes with the colour {where}")
+    untold = (
+        f"The classifier {'also ' if named else ''}uses what no attribute tells: {'; '.join(untold)}."
+        if untold
+        else ""
+    )
+    if named:
+        return f"{_used(named, counts, asked)} {untold}".strip()
+    return f"{untold} {_nothing_used(rows, counts, asked)}".strip()
 
 
 def _used(named, counts, asked):
@@ -81,7 +90,7 @@ def _nothing_used(rows, counts, asked):
 def _how_much_there(place):
     region = place.region
     return (
-        f"changing the {region.place} ({100 * region.share:.2g} % of the image) back lowers the probability of the "
+        f"changing {_the(region.place)} ({_percent(region.share)}) back lowers the probability of the "
         f"target by {place.effect:.2f} ({number(place.effect_low)} … {number(place.effect_high)})"
     )
 
@@ -147,6 +156,18 @@ def _names(rows):
     if len(names) > MOST_LISTED:
         names = [*names[: MOST_LISTED - 1], f"{len(names) - MOST_LISTED + 1} more"]
     return listed(names)
+
+
+def _the(place):
+    return place if place == EVERYWHERE else f"the {place}"
+
+
+def _of(place):
+    return place if place == EVERYWHERE else f"of the {place}"
+
+
+def _percent(share):
+    return f"{100 * share:.2g} % of the image"
 
 
 def number(value):

@@ -1,0 +1,72 @@
+"""Where colours go with p: the test, its figures, and what audit.py makes of a mark that no attribute names."""
+
+import numpy as np
+import pytest
+import torch
+from test_audit_script import audited
+from test_contrasts import shuffled, write_pictures
+from toy_audit import write_experiment
+
+from core.audit.colours import judge_colours, map_colours
+
+N, B = 300, 6
+
+
+def made_up(seed=0):
+    """(coins (N,), attributes (N, 2), colours (N, 3, B, B)): grey noise, and a block that is red for the coins."""
+    rng = np.random.default_rng(seed)
+    coins, has = rng.random(N) < 0.5, rng.random((N, 2)) < 0.4
+    colours = rng.normal(0, 0.1, (N, 3, B, B))
+    colours[:, 0, 0, 0] += coins
+    return coins, has, colours
+
+
+def test_a_block_whose_colour_p_goes_with_is_found_with_its_effect_and_no_other():
+    coins, has, colours = made_up()
+    noise = 0.05 * np.random.default_rng(1).random(N)
+    found = map_colours(0.2 + 0.3 * coins + 0.4 * has[:, 0] + noise, has, colours)
+    assert found.effect[0, 0] == pytest.approx(0.3, abs=0.02) and found.p[0, 0] < 0.001
+    assert [(region.place, region.blocks.sum()) for region in found.regions] == [("top left corner", 1)]
+
+
+def test_what_an_attribute_tells_is_not_blamed_on_its_colour():
+    coins, has, colours = made_up()
+    with_it = np.column_stack([has, coins])
+    found = map_colours(0.2 + 0.3 * coins + 0.05 * np.random.default_rng(1).random(N), with_it, colours)
+    assert found.regions == [] and found.effect[0, 0] < 0.05
+
+
+def test_chance_alone_rarely_makes_any_block_stand_out():
+    rng, alarms = np.random.default_rng(0), 0
+    for _ in range(100):
+        p, has, colours = rng.random(60), rng.random((60, 3)) < 0.5, rng.normal(size=(60, 3, 4, 4))
+        alarms += (map_colours(p, has, colours).p < 0.05).any()
+    assert alarms <= 12  # 5 % of 100, within three deviations
+
+
+def test_few_images_colours_that_never_vary_and_places_that_are_known_say_nothing():
+    coins, has, colours = made_up()
+    assert map_colours(coins[:8].astype(float), has[:8], colours[:8]) is None
+    constant = np.zeros_like(colours)
+    found = map_colours(coins.astype(float), has, constant)
+    assert found.effect.max() == 0 and found.p.min() == 1 and judge_colours(None, torch.zeros(6, 6)) == []
+    found = map_colours(0.3 * coins.astype(float), has, colours)
+    known = torch.zeros(12, 12, dtype=torch.bool)
+    (place,) = judge_colours(found, known)
+    assert place.used and place.known == 0 and place.box == (0, 0, 1 / 6, 1 / 6)
+    known[:2, 0] = True  # half of it
+    (place,) = judge_colours(found, known)
+    assert not place.used and place.known == 0.5
+
+
+def test_a_mark_that_no_counterfactual_shows_is_found_in_images_as_they_are(tmp_path):
+    data = write_pictures(tmp_path / "data", shuffled(120, "Smiling", "Eyeglasses", "Young", "Mark"))
+    write_experiment(tmp_path, [("Smiling",)] * 12)
+    flags = {"classifier_path": "toy_audit:marked", "data_dir": data, "split": "all"}
+    out, kept, rows = audited(tmp_path, "exp", **flags)
+    assert "its answer goes with the colour of the top left corner (1.6 % of the image; by 0." in out
+    assert [(place["place"], place["used"]) for place in kept["colours"]] == [("top left corner", True)]
+    assert not any(row["named"] == "True" for row in rows)
+    with np.load(tmp_path / "Results/exp/audit/map.npz") as arrays:
+        assert arrays["colour_effect"].argmax() in (0, 1, 16, 17) and arrays["colour_p"][8, 8] > 0.05
+    assert audited(tmp_path, "exp", **flags | {"classifier_path": "toy_audit:clean"})[1]["colours"] == []
