@@ -13,7 +13,7 @@ from guided_diffusion.storage import write_folder
 from ..metrics.inference import flags_of_run, require_pairs
 from ..results.folder import ResultsFolder, experiment_folder
 from ..results.reading import read_all_records, read_pairs, records_hash
-from .as_they_are import BOTH, Seen, look_at
+from .as_they_are import BOTH
 from .change_map import map_change
 from .clusters import cluster_changes
 from .colours import judge_colours
@@ -22,6 +22,7 @@ from .examples import draw_examples, strongest
 from .kept import write_findings, write_tables
 from .places import judge_places, known_places
 from .ranking import judge_changes, judge_contrasts, name_used, rank
+from .seen import Seen, look_at
 from .verdict import TOO_FEW, limits, verdict
 
 SAME_DATA = ("dataset", "data_dir", "images", "split", "use_train", "image_size")  # flags that name the images
