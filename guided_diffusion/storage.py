@@ -132,6 +132,8 @@ def write_folder(path):
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}); make room or check the folder") from error
     finally:
+        if earlier.exists() and not path.exists():  # it was interrupted between the two
+            os.replace(earlier, path)
         for folder in (part, earlier):
             shutil.rmtree(folder, ignore_errors=True)
 
