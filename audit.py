@@ -57,7 +57,7 @@ FLAGS = group_flags(
     speed=DEVICE_FLAGS,
 )
 REQUIRED = ("exp_names",)
-SHOWN = 8  # attributes of the table that are printed
+SHOWN = 8  # attributes of the table that are printed, and those asked about and named
 
 
 def create_argparser():
@@ -91,7 +91,9 @@ def show(exp_name, found):
         print(f"- {limit}")
     if found["attributes"]:
         print(f"{'attribute':22}{'contrast':>9}{'changed':>9}{'control':>9}{'effect':>8}{'score':>8}")
-    for row in found["attributes"][:SHOWN]:
+    for place, row in enumerate(found["attributes"]):
+        if place >= SHOWN and not row["asked"] and not row["named"]:
+            continue
         mark = " asked" if row["asked"] else " used" if row["named"] else ""
         contrast, effect = ("–" if row[name] is None else f"{row[name]:.3f}" for name in ("contrast", "effect"))
         print(

@@ -105,7 +105,8 @@ def test_without_an_oracle_it_says_where(tmp_path):
     out, kept = mapped(tmp_path)
     assert kept["attributes"] == [] and "the run had no oracle" in kept["no_attributes"]
     assert (
-        "No oracle says what changed in 12 images. Where they changed most: changing the bottom" in out
+        "No oracle says what changed in 12 images. Where they changed more than the rest of it: changing the bottom"
+        in out
     )
     places = {place["place"]: place for place in kept["places"]}
     assert places.keys() == {"bottom", "top left corner"} and places["top left corner"]["effect"] > 0.5
@@ -121,7 +122,7 @@ def test_a_runs_oracle_that_does_not_answer_leaves_the_map_alone_and_a_given_one
     assert why in refused(tmp_path, "exp", oracle_path=oracle)
     (tmp_path / "Results/exp/flags.yaml").write_text(f"query_label: Smiling\noracle_path: '{oracle}'\n")
     out, kept = mapped(tmp_path)
-    assert kept["no_attributes"] and "Where they changed most" in out
+    assert kept["no_attributes"] and "Where they changed more than the rest" in out
 
 
 def test_what_no_attribute_names_is_found_in_the_map(tmp_path):
@@ -157,10 +158,10 @@ def test_an_experiment_that_is_not_finished_is_audited_as_far_as_it_is(tmp_path)
 def test_few_images_are_said_to_be_too_few(tmp_path):
     write_experiment(tmp_path, SPOILED[:3])
     out, kept, rows = audited(tmp_path, "exp")
-    assert "exp: 3 images are too few to say what the classifier uses." in out
+    assert "exp: 3 counterfactuals are too few to say what the classifier uses." in out
     assert rows[0]["attribute"] == "Eyeglasses" and rows[0]["named"] == "False"
     write_experiment(tmp_path, SPOILED[:1], "one")
-    assert "one: 1 image is too few" in audited(tmp_path, "one")[0]
+    assert "one: 1 counterfactual is too few" in audited(tmp_path, "one")[0]
 
 
 def test_two_experiments_of_different_data_are_each_audited_by_itself(tmp_path):

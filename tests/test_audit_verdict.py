@@ -33,7 +33,7 @@ SEEN = {"contrast": -0.2, "contrast_low": -0.3, "contrast_high": -0.1, "with_it"
 
 
 def said(*rows, **counts):
-    return verdict(name_used([ASKED, *rows]), [], [], COUNTS | counts, "Smiling")
+    return verdict(name_used([ASKED, *rows]), [], [], COUNTS | counts, False, "Smiling")
 
 
 def test_an_attribute_is_named_with_the_evidence_that_there_is():
@@ -47,7 +47,7 @@ def test_an_attribute_is_named_with_the_evidence_that_there_is():
     )
     both = said(replace(USED, **SEEN), contrasted=500)
     assert both == f"Beside Smiling, the classifier uses Wearing Hat. {contrast} {back}"
-    of_classes = verdict([replace(NOTHING, **SEEN, named=True)], [], [], COUNTS | {"contrasted": 500}, "")
+    of_classes = verdict([replace(NOTHING, **SEEN, named=True)], [], [], COUNTS | {"contrasted": 500}, False, "")
     assert of_classes.startswith("The classifier uses Bald. In 500 images as they are, the target is less probable")
 
 
@@ -75,7 +75,7 @@ def test_what_no_attribute_tells_is_said_first_where_no_attribute_is_named():
     counts = COUNTS | {"contrasted": 500}
 
     def told(*rows):
-        return verdict(name_used([ASKED, *rows]), [], [everywhere, corner, known], counts, "Smiling")
+        return verdict(name_used([ASKED, *rows]), [], [everywhere, corner, known], counts, False, "Smiling")
 
     where = (
         "uses what no attribute tells: in 500 images as they are, its answer goes with the colour nearly "
@@ -91,7 +91,11 @@ def test_where_nothing_was_found_it_says_how_little_would_have_been_seen():
     assert "by less than 0.2 in the mean over all" in said(replace(changed, score=0.1, score_high=0.3))
     rows = [replace(NOTHING, contrast=0.0, contrast_low=-width, contrast_high=0.01) for width in (0.1, 0.2, 0.6)]
     text = said(*rows, contrasted=500)
-    assert "none of 3 attributes was seen to move it; for half of them, to move it by 0.2 or more" in text
+    assert (
+        "the probability of Smiling does not differ by 0.05 or more, beyond chance, with and without any of 3"
+        in text
+    )
+    assert "attributes; by less than 0.2 for half of them, than 0.6 for all." in text
     assert "would not have been seen" not in text
 
 
@@ -103,23 +107,30 @@ def test_where_nothing_changed_nothing_is_known():
 
 
 def test_limits_are_told():
-    def told(*rows, controlled=True, **counts):
-        return " ".join(limits([ASKED, *rows], COUNTS | counts, controlled, "Smiling"))
+    def told(*rows, controlled=True, colours=(), **counts):
+        return " ".join(limits([ASKED, *rows], colours, COUNTS | counts, controlled, "Smiling"))
 
     assert "There is no records.csv: how many" in told(explained=None)
     assert "Of 121 images that were explained, 120 are looked at" in told(explained=121)
-    assert "1 image is few" in told(images=1, explained=1) and "There is no --control" in told(controlled=False)
+    assert "1 counterfactual is few" in told(images=1, explained=1) and "There is no --control" in told(
+        controlled=False
+    )
     common = replace(USED, by_change=False, score_low=0.01, excess_low=-0.1)
     assert "about as often in the control: Wearing Hat." in told(common)
     many = [replace(NOTHING, attribute=f"a{k}") for k in range(20)]
     listed = ", ".join(f"a{k}" for k in range(MOST_LISTED - 1))
-    assert f"changed in no image: {listed} and {21 - MOST_LISTED} more." in told(*many)
+    assert f"changed in no counterfactual: {listed} and {21 - MOST_LISTED} more." in told(*many)
     assert "all 2 attributes at once" in told(NOTHING) and "attributes at once" not in told()
     assert "not contrasted on images as they are: why." in told(NOTHING, no_contrasts="why")
-    assert limits([], COUNTS | {"no_attributes": "why"}, True, "") == ["No attributes were looked at: why."]
+    assert "Not contrasted, being too rare or always with or without others: Smiling and Bald." in told(
+        NOTHING, contrasted=300, contrasted_source="test of data"
+    )
+    seen = told(replace(NOTHING, **SEEN), contrasted=300, contrasted_source="test of data")
+    assert "As they are: 300 images, test of data." in seen and "go with" not in seen and "not why" in seen
+    assert limits([], (), COUNTS | {"no_attributes": "why"}, True, "") == ["No attributes were looked at: why."]
 
 
-@pytest.mark.parametrize("n, words", [(1, "1 image is too few"), (9, "9 images are too few")])
+@pytest.mark.parametrize("n, words", [(1, "1 counterfactual is too few"), (9, "9 counterfactuals are too few")])
 def test_of_few_images_nothing_is_said_but_by_contrasts(n, words):
     assert said(replace(USED, by_change=False), images=n).startswith(words)
     assert said(replace(NOTHING, **SEEN), images=n, contrasted=500).startswith(

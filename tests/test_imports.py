@@ -25,7 +25,7 @@ ROOMS = {  # what a room of core may import of the others
 }
 # What most users of the packages do not need: imported in the functions that use it.
 HUB = {"diffusers", "huggingface_hub", "safetensors", "timm", "transformers"}  # requirements-hub.txt
-LAZY = {"mpi4py", "tensorboard", "lpips", "pytorch_fid", "matplotlib", "jinja2", "statsmodels"} | HUB
+LAZY = {"mpi4py", "tensorboard", "lpips", "pytorch_fid", "matplotlib", "jinja2"} | HUB
 DEFINITIONS = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
 
 SCRIPTS = {path.name: ast.parse(path.read_text()) for path in sorted(ROOT.glob("*.py"))}

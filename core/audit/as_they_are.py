@@ -11,6 +11,7 @@ from guided_diffusion.errors import UserError
 
 from ..data.explained_data import AUTO, load_explained_data, settle_dataset
 from ..data.images import read_image
+from ..data.labels import OneHot
 from ..metrics.inference import flags_of_run
 from ..results.reading import read_pairs
 from ..running.flags import FLAGS, choose_split
@@ -38,6 +39,10 @@ def images_to_contrast(args, size):
     if args.split and not args.data_dir:
         raise UserError(f"--split {args.split} is of --data_dir, which is not given; name it, or leave out --split")
     if not args.contrast_images:
+        if args.data_dir:
+            raise UserError(
+                f"--contrast_images 0 and --data_dir {args.data_dir} contradict each other; leave out one"
+            )
         return None
     if args.data_dir:
         images = images_of_data(args.data_dir, args.split or "val", size, args.contrast_images)
@@ -57,9 +62,10 @@ def images_of_run(output_path, exp_name, size, most):
             raise UserError("the run names no --data_dir")
         run.dataset = settle_dataset(run.dataset, run.data_dir)
         return images_of_data(run.data_dir, choose_split(run), size, most, run.dataset)
-    except UserError:
+    except UserError as error:
         pairs = _spread(read_pairs(output_path, exp_name, reached=BOTH), most)
-        return Images(lambda pair: read_image(pair.original), pairs, "the originals")
+        source = f"the originals, as the run's data cannot be read: {error}"
+        return Images(lambda pair: read_image(pair.original), pairs, source)
 
 
 def images_of_data(data_dir, split, size, most, name=AUTO):
@@ -67,10 +73,11 @@ def images_of_data(data_dir, split, size, most, name=AUTO):
     read."""
     dataset = load_explained_data(settle_dataset(name, data_dir), data_dir, split, size)
     rows = _spread(range(len(dataset)), most)
-    labels = dataset.labels[torch.tensor(rows)].numpy().astype(bool)
-    return Images(
-        dataset.pixels, rows, f"{split} of {data_dir}", dict(zip(dataset.attributes, labels.T, strict=True))
-    )
+    labels = {}
+    if not isinstance(dataset.labels, OneHot):  # of another class is not the same as without an attribute
+        values = dataset.labels[torch.tensor(rows)].numpy().astype(bool)
+        labels = dict(zip(dataset.attributes, values.T, strict=True))
+    return Images(dataset.pixels, rows, f"{split} of {data_dir}", labels)
 
 
 def _spread(items, most):

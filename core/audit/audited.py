@@ -20,7 +20,7 @@ from .colours import judge_colours
 from .evidence import change_back, gather_evidence, no_pixels, own_changes, undo
 from .examples import draw_examples, strongest
 from .kept import write_findings, write_tables
-from .places import judge_places, known_places
+from .places import judge_places
 from .ranking import judge_changes, judge_contrasts, name_used, rank
 from .seen import Seen, look_at
 from .verdict import TOO_FEW, limits, verdict
@@ -81,15 +81,15 @@ def audit(folder, output_path, exp_name, pairs, control, as_they_are, networks, 
     rows, evidence, asked_pixels, taken, seen = _audit_attributes(pairs, control, as_they_are, networks)
     change_map = map_change(pairs, control, networks.batch_size, networks.workers)
     places = judge_places(change_map, pairs, taken, networks)
-    colours = judge_colours(seen.colours, known_places(taken))
+    colours = judge_colours(seen.colours, taken)
     clusters = cluster_changes(change_map.images)
     counts = _counts(output_path, exp_name, pairs) | seen.facts | {"no_attributes": facts["no_attributes"]}
     write_tables(folder, rows, change_map, seen.colours)
     of_attributes = _examples_of_attributes(folder, rows, evidence, asked_pixels, pairs, networks)
     of_places = _examples_of_places(folder, places, pairs)
     findings = {
-        "verdict": verdict(rows, places, colours, counts, networks.asked_name),
-        "limits": limits(rows, counts, control is not None, networks.asked_name),
+        "verdict": verdict(rows, places, colours, counts, control is not None, networks.asked_name),
+        "limits": limits(rows, colours, counts, control is not None, networks.asked_name),
         "asked": networks.asked_name,
         **counts,
         "records": records_hash(output_path, exp_name),

@@ -134,6 +134,11 @@ def place_of(blocks):
     return " ".join(filter(None, (vertical, horizontal, "corner" if at_corner else "")))
 
 
+def the(place):
+    """A place as a sentence has it."""
+    return place if place == EVERYWHERE else f"the {place}"
+
+
 def pixels_of(blocks, height, width):
     """(B, B) booleans of blocks -> (H, W) of the pixels in them."""
     rows, columns = (

@@ -6,11 +6,13 @@ import numpy as np
 
 from ..metrics.intervals import RESAMPLES
 from .change_map import LEVEL, Region, find_regions, pixels_of
+from .places import known_places
 
 LEAST = 0.1  # what the colour of a place has to move p by, to count as used
-PER_REGRESSOR = 3  # images, at least, for each attribute that is held alike
+FEWEST, PER_ATTRIBUTE = 50, 5  # images, at least: in all, and for each attribute that is held alike
 NEARLY_NOTHING, NOTHING = 1e-6, 1e-9  # singular values, of the largest and of any, that are no direction
 KNOWN = 0.5  # of a place, from which it is that of an attribute
+OFTEN = 0.25  # of the counterfactuals, in which a pixel must be an attribute's own to be a place of it here
 
 
 @dataclass
@@ -40,43 +42,45 @@ def map_colours(p, has, colours, seed=0):
     """(n,) probabilities, (n, A) booleans, (n, 3, B, B) mean colours -> the ColourMap; None of few images.
 
     The attributes are taken out of both p and the colours by least squares. What is left of p is explained by the
-    three channels of each block: the root of the share that they explain, times twice its deviation, is the
-    difference between two halves of the images that a two-coloured block would make. It is tested by permuting what
-    is left of p (Freedman and Lane, 1983), each block against the largest of all.
+    three channels of each block, corrected for their number (adjusted R²). The root of that share, times twice the
+    deviation of what is left, is the difference between two halves of the images that a block of two colours makes.
+    It is tested by drawing the signs of what is left of p, each block against the largest of all: that holds where
+    both p and the colours vary more in some images than in others, too (a wild bootstrap).
     """
     n, blocks = len(p), colours.shape[2] * colours.shape[3]
     attributes = _directions(np.column_stack([np.ones(n), has]))
-    if n < PER_REGRESSOR * attributes.shape[1]:
+    free = n - int((attributes**2).sum().round())
+    if n < max(FEWEST, PER_ATTRIBUTE * (n - free)):
         return None
 
     def left_of(values):
         return values - attributes @ (attributes.T @ values)
 
-    rest = left_of(np.asarray(p, float))
-    parts = left_of(colours.transpose(0, 2, 3, 1).reshape(n, -1).astype(float))
-    parts = np.stack([_directions(part) for part in parts.reshape(n, blocks, 3).transpose(1, 0, 2)], 1)
+    parts = left_of(colours.transpose(0, 2, 3, 1).reshape(n, -1).astype(float)).reshape(n, blocks, 3)
+    parts = np.stack([_directions(part) for part in parts.transpose(1, 0, 2)], 1).reshape(n, -1)
 
     def explained(values):
         """(n, K) -> (blocks, K), the shares of the squares."""
-        along = (parts.reshape(n, -1).T @ values).reshape(blocks, 3, -1)
-        return (along**2).sum(1) / np.maximum((values**2).sum(0), 1e-12)
+        along = (parts.T @ values).reshape(blocks, 3, -1)
+        return (along**2).sum(1) / np.maximum((values**2).sum(0), NOTHING)
 
-    found, rng = explained(rest[:, None])[:, 0], np.random.default_rng(seed)
-    drawn = [explained(rng.permuted(np.tile(rest[:, None], 100), axis=0)).max(0) for _ in range(RESAMPLES // 100)]
-    largest = np.sort(np.concatenate(drawn))
+    rest = left_of(np.asarray(p, float))[:, None]
+    found, rng = explained(rest)[:, 0], np.random.default_rng(seed)
+    signs = (rng.choice([-1.0, 1.0], (n, 100)) for _ in range(RESAMPLES // 100))
+    largest = np.sort(np.concatenate([explained(left_of(rest * each)).max(0) for each in signs]))
     as_large = RESAMPLES - np.searchsorted(largest, found * (1 - 1e-9))
-    size = colours.shape[2:]
-    effect = (2 * np.sqrt(found) * rest.std()).reshape(size)
-    p_of = ((1 + as_large) / (1 + RESAMPLES)).reshape(size)
+    share = np.maximum(found - 3 / free, 0) / (1 - 3 / free)
+    effect = (2 * np.sqrt(share) * rest.std()).reshape(colours.shape[2:])
+    p_of = ((1 + as_large) / (1 + RESAMPLES)).reshape(effect.shape)
     return ColourMap(effect, p_of, find_regions((p_of < LEVEL) & (effect >= LEAST), effect))
 
 
-def judge_colours(colour_map, known):
-    """The ColourPlaces of a ColourMap, of None []. known: (H, W) booleans, see known_places."""
-    places = []
+def judge_colours(colour_map, taken):
+    """The ColourPlaces of a ColourMap, of None []. taken: (n, H, W), as judge_places has it."""
+    places, known = [], known_places(taken, OFTEN).numpy()
     for region in colour_map.regions if colour_map else ():
         inside = pixels_of(region.blocks, *known.shape)
-        share, effect = float(known.numpy()[inside].mean()), float(colour_map.effect[region.blocks].max())
+        share, effect = float(known[inside].mean()), float(colour_map.effect[region.blocks].max())
         places.append(ColourPlace(region.place, region.share, region.box, effect, share, share < KNOWN))
     return places
 

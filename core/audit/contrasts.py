@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..metrics.intervals import LEVEL
+from ..metrics.intervals import LEVEL, RESAMPLES
 
-FEWEST = 10  # images with an attribute, and without it, below which it is not contrasted
+FEWEST = 20  # images with an attribute, and without it, below which its contrast is not told
 PER_ATTRIBUTE = 3  # images, at least, for each attribute of the model
 MOST_INFLATED = (
-    10  # a variance inflation above which an attribute cannot be told from the others (Kutner et al., 2004)
+    10  # the variance inflation above which an attribute cannot be told from others (Kutner et al., 2004)
 )
+NOTHING = 1e-9  # of the largest singular value, below which a direction is none; and a standard error that is none
 
 
 @dataclass
@@ -30,26 +31,53 @@ class Contrast:
     with_it: int
 
 
-def contrast_attributes(p, has):
+def contrast_attributes(p, has, seed=0):
     """(N,) probabilities, (N, A) booleans -> A Contrasts, None for an attribute of which nothing can be said.
 
-    Least squares of p on the attributes. Where these do not go together its coefficients are the differences of the
-    means, whatever p depends on. The errors are White's, corrected for small samples (HC3; MacKinnon and White,
-    Journal of Econometrics, 1985), as those of probabilities differ from image to image.
+    Least squares of p on the attributes, all that vary. Where these do not go together the coefficients are the
+    differences of the means, whatever p depends on. The errors are White's, corrected for small samples (HC3;
+    MacKinnon and White, Journal of Econometrics, 1985), as those of probabilities differ from image to image. How
+    many of them an interval is wide comes from a wild bootstrap: the signs of the residuals are drawn, and the
+    largest error of all attributes, in its own standard error, is kept (Davidson and Flachaire, ibid., 2008).
     """
-    from statsmodels.regression.linear_model import OLS
-
     n, found = len(p), [None] * has.shape[1]
     with_it = has.sum(0)
-    columns = np.flatnonzero(np.minimum(with_it, n - with_it) >= FEWEST)
-    columns = columns[_inflations(has[:, columns]) <= MOST_INFLATED]
-    if not len(columns) or n < PER_ATTRIBUTE * len(columns):
+    columns = np.flatnonzero((with_it > 0) & (with_it < n))
+    if n < PER_ATTRIBUTE * (1 + len(columns)):
         return found
-    fitted = OLS(np.asarray(p, float), np.column_stack([np.ones(n), has[:, columns]])).fit(cov_type="HC3")
-    intervals = fitted.conf_int((1 - LEVEL) / len(columns))[1:]
-    for column, value, (low, high) in zip(columns, fitted.params[1:], intervals, strict=True):
-        found[column] = Contrast(float(value), float(low), float(high), int(with_it[column]))
+    told = np.minimum(with_it, n - with_it)[columns] >= FEWEST
+    told &= _inflations(has[:, columns]) <= MOST_INFLATED
+    if not told.any():
+        return found
+    values, errors, draw = _least_squares(np.asarray(p, float), has[:, columns].astype(float))
+    rng = np.random.default_rng(seed)
+    largest = [draw(rng.choice([-1.0, 1.0], (n, 100)))[told].max(0) for _ in range(RESAMPLES // 100)]
+    width = np.quantile(np.concatenate(largest), LEVEL)
+    for k in np.flatnonzero(told):
+        low, high = values[k] - width * errors[k], values[k] + width * errors[k]
+        found[columns[k]] = Contrast(float(values[k]), float(low), float(high), int(with_it[columns[k]]))
     return found
+
+
+def _least_squares(p, has):
+    """-> the coefficients (A,) of the attributes, their standard errors (A,), and a function: signs (N, K) of the
+    residuals -> (A, K), by how many of their standard errors the coefficients are then off."""
+    design = np.column_stack([np.ones(len(p)), has])
+    inverse = np.linalg.pinv(design, rcond=NOTHING)
+    leverage = np.einsum("ij,ji->i", design, inverse).clip(max=1 - 1e-6)[:, None]
+
+    def errors_of(residuals):
+        return np.sqrt((inverse**2) @ (residuals / (1 - leverage)) ** 2)[1:]
+
+    values = inverse @ p
+    residuals = (p - design @ values)[:, None]
+
+    def draw(signs):
+        drawn = residuals / np.sqrt(1 - leverage) * signs
+        off = inverse @ drawn
+        return np.abs(off[1:]) / np.maximum(errors_of(drawn - design @ off), NOTHING)
+
+    return values[1:], errors_of(residuals)[:, 0], draw
 
 
 def _inflations(has):

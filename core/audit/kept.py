@@ -91,9 +91,16 @@ def read_audit(folder):
     if not path.exists():
         return None
     audit = read_yaml(path)
-    if wrong := _first_wrong(audit, AUDIT, ""):
+    wrong = _first_wrong(audit, AUDIT, "") or next(filter(None, map(_halves, audit["attributes"])), "")
+    if wrong:
         raise UserError(f"{path} is not what audit.py wrote ({wrong}); run audit.py again")
     return audit
+
+
+def _halves(row):
+    """The first value of an attribute that is there without its interval, or the other way round; "" for none."""
+    kinds = {"effect": ("effect_low", "effect_high"), "contrast": ("contrast_low", "contrast_high")}
+    return next((k for k, ends in kinds.items() if len({row[name] is None for name in (k, *ends)}) > 1), "")
 
 
 def _first_wrong(value, expected, name):

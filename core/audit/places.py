@@ -63,14 +63,15 @@ def judge_places(change_map, pairs, taken, networks):
     return places
 
 
-def known_places(taken):
+def known_places(taken, often=OFTEN):
     """(n, H, W) booleans, the pixels of attributes in each image -> (H, W), where these attributes lie.
 
     An attribute's own pixels in one image are the fewest that bring it back; where it lies is known from all.
+    often: the share of the images in which a pixel must be an attribute's.
     """
     width = 2 * round(AROUND * min(taken.shape[1:])) + 1
-    often = (taken.float().mean(0) >= OFTEN).float()
-    return F.max_pool2d(often[None, None], width, 1, width // 2)[0, 0] > 0
+    there = (taken.float().mean(0) >= often).float()
+    return F.max_pool2d(there[None, None], width, 1, width // 2)[0, 0] > 0
 
 
 def _share(change, pixels, known):

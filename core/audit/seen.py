@@ -43,11 +43,11 @@ def look_at(images, pairs, networks):
     labelled = [name for name in networks.attributes if name in images.labels]
     for name in labelled:
         has[:, networks.attributes.index(name)] = images.labels[name]
-    contrasts = contrast_attributes(p, has)
+    contrasts, colour_map = contrast_attributes(p, has), map_colours(p, has, colours)
+    facts = {}
     if not any(contrasts):
-        few = f"the {counted(len(p))} are too few, or too much alike"
-        return Seen(facts=NOTHING | {"no_contrasts": f"{few} ({images.source}); see --data_dir, --contrast_images"})
-    facts = {"contrasted": len(p), "contrasted_source": images.source, "labelled": labelled}
-    return Seen(
-        dict(zip(networks.attributes, contrasts, strict=True)), map_colours(p, has, colours), NOTHING | facts
-    )
+        why = f"{counted(len(p))} ({images.source}) cannot tell them apart; see --data_dir and --contrast_images"
+        facts = {"no_contrasts": why}
+    if any(contrasts) or colour_map is not None:
+        facts |= {"contrasted": len(p), "contrasted_source": images.source, "labelled": labelled}
+    return Seen(dict(zip(networks.attributes, contrasts, strict=True)), colour_map, NOTHING | facts)

@@ -4,7 +4,8 @@ import numpy as np
 
 from ..data.words import counted, words
 from ..metrics.intervals import LEVEL
-from .change_map import EVERYWHERE
+from .change_map import EVERYWHERE, the
+from .ranking import LEAST
 
 FEW = 100  # images; below this the limits say how many they are
 TOO_FEW = 10  # images; below this nothing is named
@@ -12,16 +13,16 @@ OFTEN = 0.1  # the share of images from which an attribute that could not be tol
 MOST_LISTED = 8  # attributes that a limit lists
 
 
-def verdict(rows, places, colours, counts, asked):
+def verdict(rows, places, colours, counts, controlled, asked):
     """One or more sentences. rows: the Ranked, [] without an oracle; places: the Places; colours: the ColourPlaces;
-    asked: the attribute that the classifier is asked about, "" of classes; counts: see limits()."""
+    asked: the attribute that the classifier is asked about, "" of classes; the others: see limits()."""
     n, named = counts["images"], [row for row in rows if row.named]
     colours = [place for place in colours if place.used]
-    if n < TOO_FEW and not named and not colours:
+    if n < TOO_FEW and not colours and all(row.contrast is None for row in rows):
         few = "is too few" if n == 1 else "are too few"
-        return f"{counted(n)} {few} to say what the classifier uses."
+        return f"{counted(n, 'counterfactual')} {few} to say what the classifier uses."
     if not rows:
-        return _where(places, n)
+        return _where(places, n, controlled)
     untold = [_how_much_there(place) for place in places if place.used]
     if colours:
         where = listed(
@@ -59,13 +60,13 @@ def _contrast(row):
 
 
 def _effect(row):
-    interval = f"{row.effect_low:.2f} … {row.effect_high:.2f}"
+    interval = f"{number(row.effect_low)} … {number(row.effect_high)}"
     return f"{words(row.attribute)} (by {row.effect:.2f}; {interval}; in {row.effect_n} of {counted(row.n)})"
 
 
 def _nothing_used(rows, counts, asked):
     n, beside = counts["images"], f"beside {words(asked)} " if asked else ""
-    changed = [row for row in rows if not row.asked and row.changed]
+    changed = [row for row in rows if not row.asked and row.changed] if n >= TOO_FEW else []
     contrasted = [row for row in rows if not row.asked and row.contrast is not None]
     if not changed and not contrasted:
         return f"No attribute {beside}changed in {counted(n)}, so nothing is known of what else is used."
@@ -79,30 +80,40 @@ def _nothing_used(rows, counts, asked):
             f"than {margin:.2g} in the mean over all of them would not have been seen."
         )
     if contrasted:
-        seen = np.median([max(-row.contrast_low, row.contrast_high) for row in contrasted])
+        ends = [max(-row.contrast_low, row.contrast_high) for row in contrasted]
         said += (
-            f" In {counted(counts['contrasted'])} as they are, none of {counted(len(contrasted), 'attribute')} was "
-            f"seen to move it; for half of them, to move it by {seen:.2g} or more would be beyond chance."
+            f" In {counted(counts['contrasted'])} as they are, the probability of {words(asked) or 'the target'} "
+            f"does not differ by {LEAST} or more, beyond chance, with and without any of "
+            f"{counted(len(contrasted), 'attribute')}; by less than {max(np.median(ends), 0.01):.2g} for half of "
+            f"them, than {max(*ends, 0.01):.2g} for all."
         )
     return said
 
 
 def _how_much_there(place):
     region = place.region
+    does = "lowers" if place.effect >= 0 else "raises"
+    interval = f"{number(place.effect_low)} … {number(place.effect_high)}"
+    if place.effect < 0:
+        interval = f"{number(-place.effect_high)} … {number(-place.effect_low)}"
     return (
-        f"changing {_the(region.place)} ({_percent(region.share)}) back lowers the probability of the "
-        f"target by {place.effect:.2f} ({number(place.effect_low)} … {number(place.effect_high)})"
+        f"changing {the(region.place)} ({_percent(region.share)}) back {does} the probability of the target by "
+        f"{abs(place.effect):.2f} ({interval})"
     )
 
 
-def _where(places, n):
+def _where(places, n, controlled):
     if not places:
-        return f"No part of the image was found to change more than others ({counted(n)})."
+        return f"No part of the image was found to change more than {_rest(controlled)} ({counted(n)})."
     told = "; ".join(map(_how_much_there, places))
-    return f"No oracle says what changed in {counted(n)}. Where they changed most: {told}."
+    return f"No oracle says what changed in {counted(n)}. Where they changed more than {_rest(controlled)}: {told}."
 
 
-def limits(rows, counts, controlled, asked):
+def _rest(controlled):
+    return "in the control" if controlled else "the rest of it"
+
+
+def limits(rows, colours, counts, controlled, asked):
     """What a reader must know beside the verdict, a list of sentences.
 
     counts: images, that are looked at; explained, None where there is no records.csv; finished; contrasted, the
@@ -110,7 +121,8 @@ def limits(rows, counts, controlled, asked):
     """
     n, told = counts["images"], []
     if n < FEW:
-        told.append(f"{counted(n)} {'is' if n == 1 else 'are'} few: only what moves the classifier much is seen.")
+        few = "is" if n == 1 else "are"
+        told.append(f"{counted(n, 'counterfactual')} {few} few: they show only what moves the classifier much.")
     if not counts["finished"]:
         told.append("The run is not finished, or its chunks are not merged: this is what is there so far.")
     if counts["explained"] is None:
@@ -126,27 +138,38 @@ def limits(rows, counts, controlled, asked):
         told.append(f"No attributes were looked at: {counts['no_attributes']}.")
     if rows and counts["no_contrasts"]:
         told.append(f"Attributes are not contrasted on images as they are: {counts['no_contrasts']}.")
-    return told + (_limits_of_attributes(rows, n, controlled, asked) if rows else [])
+    if rows and counts["contrasted"]:
+        told.append(f"As they are: {counted(counts['contrasted'])}, {counts['contrasted_source']}.")
+    if any(row.by_contrast for row in rows) or any(place.used for place in colours):
+        told.append(
+            "Images as they are show what the answer goes with, not why: something that goes with it and that no "
+            "attribute tells may be the cause."
+        )
+    return told + (_limits_of_attributes(rows, counts, controlled, asked) if rows else [])
 
 
-def _limits_of_attributes(rows, n, controlled, asked):
-    others, told = [row for row in rows if not row.asked], []
+def _limits_of_attributes(rows, counts, controlled, asked):
+    n, others, told = counts["images"], [row for row in rows if not row.asked], []
     unknown = [row for row in others if not row.changed and row.contrast is None]
     if unknown:
-        told.append(f"Nothing is known of what changed in no image: {_names(unknown)}.")
+        told.append(f"Nothing is known of what changed in no counterfactual: {_names(unknown)}.")
+    if not counts["no_contrasts"] and (untold := [row for row in rows if row.contrast is None]):
+        told.append(f"Not contrasted, being too rare or always with or without others: {_names(untold)}.")
     alike = [f"{words(row.attribute)} in those of {words(row.alike)}" for row in others if row.alike]
     if alike:
         told.append(f"Not named, as they changed in the same pixels as another: {listed(alike)}.")
     if cleared := [row for row in others if row.by_change and row.cleared]:
-        told.append(f"Not named, as images with and without do not differ: {_names(cleared)}.")
+        told.append(f"Not named, as images with and without hardly differ: {_names(cleared)}.")
     if controlled and (common := [row for row in others if row.score_low > 0 >= row.excess_low]):
         told.append(f"Not named, as they change about as often in the control: {_names(common)}.")
     lost = {row.attribute: round(row.changed * n) - row.effect_n for row in others}
-    untold = [f"{words(name)} ({count} of {counted(n)})" for name, count in lost.items() if count >= OFTEN * n]
-    if untold and asked:
-        told.append(f"Not always to be told from {words(asked)}, in whose pixels they changed: {listed(untold)}.")
+    mixed = [f"{words(name)} ({count} of {counted(n)})" for name, count in lost.items() if count >= OFTEN * n]
+    if mixed and asked:
+        told.append(f"Not always to be told from {words(asked)}, in whose pixels they changed: {listed(mixed)}.")
     if len(rows) > 1:
-        told.append(f"The intervals hold, with {100 * LEVEL:.0f} %, for all {len(rows)} attributes at once.")
+        told.append(
+            f"The intervals hold, with {100 * LEVEL:.0f} %, in each column for all {len(rows)} attributes at once."
+        )
     return told
 
 
@@ -158,16 +181,12 @@ def _names(rows):
     return listed(names)
 
 
-def _the(place):
-    return place if place == EVERYWHERE else f"the {place}"
-
-
 def _of(place):
-    return place if place == EVERYWHERE else f"of the {place}"
+    return place if place == EVERYWHERE else f"of {the(place)}"
 
 
 def _percent(share):
-    return f"{100 * share:.2g} % of the image"
+    return f"{100 * share:.2g} % of the image" if share < 0.995 else "all of the image"
 
 
 def number(value):

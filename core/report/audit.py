@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ..audit.change_map import the
 from ..audit.kept import PICTURE, read_audit
 from ..results.folder import ResultsFolder
 from ..results.reading import records_hash
@@ -54,7 +55,7 @@ def read_audit_part(experiment, root):
         return Shown(case, before, after, address(picture, root), example["p"], example["p_back"])
 
     named = [(row["attribute"].replace("_", " "), row["examples"]) for row in found["attributes"]]
-    named += [(f"the {place['place']}", place["examples"]) for place in found["places"]]
+    named += [(the(place["place"]), place["examples"]) for place in found["places"]]
     examples = [(title, list(filter(None, map(shown, rows)))) for title, rows in named]
     picture = folder / PICTURE
     kinds = []
