@@ -29,6 +29,7 @@ BETTER = {
     SEPARATES: "↑",
     "AUROC of the used": "↑",
     "false alarms": "↓",
+    "names what has no influence": "↓",
     f"{FIRST} {WHOLE}": "↑",
     f"false alarms {WHOLE}": "↓",
     "false alarms of places": "↓",
@@ -64,6 +65,7 @@ def metrics_of(rows, scores):
         separation(SEPARATES, planted, "score"),
         separation("AUROC of the used", planted[(planted["level"] == CLEAN) | (planted["used"] > USED)], "score"),
         _share("false alarms", clean["false_alarms"] > 0, "clean classifiers"),
+        _share("names what has no influence", rows["without_influence"] > 0, "classifiers"),
     ]
     for name, own in planted.groupby("shortcut"):
         use = own[own["used"] > USED]

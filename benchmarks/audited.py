@@ -16,6 +16,7 @@ from core.results.records import flipped, read_records, read_yaml
 CONTRAST = "contrast"  # what stands for a method where attributes are contrasted on images as they are
 CASE = "case.yaml"  # in the folder of an experiment that was audited: what was audited, and the seconds it took
 USED = 0.1  # a mean rendered change of p above which a classifier truly uses a property
+NONE = 0.02  # a rendered change of p below which a property has no influence worth naming
 SEEN = 0.01  # a rendered change of p below this is noise
 BLOCK = 8  # pixels a side, of the map of change
 AT_PLACE = 0.5  # of the change of a rendering's strongest block, which the blocks at its place have
@@ -100,7 +101,8 @@ def compare(audit, changes):
 def judge_audit(table, changes, shortcut):
     """Columns of a classifier's row. table: of compare(), in the order of naming; changes: of rendered_changes().
 
-    first: the attribute that is named first, None for none. false_alarms: how many are named that are not used.
+    first: the attribute that is named first, None for none. false_alarms: how many are named that are not used;
+    without_influence: that have none.
     score: the shortcut's, NaN where no attribute names it.
     """
     change = changes.set_index("property")["change"]
@@ -113,6 +115,7 @@ def judge_audit(table, changes, shortcut):
         "score": own.iloc[0] if len(own) else np.nan,
         "first": named["attribute"].iloc[0] if len(named) else None,
         "false_alarms": int((named["used"] <= USED).sum()),
+        "without_influence": int((named["used"] < NONE).sum()),
         "rank_correlation": rank_correlation(table["seen"], table["used"]),
     }
 

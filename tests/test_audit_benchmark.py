@@ -166,6 +166,7 @@ def test_a_perfect_audit_is_judged_as_such_and_a_wrong_one_is_not():
     assert (found["asked_change"], found["shortcut_change"]) == (0.6, -0.3)
     found = judge_audit(compare(audit_of(Bald=0.6, Eyeglasses=0.3), changes), changes, "Eyeglasses")
     assert found["first"] == "Bald" and found["false_alarms"] == 1 and found["rank_correlation"] < 0.7
+    assert found["without_influence"] == 1
     found = judge_audit(compare(audit_of(Smiling=0.6), changes), changes, MARK)
     assert found["first"] is None and np.isnan(found["score"])
 
