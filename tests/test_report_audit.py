@@ -149,6 +149,15 @@ def test_an_audit_with_values_of_another_kind_is_one_line(audited, name, value):
     assert f"audit.yaml is not what audit.py wrote ({name}" in refused(audited, "smile")
 
 
+def test_a_value_without_its_interval_is_one_line(audited):
+    def tear(found):
+        found["attributes"][0]["effect_low"] = None
+        return found
+
+    rewrite(audited, tear)
+    assert "audit.yaml is not what audit.py wrote (effect)" in refused(audited, "smile")
+
+
 def test_an_audit_that_is_older_than_the_run_says_so(audited):
     assert "earlier state" not in Page(report(audited, "smile") / "audit.html").text
     write_experiment(audited, [("Smiling", "Eyeglasses", "Mark")] * 13, "smile")

@@ -14,7 +14,7 @@ from scripts import environment, logged
 from toy_training import names, train
 
 from guided_diffusion.errors import UserError
-from guided_diffusion.storage import _part, append_text, lock, lock_folder, remove_parts, write_file
+from guided_diffusion.storage import _part, append_text, lock, lock_folder, remove_parts, write_file, write_folder
 
 pytestmark = pytest.mark.usefixtures("no_tensorboard")
 
@@ -154,3 +154,27 @@ def test_a_lock_names_its_file_where_the_disk_is_full(tmp_path, monkeypatch):
     with pytest.raises(OSError) as caught:
         lock(tmp_path / ".lock", "in use")
     assert caught.value.filename == str(tmp_path / ".lock")
+
+
+@pytest.mark.parametrize("renames", [0, 1])
+def test_a_folder_stays_where_its_replacement_is_interrupted_at_either_rename(tmp_path, monkeypatch, renames):
+    folder, replace, done = tmp_path / "folder", os.replace, []
+
+    def write(text):
+        with write_folder(folder) as part:
+            (part / "file").write_text(text)
+
+    def interrupted(source, target):
+        if len(done) == renames:
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+        done.append(source)
+        replace(source, target)
+
+    write("first")
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write("second")
+    assert (folder / "file").read_text() == "first" and [path.name for path in tmp_path.iterdir()] == ["folder"]
+    write("third")
+    assert (folder / "file").read_text() == "third"
