@@ -105,7 +105,7 @@ def test_without_an_oracle_it_says_where(tmp_path):
     out, kept = mapped(tmp_path)
     assert kept["attributes"] == [] and "the run had no oracle" in kept["no_attributes"]
     assert (
-        "No oracle says what changed in 12 images. Where they changed more than the rest of it: changing the bottom"
+        "No oracle says what changed in 12 images. What changed more than the rest of the image: changing the b"
         in out
     )
     places = {place["place"]: place for place in kept["places"]}
@@ -122,7 +122,7 @@ def test_a_runs_oracle_that_does_not_answer_leaves_the_map_alone_and_a_given_one
     assert why in refused(tmp_path, "exp", oracle_path=oracle)
     (tmp_path / "Results/exp/flags.yaml").write_text(f"query_label: Smiling\noracle_path: '{oracle}'\n")
     out, kept = mapped(tmp_path)
-    assert kept["no_attributes"] and "Where they changed more than the rest" in out
+    assert kept["no_attributes"] and "What changed more than the rest" in out
 
 
 def test_what_no_attribute_names_is_found_in_the_map(tmp_path):

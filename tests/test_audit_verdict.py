@@ -95,7 +95,7 @@ def test_where_nothing_was_found_it_says_how_little_would_have_been_seen():
         "the probability of Smiling does not differ by 0.05 or more, beyond chance, with and without any of 3"
         in text
     )
-    assert "attributes; by less than 0.2 for half of them, than 0.6 for all." in text
+    assert "attributes; by less than 0.2 for half of them, by less than 0.6 for all." in text
     assert "would not have been seen" not in text
 
 

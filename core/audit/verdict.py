@@ -23,20 +23,21 @@ def verdict(rows, places, colours, counts, controlled, asked):
         return f"{counted(n, 'counterfactual')} {few} to say what the classifier uses."
     if not rows:
         return _where(places, n, controlled)
-    untold = [_how_much_there(place) for place in places if place.used]
-    if colours:
-        where = listed(
-            [f"{_of(place.place)} ({_percent(place.share)}; by {place.effect:.2f})" for place in colours]
-        )
-        untold.append(f"in {counted(counts['contrasted'])} as they are, its answer goes with the colour {where}")
-    untold = (
-        f"The classifier {'also ' if named else ''}uses what no attribute tells: {'; '.join(untold)}."
-        if untold
-        else ""
-    )
+    untold = _untold([place for place in places if place.used], colours, counts, also=bool(named))
     if named:
-        return f"{_used(named, counts, asked)} {untold}".strip()
-    return f"{untold} {_nothing_used(rows, counts, asked)}".strip()
+        return f"{_used(named, counts, asked)}{untold and ' '}{untold}"
+    return f"{untold}{untold and ' '}{_nothing_used(rows, counts, asked)}"
+
+
+def _untold(places, colours, counts, also):
+    """What no attribute tells, in a sentence; "" for nothing."""
+    said = list(map(_how_much_there, places))
+    if colours:
+        where = [f"{_of(place.place)} ({_percent(place.share)}; by {place.effect:.2f})" for place in colours]
+        said.append(
+            f"in {counted(counts['contrasted'])} as they are, its answer goes with the colour {listed(where)}"
+        )
+    return f"The classifier {'also ' * also}uses what no attribute tells: {'; '.join(said)}." if said else ""
 
 
 def _used(named, counts, asked):
@@ -85,7 +86,7 @@ def _nothing_used(rows, counts, asked):
             f" In {counted(counts['contrasted'])} as they are, the probability of {words(asked) or 'the target'} "
             f"does not differ by {LEAST} or more, beyond chance, with and without any of "
             f"{counted(len(contrasted), 'attribute')}; by less than {max(np.median(ends), 0.01):.2g} for half of "
-            f"them, than {max(*ends, 0.01):.2g} for all."
+            f"them, by less than {max(*ends, 0.01):.2g} for all."
         )
     return said
 
@@ -106,11 +107,12 @@ def _where(places, n, controlled):
     if not places:
         return f"No part of the image was found to change more than {_rest(controlled)} ({counted(n)})."
     told = "; ".join(map(_how_much_there, places))
-    return f"No oracle says what changed in {counted(n)}. Where they changed more than {_rest(controlled)}: {told}."
+    more = f"What changed more than {_rest(controlled)}"
+    return f"No oracle says what changed in {counted(n)}. {more}: {told}."
 
 
 def _rest(controlled):
-    return "in the control" if controlled else "the rest of it"
+    return "in the control" if controlled else "the rest of the image"
 
 
 def limits(rows, colours, counts, controlled, asked):
