@@ -339,5 +339,6 @@ def test_the_benchmark_of_the_audit_goes_on_and_adds_to_what_is_there(tmp_path, 
         code, out, err = call_script(audit, flags | {"levels": levels})
         assert code == 0, out + err
         assert scripts == started
-        assert len(pd.read_csv(tmp_path / "audited.csv")) == (1 if levels == "50" else 2)
+        # a row for the method, and one for the contrasts
+        assert len(pd.read_csv(tmp_path / "audited.csv")) == (2 if levels == "50" else 4)
     assert "| dime" in (tmp_path / "audited.md").read_text() and (tmp_path / "audited.png").exists()
