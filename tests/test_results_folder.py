@@ -198,7 +198,8 @@ def test_overwriting_starts_afresh_and_leaves_other_experiments_alone(tmp_path):
 
 def test_overwriting_removes_what_was_measured(tmp_path):
     folder = run(tmp_path)
-    measured = [folder.metrics_path, folder.chart_path, folder.activations_path]
+    folder.audit_path.mkdir()
+    measured = [folder.metrics_path, folder.chart_path, folder.activations_path, folder.audit_path / "audit.yaml"]
     for path in measured:
         path.write_bytes(b"")
     begin(tmp_path)
