@@ -13,6 +13,7 @@ from guided_diffusion.storage import write_folder
 from ..metrics.inference import flags_of_run, require_pairs
 from ..results.folder import ResultsFolder, experiment_folder
 from ..results.reading import read_all_records, read_pairs, records_hash
+from ..running.flags import SAME_IMAGES
 from .as_they_are import BOTH
 from .change_map import map_change
 from .clusters import cluster_changes
@@ -25,7 +26,6 @@ from .ranking import judge_changes, judge_contrasts, name_used, rank
 from .seen import Seen, look_at
 from .verdict import TOO_FEW, limits, verdict
 
-SAME_DATA = ("dataset", "data_dir", "images", "split", "use_train", "image_size")  # flags that name the images
 SHOWN = 6  # attributes, the first of the ranking, that get examples; all that are named do
 
 
@@ -45,7 +45,7 @@ def pairs_to_audit(output_path, exp_name, control):
     if not experiment_folder(output_path, control).is_dir():
         raise UserError(f"--control {control} is not there; name an experiment in {output_path}/Results")
     flags, others = (flags_of_run(output_path, name) for name in (exp_name, control))
-    for name in SAME_DATA:
+    for name in SAME_IMAGES:
         if flags and others and flags.get(name) != others.get(name):
             raise UserError(
                 f"--control {control} is of other images than {exp_name}: its --{name} is {others.get(name)}, not "

@@ -12,11 +12,10 @@ from guided_diffusion.errors import UserError
 from ..data.words import words
 from ..methods.flags import method_and_options
 from ..metrics.intervals import LEVEL, RESAMPLES, mean_interval
-from ..running.flags import FLAGS, named_flags
+from ..running.flags import FLAGS, SAME_IMAGES, named_flags
 from .measures import MEASURES, Measure, Measured, measure
 from .provenance import HASH
 
-DATA = ("dataset", "data_dir", "images", "split", "use_train", "image_size")  # flags that decide what an id means
 COMPARED = ("FR", "Oracle FR", "MNAC", "L1")  # of which it is said which experiment is better
 TOO_FEW = 10  # images; below this it is not said
 
@@ -130,7 +129,7 @@ def _shared_ids(experiments):
 
 
 def _other_images(first, other):
-    if first.flags and other.flags and (reason := _other_flags(DATA, first, other)):
+    if first.flags and other.flags and (reason := _other_flags(SAME_IMAGES, first, other)):
         return reason
     images = [{case.id: case.image for case in e.cases} for e in (first, other)]
     for name in images[0].keys() & images[1].keys():

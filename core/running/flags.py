@@ -60,6 +60,8 @@ QUESTION_FLAGS = {
         None, "a file of the names of the classifier's outputs: a text, one a line, or a json list or object"
     ),
 }
+# Of two runs that agree in these, an id stands for the same image.
+SAME_IMAGES = ("dataset", "data_dir", "images", "split", "use_train", "image_size")
 SMILING = "31"  # the --query_label of attributes where none is given
 ROLES = ("classifier", "oracle")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
