@@ -6,7 +6,7 @@ counterfactual is noised, as deep as the given settings go, and denoised, and a 
 nearly as often as a real image keeps its prediction.
 """
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 import torch
@@ -135,11 +135,9 @@ def best_of(trials, enough):
 
 def with_changes(settings, changed):
     """Settings with flags changed: name -> value."""
-    names = {field.name for field in fields(Settings)}
-    changed = {FIELDS.get(name, name): value for name, value in changed.items()}
-    options = {name: value for name, value in changed.items() if name not in names}
-    own = {name: value for name, value in changed.items() if name in names}
-    return replace(settings, **own, sampler_options=settings.sampler_options | options)
+    given = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    options = given.pop("sampler_options")
+    return Settings.of(**given | options | {FIELDS.get(name, name): value for name, value in changed.items()})
 
 
 class _Tuner:
