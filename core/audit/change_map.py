@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from scipy import ndimage
 
 from ..metrics.inference import progress, read_batches
-from ..metrics.intervals import RESAMPLES
+from ..metrics.intervals import RESAMPLES, p_against_largest
 
 BLOCKS = 16  # a side: what the map is tested in
 LEVEL = 0.05  # the probability that chance alone makes any block stand out
@@ -95,10 +95,8 @@ def sign_flip_test(differences, seed=0):
 
     rng, found = np.random.default_rng(seed), t(differences.sum(0))
     largest = [t(rng.choice([-1.0, 1.0], (100, n)) @ differences).max(1) for _ in range(RESAMPLES // 100)]
-    largest = np.sort(np.concatenate(largest))
     least = found - 1e-9 - 1e-6 * np.abs(found)  # the signs as they are must count, however they are summed up
-    as_large = RESAMPLES - np.searchsorted(largest, least)
-    return (1 + as_large) / (1 + RESAMPLES)
+    return p_against_largest(least, np.concatenate(largest))
 
 
 def find_regions(found, change):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..metrics.intervals import RESAMPLES
+from ..metrics.intervals import draw_signs, p_against_largest
 from .change_map import LEVEL, Region, find_regions, pixels_of
 from .places import known_places
 
@@ -65,13 +65,11 @@ def map_colours(p, has, colours, seed=0):
         return (along**2).sum(1) / np.maximum((values**2).sum(0), NOTHING)
 
     rest = left_of(np.asarray(p, float))[:, None]
-    found, rng = explained(rest)[:, 0], np.random.default_rng(seed)
-    signs = (rng.choice([-1.0, 1.0], (n, 100)) for _ in range(RESAMPLES // 100))
-    largest = np.sort(np.concatenate([explained(left_of(rest * each)).max(0) for each in signs]))
-    as_large = RESAMPLES - np.searchsorted(largest, found * (1 - 1e-9))
+    found = explained(rest)[:, 0]
+    largest = np.concatenate([explained(left_of(rest * signs)).max(0) for signs in draw_signs(n, seed)])
     share = np.maximum(found - 3 / free, 0) / (1 - 3 / free)
     effect = (2 * np.sqrt(share) * rest.std()).reshape(colours.shape[2:])
-    p_of = ((1 + as_large) / (1 + RESAMPLES)).reshape(effect.shape)
+    p_of = p_against_largest(found * (1 - 1e-9), largest).reshape(effect.shape)
     return ColourMap(effect, p_of, find_regions((p_of < LEVEL) & (effect >= LEAST), effect))
 
 

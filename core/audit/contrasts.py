@@ -8,13 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..metrics.intervals import LEVEL, RESAMPLES
+from ..metrics.intervals import LEVEL, draw_signs
 
 FEWEST = 20  # images with an attribute, and without it, below which its contrast is not told
 PER_ATTRIBUTE = 3  # images, at least, for each attribute of the model
-MOST_INFLATED = (
-    10  # the variance inflation above which an attribute cannot be told from others (Kutner et al., 2004)
-)
+MOST_INFLATED = 10  # the variance inflation from which an attribute is not told from others (Kutner et al., 2004)
 NOTHING = 1e-9  # of the largest singular value, below which a direction is none; and a standard error that is none
 
 
@@ -50,9 +48,7 @@ def contrast_attributes(p, has, seed=0):
     if not told.any():
         return found
     values, errors, draw = _least_squares(np.asarray(p, float), has[:, columns].astype(float))
-    rng = np.random.default_rng(seed)
-    largest = [draw(rng.choice([-1.0, 1.0], (n, 100)))[told].max(0) for _ in range(RESAMPLES // 100)]
-    width = np.quantile(np.concatenate(largest), LEVEL)
+    width = np.quantile(np.concatenate([draw(signs)[told].max(0) for signs in draw_signs(n, seed)]), LEVEL)
     for k in np.flatnonzero(told):
         low, high = values[k] - width * errors[k], values[k] + width * errors[k]
         found[columns[k]] = Contrast(float(values[k]), float(low), float(high), int(with_it[columns[k]]))

@@ -89,6 +89,19 @@ def normal_mean_interval(values, level=LEVEL):
     return float(np.mean(values) - width), float(np.mean(values) + width)
 
 
+def draw_signs(n, seed=0):
+    """Yields (n, 100) of 1 and -1 by chance, RESAMPLES columns in all."""
+    rng = np.random.default_rng(seed)
+    for _ in range(RESAMPLES // 100):
+        yield rng.choice([-1.0, 1.0], (n, 100))
+
+
+def p_against_largest(values, largest):
+    """(K,) statistics, (RESAMPLES,) the largest of all in each resample -> (K,) p, corrected for all K."""
+    as_large = RESAMPLES - np.searchsorted(np.sort(largest), values)
+    return (1 + as_large) / (1 + RESAMPLES)
+
+
 def simultaneous_margin(values, seed=0):
     """(N, A) numbers -> by how much at most, with 95 %, any of the A means is off.
 
