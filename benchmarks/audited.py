@@ -35,7 +35,7 @@ class Audited:
 
 def collect(root, renderings):
     """The Audited of all classifiers in the folder."""
-    rows, scores = [], {}
+    rows, scores, contrasted = [], [], set()
     output_path = root / "explained"
     for path in sorted(output_path.glob(f"Results/*/{CASE}")):
         case, experiment = read_yaml(path), path.parent
@@ -44,27 +44,26 @@ def collect(root, renderings):
         share = flipped(read_records(experiment / "records.csv")).mean()
         audit = pd.read_csv(experiment / "audit" / TABLE) if share else nothing_found()
         change = mean_change(output_path, experiment.name) if share else np.zeros(renderings.originals.shape[1:3])
+        table = by_counterfactuals(audit, changes)
         whole = judge_audit(compare(audit.assign(seen=audit["score"]), changes), changes, case["shortcut"])
         findings = read_yaml(experiment / "audit" / FINDINGS) if share else {"places": []}
         rows.append(
             case
             | {"flipped": share}
-            | judge_audit(by_counterfactuals(audit, changes), changes, case["shortcut"])
+            | judge_audit(table, changes, case["shortcut"])
             | {"whole_first": whole["first"], "whole_false_alarms": whole["false_alarms"]}
             | place_of_largest(change, case["shortcut"], renderings)
             | judge_places(findings["places"], case["shortcut"], renderings)
         )
-        scores[(*classifier.values(), case["method"])] = by_counterfactuals(audit, changes).assign(
-            **classifier, method=case["method"]
-        )
-        if share:  # the same whatever the method, as no counterfactual has a part in it
-            table, colours = by_contrasts(audit, changes), findings["colours"]
+        scores.append(table.assign(**classifier, method=case["method"]))
+        if share and (key := tuple(classifier.values())) not in contrasted:
+            contrasted.add(key)  # the same whatever the method, as attributes' contrasts are of no counterfactual
+            table = by_contrasts(audit, changes)
             found = judge_audit(table, changes, case["shortcut"])
-            found |= judge_places(colours, case["shortcut"], renderings)
-            if (*classifier.values(), CONTRAST) not in scores:
-                rows.append(classifier | {"method": CONTRAST} | found)
-            scores[(*classifier.values(), CONTRAST)] = table.assign(**classifier, method=CONTRAST)
-    return Audited(pd.DataFrame(rows), pd.concat(scores.values(), ignore_index=True))
+            found |= judge_places(findings["colours"], case["shortcut"], renderings)
+            rows.append(classifier | {"method": CONTRAST} | found)
+            scores.append(table.assign(**classifier, method=CONTRAST))
+    return Audited(pd.DataFrame(rows), pd.concat(scores, ignore_index=True))
 
 
 def nothing_found():
