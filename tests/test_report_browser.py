@@ -98,6 +98,7 @@ def test_the_audit_is_shown_whole_with_its_names_as_text(audit, visit, width):
     assert_all_is_shown(page)
     assert NASTY in page.locator(".sentence").inner_text() and NASTY in page.locator("table").first.inner_text()
     page.locator(".example a").first.click()
+    page.locator("#viewer").wait_for()  # it is on another page, which has to load
     assert page.locator("#viewer").is_visible() and "index.html#e1-" in page.url
 
 
