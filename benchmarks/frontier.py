@@ -4,7 +4,6 @@ import argparse
 
 import numpy as np
 
-from benchmarks.runs import timing
 from core.data.images import from_uint8
 from core.methods.flags import method_and_options
 from core.metrics.charts import FAINT, INK, save_figure
@@ -14,7 +13,7 @@ from core.metrics.intervals import normal_interval
 from core.metrics.metric import Metric, mean_of, read_metrics, statistic_of
 from core.metrics.scores import face_similarity
 from core.results.folder import experiment_folder
-from core.results.reading import read_flags, read_pairs
+from core.results.reading import read_flags, read_pairs, read_runs
 from core.results.records import read_records
 from guided_diffusion.dist_util import pick_device
 from models.oracles import load_oracle
@@ -22,6 +21,7 @@ from models.oracles import load_oracle
 BETTER = {  # in the order of the table
     "evaluations an image": "↓",
     "seconds an image": "↓",
+    "peak memory, MiB": "↓",
     "speed-up in evaluations": "↑",
     "FR": "↑",
     "Oracle FR": "↑",
@@ -49,9 +49,7 @@ def column_of(root, name, baseline):
     own = [mean_of("evaluations an image", evaluations(root, name), "explained images")]
     if (experiment_folder(root, baseline) / "records.csv").exists():
         own.append(speed_up(evaluations(root, baseline), evaluations(root, name)))
-    images, seconds = timing(root, name)
-    if images:
-        own.append(Metric("seconds an image", seconds / images, images, "images in sittings that ended"))
+    own += resources(root, name)
     oracle_path = read_flags(root, name)["oracle_path"]
     if oracle_path:
         own += seen_by_the_oracle(oracle_path, read_pairs(root, name, reached=("CCF", "ICF")))
@@ -66,6 +64,18 @@ def evaluations(root, name):
     cost = method.cost(args.start_step, **options)
     attempts = read_records(experiment_folder(root, name) / "records.csv")["attempts"].to_numpy()
     return cost.once + cost.each * attempts
+
+
+def resources(root, name):
+    """Metrics of the time and the memory that main.py took, of its runs that came to their end."""
+    runs = [run for run in read_runs(root, name) if run["images"]]
+    if not runs:
+        return []
+    images, which = sum(run["images"] for run in runs), "images in runs that ended"
+    return [
+        Metric("seconds an image", sum(run["seconds"] for run in runs) / images, images, which),
+        Metric("peak memory, MiB", max(run["memory_mib"] for run in runs), images, which),
+    ]
 
 
 def speed_up(baseline, own):
@@ -104,13 +114,14 @@ def seen_by_the_oracle(path, pairs):
 
 def draw_frontier(path, columns):
     """Writes a PNG of quality over evaluations, with intervals. columns: name -> (metric -> its entry()); each is a
-    point in every panel."""
+    point in every panel. The ticks of the logarithmic axis are the costs themselves."""
     # Figure without pyplot, which would look for a display and keep the figure in a global list.
     from matplotlib.figure import Figure
 
     shown = [name for name in PANELS if any(name in column for column in columns.values())]
     across = min(len(shown), 3)
     down = -(-len(shown) // across)
+    costs = sorted({round(column["evaluations an image"]["value"]) for column in columns.values()})
     figure = Figure(figsize=(3.4 * across, 2.8 * down + 0.7), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False).flatten()
     for axes, name in zip(panels, shown, strict=False):
@@ -118,7 +129,8 @@ def draw_frontier(path, columns):
             if name in column:
                 _point(axes, title, column["evaluations an image"], column[name], number)
         axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter("{x:.0f}")
+        axes.set_xticks(costs, [f"{cost}" for cost in costs], rotation=90)
+        axes.minorticks_off()
         axes.set_title(f"{name} {BETTER[name]}", fontsize=10, color=INK)
         axes.set_xlabel("network evaluations an image", fontsize=8, color=FAINT)
         axes.grid(color="#e6e8ec")

@@ -1,13 +1,11 @@
 """The processes that benchmarks.methods starts: to write the data, to run main.py, and to measure its results."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 from benchmarks.variants import VARIANTS
 from core.results.folder import experiment_folder
-from core.results.records import read_yaml, write_yaml
 from guided_diffusion.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -15,7 +13,6 @@ DATA = {  # dataset -> (the module that writes its images, with flags; the attri
     "faces": ("demo.faces", "Smiling"),
     "fashion": ("demo.fashion --classes Sneaker,Ankle_boot", "Ankle_boot"),
 }
-TIMED = re.compile(r"; (\d+) images in ([\d.]+) s, ")  # a part of main.py's last line
 
 
 def run(*words):
@@ -48,9 +45,9 @@ def write_data(root, dataset, images):
 
 
 def explain(root, name, dataset, data, query, flags):
-    """Runs or resumes main.py. Adds the seconds that it prints to those of earlier runs of the experiment."""
+    """Runs or resumes main.py."""
     variant = any(name in flags for name in VARIANTS)
-    lines = run(
+    run(
         *(("-m", "benchmarks.variants") if variant else ("main.py",)),
         *demo_flags(dataset, "RUN"),
         *flags,
@@ -63,21 +60,6 @@ def explain(root, name, dataset, data, query, flags):
         "--exp_name",
         name,
     )
-    if timed := TIMED.search(lines[-1]):
-        earlier = timing(root, name)
-        total = {"images": earlier[0] + int(timed[1]), "seconds": earlier[1] + float(timed[2])}
-        write_yaml(_timing_path(root, name), total)
-
-
-def timing(root, name):
-    """(images, seconds that they took) in all runs of main.py that came to their end. Others print no time."""
-    path = _timing_path(root, name)
-    total = read_yaml(path) if path.exists() else {"images": 0, "seconds": 0.0}
-    return total["images"], total["seconds"]
-
-
-def _timing_path(root, name):
-    return experiment_folder(root, name) / "timing.yaml"
 
 
 def evaluate(root, names, dataset, query, workers):

@@ -27,6 +27,7 @@ GLARING = 64  # grey levels: a mean difference that the picture shows in white
 class Face:
     """A counterfactual, the attributes and nuisance seed that its original was drawn with, and the query's target.
 
+    p_target: what the classifier gives the target in the counterfactual.
     oracle: the oracle's decisions before and after, 40 bits each; None without an oracle.
     """
 
@@ -35,6 +36,7 @@ class Face:
     attributes: dict[str, bool]
     nuisance: int
     target: bool
+    p_target: float
     oracle: tuple[str, str] | None
 
     def images(self):
@@ -73,7 +75,8 @@ def find_faces(output_path, exp_name, query, seed):
         oracle = tuple(record[bits] for bits in BITS) if "oracle_pred" in records else None
         if oracle and not all(len(bits) == len(CELEBA_ATTRIBUTES) for bits in oracle):
             raise UserError(f"{path} is of an oracle of other than CelebA's 40 attributes; give main.py another")
-        faces.append(Face(pair, record["image"], attributes, nuisance, bool(record["target"]), oracle))
+        target, p_target = bool(record["target"]), record["p_target"]
+        faces.append(Face(pair, record["image"], attributes, nuisance, target, p_target, oracle))
     require_drawn(faces[0])  # one is enough to notice another seed; compare() checks all of them
     return faces
 
@@ -135,15 +138,26 @@ def compare(face, query):
     return row
 
 
+def true_counterfactual(face, query):
+    """(3, S, S) in 0 … 255: the portrait of a Face with the query at its target."""
+    size = face.images()[0].shape[-1]
+    return Portraits(face.nuisance, size)(face.attributes | {query: face.target})
+
+
 def tiles(face, query):
     """A Face's images in the picture: original, counterfactual, true counterfactual, difference of the last two."""
-    original, counterfactual = face.images()
-    truth = Portraits(face.nuisance, original.shape[-1])(face.attributes | {query: face.target})
-    difference = np.abs(counterfactual - truth).mean(0, keepdims=True).repeat(3, 0) * 255 / GLARING
-    return [
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
-        for pixels in (original, counterfactual, truth, difference)
-    ]
+    (original, counterfactual), truth = face.images(), true_counterfactual(face, query)
+    return [to_image(each) for each in (original, counterfactual, truth, brightened(counterfactual - truth))]
+
+
+def brightened(difference):
+    """(3, S, S) grey levels of difference -> the same in grey: the mean over channels, white from GLARING on."""
+    return np.abs(difference).mean(0, keepdims=True).repeat(3, 0) * 255 / GLARING
+
+
+def to_image(pixels):
+    """(3, S, S) in 0 … 255 -> a PIL image."""
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
 
 
 def _distance(a, b):

@@ -11,7 +11,15 @@ from PIL import Image
 from scripts import SEARCH_PATH, as_argv, environment, fork_script, run_script
 
 from benchmarks import kills, methods, runs
-from benchmarks.frontier import BETTER, column_of, draw_frontier, evaluations, seen_by_the_oracle, speed_up
+from benchmarks.frontier import (
+    BETTER,
+    column_of,
+    draw_frontier,
+    evaluations,
+    resources,
+    seen_by_the_oracle,
+    speed_up,
+)
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.metrics.metric import table_of
 from core.results.reading import Pair
@@ -123,8 +131,8 @@ def test_an_experiment_is_timed_over_its_sittings_and_read_back(toy_files, tmp_p
     for batches, images in ((1, 4), (0, 8), (0, 8)):
         runs.explain(tmp_path, "exp", "faces", toy_files / "data", "31", ["--num_batches", str(batches)])
         monkeypatch.setattr(runs, "run", fork_script)  # once it has shown that it works
-        timed, seconds = runs.timing(tmp_path, "exp")
-        assert timed == images and seconds > 0
+        seconds, memory = resources(tmp_path, "exp")
+        assert seconds.n == images and seconds.value > 0 and memory.value > 100
     for name, each, once in (("exp", 7, 0), ("ours", 3, 4)):
         if name == "ours":
             runs.explain(tmp_path, name, "faces", toy_files / "data", "31", ["--method", "inversion"])

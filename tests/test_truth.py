@@ -39,7 +39,7 @@ def bits(attributes):
     return "".join(str(int(value)) for value in attributes.values())
 
 
-def write_run(root, cases, oracle=None):
+def write_run(root, cases, oracle=None, name="exp"):
     """A results folder of test faces 0, 1, …; cases: (wanted attributes, nuisance) -> counterfactual, for each.
 
     A case may be (function, False) for a face that the classifier got wrong, so that its target is what it shows.
@@ -50,7 +50,7 @@ def write_run(root, cases, oracle=None):
         draw, right = case if isinstance(case, tuple) else (case, True)
         attributes, nuisance = face_of(0, "test", k)
         wanted = toggled(attributes, QUERY) if right else attributes
-        folder = root / "Results/exp" / ("CC" if right else "IC") / "CCF/CF"
+        folder = root / "Results" / name / ("CC" if right else "IC") / "CCF/CF"
         original = root / "Original" / ("Correct" if right else "Incorrect")
         for directory in (folder, original):
             directory.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def write_run(root, cases, oracle=None):
         if oracle:
             row["oracle_pred"], row["oracle_cf_pred"] = oracle(attributes, wanted)
         rows.append(row)
-    write_records(root / "Results/exp/records.csv", pd.DataFrame(rows))
+    write_records(root / "Results" / name / "records.csv", pd.DataFrame(rows))
     return root
 
 
