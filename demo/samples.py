@@ -5,10 +5,13 @@ python -m demo.samples --weights models/demo/faces_ddpm.pt --picture samples.png
 
 from dataclasses import replace
 
+import torch
+
 from core.training.sheets import sample_sheet
-from guided_diffusion.dist_util import pick_device
+from guided_diffusion.dist_util import half_precision, pick_device
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import GPU, SEED, Flag, FlagParser, check_flags
+from guided_diffusion.sampling import SamplingNetwork
 from guided_diffusion.script_util import (
     DIFFUSION_FLAGS,
     create_model_and_diffusion,
@@ -29,6 +32,21 @@ FLAGS = {
 REQUIRED = ("weights", "picture")
 
 
+def load_for_sampling(weights, timestep_respacing, device):
+    """A weight file that carries its flags -> (SamplingNetwork, diffusion, the flags).
+
+    It computes in half precision where that is fast and the flags say so. UserError for a file without flags.
+    """
+    trained = flags_of(read_weights(weights))
+    if not trained:
+        raise UserError(f"{weights} carries no flags, so its network is unknown; give a file that does")
+    flags = model_and_diffusion_defaults() | trained | {"timestep_respacing": timestep_respacing}
+    unet, diffusion = create_model_and_diffusion(**flags)
+    load_diffusion(unet, weights, flags).requires_grad_(False).to(device).eval()
+    dtype = half_precision(device) if flags["use_fp16"] else torch.float32
+    return SamplingNetwork(unet, diffusion, dtype=dtype), diffusion, flags
+
+
 def create_argparser():
     return FlagParser(__doc__, FLAGS, REQUIRED)
 
@@ -37,15 +55,10 @@ def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
     require_flags(args, *REQUIRED)
-    trained = flags_of(read_weights(args.weights))
-    if not trained:
-        raise UserError(f"{args.weights} carries no flags, so its network is unknown; give a file that does")
-    flags = model_and_diffusion_defaults() | trained | {"timestep_respacing": args.timestep_respacing}
     device = pick_device(args.gpu)
-    model, diffusion = create_model_and_diffusion(**flags)
-    load_diffusion(model, args.weights, flags).requires_grad_(False).to(device).eval()
+    network, diffusion, flags = load_for_sampling(args.weights, args.timestep_respacing, device)
     print(f"drawing {args.count} images in {diffusion.num_timesteps} steps")
-    sample_sheet(diffusion, model, flags["image_size"], args.picture, device, args.count, args.seed)
+    sample_sheet(diffusion, network, flags["image_size"], args.picture, device, args.count, args.seed)
     print(args.picture)
 
 

@@ -1,0 +1,87 @@
+"""How near the images of a diffusion model are to real ones: their FID in an oracle's features, for a card.
+
+python -m demo.fidelity --data_dir DIR --weights models/demo/faces_ddpm.pt --oracle_path models/demo/faces_oracle.pt
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from core.data.datasets import make_dataset
+from core.metrics.distributions import frechet_distance
+from core.metrics.inference import progress
+from demo.samples import FLAGS as SAMPLES
+from demo.samples import load_for_sampling
+from guided_diffusion.dist_util import pick_device
+from guided_diffusion.flags import Flag, FlagParser, check_flags
+from guided_diffusion.script_util import require_flags, run_script
+from models.oracles import load_oracle
+
+FLAGS = {
+    "data_dir": Flag(None, "a folder laid out like CelebA"),
+    "weights": SAMPLES["weights"],
+    "oracle_path": Flag(None, "the classifier whose features are compared"),
+    "count": replace(SAMPLES["count"], default=1000, help="how many images are drawn, and compared of each split"),
+    "timestep_respacing": replace(SAMPLES["timestep_respacing"], default="50"),
+    "seed": SAMPLES["seed"],
+    "gpu": SAMPLES["gpu"],
+}
+REQUIRED = ("data_dir", "weights", "oracle_path")
+BATCH = 50
+
+
+@torch.no_grad()
+def drawn(network, diffusion, image_size, count, seed, device):
+    """(count, 3, S, S) images in [-1, 1] that the network makes from noise, in batches."""
+    stream, images = torch.Generator().manual_seed(seed), []
+
+    def noise(like):
+        return torch.randn(like.shape, generator=stream).to(like.device)
+
+    with progress(total=count, desc="drawing", unit="image") as bar:
+        while bar.n < count:
+            z = torch.randn((min(BATCH, count - bar.n), 3, image_size, image_size), generator=stream).to(device)
+            images.append(diffusion.p_sample_loop(network, z, noise).cpu())
+            bar.update(len(z))
+    return torch.cat(images)
+
+
+@torch.no_grad()
+def features_of(oracle, images, device, desc):
+    """(N, D) the oracle's features of a sequence of images."""
+    found = []
+    with progress(total=len(images), desc=desc, unit="image") as bar:
+        for first in range(0, len(images), BATCH):
+            batch = torch.stack([images[k] for k in range(first, min(first + BATCH, len(images)))])
+            found.append(oracle.features(batch.to(device)).cpu().numpy())
+            bar.update(len(batch))
+    return np.concatenate(found)
+
+
+def create_argparser():
+    return FlagParser(__doc__, FLAGS, REQUIRED)
+
+
+def main():
+    args = create_argparser().parse_args()
+    check_flags(args, FLAGS)
+    require_flags(args, *REQUIRED)
+    device = pick_device(args.gpu)
+    oracle = load_oracle(args.oracle_path).to(device)
+    network, diffusion, flags = load_for_sampling(args.weights, args.timestep_respacing, device)
+    size, features = flags["image_size"], {}
+    for split in ("train", "test"):
+        dataset = make_dataset("CelebA", args.data_dir, split, size)
+        images = [dataset[k][0] for k in range(min(args.count, len(dataset)))]
+        features[split] = features_of(oracle, images, device, f"{split} split")
+    print(f"drawing {args.count} images in {diffusion.num_timesteps} steps", flush=True)
+    images = drawn(network, diffusion, size, args.count, args.seed, device)
+    features["drawn"] = features_of(oracle, images, device, "drawn")
+    for name in ("drawn", "train"):
+        distance = frechet_distance(features[name], features["test"])
+        print(f"FID of {len(features[name])} images ({name}) and the test split's: {distance:.2f}")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,84 @@
+"""What a model card says of a diffusion model: its loss on held-out images, and how near to real ones its own are."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scripts import ROOT, run_script
+from toy_celeba import write_celeba
+
+from core.data.datasets import load_images, make_dataset
+from core.metrics.distributions import frechet_distance
+from demo.fidelity import BATCH, drawn, features_of
+from demo.heldout import losses_of
+from guided_diffusion.script_util import create_gaussian_diffusion
+from models.oracles import load_oracle
+
+DDPM, ORACLE = (ROOT / f"models/demo/faces_{name}.pt" for name in ("ddpm", "oracle"))
+
+
+class Silent(torch.nn.Module):
+    """Predicts no noise at all, and notes the timesteps that it is asked about."""
+
+    def __init__(self):
+        super().__init__()
+        self.unet, self.asked = torch.nn.Linear(1, 1), []
+
+    def forward(self, z, t):
+        self.asked += t.tolist()
+        return torch.zeros_like(z)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    write_celeba(root, {"train": 6, "val": 5, "test": 7})
+    return root
+
+
+def test_a_network_that_predicts_nothing_loses_the_variance_of_the_noise():
+    diffusion = create_gaussian_diffusion(diffusion_steps=100)
+    network, images, done = Silent(), torch.zeros(120, 3, 8, 8), []
+    losses = losses_of(network, diffusion, images, 4, done.append)
+    assert losses.shape == (120,) and abs(losses.mean() - 1) < 0.02  # 92,160 squared normals
+    assert sum(done) == 480 and max(done) == BATCH
+    # Each draw covers its quarter of the timesteps evenly, so all together cover all of them.
+    quarters = np.array(network.asked).reshape(4, 120)
+    assert (quarters // 25 == np.arange(4)[:, None]).all() and len(set(network.asked)) == 100
+    assert (losses_of(Silent(), diffusion, images, 4) == losses).all()
+
+
+def test_an_image_is_drawn_whatever_the_number_of_the_batch_that_it_is_in():
+    diffusion = create_gaussian_diffusion(diffusion_steps=2, noise_schedule="cosine")
+    images = drawn(Silent(), diffusion, 8, BATCH + 3, 0, torch.device("cpu"))
+    assert images.shape == (BATCH + 3, 3, 8, 8) and len(images.flatten(1).unique(dim=0)) == BATCH + 3
+    assert torch.equal(drawn(Silent(), diffusion, 8, BATCH, 0, torch.device("cpu")), images[:BATCH])
+
+
+def test_losses_are_a_table_and_a_curve(data, tmp_path):
+    flags = ["--data_dir", data, "--draws", 1, "--picture", tmp_path / "losses.png"]
+    code, out, err = run_script(
+        "demo.heldout", [*map(str, flags), "--steps", "10", "20", "--", str(DDPM), str(DDPM)]
+    )
+    assert code == 0, err
+    rows = re.findall(r"\| .*faces_ddpm.pt \| ([\d.]+) \| ([\d.]+) \|", out)
+    assert len(rows) == 2 and rows[0] == rows[1] and rows[0][0] != rows[0][1]
+    assert Image.open(tmp_path / "losses.png").width > 300
+    code, _, err = run_script("demo.heldout", ["--data_dir", str(data), "--picture", "x.png", str(DDPM)])
+    assert code == 2 and "--steps" in err and len(err.splitlines()) == 1
+
+
+def test_fidelity_is_the_distance_in_the_oracles_features(data):
+    flags = {"data_dir": data, "weights": DDPM, "oracle_path": ORACLE, "count": 5, "timestep_respacing": "2"}
+    code, out, err = run_script("demo.fidelity", flags)
+    assert code == 0, err
+    found = dict(re.findall(r"FID of 5 images \((\w+)\) and the test split's: ([\d.]+)", out))
+    oracle, features = load_oracle(ORACLE), {}
+    for split in ("train", "test"):
+        images = load_images(make_dataset("CelebA", data, split, 64), range(5))
+        features[split] = oracle.features(images).detach().numpy()
+        assert np.allclose(features_of(oracle, images, torch.device("cpu"), ""), features[split], atol=1e-5)
+    assert float(found["train"]) == pytest.approx(frechet_distance(features["train"], features["test"]), rel=1e-3)
+    assert float(found["drawn"]) > float(found["train"])  # two steps make no faces
