@@ -50,6 +50,13 @@ MODEL_FLAGS = {
     "use_fp16": Flag(
         False, "half precision: float16 on CUDA, bfloat16 on a CPU that computes in it, else float32", group="speed"
     ),
+    "norm_groups": Flag(
+        32,
+        "groups of the norms; with as many as --num_channels the UNet cannot see the mean of a channel, and images "
+        "from pure noise get tints",
+        low=1,
+        high=4096,
+    ),
     "use_new_attention_order": Flag(False, "split the attention's channels into q, k, v before heads"),
 }
 DIFFUSION_FLAGS = {
@@ -84,9 +91,11 @@ def create_model(**flags):
         raise UserError(f"--channel_mult must be given for --image_size {size}, such as --channel_mult 1,2,2")
     if size % 2 ** (len(channel_mult) - 1):
         raise UserError(f"--image_size {size} cannot be halved {len(channel_mult) - 1} times (--channel_mult)")
-    narrow = [m for m in channel_mult if m * f.num_channels < 32 or m * f.num_channels % 32]
-    if narrow:
-        raise UserError(f"--num_channels {f.num_channels} times --channel_mult must be multiples of 32")
+    groups = f.norm_groups
+    if any(m * f.num_channels < groups or m * f.num_channels % groups for m in channel_mult):
+        raise UserError(
+            f"--num_channels {f.num_channels} times --channel_mult must be multiples of {groups} (--norm_groups)"
+        )
     resolutions = parse_numbers(f.attention_resolutions, "attention_resolutions")
     if any(size % r or r != int(r) for r in resolutions):
         raise UserError(f"--attention_resolutions {f.attention_resolutions} must divide --image_size {size}")
@@ -108,6 +117,7 @@ def create_model(**flags):
         use_scale_shift_norm=f.use_scale_shift_norm,
         resblock_updown=f.resblock_updown,
         use_new_attention_order=f.use_new_attention_order,
+        norm_groups=groups,
     )
 
 

@@ -27,6 +27,7 @@ class UNetModel(nn.Module):
     attention_resolutions: the downsampling factors (not sizes in pixels) at which attention is used.
     num_heads_upsample: heads on the way up; -1: num_heads.
     num_head_channels: channels of a head, from which the number of heads follows; -1: num_heads says it.
+    norm_groups: groups of the norms. A group of one channel loses its mean, and with it the image's colour.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class UNetModel(nn.Module):
         use_scale_shift_norm=False,
         resblock_updown=False,
         use_new_attention_order=False,
+        norm_groups=32,
     ):
         super().__init__()
         self.model_channels = model_channels
@@ -55,11 +57,20 @@ class UNetModel(nn.Module):
 
         def res_block(channels, out_channels, **resampling):
             return ResBlock(
-                channels, embed_dim, dropout, out_channels, use_scale_shift_norm, use_checkpoint, **resampling
+                channels,
+                embed_dim,
+                dropout,
+                out_channels,
+                use_scale_shift_norm,
+                use_checkpoint,
+                norm_groups,
+                **resampling,
             )
 
         def attention(channels, heads):
-            return AttentionBlock(channels, heads, num_head_channels, use_new_attention_order, use_checkpoint)
+            return AttentionBlock(
+                channels, heads, num_head_channels, use_new_attention_order, use_checkpoint, norm_groups
+            )
 
         def downsample(channels):
             return res_block(channels, channels, down=True) if resblock_updown else Downsample(channels)
@@ -110,7 +121,7 @@ class UNetModel(nn.Module):
                 self.output_blocks.append(TimestepSequential(*layers))
 
         self.out = nn.Sequential(
-            GroupNorm32(channels),
+            GroupNorm32(norm_groups, channels),
             nn.SiLU(),
             zeroed(nn.Conv2d(first_channels, out_channels, 3, padding=1)),
         )
@@ -187,20 +198,29 @@ class ResBlock(nn.Module):
     """
 
     def __init__(
-        self, channels, embed_dim, dropout, out_channels, scale_shift_norm, use_checkpoint, up=False, down=False
+        self,
+        channels,
+        embed_dim,
+        dropout,
+        out_channels,
+        scale_shift_norm,
+        use_checkpoint,
+        norm_groups,
+        up=False,
+        down=False,
     ):
         super().__init__()
         self.scale_shift_norm = scale_shift_norm
         self.use_checkpoint = use_checkpoint
         self.in_layers = nn.Sequential(
-            GroupNorm32(channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1)
+            GroupNorm32(norm_groups, channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1)
         )
         self.resample = _double if up else _halve if down else nn.Identity()
         self.emb_layers = nn.Sequential(
             nn.SiLU(), nn.Linear(embed_dim, 2 * out_channels if scale_shift_norm else out_channels)
         )
         self.out_layers = nn.Sequential(
-            GroupNorm32(out_channels),
+            GroupNorm32(norm_groups, out_channels),
             nn.SiLU(),
             nn.Dropout(dropout),
             zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1)),
@@ -239,7 +259,7 @@ def _halve(x):
 class AttentionBlock(nn.Module):
     """Multi-head self-attention over the pixels, added to its input. (N, C, H, W) -> the same shape."""
 
-    def __init__(self, channels, num_heads, num_head_channels, new_order, use_checkpoint):
+    def __init__(self, channels, num_heads, num_head_channels, new_order, use_checkpoint, norm_groups=32):
         super().__init__()
         head_channels = num_head_channels if num_head_channels != -1 else channels // max(1, num_heads)
         self.num_heads = channels // max(1, head_channels)
@@ -250,7 +270,7 @@ class AttentionBlock(nn.Module):
             )
         self.new_order = new_order
         self.use_checkpoint = use_checkpoint
-        self.norm = GroupNorm32(channels)
+        self.norm = GroupNorm32(norm_groups, channels)
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)
         self.proj_out = zeroed(nn.Conv1d(channels, channels, 1))
 

@@ -1,4 +1,4 @@
-"""What a model card says of a diffusion model: its loss on held-out images, and how near to real ones its own are."""
+"""What model cards say of a diffusion model: its loss on held-out images, and how near its own are to real ones."""
 
 import re
 
