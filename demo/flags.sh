@@ -1,7 +1,8 @@
 # Sourced by the scripts beside it and by benchmarks.methods: the flags that the shipped networks are trained with,
 # those that main.py explains with, DiME's settings for them, and a check.
 COMMON_FLAGS="--num_channels 32 --num_res_blocks 1 --attention_resolutions 8 --num_heads 4 --resblock_updown True
-  --use_scale_shift_norm True --norm_groups 8 --learn_sigma True --diffusion_steps 500 --noise_schedule linear --use_fp16 True"
+  --use_scale_shift_norm True --norm_groups 8 --learn_sigma True --diffusion_steps 500 --noise_schedule linear
+  --use_fp16 True"
 FACES_FLAGS="--image_size 64 --channel_mult 1,2,2,2 $COMMON_FLAGS"
 FASHION_FLAGS="--image_size 32 --channel_mult 1,2,2 $COMMON_FLAGS"
 

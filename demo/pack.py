@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from guided_diffusion.flags import Flag, FlagParser
+from guided_diffusion.flags import Flag, FlagParser, check_flags
 from guided_diffusion.script_util import require_flags, run_script
 from guided_diffusion.weight_files import save_aside
 from models.checkpoints import attach_flags, flags_of, read_weights
@@ -15,17 +15,26 @@ from models.checkpoints import attach_flags, flags_of, read_weights
 FLAGS = {
     "trained": Flag(None, "a weight file of one of the training scripts"),
     "shipped": Flag(None, "the file to write, .pt or .safetensors"),
+    "norm_groups": Flag(
+        0,
+        "what a diffusion model's file says of its norms, for a training that goes on with others",
+        low=0,
+        high=4096,
+    ),
 }
 REQUIRED = ("trained", "shipped")
 KEPT = ("architecture", "attributes", "task", "image_size", "feat_extract", "classifier", "state_dict")
 
 
-def pack(contents):
-    """The contents of a weight file, of a diffusion model or a classifier -> the same with float16 weights."""
+def pack(contents, changes=None):
+    """The contents of a weight file, of a diffusion model or a classifier -> the same with float16 weights.
+
+    changes: flags that a diffusion model's file carries in place of its own.
+    """
     flags = flags_of(contents)
     if "architecture" in contents:
         return {name: _halved(contents[name]) for name in KEPT if name in contents}
-    return attach_flags(_halved(contents), flags) if flags else _halved(contents)
+    return attach_flags(_halved(contents), flags | (changes or {})) if flags else _halved(contents)
 
 
 def _halved(value):
@@ -40,8 +49,9 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
+    check_flags(args, FLAGS)
     require_flags(args, *REQUIRED)
-    contents = pack(read_weights(args.trained))
+    contents = pack(read_weights(args.trained), {"norm_groups": args.norm_groups} if args.norm_groups else {})
     Path(args.shipped).parent.mkdir(parents=True, exist_ok=True)
     save_aside(contents, args.shipped)
     print(f"{args.shipped}: {Path(args.shipped).stat().st_size / 1e6:.2f} MB")

@@ -22,12 +22,15 @@ diffusion="--lr 4e-4 --lr_warmup_steps 200 --batch_size 32 --ema_rate 0.999 --gr
 classifier="--batch_size 64 --lr 2e-3 --lr_warmup_steps 100 --save_interval 500"
 
 python -m demo.faces --data_dir "$work/faces" --train 12000 --val 1000 --test 1000
-# Three phases, each from the averaged weights of the one before, as each showed that more steps were worth it.
+# Three phases, each from the averaged weights of the one before. The first two had a group for each channel in the
+# norms, and their samples strong tints (docs/training.md).
 faces_ddpm() { python celeba-train-diffusion.py $FACES_FLAGS $diffusion --data_dir "$work/faces" --output_path "$@"; }
-faces_ddpm "$work/faces_ddpm_1" --lr_anneal_steps 3000
-faces_ddpm "$work/faces_ddpm_2" --lr_anneal_steps 3600 --resume_checkpoint "$work/faces_ddpm_1/ema_0.999_003000.pt"
-faces_ddpm "$work/faces_ddpm" --lr_anneal_steps 5400 --resume_checkpoint "$work/faces_ddpm_2/ema_0.999_003600.pt" \
-  --seed 5
+faces_ddpm "$work/faces_ddpm_1" --norm_groups 32 --lr_anneal_steps 3000
+faces_ddpm "$work/faces_ddpm_2" --norm_groups 32 --lr_anneal_steps 3600 \
+  --resume_checkpoint "$work/faces_ddpm_1/ema_0.999_003000.pt"
+python -m demo.pack --trained "$work/faces_ddpm_2/ema_0.999_003600.pt" --shipped "$work/faces_ddpm_2/regrouped.pt" \
+  --norm_groups 8
+faces_ddpm "$work/faces_ddpm" --lr_anneal_steps 5400 --seed 5 --resume_checkpoint "$work/faces_ddpm_2/regrouped.pt"
 python celeba-train-classifier.py $classifier --architecture small_cnn --seed 1 --lr_anneal_steps 2500 \
   --image_size 64 --data_dir "$work/faces" --output_path "$work/faces_classifier"
 python celeba-train-classifier.py $classifier --architecture shufflenet_v2_x1_0 --seed 2 --lr_anneal_steps 2500 \

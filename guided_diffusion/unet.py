@@ -205,7 +205,7 @@ class ResBlock(nn.Module):
         out_channels,
         scale_shift_norm,
         use_checkpoint,
-        norm_groups,
+        norm_groups=32,
         up=False,
         down=False,
     ):

@@ -6,6 +6,8 @@ load the same tensors, but compute different functions.
 
 from guided_diffusion.unet import USUAL_CHANNEL_MULT
 
+EVERYWHERE_ELSE = {"norm_groups": 32}  # flags that no other project has, and what its weights mean
+
 # The flags that decide which function the network and its diffusion compute. Left out on purpose: dropout,
 # use_checkpoint and use_fp16 (cost), timestep_respacing (a choice at sampling), use_kl and
 # rescale_learned_sigmas (training losses).
@@ -20,6 +22,7 @@ DECIDING = (
     "num_heads_upsample",
     "use_new_attention_order",
     "use_scale_shift_norm",
+    "norm_groups",
     "resblock_updown",
     "class_cond",
     "num_classes",
@@ -37,8 +40,9 @@ def disagreements(wanted, trained):
 
     Compares what the values mean, not how they are written: "8,16" equals "16,8", and an empty channel_mult equals
     the default of its image size. Flags that either side lacks, or that have no effect with the weights' other
-    flags, are not compared. Raises ValueError where a value is impossible for its flag.
+    flags, are not compared; but weights that say nothing of EVERYWHERE_ELSE mean that. Raises ValueError where a value is impossible for its flag.
     """
+    trained = EVERYWHERE_ELSE | dict(trained)
     unused = _unused(trained)
     wanted_meaning, trained_meaning = _meaning(wanted), _meaning(trained)
     return [

@@ -242,6 +242,7 @@ def test_flags_of_the_same_function_agree(change):
         {"num_head_channels": -1},
         {"use_new_attention_order": True},
         {"use_scale_shift_norm": False},
+        {"norm_groups": 8},
         {"resblock_updown": False},
         {"class_cond": True},
         {"learn_sigma": False},
@@ -261,6 +262,12 @@ def test_heads_on_the_way_up_follow_num_heads():
     assert names(four | {"num_heads_upsample": 4}, four) == []
     assert names(four | {"num_heads_upsample": 2}, four) == ["num_heads_upsample"]
     assert names(TINY, four) == ["num_heads"]
+
+
+def test_weights_that_say_nothing_of_norm_groups_have_32():
+    older = {name: value for name, value in TINY.items() if name != "norm_groups"}
+    assert names(TINY | {"norm_groups": 8}, older) == ["norm_groups"]
+    assert names(TINY | {"norm_groups": 32}, older) == []
 
 
 def test_classes_count_where_the_weights_are_conditional():

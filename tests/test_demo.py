@@ -14,6 +14,8 @@ from core.metrics.correlations import train_correlations
 from core.results.reading import read_pairs
 from demo.faces import face_of
 from demo.sheet import draw_sheet
+from guided_diffusion.weight_files import save_aside
+from models.checkpoints import attach_flags, flags_of, read_weights
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +96,17 @@ def test_samples_of_shipped_weights_are_a_command_that_needs_no_flags(tmp_path):
     torch.save(dict(bare), tmp_path / "bare.pt")
     code, _, err = run_script("demo.samples", flags | {"weights": tmp_path / "bare.pt"})
     assert code == 2 and "carries no flags" in err
+
+
+def test_packed_weights_are_halved_and_keep_their_flags_but_for_those_that_are_given(tmp_path):
+    trained = read_weights(ROOT / "models/demo/fashion_ddpm.pt")
+    whole = {name: tensor.float() for name, tensor in trained.items()}
+    save_aside(attach_flags(whole, flags_of(trained)), tmp_path / "trained.pt")
+    for given, changes in (({}, {}), ({"norm_groups": 16}, {"norm_groups": 16})):
+        flags = {"trained": tmp_path / "trained.pt", "shipped": tmp_path / "made/shipped.safetensors"} | given
+        code, out, err = run_script("demo.pack", flags)
+        assert code == 0 and "shipped.safetensors: 2." in out, err
+        packed = read_weights(tmp_path / "made/shipped.safetensors")
+        assert {tensor.dtype for tensor in packed.values()} == {torch.float16}
+        assert all(torch.equal(packed[name].float(), whole[name]) for name in whole)
+        assert flags_of(packed) == flags_of(trained) | changes

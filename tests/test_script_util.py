@@ -37,6 +37,7 @@ def test_every_model_and_diffusion_flag_has_help_and_its_default():
         ({"image_size": 6, "channel_mult": "1,2,2"}, "--image_size"),
         ({"num_channels": 48}, "--num_channels"),
         ({"channel_mult": "0.25,1"}, "--num_channels"),
+        ({"num_channels": 64, "norm_groups": 48}, "multiples of 48 (--norm_groups)"),
         ({"channel_mult": "one,two"}, "--channel_mult"),
         ({"attention_resolutions": "3"}, "--attention_resolutions"),
         ({"attention_resolutions": "0"}, "--attention_resolutions"),

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from toy_networks import filled, tiny_unet
 
 from guided_diffusion.errors import UserError
-from guided_diffusion.nn import timestep_embedding
+from guided_diffusion.nn import GroupNorm32, timestep_embedding
 from guided_diffusion.script_util import create_model
 from guided_diffusion.unet import AttentionBlock, Downsample, ResBlock, UNetModel, Upsample
 
@@ -77,6 +77,31 @@ def test_any_shape_of_network_answers_in_the_shape_of_the_image(flags):
     output = tiny_unet(**flags)(x, T)
     assert output.shape == (2, 6 if flags.get("learn_sigma") else 3, *x.shape[2:])
     assert output.std() > 0.01
+
+
+def test_the_norms_of_32_channels_see_their_means_only_in_groups_of_several():
+    """An image that is brighter all over: with a group for each channel no norm passes that on."""
+    shift = torch.zeros(2, 32, 8, 8) + torch.arange(32).reshape(1, 32, 1, 1)
+    h = deterministic_array("h", (2, 32, 8, 8))
+    for groups, sees in ((32, False), (8, True)):
+        norms = [
+            layer for layer in tiny_unet(norm_groups=groups).modules() if isinstance(layer, torch.nn.GroupNorm)
+        ]
+        assert len(norms) > 10 and {norm.num_groups for norm in norms} == {groups}
+        norm = next(norm for norm in norms if norm.num_channels == 32)
+        assert sees != torch.allclose(norm(h + shift), norm(h), atol=1e-4)
+
+
+def test_in_half_precision_a_norm_is_that_of_float32_rounded():
+    norm = GroupNorm32(8, 32)
+    with torch.no_grad():
+        norm.weight.copy_(deterministic_array("weight", (32,)))
+        norm.bias.copy_(deterministic_array("bias", (32,)))
+        h = (3 + deterministic_array("h", (2, 32, 9, 9))).to(torch.bfloat16)
+        for layout in (torch.contiguous_format, torch.channels_last):
+            found, expected = norm(h.to(memory_format=layout)), norm(h.float())
+            assert found.dtype is torch.bfloat16  # whose numbers are 2^-8 of their size apart, at most
+            torch.testing.assert_close(found.float(), expected, rtol=2**-8, atol=1e-6)
 
 
 def test_memory_layout_changes_nothing(golden_unet):
