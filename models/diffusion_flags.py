@@ -40,7 +40,8 @@ def disagreements(wanted, trained):
 
     Compares what the values mean, not how they are written: "8,16" equals "16,8", and an empty channel_mult equals
     the default of its image size. Flags that either side lacks, or that have no effect with the weights' other
-    flags, are not compared; but weights that say nothing of EVERYWHERE_ELSE mean that. Raises ValueError where a value is impossible for its flag.
+    flags, are not compared; but weights that say nothing of EVERYWHERE_ELSE mean that. Raises ValueError where a
+    value is impossible for its flag.
     """
     trained = EVERYWHERE_ELSE | dict(trained)
     unused = _unused(trained)
