@@ -74,18 +74,12 @@ def evaluate(root, names, dataset, query, workers):
         "--metrics",
         "FR,bKL,L1,MNAC,CD" if faces else "FR,bKL,L1",
     )
-    for name in names if faces else ():
-        records, truth = (experiment_folder(root, name) / file for file in ("records.csv", "truth.yaml"))
-        if not truth.exists() or truth.stat().st_mtime < records.stat().st_mtime:  # it takes a second for each face
-            run(
-                "-m",
-                "demo.truth",
-                "--output_path",
-                root,
-                "--exp_name",
-                name,
-                "--query_label",
-                query,
-                "--workers",
-                workers,
-            )
+    if stale := [name for name in names if faces and _truth_is_stale(experiment_folder(root, name))]:
+        words = ("--output_path", root, "--exp_names", *stale, "--query_label", query, "--workers", workers)
+        run("-m", "demo.truth", *words)
+
+
+def _truth_is_stale(experiment):
+    """Whether demo.truth, which takes a second for each face, has yet to measure this run."""
+    records, truth = experiment / "records.csv", experiment / "truth.yaml"
+    return not truth.exists() or truth.stat().st_mtime < records.stat().st_mtime

@@ -81,17 +81,23 @@ def find_faces(output_path, exp_name, query, seed):
     return faces
 
 
-def require_drawn(face):
+def require_drawn(face, portraits=None):
     """A Face -> (original, counterfactual, Portraits); UserError where demo.faces does not draw this original."""
     original, counterfactual = face.images()
-    portraits = Portraits(face.nuisance, original.shape[-1])
+    portraits = portraits or Portraits(face.nuisance, original.shape[-1])
     if _distance(original, portraits(face.attributes)) > SAME:
         raise UserError(f"{face.pair.original} is not {face.image} as demo.faces draws it; give the --seed of that")
     return original, counterfactual, portraits
 
 
-def compare(face, query):
-    """A Face -> its row of truth.csv.
+def compare_all(faces, query):
+    """Faces of one image, each of another experiment -> their rows of truth.csv. Nothing is drawn twice."""
+    portraits = Portraits(faces[0].nuisance, faces[0].images()[0].shape[-1])
+    return [compare(face, query, portraits) for face in faces]
+
+
+def compare(face, query, portraits=None):
+    """A Face -> its row of truth.csv. portraits: the face's Portraits, which remember what they have drawn.
 
     distance: mean |difference| between the counterfactual and the true one; black and white differ by 1.
     original_distance: the same between the original and the true one. ratio: distance / original_distance.
@@ -103,7 +109,7 @@ def compare(face, query):
     changed: the attributes other than the query that have changed. others: their number.
     mnac, oracle_mnac: how many attributes, the query included, have changed for the renderer and for the oracle.
     """
-    original, counterfactual, portraits = require_drawn(face)
+    original, counterfactual, portraits = require_drawn(face, portraits)
     wanted = face.attributes | {query: face.target}
     truth = portraits(wanted)
     reading = read_attributes(counterfactual, wanted, query, portraits)

@@ -1,10 +1,12 @@
 """How far counterfactuals of drawn faces are from the true ones, which the renderer can draw.
 
     python -m demo.truth --output_path DIR --exp_name EXP --query_label Smiling --picture truth.png
+    python -m demo.truth --output_path DIR --exp_names EXP OTHER     # several: most is drawn once for all of them
 
 Writes truth.yaml, and truth.csv with a row for each counterfactual, into the experiment's folder.
 """
 
+from collections import defaultdict
 from dataclasses import replace
 from functools import partial
 from multiprocessing import Pool
@@ -18,9 +20,10 @@ from core.metrics.inference import FLIPPED, progress
 from core.metrics.metric import mean_of, statistic_of
 from core.metrics.scores import change_correlations, correlation_difference, pearson
 from core.results.records import BITS, write_yaml
-from demo.compare import TRUTH, compare, find_faces, tiles
+from demo.compare import TRUTH, compare_all, find_faces, tiles
 from demo.correlations import training_labels
 from demo.sheet import BAD, COLUMNS, GOOD, INK, TILE, lay_out, save_picture
+from guided_diffusion.errors import UserError
 from guided_diffusion.flags import SEED, WORKERS, Flag, FlagParser, check_flags
 from guided_diffusion.script_util import require_flags, run_script
 from guided_diffusion.storage import write_text
@@ -28,13 +31,16 @@ from guided_diffusion.storage import write_text
 FLAGS = {
     "output_path": Flag(None, "the --output_path of main.py"),
     "exp_name": Flag("exp", "the --exp_name of main.py"),
+    "exp_names": Flag([], "several, instead of --exp_name", many=True),
     "query_label": Flag("Smiling", "the --query_label of main.py"),
     "seed": replace(SEED, help="the --seed of demo.faces"),
     "train": Flag(
         12000, "the --train of the networks' data; CD compares with the labels of these faces", low=1, high=10**6
     ),
     "workers": WORKERS,
-    "picture": Flag("", "a PNG to write: originals, counterfactuals, true counterfactuals, and how the two differ"),
+    "picture": Flag(
+        "", "a PNG to write, of one experiment: originals, counterfactuals, truths, and how the two differ"
+    ),
     "columns": COLUMNS,
     "tile": TILE,
 }
@@ -92,6 +98,24 @@ def _cd_of_rows(table, columns, labels, query):
     return lambda rows: correlation_difference(expected, change_correlations(before[rows], after[rows], query))
 
 
+def compare_experiments(experiments, query, workers):
+    """Name -> Faces of an experiment, to name -> DataFrame of compare()'s rows in their order, with a bar."""
+    by_image = defaultdict(list)
+    for name, faces in experiments.items():
+        for face in faces:
+            by_image[face.image].append((name, face))
+    total = sum(map(len, experiments.values()))
+    print(f"{query}: comparing {total} counterfactuals with some 80 renderings each", flush=True)
+    rows, groups = {name: {} for name in experiments}, list(by_image.values())
+    with Pool(workers) as pool, progress(total=total, desc="comparing", unit="face") as bar:
+        found = pool.imap(partial(compare_all, query=query), [[face for _, face in group] for group in groups])
+        for group, compared in zip(groups, found, strict=True):
+            for (name, face), row in zip(group, compared, strict=True):
+                rows[name][face.image] = row
+            bar.update(len(group))
+    return {name: pd.DataFrame([rows[name][face.image] for face in experiments[name]]) for name in experiments}
+
+
 def draw_truth(faces, table, query, columns, tile):
     """A PIL image: of each face its tiles, how much of the query's change was made, and what else changed."""
     cells = []
@@ -112,26 +136,24 @@ def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
     require_flags(args, *REQUIRED)
+    names = args.exp_names or [args.exp_name]
+    if args.picture and len(names) > 1:
+        raise UserError(f"--picture is of one experiment; leave it out, or give one of {' '.join(names)}")
     query = CELEBA_ATTRIBUTES[attribute_index(CELEBA_ATTRIBUTES, args.query_label)]
-    faces = find_faces(args.output_path, args.exp_name, query, args.seed)
-    print(f"{query}: comparing {len(faces)} counterfactuals with some 80 renderings each", flush=True)
-    with Pool(args.workers) as pool:
-        rows = []
-        with progress(total=len(faces), desc="comparing", unit="face") as bar:
-            for row in pool.imap(partial(compare, query=query), faces):
-                rows.append(row)
-                bar.update()
-    table = pd.DataFrame(rows)
-    metrics = summarise(table, training_labels(args.seed, args.train), CELEBA_ATTRIBUTES.index(query))
-
-    experiment = Path(args.output_path) / "Results" / args.exp_name
-    write_text(experiment / "truth.csv", table.round(6).to_csv(index=False))
-    write_yaml(experiment / "truth.yaml", {metric.name: metric.entry() for metric in metrics})
-    print(f"{table['reached'].sum()} of {len(table)} counterfactuals reached their target")
-    for metric in metrics:
-        print(metric.line())
+    experiments = {name: find_faces(args.output_path, name, query, args.seed) for name in names}
+    tables = compare_experiments(experiments, query, args.workers)
+    labels = training_labels(args.seed, args.train)
+    for name, table in tables.items():
+        metrics = summarise(table, labels, CELEBA_ATTRIBUTES.index(query))
+        experiment = Path(args.output_path) / "Results" / name
+        write_text(experiment / "truth.csv", table.round(6).to_csv(index=False))
+        write_yaml(experiment / "truth.yaml", {metric.name: metric.entry() for metric in metrics})
+        print(f"{name}: {table['reached'].sum()} of {len(table)} counterfactuals reached their target")
+        for metric in metrics:
+            print(metric.line())
     if args.picture:
-        save_picture(draw_truth(faces, table, query, args.columns, args.tile), args.picture)
+        picture = draw_truth(experiments[names[0]], tables[names[0]], query, args.columns, args.tile)
+        save_picture(picture, args.picture)
 
 
 if __name__ == "__main__":

@@ -260,6 +260,25 @@ def test_the_command_writes_and_prints_what_it_measured_and_draws_it(two):
     assert (truth == picture[y : y + SIZE, x : x + SIZE]).all() and not difference.any()
 
 
+def test_several_experiments_at_once_are_each_what_it_is_alone(tmp_path):
+    for name, cases in {"ours": [seen, toggle(2), unchanged], "theirs": [toggle(4), (seen, False)]}.items():
+        write_run(tmp_path, cases, name=name)
+    for name in ("ours", "theirs"):
+        assert command(tmp_path, "--exp_name", name)[0] == 0
+    files = [
+        tmp_path / "Results" / name / file for name in ("ours", "theirs") for file in ("truth.csv", "truth.yaml")
+    ]
+    alone = [file.read_bytes() for file in files]
+    for file in files:
+        file.unlink()
+    code, out, err = command(tmp_path, "--exp_names", "ours", "theirs")
+    assert code == 0 and "comparing 5 counterfactuals" in out and "theirs: 2 of 2 counterfactuals" in out, err
+    assert [file.read_bytes() for file in files] == alone
+
+    code, _, err = command(tmp_path, "--exp_names", "ours", "theirs", "--picture", tmp_path / "truth.png")
+    assert code == 2 and "--picture is of one experiment" in err and not (tmp_path / "truth.png").exists()
+
+
 @pytest.mark.parametrize(
     "given, words",
     [
