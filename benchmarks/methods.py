@@ -29,7 +29,8 @@ from guided_diffusion.storage import write_text
 
 # In SETS, OURS stands for these flags of main.py, by dataset, and DIME for those of the demo (demo/flags.sh).
 OURS = {
-    "faces": "--method inversion --start_step 12 --classifier_scales 2,4 --margin 30 --l1_loss 0.05",
+    "faces": "--method inversion --start_step 12 --classifier_scales 2,4 --margin 20 --l1_loss 0.05 "
+    "--mask_threshold 0.2 --mask_dilation 3",
     "fashion": "--method inversion --start_step 12 --classifier_scales 2,4,8 --l1_loss 0.1",
 }
 SETS = {  # set -> experiment -> its flags; speed-ups refer to the first experiment of a set
