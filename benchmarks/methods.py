@@ -43,6 +43,7 @@ SETS = {  # set -> experiment -> its flags; speed-ups refer to the first experim
         "maskdime": "DIME --method maskdime",
         "ace": "--method ace --start_step 5 --classifier_scales 1 --use_logits False --l1_loss 0.001",
         "inversion": "OURS",
+        "inversion-sure": "OURS --margin 30 --classifier_scales 3,6",
     },
     "ablation": {
         "inversion": "OURS",
@@ -54,7 +55,7 @@ SETS = {  # set -> experiment -> its flags; speed-ups refer to the first experim
         "growth-1": "OURS --growth 1 --classifier_scales 4,8",
         "growth-1.5": "OURS --growth 1.5 --classifier_scales 1,2",
         "margin-10": "OURS --margin 10",
-        "margin-20": "OURS --margin 20",
+        "margin-30": "OURS --margin 30",
         "never-rests": "OURS --margin 1e9",
         "l1-0": "OURS --l1_loss 0",
         "l1-0.2": "OURS --l1_loss 0.2",
