@@ -37,6 +37,7 @@ BETTER = {  # in the order of the table
     "change outside the true region": "↓",
     "true FR": "↑",
     "true MNAC": "↓",
+    "other attributes changed": "↓",
     "true CD": "↓",
 }
 MARKERS = "osD^vPX*<>hd"
