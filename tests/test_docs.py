@@ -177,10 +177,12 @@ def measured():
 
 
 TITLES = {
-    "network evaluations": "evaluations an image",
+    "evaluations": "evaluations an image",
     "seconds": "seconds an image",
     "s an image": "seconds an image",
     "oracle FR": "Oracle FR",
+    "outside": "change outside the true region",
+    "change outside": "change outside the true region",
     "L1 to the truth": "distance to the truth",
 }
 
