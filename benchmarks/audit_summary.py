@@ -7,7 +7,7 @@ from scipy import stats
 from benchmarks.audited import USED, rank_correlation, slope
 from benchmarks.planted import CLEAN, SHORTCUTS
 from core.data.datasets import CELEBA_ATTRIBUTES
-from core.metrics.charts import FAINT, INK, save_figure
+from core.metrics.charts import FAINT, label_panel, save_figure
 from core.metrics.intervals import share_interval
 from core.metrics.metric import Metric, mean_of, statistic_of, table_of
 
@@ -136,10 +136,7 @@ def draw_scores(path, audited):
             axes.scatter(own["shortcut_change"].abs(), own["score"], **look)
         axes.plot((0, 1), (0, 1), color="#e6e8ec", zorder=0)
         axes.axvline(USED, color="#e6e8ec", zorder=0)
-        axes.set_title(method, fontsize=10, color=INK)
-        axes.set_xlabel("rendered change of p", fontsize=8, color=FAINT)
-        axes.spines[:].set_visible(False)
-        axes.tick_params(length=0, labelsize=8, labelcolor=INK)
+        label_panel(axes, method, "rendered change of p")
     panels[0].set_ylabel("score of the audit", fontsize=8, color=FAINT)
     legend = panels[0].get_legend_handles_labels()
     figure.legend(*legend, loc="outside lower center", ncols=4, fontsize=8, frameon=False)

@@ -6,7 +6,7 @@ import numpy as np
 
 from core.data.images import from_uint8
 from core.methods.flags import method_and_options
-from core.metrics.charts import FAINT, INK, save_figure
+from core.metrics.charts import label_panel, save_figure
 from core.metrics.distributions import Activations, error_by_halves, fid, sfid
 from core.metrics.inference import FLIPPED, in_batches
 from core.metrics.intervals import normal_interval
@@ -132,11 +132,8 @@ def draw_frontier(path, columns):
         axes.set_xscale("log", base=2)
         axes.set_xticks(costs, [f"{cost}" for cost in costs], rotation=90)
         axes.minorticks_off()
-        axes.set_title(f"{name} {BETTER[name]}", fontsize=10, color=INK)
-        axes.set_xlabel("network evaluations an image", fontsize=8, color=FAINT)
         axes.grid(color="#e6e8ec")
-        axes.spines[:].set_visible(False)
-        axes.tick_params(length=0, labelsize=8, labelcolor=INK)
+        label_panel(axes, f"{name} {BETTER[name]}", "network evaluations an image")
     for axes in panels[len(shown) :]:
         axes.set_visible(False)
     legend = panels[0].get_legend_handles_labels()

@@ -39,6 +39,14 @@ class Face:
     p_target: float
     oracle: tuple[str, str] | None
 
+    def wanted(self, query):
+        """Its attributes with the query at its target."""
+        return self.attributes | {query: self.target}
+
+    def portraits(self):
+        """The Portraits of its nuisance seed, of its images' size."""
+        return Portraits(self.nuisance, self.images()[0].shape[-1])
+
     def images(self):
         """(original, counterfactual), each (3, S, S) in 0 … 255."""
         paths = (self.pair.original, self.pair.counterfactual)
@@ -84,7 +92,7 @@ def find_faces(output_path, exp_name, query, seed):
 def require_drawn(face, portraits=None):
     """A Face -> (original, counterfactual, Portraits); UserError where demo.faces does not draw this original."""
     original, counterfactual = face.images()
-    portraits = portraits or Portraits(face.nuisance, original.shape[-1])
+    portraits = portraits or face.portraits()
     if _distance(original, portraits(face.attributes)) > SAME:
         raise UserError(f"{face.pair.original} is not {face.image} as demo.faces draws it; give the --seed of that")
     return original, counterfactual, portraits
@@ -92,7 +100,7 @@ def require_drawn(face, portraits=None):
 
 def compare_all(faces, query):
     """Faces of one image, each of another experiment -> their rows of truth.csv. Nothing is drawn twice."""
-    portraits = Portraits(faces[0].nuisance, faces[0].images()[0].shape[-1])
+    portraits = faces[0].portraits()
     return [compare(face, query, portraits) for face in faces]
 
 
@@ -110,7 +118,7 @@ def compare(face, query, portraits=None):
     mnac, oracle_mnac: how many attributes, the query included, have changed for the renderer and for the oracle.
     """
     original, counterfactual, portraits = require_drawn(face, portraits)
-    wanted = face.attributes | {query: face.target}
+    wanted = face.wanted(query)
     truth = portraits(wanted)
     reading = read_attributes(counterfactual, wanted, query, portraits)
     shown = reading.attributes
@@ -146,8 +154,7 @@ def compare(face, query, portraits=None):
 
 def true_counterfactual(face, query):
     """(3, S, S) in 0 … 255: the portrait of a Face with the query at its target."""
-    size = face.images()[0].shape[-1]
-    return Portraits(face.nuisance, size)(face.attributes | {query: face.target})
+    return face.portraits()(face.wanted(query))
 
 
 def tiles(face, query):

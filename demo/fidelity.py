@@ -5,12 +5,12 @@ python -m demo.fidelity --data_dir DIR --weights models/demo/faces_ddpm.pt --ora
 
 from dataclasses import replace
 
-import numpy as np
 import torch
 
-from core.data.datasets import make_dataset
+from core.data.datasets import load_images, make_dataset
 from core.metrics.distributions import frechet_distance
-from core.metrics.inference import progress
+from core.metrics.inference import in_batches, progress
+from core.training.sheets import sample_images
 from demo.samples import FLAGS as SAMPLES
 from demo.samples import load_for_sampling
 from guided_diffusion.dist_util import pick_device
@@ -35,28 +35,18 @@ BATCH = 50
 def drawn(network, diffusion, image_size, count, seed, device):
     """(count, 3, S, S) images in [-1, 1] that the network makes from noise, in batches."""
     stream, images = torch.Generator().manual_seed(seed), []
-
-    def noise(like):
-        return torch.randn(like.shape, generator=stream).to(like.device)
-
     with progress(total=count, desc="drawing", unit="image") as bar:
         while bar.n < count:
-            z = torch.randn((min(BATCH, count - bar.n), 3, image_size, image_size), generator=stream).to(device)
-            images.append(diffusion.p_sample_loop(network, z, noise).cpu())
-            bar.update(len(z))
+            batch = sample_images(diffusion, network, image_size, min(BATCH, count - bar.n), device, stream)
+            images.append(batch.cpu())
+            bar.update(len(batch))
     return torch.cat(images)
 
 
-@torch.no_grad()
 def features_of(oracle, images, device, desc):
-    """(N, D) the oracle's features of a sequence of images."""
-    found = []
-    with progress(total=len(images), desc=desc, unit="image") as bar:
-        for first in range(0, len(images), BATCH):
-            batch = torch.stack([images[k] for k in range(first, min(first + BATCH, len(images)))])
-            found.append(oracle.features(batch.to(device)).cpu().numpy())
-            bar.update(len(batch))
-    return np.concatenate(found)
+    """(N, D) the oracle's features of images (N, 3, S, S)."""
+    (found,) = in_batches(lambda x: (oracle.features(x),), lambda x: (x,), images, BATCH, device, desc)
+    return found.numpy()
 
 
 def create_argparser():
@@ -73,7 +63,7 @@ def main():
     size, features = flags["image_size"], {}
     for split in ("train", "test"):
         dataset = make_dataset("CelebA", args.data_dir, split, size)
-        images = [dataset[k][0] for k in range(min(args.count, len(dataset)))]
+        images = load_images(dataset, range(min(args.count, len(dataset))))
         features[split] = features_of(oracle, images, device, f"{split} split")
     print(f"drawing {args.count} images in {diffusion.num_timesteps} steps", flush=True)
     images = drawn(network, diffusion, size, args.count, args.seed, device)

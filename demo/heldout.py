@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from core.data.datasets import load_images, make_dataset
-from core.metrics.charts import FAINT, INK, save_figure
+from core.metrics.charts import label_panel, save_figure
 from core.metrics.inference import progress
 from demo.samples import load_for_sampling
 from guided_diffusion.dist_util import pick_device
@@ -58,11 +58,8 @@ def draw_losses(path, steps, losses):
     axes = figure.subplots()
     for split, values in losses.items():
         axes.plot(steps, values, marker="o", markersize=3, label=split)
-    axes.set_xlabel("training steps", fontsize=8, color=FAINT)
-    axes.set_title("loss", fontsize=10, color=INK)
     axes.grid(color="#e6e8ec")
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0, labelsize=8, labelcolor=INK)
+    label_panel(axes, "loss", "training steps")
     axes.legend(frameon=False, fontsize=8)
     save_figure(figure, path)
 

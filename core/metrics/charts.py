@@ -32,6 +32,14 @@ def correlation_chart(path, attributes, expected, measured, query, cd):
     save_figure(figure, path)
 
 
+def label_panel(axes, title, across):
+    """Gives a panel its title and the name of its x axis, in small type and without a frame."""
+    axes.set_title(title, fontsize=10, color=INK)
+    axes.set_xlabel(across, fontsize=8, color=FAINT)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0, labelsize=8, labelcolor=INK)
+
+
 def save_figure(figure, path):
     """Writes a matplotlib Figure as a PNG, whole or not at all (write_file)."""
     write_file(path, lambda file: figure.savefig(file, format="png", dpi=130))

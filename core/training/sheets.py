@@ -15,12 +15,17 @@ def write_sheet(path, images, columns, scale=1):
     write_file(path, lambda file: encode_png(file, grid))
 
 
-def sample_sheet(diffusion, model, image_size, path, device, num=16, seed=0):
-    """Samples `num` images and writes their sheet. The noise is the same at every call, to compare checkpoints."""
-    stream = torch.Generator().manual_seed(seed)
+def sample_images(diffusion, model, image_size, num, device, stream):
+    """(num, 3, S, S) images that the model makes of noise. stream: a torch.Generator of the CPU, for all noise."""
 
     def noise(like):
         return torch.randn(like.shape, generator=stream).to(like.device)
 
     z = torch.randn((num, 3, image_size, image_size), generator=stream).to(device)
-    write_sheet(path, diffusion.p_sample_loop(model, z, noise), columns=8)
+    return diffusion.p_sample_loop(model, z, noise)
+
+
+def sample_sheet(diffusion, model, image_size, path, device, num=16, seed=0):
+    """Samples `num` images and writes their sheet. The noise is the same at every call, to compare checkpoints."""
+    stream = torch.Generator().manual_seed(seed)
+    write_sheet(path, sample_images(diffusion, model, image_size, num, device, stream), columns=8)
