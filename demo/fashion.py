@@ -8,6 +8,7 @@ Xiao, Rasul, Vollgraf 2017, arXiv 1708.07747. The classes are the attributes: wi
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -107,9 +108,14 @@ def find_raw(source: str | Path | None, data_dir: str | Path) -> Path:
     remedy = "install Debian's package dataset-fashion-mnist, or name a folder that has them with --source"
     if source:
         raise UserError(f"--source {source} lacks some of {', '.join(STEMS)} (or .gz): {remedy}")
+    raw = Path(data_dir, "FashionMNIST", "raw")
+    new = [folder for folder in (raw, raw.parent, raw.parent.parent) if not folder.exists()]
     try:
         return Path(FashionMNIST(data_dir, download=True).raw_folder)
     except (OSError, RuntimeError) as error:
+        for folder in new:
+            with suppress(OSError):  # not empty: the next download uses what is there
+                folder.rmdir()
         cause = " ".join(str(error).split())
         raise UserError(f"Fashion-MNIST's files cannot be downloaded ({cause}): {remedy}") from None
 

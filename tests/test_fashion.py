@@ -163,7 +163,7 @@ def test_a_missing_source_names_the_package_and_the_flag(tmp_path, no_debian, mo
     monkeypatch.setattr(FashionMNIST, "mirrors", [(tmp_path / "nowhere").as_uri() + "/"])
     with pytest.raises(UserError, match="cannot be downloaded .*dataset-fashion-mnist.* --source") as error:
         write_fashion(tmp_path / "set", ALL)
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(error.value) and not (tmp_path / "set").exists()
 
 
 def test_a_given_source_is_not_replaced_by_another(raw, tmp_path, monkeypatch):
