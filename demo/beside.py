@@ -31,11 +31,12 @@ def draw_beside(experiments, titles, query, columns, rows, tile):
     """A PIL image: of each face the original, of each experiment the counterfactual and its change, and the truth.
 
     experiments: a list of Faces for each title. The changes are all to the same scale, so that they compare.
+    UserError where no face is in all of them.
     """
     by_image = [{face.image: face for face in faces} for faces in experiments]
     shared = [image for image in by_image[0] if all(image in faces for faces in by_image)]
     if not shared:
-        raise UserError(f"--exp_names {' '.join(titles)} share no face; give experiments of the same images")
+        raise UserError(f"{', '.join(titles)} share no face; give --exp_names of the same images")
     cells = [_cell([faces[image] for faces in by_image], titles, query) for image in shared[: rows * columns]]
     names = ["original", *(name for title in titles for name in (title, "its change")), "the truth"]
     return sheet.lay_out(cells, names, columns, tile)
