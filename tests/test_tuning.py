@@ -36,7 +36,7 @@ def test_a_method_is_tuned_by_the_flags_that_it_has():
     assert list(found) == ["start_step", "classifier_scales"]
     found = candidates(Settings.of(method="maskdime", tau=1, mask_share=0.1, l1_loss=0.2), LEADS, DIFFUSION)
     assert found["mask_share"] == [0.05, 0.2] and 0 not in found["start_step"]
-    assert candidates(Settings(method="inversion", tau=2), LEADS, DIFFUSION)["start_step"] == [3]
+    assert candidates(Settings(method="inversion", tau=2), LEADS, DIFFUSION)["start_step"] == [3, 4]
 
 
 def test_changed_flags_become_settings():

@@ -31,7 +31,7 @@ DRAWS = 2  # times that each counterfactual is noised and denoised
 FIRST_DRAW = 10**6  # whose noise is used for that: an attempt's number that no attempt has
 TOLERATED = 0.1  # how much less often than real images counterfactuals may outlast noise
 MULTIPLES = {  # flag -> what its given value is multiplied by
-    "start_step": (0.5, 1.5),
+    "start_step": (0.5, 1.5, 2),
     "classifier_scales": (0.25, 0.5, 2, 4),
     "l1_loss": (0, 0.5, 2, 4),
     "mask_share": (0.5, 2),
