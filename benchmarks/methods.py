@@ -3,7 +3,7 @@
     python -m benchmarks.methods --output_path DIR
     python -m benchmarks.methods --output_path DIR --set ablation --images 64
     python -m benchmarks.methods --output_path DIR --dataset fashion
-    python -m benchmarks.methods --output_path DIR/glasses --query Eyeglasses --methods dime,maskdime,inversion
+    python -m benchmarks.methods --output_path DIR/glasses --query Eyeglasses --set deep
 
 The images are the first of the demo's test split, and the networks the demo's. Further flags, such as --gpu 1, are
 passed to main.py in every experiment. The same command resumes a run that was stopped.
@@ -44,6 +44,11 @@ SETS = {  # set -> experiment -> its flags; speed-ups refer to the first experim
         "ace": "--method ace --start_step 5 --classifier_scales 1 --use_logits False --l1_loss 0.001",
         "inversion": "OURS",
         "inversion-sure": "OURS --margin 30 --classifier_scales 3,6",
+    },
+    "deep": {  # what glasses need; the depths chosen on validation faces
+        "dime": "DIME --start_step 18",
+        "maskdime": "DIME --method maskdime --start_step 18",
+        "inversion": "OURS --start_step 25",
     },
     "ablation": {
         "inversion": "OURS",
