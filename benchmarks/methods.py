@@ -31,7 +31,8 @@ from guided_diffusion.storage import write_text
 OURS = {
     "faces": "--method inversion --start_step 12 --classifier_scales 2,4 --margin 20 --l1_loss 0.05 "
     "--mask_threshold 0.2 --mask_dilation 3",
-    "fashion": "--method inversion --start_step 12 --classifier_scales 2,4,8 --l1_loss 0.1",
+    "fashion": "--method inversion --start_step 32 --classifier_scales 1,2,4 --margin 30 --l1_loss 0.05 "
+    "--mask_threshold 0.2 --mask_dilation 3",
 }
 SETS = {  # set -> experiment -> its flags; speed-ups refer to the first experiment of a set
     "methods": {
@@ -75,7 +76,7 @@ FLAGS = {
     "dataset": Flag("faces", "whose data and networks", choices=OURS),
     "set": Flag("methods", "what is compared", choices=SETS),
     "methods": Flag(None, "these experiments of the set alone, separated by commas"),
-    "query": Flag(None, "the attribute that is to change; by default Smiling, or Ankle_boot"),
+    "query": Flag(None, "the attribute that is to change; by default Smiling, or Dress"),
     "images": Flag(256, "how many images are explained", low=1, high=10**6),
     "table": Flag(None, "the Markdown file to write; by default OUTPUT_PATH/SET.md"),
     "plot": Flag(None, "the PNG to write; by default OUTPUT_PATH/SET.png"),

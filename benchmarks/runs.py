@@ -11,7 +11,7 @@ from guided_diffusion.errors import UserError
 ROOT = Path(__file__).parent.parent
 DATA = {  # dataset -> (the module that writes its images, with flags; the attribute that is to change)
     "faces": ("demo.faces", "Smiling"),
-    "fashion": ("demo.fashion --classes Sneaker,Ankle_boot", "Ankle_boot"),
+    "fashion": ("demo.fashion --classes Trouser,Dress", "Dress"),
 }
 
 
@@ -72,7 +72,7 @@ def evaluate(root, names, dataset, query, workers):
         "--exp_names",
         *names,
         "--metrics",
-        "FR,bKL,L1,MNAC,CD" if faces else "FR,bKL,L1",
+        "FR,bKL,L1,MNAC,CD" if faces else "FR,bKL,L1,MNAC",
     )
     if stale := [name for name in names if faces and _truth_is_stale(experiment_folder(root, name))]:
         words = ("--output_path", root, "--exp_names", *stale, "--query_label", query, "--workers", workers)

@@ -1,9 +1,9 @@
 """Fashion-MNIST with CelebA's layout: real photographs of clothes, small enough to train on without a GPU.
 
-    python -m demo.fashion --data_dir DIR --classes Sneaker,Ankle_boot --train 12000 --val 1000 --test 1000
+    python -m demo.fashion --data_dir DIR --classes Trouser,Dress --train 12000 --val 1000 --test 1000
 
 Xiao, Rasul, Vollgraf 2017, arXiv 1708.07747. The classes are the attributes: with the set above,
-`--query_label Ankle_boot` of main.py turns sneakers into ankle boots, and the reverse.
+`--query_label Dress` of main.py turns trousers into dresses, and dresses into what is none.
 """
 
 import tempfile

@@ -11,9 +11,9 @@ COMMON_RUN="--timestep_respacing 50 --split test --batch_size 16 --use_fp16 True
 FACES_RUN="$COMMON_RUN --model_path models/demo/faces_ddpm.pt
   --classifier_path models/demo/faces_classifier.pt --oracle_path models/demo/faces_oracle.pt"
 FASHION_RUN="$COMMON_RUN --model_path models/demo/fashion_ddpm.pt
-  --classifier_path models/demo/fashion_classifier.pt"
+  --classifier_path models/demo/fashion_classifier.pt --oracle_path models/demo/fashion_oracle.pt"
 FACES_DIME="--start_step 10 --classifier_scales 4,8,16 --l1_loss 0.05"
-FASHION_DIME="--start_step 20 --classifier_scales 2,4,8,16 --l1_loss 0.05"
+FASHION_DIME="--start_step 31 --classifier_scales 0.5,1,2,4,8 --l1_loss 0.05"
 
 # for_every_step NAMES "FLAG FLAG…" WORD...: refuses those flags among the words for main.py, as the demo's other steps
 # need them as well. NAMES: the environment variables to set instead.

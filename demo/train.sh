@@ -14,7 +14,7 @@
 #     python -m demo.sheet --output_path demo/output/faces $small \
 #       --no "not smiling" --yes smiling --picture docs/faces.png
 #     python -m demo.sheet --output_path demo/output/fashion $small \
-#       --no sneaker --yes "ankle boot" --picture docs/fashion.png
+#       --no "no dress" --yes dress --picture docs/fashion.png
 set -euo pipefail
 work="$(realpath -m "${1:?usage: bash demo/train.sh DIR}")"
 cd "$(dirname "$0")/.."
@@ -22,7 +22,6 @@ cd "$(dirname "$0")/.."
 
 diffusion="--lr 4e-4 --lr_warmup_steps 200 --batch_size 32 --ema_rate 0.999 --grad_clip 1
   --save_interval 500"
-classifier="--batch_size 64 --lr 2e-3 --lr_warmup_steps 100 --save_interval 500"
 
 python -m demo.faces --data_dir "$work/faces" --train 12000 --val 1000 --test 1000
 # Three phases, each from the averaged weights of the one before. The first two had a group for each channel in the
@@ -34,24 +33,21 @@ faces_ddpm "$work/faces_ddpm_2" --norm_groups 32 --lr_anneal_steps 3600 \
 python -m demo.pack --trained "$work/faces_ddpm_2/ema_0.999_003600.pt" --shipped "$work/faces_ddpm_2/regrouped.pt" \
   --norm_groups 8
 faces_ddpm "$work/faces_ddpm" --lr_anneal_steps 5400 --seed 5 --resume_checkpoint "$work/faces_ddpm_2/regrouped.pt"
-python celeba-train-classifier.py $classifier --architecture small_cnn --seed 1 --lr_anneal_steps 2500 \
-  --image_size 64 --data_dir "$work/faces" --output_path "$work/faces_classifier"
-python celeba-train-classifier.py $classifier --architecture shufflenet_v2_x1_0 --seed 2 --lr_anneal_steps 2500 \
-  --image_size 64 --data_dir "$work/faces" --output_path "$work/faces_oracle"
 
-python -m demo.fashion --data_dir "$work/fashion" --classes T-shirt,Shirt,Sneaker,Ankle_boot --train -1 --val -1 --test -1
-python celeba-train-diffusion.py $FASHION_FLAGS $diffusion --lr_anneal_steps 2500 \
-  --data_dir "$work/fashion" --output_path "$work/fashion_ddpm_begun"
-python celeba-train-diffusion.py $FASHION_FLAGS $diffusion --lr 3e-4 --lr_warmup_steps 100 --ema_rate 0.998 \
-  --lr_anneal_steps 1500 --seed 3 \
-  --resume_checkpoint "$work/fashion_ddpm_begun/ema_0.999_002500.pt" \
+python -m demo.fashion --data_dir "$work/fashion" --classes T-shirt,Trouser,Pullover,Dress --train -1 --val -1 --test -1
+python celeba-train-diffusion.py $FASHION_FLAGS $diffusion --lr_anneal_steps 6000 \
   --data_dir "$work/fashion" --output_path "$work/fashion_ddpm"
-python celeba-train-classifier.py $classifier --architecture tiny_cnn --seed 1 --lr_anneal_steps 3000 \
-  --image_size 32 --data_dir "$work/fashion" --output_path "$work/fashion_classifier"
 
-for name in faces fashion; do
+# classify DATA IMAGE_SIZE NETWORK ARCHITECTURE SEED: trains a network that judges, and ships it.
+classify() {
+  python celeba-train-classifier.py --architecture "$4" --image_size "$2" --seed "$5" --batch_size 64 --lr 2e-3 \
+    --lr_warmup_steps 100 --lr_anneal_steps 2500 --save_interval 500 --data_dir "$work/$1" --output_path "$work/$1_$3"
+  python -m demo.pack --trained "$work/$1_$3/best.pt" --shipped "models/demo/$1_$3.pt"
+}
+for data in "faces 64" "fashion 32"; do
+  classify $data classifier small_cnn 1
+  classify $data oracle shufflenet_v2_x1_0 2
+  name=${data% *}
   newest="$(ls "$work/${name}_ddpm"/ema_*.pt | sort | tail -n 1)"
-  python -m demo.pack --trained "$newest" --shipped models/demo/${name}_ddpm.pt
-  python -m demo.pack --trained "$work/${name}_classifier/best.pt" --shipped models/demo/${name}_classifier.pt
+  python -m demo.pack --trained "$newest" --shipped "models/demo/${name}_ddpm.pt"
 done
-python -m demo.pack --trained "$work/faces_oracle/best.pt" --shipped models/demo/faces_oracle.pt
