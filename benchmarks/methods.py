@@ -19,8 +19,6 @@ import torch
 
 from benchmarks.frontier import BETTER, column_of, draw_frontier
 from benchmarks.runs import DATA, demo_flags, evaluate, explain, write_data
-from benchmarks.variants import VARIANTS
-from core.methods.registry import METHODS
 from core.metrics.metric import table_of
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import WORKERS, Flag, FlagParser, check_flags
@@ -57,7 +55,7 @@ SETS = {  # set -> experiment -> its flags; speed-ups refer to the first experim
         "no-mask": "OURS --mask_threshold 0",
         "no-final-mask": "OURS --final_threshold 0",
         "plain": "OURS --through_network False --mask_threshold 0 --final_threshold 0",
-        "plain-uncorrected": "OURS --method uncorrected",
+        "no-correction": "OURS --path_correction False",
         "growth-1": "OURS --growth 1 --classifier_scales 4,8",
         "growth-1.5": "OURS --growth 1.5 --classifier_scales 1,2",
         "margin-10": "OURS --margin 10",
@@ -102,7 +100,6 @@ def main():
         explain(root, name, args.dataset, data, query, [*flags, *further])
     evaluate(root, chosen, args.dataset, query, args.workers)
 
-    METHODS.update(VARIANTS)  # column_of needs their costs
     columns = {name: column_of(root, name, next(iter(SETS[args.set]))) for name in chosen}
     table = f"{about(args)}\n\n{table_of(columns, BETTER)}"
     print(f"\n{table}")
@@ -120,7 +117,7 @@ def choose(args, further):
         if word.replace("-", "_").replace("__", "--", 1).split("=")[0] in OWN:
             raise UserError(f"{word} is what this script tells main.py itself; leave it out")
     experiments = SETS[args.set]
-    names = args.methods.split(",") if args.methods else list(experiments)
+    names = list(experiments) if args.methods is None else args.methods.split(",")
     if unknown := [name for name in names if name not in experiments]:
         raise UserError(f"--methods {', '.join(unknown)} is unknown; choose of {', '.join(experiments)}")
     return {name: flags_of(experiments[name], args.dataset) for name in names}

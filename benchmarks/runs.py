@@ -4,7 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.variants import VARIANTS
 from core.results.folder import experiment_folder
 from guided_diffusion.errors import UserError
 
@@ -46,9 +45,8 @@ def write_data(root, dataset, images):
 
 def explain(root, name, dataset, data, query, flags):
     """Runs or resumes main.py."""
-    variant = any(name in flags for name in VARIANTS)
     run(
-        *(("-m", "benchmarks.variants") if variant else ("main.py",)),
+        "main.py",
         *demo_flags(dataset, "RUN"),
         *flags,
         "--data_dir",

@@ -184,6 +184,14 @@ def test_an_uncorrected_chain_would_not_come_back():
         z, _ = DIFFUSION.ddim_sample(stand_in_network, z, DIFFUSION.batch_t(t, z))
     assert (z - X).abs().max() > 0.01
 
+    class Unguided:
+        def parts(self, z, x_clean, root):
+            return guide().parts(z, x_clean, root)._replace(margin=torch.full((len(z),), NEVER + 1))
+
+    found = sample(Unguided(), path_correction=False)
+    assert_near(found, z, 0.1)  # but for the first step, whose noise is known
+    assert (found - X).abs().max() > 0.01
+
 
 # -- the margin --------------------------------------------------------------------------------------------
 

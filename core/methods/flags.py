@@ -51,6 +51,9 @@ OPTION_FLAGS = {
     "through_network": Flag(
         None, "inversion: let the class gradient run through the network; False: faster, less true", bool
     ),
+    "path_correction": Flag(
+        None, "inversion: lead the unguided chain back to the image; False: DDIM's inversion as it is", bool
+    ),
     "mask_share": Flag(None, "maskdime: the share of the pixels that may change", float, low=0, high=1),
     "mask_clean_share": Flag(
         None, "maskdime: the share of these that the clean estimate changes at", float, low=0, high=1

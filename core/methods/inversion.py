@@ -56,6 +56,7 @@ def inversion(
     mask_warm_up=None,
     final_threshold=FINAL_THRESHOLD,
     through_network=True,
+    path_correction=True,
 ):
     """x (N, C, H, W) in [-1, 1] -> its counterfactual, same shape. tau - 1 evaluations, tau more where z is None.
 
@@ -73,6 +74,7 @@ def inversion(
     final_threshold: as mask_threshold, of the answer, without dilation; 0: all of its change is kept.
     through_network: whether the class gradient runs through the network, which then must be differentiable by z;
     False: it is that at x_clean, divided by sqrt(abar), as DiME has it.
+    path_correction: add e_t - e_t+1 to each prediction; False: DDIM's own inversion, which does not lead back to x.
     callback(dict(t, z, x_clean, mask)): mask (N, 1, H, W) is the one that the step's update uses, or None.
     """
     require_images(x, channels=getattr(model_fn, "in_channels", None))
@@ -96,7 +98,8 @@ def inversion(
             z_t = z.detach().requires_grad_(torch.is_grad_enabled())
             eps = path_noise[:, t]
             if number > 0:
-                eps = eps + predicted_noise(diffusion, model_fn, z_t, t, clip_denoised) - path_noise[:, t + 1]
+                predicted = predicted_noise(diffusion, model_fn, z_t, t, clip_denoised)
+                eps = predicted + eps - path_noise[:, t + 1] if path_correction else predicted
             estimate = diffusion.x0_from_eps(z_t, diffusion.batch_t(t, z), eps)
         x0 = x_clean = estimate.detach()
         if guided:

@@ -91,7 +91,7 @@ METHODS = {
     "inversion": Method(
         inversion,
         _of_inversion,
-        ("margin", "growth", *_MASK, "mask_warm_up", "final_threshold", "through_network"),
+        ("margin", "growth", *_MASK, "mask_warm_up", "final_threshold", "through_network", "path_correction"),
         True,
         start=from_inversion,
     ),
