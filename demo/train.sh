@@ -6,10 +6,13 @@
 # A training that was stopped goes on. On 2 CPU cores that compute in bfloat16: about five hours in all.
 #
 # The pictures of the README and the documentation are of these weights. After benchmarks.methods --output_path DIR,
-# demo/faces.sh, also with --method inversion, and demo/fashion.sh:
+# the same with --set deep --query Eyeglasses into DIR/glasses, demo/faces.sh, also with --method inversion, and
+# demo/fashion.sh:
 #
+#     python -m demo.beside --output_path DIR/glasses --query_label Eyeglasses --exp_names dime inversion \
+#       --titles DiME ours --rows 4 --colours 256 --picture docs/beside.png
 #     python -m demo.beside --output_path DIR --exp_names dime inversion --titles DiME ours \
-#       --rows 4 --picture docs/beside.png
+#       --rows 4 --picture docs/smiles.png
 #     small="--exp_name demo --rows 4 --tile 72 --colours 256"
 #     python -m demo.sheet --output_path demo/output/faces $small \
 #       --no "not smiling" --yes smiling --picture docs/faces.png

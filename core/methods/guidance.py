@@ -1,7 +1,7 @@
 """The gradients that guide a chain: dLoss/dz_t, each (N, C, H, W).
 
-The UNet is never differentiated: x_clean depends on z_t through dx_clean/dz_t = 1/sqrt(abar), as DiME assumes
-(Jeanneret et al. 2022, eq. 9).
+The UNet is not differentiated here: x_clean depends on z_t through dx_clean/dz_t = 1/sqrt(abar), as DiME assumes
+(Jeanneret et al. 2022, eq. 9). Methods that do differentiate it (backward.py) take the parts of a Guidance.
 """
 
 from collections.abc import Callable
