@@ -8,6 +8,7 @@ import torch
 
 from core.data.datasets import SPLITS, make_dataset
 from core.metrics.scores import attribute_accuracy, decide
+from guided_diffusion.errors import UserError
 from guided_diffusion.flags import Flag, FlagParser, check_flags
 from guided_diffusion.script_util import require_flags, run_script
 from models.classifiers import load_classifier
@@ -25,6 +26,8 @@ def accuracy_table(paths, data_dir, split):
     for path in paths:
         classifier = load_classifier(path)
         dataset = make_dataset("CelebA", data_dir, split, classifier.image_size)
+        if list(classifier.attributes or dataset.attributes) != list(dataset.attributes):
+            raise UserError(f"{path} knows other attributes than --data_dir {data_dir} has; name its own data")
         decisions = decide(classifier, dataset, torch.device("cpu"))
         columns[path] = attribute_accuracy(decisions, dataset.labels, dataset.attributes)["accuracy"]
     return pd.DataFrame(columns)

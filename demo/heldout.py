@@ -95,7 +95,8 @@ def main():
 
 def _whole_numbers(words, count):
     if len(words) != count or not all(word.isdecimal() for word in words):
-        raise UserError(f"--steps {' '.join(words)} must be {count} whole numbers, one for each weight file")
+        given = " ".join(words) or "is not given; it"
+        raise UserError(f"--steps {given} must be a whole number for each of the {count} weight files")
     return [int(word) for word in words]
 
 

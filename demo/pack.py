@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
+from guided_diffusion.errors import UserError
 from guided_diffusion.flags import Flag, FlagParser, check_flags
-from guided_diffusion.script_util import require_flags, run_script
+from guided_diffusion.script_util import create_model, require_flags, run_script
 from guided_diffusion.weight_files import save_aside
 from models.checkpoints import attach_flags, flags_of, read_weights
 
@@ -43,6 +44,18 @@ def _halved(value):
     return value.half() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
+def regrouped(contents, norm_groups, path):
+    """The flag that changes; UserError where the network of these contents cannot have so many norm groups."""
+    flags = flags_of(contents)
+    if not flags or "architecture" in contents:
+        raise UserError(
+            f"--norm_groups {norm_groups}: {path} is no diffusion model that carries flags; leave it out"
+        )
+    changed = {"norm_groups": norm_groups}
+    create_model(**flags | changed)
+    return changed
+
+
 def create_argparser():
     return FlagParser(__doc__, FLAGS, REQUIRED)
 
@@ -51,7 +64,8 @@ def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
     require_flags(args, *REQUIRED)
-    contents = pack(read_weights(args.trained), {"norm_groups": args.norm_groups} if args.norm_groups else {})
+    trained = read_weights(args.trained)
+    contents = pack(trained, regrouped(trained, args.norm_groups, args.trained) if args.norm_groups else {})
     Path(args.shipped).parent.mkdir(parents=True, exist_ok=True)
     save_aside(contents, args.shipped)
     print(f"{args.shipped}: {Path(args.shipped).stat().st_size / 1e6:.2f} MB")

@@ -136,6 +136,8 @@ def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
     require_flags(args, *REQUIRED)
+    if args.exp_names and args.exp_name != FLAGS["exp_name"].default:
+        raise UserError(f"--exp_name {args.exp_name} and --exp_names exclude each other; give one of them")
     names = args.exp_names or [args.exp_name]
     if args.picture and len(names) > 1:
         raise UserError(f"--picture is of one experiment; leave it out, or give one of {' '.join(names)}")

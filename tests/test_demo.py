@@ -8,6 +8,7 @@ import torch
 from main_runs import explain, main_flags
 from PIL import Image
 from scripts import ROOT, run_script
+from toy_celeba import write_celeba
 
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.metrics.correlations import train_correlations
@@ -110,3 +111,17 @@ def test_packed_weights_are_halved_and_keep_their_flags_but_for_those_that_are_g
         assert {tensor.dtype for tensor in packed.values()} == {torch.float16}
         assert all(torch.equal(packed[name].float(), whole[name]) for name in whole)
         assert flags_of(packed) == flags_of(trained) | changes
+
+
+@pytest.mark.parametrize("name, groups", [("fashion_ddpm", 7), ("fashion_classifier", 8)])
+def test_norm_groups_that_a_network_cannot_have_are_not_packed(tmp_path, name, groups):
+    flags = {"trained": ROOT / f"models/demo/{name}.pt", "shipped": tmp_path / "a.pt", "norm_groups": groups}
+    code, _, err = run_script("demo.pack", flags)
+    assert code == 2 and "norm_groups" in err and len(err.splitlines()) == 1 and not (tmp_path / "a.pt").exists()
+
+
+def test_a_classifier_is_not_asked_about_attributes_that_it_does_not_know(tmp_path):
+    write_celeba(tmp_path, {"test": 2})
+    words = ["--data_dir", tmp_path, ROOT / "models/demo/fashion_classifier.pt"]
+    code, _, err = run_script("demo.accuracy", [str(word) for word in words])
+    assert code == 2 and "other attributes" in err and "--data_dir" in err

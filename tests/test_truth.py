@@ -277,6 +277,8 @@ def test_several_experiments_at_once_are_each_what_it_is_alone(tmp_path):
 
     code, _, err = command(tmp_path, "--exp_names", "ours", "theirs", "--picture", tmp_path / "truth.png")
     assert code == 2 and "--picture is of one experiment" in err and not (tmp_path / "truth.png").exists()
+    code, _, err = command(tmp_path, "--exp_name", "ours", "--exp_names", "theirs")
+    assert code == 2 and "--exp_names exclude each other" in err
 
 
 @pytest.mark.parametrize(

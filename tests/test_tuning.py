@@ -119,7 +119,8 @@ def test_the_same_settings_are_found_with_any_batch_size(flags):
 
 def test_what_cannot_be_tuned_is_one_line_and_leaves_nothing(flags, tmp_path):
     before = contents(tmp_path)
-    refuse(flags | {"split": "test"}, "--tune 4 on --split test")
+    for split in ("test", "all"):
+        refuse(flags | {"split": split}, f"--tune 4 on --split {split}")
     refuse(flags | {"tune": -1}, "--tune -1")
     (tmp_path / "file").write_text("")
     refuse(flags | {"output_path": tmp_path / "file"}, "--output_path", "file")

@@ -178,7 +178,7 @@ def in_split(partition, names, split, source):
         raise UserError(f"{source} puts {names[int(np.argmin(legal))]} in none of 0 (train), 1 (val), 2 (test)")
     chosen = partition == SPLITS[split]
     if not chosen.any():
-        raise UserError(f"{source} has no images in its {split} split")
+        raise UserError(f"{source} has no images in its {split} split; take another split, or other data")
     return chosen
 
 
