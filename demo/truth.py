@@ -39,13 +39,13 @@ FLAGS = {
     ),
     "workers": WORKERS,
     "picture": Flag(
-        "", "a PNG to write, of one experiment: originals, counterfactuals, truths, and how the two differ"
+        "", "a PNG to write, of one experiment: originals, counterfactuals, truths, and how far these two differ"
     ),
     "columns": COLUMNS,
     "tile": TILE,
 }
 REQUIRED = ("output_path",)
-TITLES = ("original", "counterfactual", "truth", "difference")
+TITLES = ("original", "counterfactual", "truth", "error")
 
 
 def summarise(table, labels, query):
