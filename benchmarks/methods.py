@@ -19,6 +19,7 @@ import torch
 
 from benchmarks.frontier import BETTER, column_of, draw_frontier
 from benchmarks.runs import DATA, demo_flags, evaluate, explain, write_data
+from core.data.datasets import attribute_index
 from core.metrics.metric import table_of
 from guided_diffusion.errors import UserError
 from guided_diffusion.flags import WORKERS, Flag, FlagParser, check_flags
@@ -110,9 +111,11 @@ def main():
 def choose(args, further):
     """The experiments to run: name -> words of main.py's command line. further: words to pass on to main.py.
 
-    UserError for an unknown experiment, and for further words that this script gives main.py itself.
+    UserError for an unknown experiment or attribute, and for further words that this script gives main.py itself.
     """
     check_flags(args, FLAGS)
+    if args.query is not None:
+        attribute_index(DATA[args.dataset][2], args.query, "query")
     for word in further:
         if word.replace("-", "_").replace("__", "--", 1).split("=")[0] in OWN:
             raise UserError(f"{word} is what this script tells main.py itself; leave it out")

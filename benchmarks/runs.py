@@ -4,13 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from core.data.datasets import CELEBA_ATTRIBUTES
 from core.results.folder import experiment_folder
 from guided_diffusion.errors import UserError
 
 ROOT = Path(__file__).parent.parent
-DATA = {  # dataset -> (the module that writes its images, with flags; the attribute that is to change)
-    "faces": ("demo.faces", "Smiling"),
-    "fashion": ("demo.fashion --classes Trouser,Dress", "Dress"),
+DATA = {  # dataset -> (the module that writes its images, with flags; the attribute that is to change; all of them)
+    "faces": ("demo.faces", "Smiling", CELEBA_ATTRIBUTES),
+    "fashion": ("demo.fashion --classes Trouser,Dress", "Dress", ("Trouser", "Dress")),
 }
 
 
@@ -35,7 +36,7 @@ def demo_flags(dataset, which):
 
 def write_data(root, dataset, images):
     """Writes a data set of the first images of the demo's test split -> its folder."""
-    writer, _ = DATA[dataset]
+    writer = DATA[dataset][0]
     data = (root / "data").resolve()
     run("-m", *writer.split(), "--data_dir", data, "--train", 0, "--val", 0, "--test", images)
     if dataset == "faces":

@@ -4,6 +4,7 @@ python -m demo.samples --weights models/demo/faces_ddpm.pt --picture samples.png
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -55,6 +56,7 @@ def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
     require_flags(args, *REQUIRED)
+    Path(args.picture).parent.mkdir(parents=True, exist_ok=True)
     device = pick_device(args.gpu)
     network, diffusion, flags = load_for_sampling(args.weights, args.timestep_respacing, device)
     print(f"drawing {args.count} images in {diffusion.num_timesteps} steps")

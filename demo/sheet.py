@@ -80,6 +80,7 @@ def lay_out(cells, titles, columns=4, tile=96):
 
 def save_picture(picture, path, colours=0):
     """Writes a PIL image as a PNG and prints its path. colours: how many it may have, 0 for all."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     if colours:
         picture = picture.quantize(colours)
     write_file(path, lambda file: picture.save(file, format="PNG", optimize=True))

@@ -88,10 +88,10 @@ def test_the_correlations_of_the_training_faces_need_no_face_drawn(tmp_path):
 
 
 def test_samples_of_shipped_weights_are_a_command_that_needs_no_flags(tmp_path):
-    flags = {"picture": tmp_path / "samples.png", "count": 3, "timestep_respacing": 3}
+    flags = {"picture": tmp_path / "new/samples.png", "count": 3, "timestep_respacing": 3}
     code, _, err = run_script("demo.samples", flags | {"weights": ROOT / "models/demo/fashion_ddpm.pt"})
     assert code == 0, err
-    assert Image.open(tmp_path / "samples.png").size == (3 * 34 + 2, 36)
+    assert Image.open(tmp_path / "new/samples.png").size == (3 * 34 + 2, 36)
 
     bare = torch.load(ROOT / "models/demo/fashion_ddpm.pt")
     torch.save(dict(bare), tmp_path / "bare.pt")
