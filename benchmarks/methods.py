@@ -93,7 +93,7 @@ def main():
     args, further = create_argparser().parse_known_args()
     require_flags(args, *REQUIRED)
     chosen = choose(args, further)
-    root, query = Path(args.output_path), args.query or DATA[args.dataset][1]
+    root, query = Path(args.output_path), args.query or DATA[args.dataset].query
     data = write_data(root, args.dataset, args.images)
     print(f"{len(chosen)} experiments of {args.images} images: {', '.join(chosen)}", flush=True)
     for name, flags in chosen.items():
@@ -115,7 +115,7 @@ def choose(args, further):
     """
     check_flags(args, FLAGS)
     if args.query is not None:
-        attribute_index(DATA[args.dataset][2], args.query, "query")
+        attribute_index(DATA[args.dataset].attributes, args.query, "query")
     for word in further:
         if word.replace("-", "_").replace("__", "--", 1).split("=")[0] in OWN:
             raise UserError(f"{word} is what this script tells main.py itself; leave it out")

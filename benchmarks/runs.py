@@ -3,15 +3,26 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.results.folder import experiment_folder
 from guided_diffusion.errors import UserError
 
 ROOT = Path(__file__).parent.parent
-DATA = {  # dataset -> (the module that writes its images, with flags; the attribute that is to change; all of them)
-    "faces": ("demo.faces", "Smiling", CELEBA_ATTRIBUTES),
-    "fashion": ("demo.fashion --classes Trouser,Dress", "Dress", ("Trouser", "Dress")),
+
+
+class Data(NamedTuple):
+    """A demo's data set. writer: the module that writes it, with flags. query: what is to change by default."""
+
+    writer: str
+    query: str
+    attributes: tuple[str, ...]
+
+
+DATA = {
+    "faces": Data("demo.faces", "Smiling", CELEBA_ATTRIBUTES),
+    "fashion": Data("demo.fashion --classes Trouser,Dress", "Dress", ("Trouser", "Dress")),
 }
 
 
@@ -36,9 +47,8 @@ def demo_flags(dataset, which):
 
 def write_data(root, dataset, images):
     """Writes a data set of the first images of the demo's test split -> its folder."""
-    writer = DATA[dataset][0]
     data = (root / "data").resolve()
-    run("-m", *writer.split(), "--data_dir", data, "--train", 0, "--val", 0, "--test", images)
+    run("-m", *DATA[dataset].writer.split(), "--data_dir", data, "--train", 0, "--val", 0, "--test", images)
     if dataset == "faces":
         run("-m", "demo.correlations", "--data_dir", data)
     return data
@@ -71,7 +81,7 @@ def evaluate(root, names, dataset, query, workers):
         "--exp_names",
         *names,
         "--metrics",
-        "FR,bKL,L1,MNAC,CD" if faces else "FR,bKL,L1,MNAC",
+        "FR,bKL,L1,MNAC" + (",CD" if faces else ""),
     )
     if stale := [name for name in names if faces and _truth_is_stale(experiment_folder(root, name))]:
         words = ("--output_path", root, "--exp_names", *stale, "--query_label", query, "--workers", workers)

@@ -56,10 +56,10 @@ def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
     require_flags(args, *REQUIRED)
-    Path(args.picture).parent.mkdir(parents=True, exist_ok=True)
     device = pick_device(args.gpu)
     network, diffusion, flags = load_for_sampling(args.weights, args.timestep_respacing, device)
     print(f"drawing {args.count} images in {diffusion.num_timesteps} steps")
+    Path(args.picture).parent.mkdir(parents=True, exist_ok=True)
     sample_sheet(diffusion, network, flags["image_size"], args.picture, device, args.count, args.seed)
     print(args.picture)
 
