@@ -2,12 +2,12 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 # A process of one thread for each core; a file stays in one, so that its tests share what they start. The files go
-# by name: by default those of the most tests go first, and the slow ones, which have few, come last and alone.
+# by name: by default those of the most tests go first, and long ones of few tests come last and alone.
 # PATH: mpiexec stands beside python.
 PYTEST := PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 \
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: install test test-all lint demo demo-fashion demo-digits clean
+.PHONY: install test test-slow test-all lint demo demo-fashion demo-digits clean
 
 install: $(VENV)/installed
 $(VENV)/installed: requirements.txt
@@ -24,8 +24,10 @@ $(VENV)/installed-dev: requirements-dev.txt requirements-hub.txt $(VENV)/install
 test: $(VENV)/installed-dev
 	$(PYTEST) -m "not slow"
 
-test-all: $(VENV)/installed-dev
-	$(PYTEST)
+test-slow: $(VENV)/installed-dev
+	$(PYTEST) -m slow
+
+test-all: test test-slow
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

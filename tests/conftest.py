@@ -1,4 +1,5 @@
 import os
+import signal
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from guided_diffusion.script_util import create_model_and_diffusion
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the Hub for anything
 torch.set_num_threads(1)
-os.environ["HF_HUB_OFFLINE"] = "1"
+signal.signal(signal.SIGINT, signal.default_int_handler)  # `make test &` ignores it, and so would the scripts
 pytest_plugins = ["metric_fixtures"]
 
 

@@ -256,6 +256,7 @@ def write_audited(root, shortcut, level, seed, change, score):
     )
 
 
+@pytest.mark.slow
 def test_the_summary_is_of_all_classifiers_in_the_folder(tmp_path):
     for seed in (0, 1):
         write_audited(tmp_path, "Eyeglasses", 50, seed, 0.0, 0.2 * seed)  # the second names it, though it is clean

@@ -74,6 +74,7 @@ def explained(output):
     return 0 if records is None else len(records)
 
 
+@pytest.mark.slow
 def test_an_explanation_goes_on_once_a_full_disk_has_room(toy_files, mounted):
     output = mounted("size=120k") / "out"
     flags = main_flags(toy_files, output) | {"batch_size": 1}
@@ -90,6 +91,7 @@ def test_an_explanation_goes_on_once_a_full_disk_has_room(toy_files, mounted):
     assert after["Results/exp/records.csv"].startswith(before["Results/exp/records.csv"]) and explained(output) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "script, size", [("celeba-train-diffusion.py", "5m"), ("celeba-train-classifier.py", "1m")]
 )
@@ -113,6 +115,7 @@ def test_a_training_goes_on_once_a_full_disk_has_room(training, mounted, script,
     assert after.keys() == expected.keys()
 
 
+@pytest.mark.slow
 def test_metrics_on_a_full_disk_keep_those_of_before(mounted, weights_dir):
     output = mounted("size=10m")
     write_experiment(output, weights_dir)
@@ -128,6 +131,7 @@ def test_metrics_on_a_full_disk_keep_those_of_before(mounted, weights_dir):
     assert run_script("compute_MNAC.py", flags)[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["main.py", *TRAINERS])
 def test_a_disk_that_has_become_read_only_keeps_what_was_finished(toy_files, training, mounted, script):
     output = mounted("size=50m") / "out"
@@ -145,6 +149,7 @@ def test_a_disk_that_has_become_read_only_keeps_what_was_finished(toy_files, tra
     assert whole(output) == before
 
 
+@pytest.mark.slow
 def test_metrics_in_a_read_only_folder_name_it(mounted, weights_dir):
     output = mounted("size=10m")
     write_experiment(output, weights_dir)
@@ -153,6 +158,7 @@ def test_metrics_in_a_read_only_folder_name_it(mounted, weights_dir):
     assert str(output / "Results/exp") in line and "Read-only file system" in line
 
 
+@pytest.mark.slow
 def test_an_explanation_whose_folder_vanishes_says_so_and_does_not_pretend(toy_files, tmp_path):
     flags = main_flags(toy_files, tmp_path / "out") | {"batch_size": 1, "start_step": 20}
     running = start_script("main.py", flags)
@@ -179,6 +185,7 @@ def test_a_training_whose_folder_vanishes_names_it(training, tmp_path, script):
     assert (tmp_path / "elsewhere/opt000005.pt").exists() and not list(output.glob("opt*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jump", [-400 * DAY, 400 * DAY], ids=["past", "future"])
 def test_a_run_goes_on_whatever_the_clock_says_of_its_files(toy_files, training, tmp_path, jump):
     trainer = "celeba-train-classifier.py"
@@ -204,6 +211,7 @@ def test_a_run_goes_on_whatever_the_clock_says_of_its_files(toy_files, training,
         assert pngs and {name for name in pngs if jumped[name] != unbroken[name]} == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["main.py", "celeba-train-classifier.py"])
 def test_of_two_runs_into_one_place_one_is_refused_and_the_other_undisturbed(toy_files, training, tmp_path, script):
     flags = main_flags(toy_files, tmp_path / "out") | {"batch_size": 1}

@@ -127,6 +127,7 @@ def test_in_the_oracles_features_an_image_is_like_itself(tmp_path):
     assert similarity.value == pytest.approx(float(cosines.mean()), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_an_experiment_is_timed_over_its_sittings_and_read_back(toy_files, tmp_path, monkeypatch):
     flags = main_flags(toy_files, tmp_path) | {"split": "val", "batch_size": 4}
     monkeypatch.setattr(runs, "demo_flags", lambda *_: as_argv(flags))
@@ -154,6 +155,7 @@ def test_the_command_says_in_one_line_what_is_missing():
     assert code == 2 and len(err.splitlines()) == 1 and "--output_path" in err
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_listing_reads_every_made_up_data_set():
     code, out, err = run_script("benchmarks.listing", ["--set", "tiny", "--rounds", "1"])
     assert code == 0, err
@@ -162,6 +164,7 @@ def test_the_benchmark_of_listing_reads_every_made_up_data_set():
     assert all(float(peak) >= float(kept) for *_, peak, kept in rows)
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_the_trainings_size_starts_them_on_two_ranks(tmp_path):
     if not shutil.which("mpiexec", path=SEARCH_PATH):
         pytest.skip("no mpiexec on this machine")

@@ -99,6 +99,7 @@ def test_cout_is_between_the_label_and_the_target(flags):
     assert code == 2 and "two.pt has 2 classes, but exp 3" in err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_cd_is_refused_and_all_other_metrics_are_computed(flags, oracle, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])  # of the scripts that it starts
     explain(flags | oracle)

@@ -290,6 +290,7 @@ def require_training(architecture, image_size):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", FAMILIES)
 def test_a_network_of_every_family_trains_at_another_size_than_its_own(architecture):
     require_training(architecture, 96)
@@ -311,6 +312,7 @@ def test_a_network_too_deep_for_the_size_is_refused_by_its_name_and_the_flags(ar
     assert message.startswith(f"{architecture} does not take --image_size 16 (")
 
 
+@pytest.mark.slow
 def test_a_transformer_of_another_size_comes_back_and_at_no_multiple_of_its_patch_is_refused(tmp_path):
     assert "vit_b_16 does not take --image_size 40" in refusal(UserError, build_classifier, "vit_b_16", 2, 40)
     network = build_classifier("vit_b_16", 3, 32)

@@ -58,6 +58,7 @@ def test_a_seed_below_0_is_refused_before_the_work(tmp_path, refuse):
     assert "--seed -1 must be at least 0" in refuse(compute_FID, seed=-1)
 
 
+@pytest.mark.slow
 def test_compute_fid_takes_its_two_arguments(tmp_path, weights_dir):
     write_random_pairs(tmp_path, exp_name="smile", places=["CC/CCF"] * 3)
     for words in ((), (tmp_path,), (tmp_path, "--gpu")):

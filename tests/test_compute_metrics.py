@@ -48,6 +48,7 @@ def write_experiment(root, weights_dir, exp_name="exp", seed=0):
     pd.DataFrame(rows).to_csv(root / "Results" / exp_name / "records.csv", index=False)
 
 
+@pytest.mark.slow
 def test_everything_is_measured_by_one_command_and_laid_out(tmp_path, weights_dir):
     write_experiment(tmp_path, weights_dir)
     write_experiment(tmp_path, weights_dir, "exp-2", seed=1)
@@ -97,6 +98,7 @@ def test_everything_is_measured_by_one_command_and_laid_out(tmp_path, weights_di
     assert found["Oracle FR"]["value"] == changed[:, CELEBA_ATTRIBUTES.index("Smiling")].mean()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_measured_is_said_and_the_rest_is(tmp_path, weights_dir):
     write_experiment(tmp_path, weights_dir)
     write_experiment(tmp_path, weights_dir, "other")
@@ -209,6 +211,7 @@ def test_the_published_flags_are_taken_with_hyphens_and_underscores(script):
         assert {flag, "--" + flag[2:].replace("-", "_")} <= known
 
 
+@pytest.mark.slow
 def test_ranks_share_the_networks_work_of_every_metric(tmp_path, weights_dir):
     if not shutil.which("mpiexec", path=SEARCH_PATH):
         pytest.skip("no mpiexec on this machine")
@@ -226,6 +229,7 @@ def test_ranks_share_the_networks_work_of_every_metric(tmp_path, weights_dir):
     assert on_two == path.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [2, 5])  # there are four counterfactuals
 def test_ranks_share_the_activations(tmp_path, weights_dir, number):
     write_experiment(tmp_path, weights_dir)

@@ -257,6 +257,7 @@ def weights(folder):
     return torch.load(folder / "model000004.pt")
 
 
+@pytest.mark.slow
 def test_two_ranks_train_the_same_with_and_without_the_file_which_the_first_has_made(flags, tmp_path):
     folders = {}
     for name, change in (("memory", {}), ("file", {"decoded_dir": tmp_path / "decoded"})):
@@ -271,6 +272,7 @@ def test_two_ranks_train_the_same_with_and_without_the_file_which_the_first_has_
     assert (folders["memory"] / "attributes.csv").read_bytes() == (folders["file"] / "attributes.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_validation_on_two_ranks_is_that_of_one(flags, tmp_path, root):
     code, _, err = run_command(*mpiexec_words(flags | {"architecture": "shufflenet_v2_x0_5", "image_size": 32}))
     assert code == 0, err
@@ -302,6 +304,7 @@ def test_ranks_decide_on_all_images_in_their_order(count):
     assert torch.cat(asked)[:count, 0].tolist() == list(range(count))
 
 
+@pytest.mark.slow
 def test_ranks_that_cannot_write_the_named_folder_say_so_once(flags, tmp_path):
     (tmp_path / "file").write_text("")
     code, _, err = run_command(*mpiexec_words(flags | {"decoded_dir": tmp_path / "file/decoded"}))
@@ -309,6 +312,7 @@ def test_ranks_that_cannot_write_the_named_folder_say_so_once(flags, tmp_path):
     assert err.count(f"error: --decoded_dir {tmp_path}/file/decoded cannot hold the decoded images") == 1
 
 
+@pytest.mark.slow
 def test_a_kill_while_the_file_is_made_leaves_nothing_that_counts(flags, tmp_path):
     data, decoded = write_celeba(tmp_path / "many", {"train": 3000, "val": 5}), tmp_path / "decoded"
     flags |= {"data_dir": data, "decoded_dir": decoded, "image_size": 64}
@@ -354,6 +358,7 @@ def test_of_two_trainings_at_once_one_makes_the_file(flags, tmp_path):
     assert_identical(weights(tmp_path / "a"), weights(tmp_path / "b"))
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_meanwhile_is_told_with_the_remedy(flags, tmp_path):
     words = shlex.join(
         [sys.executable, str(ROOT / SCRIPT), *as_argv(flags | {"decoded_dir": tmp_path / "decoded"})]

@@ -65,7 +65,7 @@ def alone(on_one):
     return on_one[0]
 
 
-@pytest.fixture(scope="module", params=["mpiexec", "torchrun"])
+@pytest.fixture(scope="module", params=["mpiexec", pytest.param("torchrun", marks=pytest.mark.slow)])
 def on_two(request, flags, tmp_path_factory):
     """(output, stdout) of two ranks, started by either."""
     root = tmp_path_factory.mktemp("two")
@@ -116,6 +116,7 @@ def first_gradient(folder):
     return torch.cat([moments[i]["exp_avg"].flatten() for i in sorted(moments)]) / 0.1
 
 
+@pytest.mark.slow
 def test_the_one_liner_starts_a_rank_for_each_gpu(on_two):
     output, out = on_two
     assert "(2 on each of 2 ranks)" in out and (output / "ema_0.9_000020.pt").exists()

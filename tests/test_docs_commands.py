@@ -232,6 +232,7 @@ def test_a_block_of_commands_runs(block, place, monkeypatch, capsys):
     assert run_quickly(block, place, monkeypatch) and capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_six_commands_lead_from_a_folder_of_images_to_a_picture_and_metrics(place, monkeypatch, capfd):
     assert run_quickly(SIX, place, monkeypatch) == 6
     out = capfd.readouterr().out

@@ -107,6 +107,7 @@ def test_any_word_for_any_flag_is_a_value_or_one_line(data):
         check_flags(args, flags)
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(st.dictionaries(st.sampled_from(sorted(model_and_diffusion_defaults())), VALUES, min_size=1, max_size=3))
 def test_any_flag_that_a_weight_file_says_is_compared_or_one_line(toy_files, tmp_path, said):
@@ -236,6 +237,7 @@ def test_flags_with_any_value_are_measured_or_one_line(restored, data):
     measured_or_one_line(flags, METRICS)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(data=st.data(), name=st.sampled_from(["flags.yaml", "records.csv", "metrics.yaml", "summary.yaml"]))
 def test_damaged_results_are_measured_or_one_line(restored, data, name):
@@ -246,6 +248,7 @@ def test_damaged_results_are_measured_or_one_line(restored, data, name):
     measured_or_one_line(flags, METRICS[:2])
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(data=st.data())
 def test_a_damaged_image_or_info_is_measured_or_one_line(restored, data):
@@ -267,6 +270,7 @@ def test_damaged_records_are_summarised_or_one_line(finished, tmp_path, data):
             assert all(math.isfinite(summarise(table)[name]) for name in ("cf acc", "bkl", "l_1"))
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(data=st.data(), name=st.sampled_from(["flags.yaml", "records.csv", "summary.yaml"]))
 def test_a_run_of_damaged_results_goes_on_or_is_one_line(restored, data, name):

@@ -118,6 +118,7 @@ def test_compute_metrics_ends_with_the_script_that_it_has_started(tmp_path, weig
     assert not os.path.exists(f"/proc/{began.read_text()}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS, ids=str)
 def test_ranks_that_srun_interrupts_end_with_one_line(long_run, number):
     tasks = start_tasks("main.py", long_run, 2)
@@ -131,6 +132,7 @@ def test_ranks_that_srun_interrupts_end_with_one_line(long_run, number):
     assert codes[0] == SIGNALS[number] and len(lines) == 1 and lines[0].endswith("goes on"), errs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS, ids=str)
 def test_mpiexec_that_is_interrupted_ends_its_ranks(long_run, number):
     if not shutil.which("mpiexec", path=SEARCH_PATH):

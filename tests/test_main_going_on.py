@@ -21,6 +21,7 @@ def written(flags):
     return sum(len(files) for _, _, files in os.walk(flags["output_path"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [{}, {"method": "maskdime", "mask_share": 0.2, "save_masks": True}], ids=str)
 def test_a_run_killed_again_and_again_ends_like_an_unbroken_one(flags, method):
     flags |= {"batch_size": 2, "save_z_t": True} | method

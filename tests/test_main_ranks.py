@@ -66,7 +66,7 @@ def by(launcher, flags):
     return out
 
 
-@pytest.mark.parametrize("launcher", ["mpiexec", "torchrun", "srun"])
+@pytest.mark.parametrize("launcher", ["mpiexec", pytest.param("torchrun", marks=pytest.mark.slow), "srun"])
 def test_two_ranks_write_what_one_process_writes(launcher, flags, alone):
     out = by(launcher, flags)
     assert_alike(flags["output_path"], alone)
@@ -114,6 +114,7 @@ def test_a_run_of_one_process_goes_on_with_ranks(flags, alone):
     assert_alike(flags["output_path"], alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dying", [0, 1])
 def test_a_rank_that_is_killed_ends_the_others(flags, dying):
     tasks = start_tasks("main.py", flags | {"start_step": 30}, 3)
@@ -135,6 +136,7 @@ def test_an_error_of_one_rank_is_the_message_of_all(flags, tmp_path):
     assert len(lines) == 1 and "000012.jpg" in lines[0] and "Traceback" not in "".join(errs)
 
 
+@pytest.mark.slow
 def test_what_is_wrong_on_every_rank_is_said_once_and_at_the_end_of_torchruns_report(flags):
     words = ["torchrun", "--nproc-per-node", 2, ROOT / "main.py", *as_argv(flags | {"model_path": "nowhere"})]
     code, _, err = run_command(*words)

@@ -72,6 +72,7 @@ def test_every_script_is_a_command_that_says_how_it_is_used(site, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_commands_explain_measure_and_draw_as_the_scripts_do(site, toy_files, tmp_path):
     flags = main_flags(toy_files, tmp_path / "out")
     assert call_script("main.py", flags)[0] == 0
@@ -90,6 +91,7 @@ def test_the_commands_explain_measure_and_draw_as_the_scripts_do(site, toy_files
     assert code == 0 and (tmp_path / "sheet.png").exists(), err
 
 
+@pytest.mark.slow
 def test_the_lines_for_a_notebook_run_as_they_stand_in_any_folder(site, tmp_path):
     (block,) = [block for block in blocks_of(ROOT / "docs/explaining.md") if block.language == "python"]
     (tmp_path / "notebook.py").write_text(block.text + "\nprint(found.flipped.tolist(), dime.ROOT)")

@@ -77,6 +77,7 @@ def shown(page, key="number"):
     return page.eval_on_selector_all(".card:not([hidden])", f"cards => cards.map(c => c.dataset['{key}'])")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["index.html", "failures.html"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_it_opens_from_the_disk_and_shows_every_picture_and_nothing_sideways(folder, visit, name, width):
@@ -92,6 +93,7 @@ def assert_all_is_shown(page):
     assert page.evaluate("document.documentElement.scrollHeight > innerHeight")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_audit_is_shown_whole_with_its_names_as_text(audit, visit, width):
     page = visit(audit, "audit.html", width)
@@ -230,6 +232,7 @@ def test_what_is_printed_is_light_and_a_few_cards(folder, visit, tmp_path):
     assert page.pdf(path=tmp_path / "report.pdf").startswith(b"%PDF")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["index.html", "failures.html"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_serious_fault(folder, visit, name, scheme):
@@ -245,6 +248,7 @@ def faults(axe, page):
     return [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_serious_fault_in_the_audit(audit, visit, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")

@@ -71,6 +71,7 @@ def kill_at(sign, script, flags):
     assert kill_when(start_script(script, flags), sign.exists)
 
 
+@pytest.mark.slow
 def test_a_diffusion_training_killed_again_and_again_ends_bit_identical(diffusion_flags):
     flags = diffusion_flags
     code, out, err = run_script("celeba-train-diffusion.py", flags)
@@ -156,6 +157,7 @@ def test_a_training_goes_on_when_the_weights_that_it_began_from_are_gone(diffusi
     assert code == 0 and "going on from" in out, err
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_checkpoints_before_it_and_can_be_gone_on_from(diffusion_flags):
     flags = diffusion_flags | {"keep_checkpoints": 1, "sample_steps": 0}
     output = flags["output_path"]

@@ -210,6 +210,7 @@ def test_attributes_are_read_off_spoilt_pictures_and_half_changed_queries(spoil)
             assert reading.query_share == pytest.approx(share, abs=0.25)
 
 
+@pytest.mark.slow
 def test_every_single_toggle_that_shows_is_read_and_nothing_else():
     attributes, nuisance = face_of(0, "test", 7)
     portraits, wanted = Portraits(nuisance, SIZE), toggled(attributes, QUERY)
@@ -260,6 +261,7 @@ def test_the_command_writes_and_prints_what_it_measured_and_draws_it(two):
     assert (truth == picture[y : y + SIZE, x : x + SIZE]).all() and not difference.any()
 
 
+@pytest.mark.slow
 def test_several_experiments_at_once_are_each_what_it_is_alone(tmp_path):
     for name, cases in {"ours": [seen, toggle(2), unchanged], "theirs": [toggle(4), (seen, False)]}.items():
         write_run(tmp_path, cases, name=name)

@@ -78,7 +78,7 @@ def flags(toy_files, tmp_path):
     return main_flags(toy_files, tmp_path / "out") | {
         "method": "inversion",
         "classifier_scales": "5,100",
-        "tune": 4,
+        "tune": 2,
     }
 
 
@@ -87,12 +87,12 @@ def test_it_says_what_it_costs_writes_flags_for_the_command_and_explains_nothing
     assert code == 0, err
     experiment = flags["output_path"] / "Results/exp"
     settings, most = re.search(
-        r"tuning on 4 images of val: (\d+) settings of margin.* at most ([\d,]+)", out
+        r"tuning on 2 images of val: (\d+) settings of margin.* at most ([\d,]+)", out
     ).groups()
     trials = pd.read_csv(experiment / "tuned.csv").fillna({"changed": ""})
     assert len(trials) == int(settings) and trials["changed"][0] == ""
-    noise = 2 * flags["start_step"] * 4 * (len(trials) + 1)
-    assert trials["evaluations"].sum() * 4 + noise <= int(most.replace(",", ""))
+    noise = 2 * flags["start_step"] * 2 * (len(trials) + 1)
+    assert trials["evaluations"].sum() * 2 + noise <= int(most.replace(",", ""))
     assert {path.name for path in experiment.iterdir()} == {"tuned.txt", "tuned.csv"}
     assert not (flags["output_path"] / "Original").exists()
 
@@ -107,10 +107,11 @@ def test_it_says_what_it_costs_writes_flags_for_the_command_and_explains_nothing
     assert len(records) == 8
 
 
+@pytest.mark.slow
 def test_the_same_settings_are_found_with_any_batch_size(flags):
     tables = []
     for batch_size in (1, 3):
-        own = flags | {"batch_size": batch_size, "exp_name": f"exp{batch_size}", "method": "dime"}
+        own = flags | {"batch_size": batch_size, "exp_name": f"exp{batch_size}", "method": "dime", "tune": 4}
         assert call_script("main.py", own)[0] == 0
         tables.append(pd.read_csv(flags["output_path"] / f"Results/exp{batch_size}/tuned.csv"))
     pd.testing.assert_frame_equal(*tables, atol=1e-4)
@@ -120,7 +121,7 @@ def test_the_same_settings_are_found_with_any_batch_size(flags):
 def test_what_cannot_be_tuned_is_one_line_and_leaves_nothing(flags, tmp_path):
     before = contents(tmp_path)
     for split in ("test", "all"):
-        refuse(flags | {"split": split}, f"--tune 4 on --split {split}")
+        refuse(flags | {"split": split}, f"--tune 2 on --split {split}")
     refuse(flags | {"tune": -1}, "--tune -1")
     (tmp_path / "file").write_text("")
     refuse(flags | {"output_path": tmp_path / "file"}, "--output_path", "file")

@@ -11,6 +11,7 @@ from scripts import ROOT, SEARCH_PATH, as_argv, contents, environment, run_scrip
 
 NODES = {f"dime-{os.getpid()}-a": "10.77.41.1", f"dime-{os.getpid()}-b": "10.77.41.2"}
 PREFIX = 24
+pytestmark = pytest.mark.slow
 
 
 def ip(*words):
