@@ -100,14 +100,19 @@ def method_and_options(args):
     return method, {OPTION_FLAGS[name].argument or name: value for name, value in given.items()}
 
 
+def require_depth_for(method, options, tau):
+    """UserError where a Method, with these options of its sampler, cannot run at a depth of tau steps."""
+    require_inner_steps(options.get("inner_steps"), tau)
+    require_kept_steps(options.get("kept_steps"), tau)
+    require_warm_up(0 if options.get("mask_warm_up") is None else options["mask_warm_up"], tau)
+    if "growth" in method.options:
+        require_steps(tau)
+
+
 def _require_possible(args, method, given):
     """What the samplers would refuse, before anything is begun."""
-    require_inner_steps(given.get("inner_steps"), args.start_step)
-    require_kept_steps(given.get("kept_steps"), args.start_step)
+    require_depth_for(method, given, args.start_step)
     require_dilation(given.get("mask_dilation", 1))
-    require_warm_up(given.get("mask_warm_up", 0), args.start_step)
-    if "growth" in method.options:
-        require_steps(args.start_step)
     if "mask_share" in method.options:
         size = (args.image_size, args.image_size)
         require_shares(given.get("mask_share", SHARE), given.get("mask_clean_share", CLEAN_SHARE), size)

@@ -18,7 +18,7 @@ from guided_diffusion.sampling import SamplingNetwork, once_more_on_overflow
 from ..data.datasets import load_images
 from ..methods.ace import purify
 from ..methods.decisions import logit_margin, predicted_class
-from ..methods.inversion import LEAST_STEPS
+from ..methods.flags import require_depth_for
 from ..methods.noise import ImageNoise
 from ..methods.registry import find_method
 from ..results.folder import ResultsFolder
@@ -98,12 +98,11 @@ def candidates(settings, leads, diffusion):
     leads: (N,) logits by which the predictions of real images lead.
     """
     options, own = find_method(settings.method).options, settings.sampler_options
-    least = LEAST_STEPS if "growth" in options else 1
     depths = [round(by * settings.tau) for by in MULTIPLES["start_step"]]
     found = {}
     if "margin" in options:
         found["margin"] = [round(by * float(np.quantile(leads, share)), 2) for share, by in OF_LEADS]
-    found["start_step"] = [tau for tau in depths if least <= tau <= diffusion.num_timesteps]
+    found["start_step"] = [tau for tau in depths if _possible(tau, settings, diffusion)]
     found["classifier_scales"] = [
         tuple(by * scale for scale in settings.classifier_scales) for by in MULTIPLES["classifier_scales"]
     ]
@@ -111,6 +110,15 @@ def candidates(settings, leads, diffusion):
         found[name] = [by * given for by in MULTIPLES[name]] if given else []
     found |= {name: list(values) for name, values in VALUES.items() if name in options}
     return {name: values for name, values in found.items() if values}
+
+
+def _possible(tau, settings, diffusion):
+    """Whether the method can run at this depth, with the options that are given."""
+    try:
+        require_depth_for(find_method(settings.method), settings.sampler_options, tau)
+    except UserError:
+        return False
+    return 1 <= tau <= diffusion.num_timesteps
 
 
 def search(steps, try_out, enough):
