@@ -55,6 +55,7 @@ SETS = {  # set -> experiment -> its flags; speed-ups refer to the first experim
         "no-jacobian": "OURS --through_network False",
         "no-mask": "OURS --mask_threshold 0",
         "no-final-mask": "OURS --final_threshold 0",
+        "no-masks": "OURS --mask_threshold 0 --final_threshold 0",
         "plain": "OURS --through_network False --mask_threshold 0 --final_threshold 0",
         "no-correction": "OURS --path_correction False",
         "growth-1": "OURS --growth 1 --classifier_scales 4,8",

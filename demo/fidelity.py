@@ -14,6 +14,7 @@ from core.training.sheets import sample_images
 from demo.samples import FLAGS as SAMPLES
 from demo.samples import load_for_sampling
 from guided_diffusion.dist_util import pick_device
+from guided_diffusion.errors import UserError
 from guided_diffusion.flags import Flag, FlagParser, check_flags
 from guided_diffusion.script_util import require_flags, run_script
 from models.oracles import load_oracle
@@ -22,7 +23,9 @@ FLAGS = {
     "data_dir": Flag(None, "a folder laid out like CelebA"),
     "weights": SAMPLES["weights"],
     "oracle_path": Flag(None, "the classifier whose features are compared"),
-    "count": replace(SAMPLES["count"], default=1000, help="how many images are drawn, and compared of each split"),
+    "count": replace(
+        SAMPLES["count"], default=1000, low=2, help="how many images are drawn, and compared of each split"
+    ),
     "timestep_respacing": replace(SAMPLES["timestep_respacing"], default="50"),
     "seed": SAMPLES["seed"],
     "gpu": SAMPLES["gpu"],
@@ -61,6 +64,11 @@ def main():
     oracle = load_oracle(args.oracle_path).to(device)
     network, diffusion, flags = load_for_sampling(args.weights, args.timestep_respacing, device)
     size, features = flags["image_size"], {}
+    if oracle.image_size not in (None, size):
+        raise UserError(
+            f"--oracle_path {args.oracle_path} was trained at {oracle.image_size}, but --weights draws images of "
+            f"{size}; give an oracle of that size"
+        )
     for split in ("train", "test"):
         dataset = make_dataset("CelebA", args.data_dir, split, size)
         images = load_images(dataset, range(min(args.count, len(dataset))))
@@ -70,7 +78,8 @@ def main():
     features["drawn"] = features_of(oracle, images, device, "drawn")
     for name in ("drawn", "train"):
         distance = frechet_distance(features[name], features["test"])
-        print(f"FID of {len(features[name])} images ({name}) and the test split's: {distance:.2f}")
+        compared = f"{len(features[name])} images ({name}) and {len(features['test'])} of the test split"
+        print(f"FID of {compared}: {distance:.2f}")
 
 
 if __name__ == "__main__":

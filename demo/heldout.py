@@ -1,6 +1,6 @@
 """The loss of diffusion models on images that they were trained on and on others: a table and a curve for a card.
 
-python -m demo.heldout --data_dir DIR --picture losses.png DIR/ema_0.999_000300.pt DIR/ema_0.999_000600.pt
+python -m demo.heldout --data_dir DIR --steps 300,600 --picture losses.png ema_0.999_000300.pt ema_0.999_000600.pt
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ FLAGS = {
     "data_dir": Flag(None, "a folder laid out like CelebA"),
     "images": Flag(1000, "how many images of each split, the first", low=1, high=10**6),
     "draws": Flag(4, "timesteps that each image's loss is the mean of", low=1, high=1000),
-    "steps": Flag([], "the training steps of each file, for the curve", many=True),
+    "steps": Flag(None, "the training steps of each file, separated by commas, for the curve"),
     "picture": Flag("", "a PNG to write: the losses over the steps"),
     "gpu": GPU,
 }
@@ -93,9 +93,10 @@ def main():
         print(f"the picture: {args.picture}")
 
 
-def _whole_numbers(words, count):
+def _whole_numbers(text, count):
+    words = (text or "").split(",")
     if len(words) != count or not all(word.isdecimal() for word in words):
-        given = " ".join(words) or "is not given; it"
+        given = text or "is not given; it"
         raise UserError(f"--steps {given} must be a whole number for each of the {count} weight files")
     return [int(word) for word in words]
 

@@ -17,6 +17,7 @@ from guided_diffusion.script_util import create_gaussian_diffusion
 from models.oracles import load_oracle
 
 DDPM, ORACLE = (ROOT / f"models/demo/faces_{name}.pt" for name in ("ddpm", "oracle"))
+FASHION_ORACLE = ROOT / "models/demo/fashion_oracle.pt"
 
 
 class Silent(torch.nn.Module):
@@ -59,9 +60,7 @@ def test_an_image_is_drawn_whatever_the_number_of_the_batch_that_it_is_in():
 
 def test_losses_are_a_table_and_a_curve(data, tmp_path):
     flags = ["--data_dir", data, "--draws", 1, "--picture", tmp_path / "losses.png"]
-    code, out, err = run_script(
-        "demo.heldout", [*map(str, flags), "--steps", "10", "20", "--", str(DDPM), str(DDPM)]
-    )
+    code, out, err = run_script("demo.heldout", [*map(str, flags), "--steps", "10,20", str(DDPM), str(DDPM)])
     assert code == 0, err
     rows = re.findall(r"\| .*faces_ddpm.pt \| ([\d.]+) \| ([\d.]+) \|", out)
     assert len(rows) == 2 and rows[0] == rows[1] and rows[0][0] != rows[0][1]
@@ -74,7 +73,7 @@ def test_fidelity_is_the_distance_in_the_oracles_features(data):
     flags = {"data_dir": data, "weights": DDPM, "oracle_path": ORACLE, "count": 5, "timestep_respacing": "2"}
     code, out, err = run_script("demo.fidelity", flags)
     assert code == 0, err
-    found = dict(re.findall(r"FID of 5 images \((\w+)\) and the test split's: ([\d.]+)", out))
+    found = dict(re.findall(r"FID of 5 images \((\w+)\) and 5 of the test split: ([\d.]+)", out))
     oracle, features = load_oracle(ORACLE), {}
     for split in ("train", "test"):
         images = load_images(make_dataset("CelebA", data, split, 64), range(5))
@@ -82,3 +81,11 @@ def test_fidelity_is_the_distance_in_the_oracles_features(data):
         assert np.allclose(features_of(oracle, images, torch.device("cpu"), ""), features[split], atol=1e-5)
     assert float(found["train"]) == pytest.approx(frechet_distance(features["train"], features["test"]), rel=1e-3)
     assert float(found["drawn"]) > float(found["train"])  # two steps make no faces
+
+
+def test_fidelity_refuses_an_oracle_of_other_images_and_a_single_one(data):
+    flags = {"data_dir": data, "weights": DDPM, "oracle_path": FASHION_ORACLE}
+    code, _, err = run_script("demo.fidelity", flags)
+    assert code == 2 and "was trained at 32" in err and "images of 64" in err
+    code, _, err = run_script("demo.fidelity", flags | {"oracle_path": ORACLE, "count": 1})
+    assert code == 2 and "--count 1" in err
