@@ -2,7 +2,7 @@
 # Explain 32 drawn faces with the exact algorithm, show them, measure, and compare them with the true counterfactuals.
 #
 #     bash demo/faces.sh
-#     OUTPUT=runs EXP=young QUERY=Young bash demo/faces.sh --classifier_scales 4,8,16
+#     OUTPUT=runs EXP=young QUERY=Young bash demo/faces.sh --classifier_scales 8,16,32
 #
 # OUTPUT, EXP and QUERY are the results' folder, the experiment and the attribute. Flags are passed on to main.py.
 # Each run starts afresh, as weights and images may have changed since the last; --overwrite False goes on.

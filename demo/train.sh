@@ -23,13 +23,16 @@ work="$(realpath -m "${1:?usage: bash demo/train.sh DIR}")"
 cd "$(dirname "$0")/.."
 . demo/flags.sh
 
-diffusion="--lr 4e-4 --lr_warmup_steps 200 --batch_size 32 --ema_rate 0.999 --grad_clip 1
-  --save_interval 500"
+# All checkpoints stay, for the loss curves of the card (models/demo/README.md).
+diffusion="--lr 4e-4 --lr_warmup_steps 200 --batch_size 32 --ema_rate 0.999 --grad_clip 1 --keep_checkpoints 20"
 
 python -m demo.faces --data_dir "$work/faces" --train 12000 --val 1000 --test 1000
 # Three phases, each from the averaged weights of the one before. The first two had a group for each channel in the
 # norms, and their samples strong tints (docs/training.md).
-faces_ddpm() { python celeba-train-diffusion.py $FACES_FLAGS $diffusion --data_dir "$work/faces" --output_path "$@"; }
+faces_ddpm() {
+  python celeba-train-diffusion.py $FACES_FLAGS $diffusion --save_interval 600 --data_dir "$work/faces" \
+    --output_path "$@"
+}
 faces_ddpm "$work/faces_ddpm_1" --norm_groups 32 --lr_anneal_steps 3000
 faces_ddpm "$work/faces_ddpm_2" --norm_groups 32 --lr_anneal_steps 3600 \
   --resume_checkpoint "$work/faces_ddpm_1/ema_0.999_003000.pt"
@@ -38,7 +41,7 @@ python -m demo.pack --trained "$work/faces_ddpm_2/ema_0.999_003600.pt" --shipped
 faces_ddpm "$work/faces_ddpm" --lr_anneal_steps 5400 --seed 5 --resume_checkpoint "$work/faces_ddpm_2/regrouped.pt"
 
 python -m demo.fashion --data_dir "$work/fashion" --classes T-shirt,Trouser,Pullover,Dress --train -1 --val -1 --test -1
-python celeba-train-diffusion.py $FASHION_FLAGS $diffusion --lr_anneal_steps 6000 \
+python celeba-train-diffusion.py $FASHION_FLAGS $diffusion --lr_anneal_steps 6000 --save_interval 500 \
   --data_dir "$work/fashion" --output_path "$work/fashion_ddpm"
 
 # classify DATA IMAGE_SIZE NETWORK ARCHITECTURE SEED: trains a network that judges, and ships it.

@@ -24,6 +24,7 @@ from toy_networks import Channels
 
 from core.data.image_lists import ImageFolder
 from core.results.reading import read_classes, read_pairs
+from core.running import tuning
 
 
 @pytest.fixture
@@ -51,6 +52,16 @@ def test_every_image_goes_to_its_runner_up_and_the_labels_are_the_folders(flags)
     assert list(records["image"]) == [f"{colour}/{i}.png" for colour in COLOURS for i in range(3)]
     assert (records["cf_pred"] == records["target"]).sum() > 6
     assert np.allclose(records["bkl"], 1 - records["p_target"], atol=1e-6)
+
+
+def test_tuning_takes_the_first_images_of_each_class(flags, monkeypatch):
+    chosen, tuner = [], tuning._Tuner
+    monkeypatch.setattr(tuning, "candidates", lambda *_: {})  # the given settings alone
+    monkeypatch.setattr(tuning, "_Tuner", lambda *parts: chosen.extend(parts[-1]) or tuner(*parts))
+    code, out, err = call_script("main.py", flags | {"tune": 3, "split": "train"})
+    assert code == 0 and "tuning on 3 images of train: 1 settings" in out, err
+    labels = [label for _, label in ImageFolder(flags["data_dir"], "train", 16)]
+    assert len({labels[i].argmax().item() for i in chosen}) == len(chosen) == 3
 
 
 def test_the_folder_and_the_summary_are_those_of_the_classes(flags):

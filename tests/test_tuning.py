@@ -15,7 +15,17 @@ from scripts import call_script, contents, run_python
 from core.data.image_lists import ImageFiles
 from core.running.experiment import Networks
 from core.running.explainer import Settings
-from core.running.tuning import TOLERATED, Trial, _leads, _Tuner, best_of, candidates, search, with_changes
+from core.running.tuning import (
+    TOLERATED,
+    Trial,
+    _leads,
+    _Tuner,
+    best_of,
+    candidates,
+    in_turns,
+    search,
+    with_changes,
+)
 from guided_diffusion.script_util import create_gaussian_diffusion
 
 DIFFUSION = create_gaussian_diffusion(diffusion_steps=200, timestep_respacing="20")
@@ -57,6 +67,10 @@ def test_a_method_is_tuned_by_the_flags_that_it_has():
 )
 def test_depths_at_which_the_given_flags_are_impossible_are_not_tried(given, depths):
     assert candidates(Settings.of(**given), LEADS, DIFFUSION)["start_step"] == depths
+
+
+def test_classes_that_stand_one_after_the_other_take_turns():
+    assert in_turns([2, 2, 2, 0, 0, 1]) == [0, 3, 5, 1, 4, 2] and in_turns([]) == []
 
 
 def test_changed_flags_become_settings():

@@ -6,6 +6,7 @@ counterfactual is noised, as deep as the given settings go, and denoised, and a 
 nearly as often as a real image keeps its prediction.
 """
 
+from collections import Counter
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
@@ -62,16 +63,20 @@ class Trial:
 
 
 def tune(args, settings, dataset, networks, ranks):
-    """Searches settings of main.py's method on the first --tune images, prints them, and writes them down.
+    """Searches settings of main.py's method on --tune images, the first, prints them, and writes them down.
+
+    Of a folder of classes they are the first of each class, as its images stand class by class.
 
     tuned.txt in the experiment's folder holds the flags that were found, in one line for a command; tuned.csv all
     Trials. Prints what it will cost before it starts.
     """
     if ranks.several:
         raise UserError(f"--tune {args.tune} runs in one process, not in {ranks.world_size}; start it alone")
-    chosen, _ = choose_images(
-        dataset, range(len(dataset)), networks.question, args.tune, args.batch_size, networks.device, ranks
-    )
+    question = networks.question
+    indices = range(len(dataset))
+    if question.task == "classes" and question.labels is not None:
+        indices = in_turns(question.labels.tolist())
+    chosen, _ = choose_images(dataset, indices, question, args.tune, args.batch_size, networks.device, ranks)
     if not chosen:
         raise UserError(f"--tune {args.tune}: none of the {len(dataset)} images is asked about; name others")
     folder = ResultsFolder(args.output_path, args.exp_name)
@@ -90,6 +95,15 @@ def tune(args, settings, dataset, networks, ranks):
             f"through noise, L1 {trial.l1:.4f}, {trial.evaluations:.1f} evaluations an image"
         )
     print(f"written to {folder.tuned_path}: add $(cat {folder.tuned_path}) to the command, without --tune")
+
+
+def in_turns(classes):
+    """A list of classes -> its indices, with the classes in turns: the first of each, the second of each, …"""
+    seen, turns = Counter(), []
+    for each in classes:
+        turns.append(seen[each])
+        seen[each] += 1
+    return sorted(range(len(turns)), key=turns.__getitem__)
 
 
 def candidates(settings, leads, diffusion):
