@@ -159,6 +159,8 @@ def test_the_summary_is_of_what_it_says(table):
     low, high = metrics["true MNAC"].interval
     assert 0 <= low < metrics["true MNAC"].value < high <= 5
     assert metrics["true FR"].value == pytest.approx(4 / 5)
+    half = table.assign(query_share=[0.4, 0.6, 0.5, 1.2, 0, 1])
+    assert summary(half, labels)["true FR"].value == pytest.approx(2 / 5)  # a change by more than half is one
     assert metrics["distance to the truth"].value == pytest.approx(table["distance"][:5].mean())
     sixth = summary(table.assign(reached=True), labels)
     assert sixth["ratio of the two"] == metrics["ratio of the two"] and sixth["true MNAC"].n == 6
