@@ -225,6 +225,7 @@ def test_what_cannot_be_tuned_is_one_line_and_leaves_nothing(flags, tmp_path):
     before = contents(tmp_path)
     for split in ("test", "all"):
         refuse(flags | {"split": split}, f"--tune 2 on --split {split}")
+    refuse(flags | {"num_chunks": 2}, "--tune 2", "leave out --num_chunks 2")
     refuse(flags | {"tune": -1}, "--tune -1")
     (tmp_path / "file").write_text("")
     refuse(flags | {"output_path": tmp_path / "file"}, "--output_path", "file")

@@ -179,6 +179,8 @@ def check_run_flags(args):
     scales = parse_numbers(args.classifier_scales, "classifier_scales")
     if not scales:
         raise UserError("--classifier_scales must name at least one number, such as 8,10,15")
+    if args.tune and args.num_chunks > 1:
+        raise UserError(f"--tune {args.tune} takes no chunk; leave out --num_chunks {args.num_chunks}")
     if args.tune and args.split in ("test", ALL):
         raise UserError(f"--tune {args.tune} on --split {args.split} would flatter what is measured; name val")
     require_depth(create_gaussian_diffusion(**args_to_dict(args, DIFFUSION_FLAGS)), args.start_step)
