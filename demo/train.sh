@@ -6,17 +6,18 @@
 # A training that was stopped goes on. On 2 CPU cores that compute in bfloat16: about five hours in all.
 #
 # The pictures of the README and the documentation are of these weights. After benchmarks.methods --output_path DIR,
-# the same with --set deep --query Eyeglasses into DIR/glasses, demo/faces.sh, also with --method inversion, and
-# demo/fashion.sh:
+# the same with --set deep --query Eyeglasses into DIR/glasses, demo/faces.sh and demo/fashion.sh:
 #
 #     python -m demo.beside --output_path DIR/glasses --query_label Eyeglasses --exp_names dime inversion \
 #       --titles DiME ours --rows 4 --colours 256 --picture docs/beside.png
 #     python -m demo.beside --output_path DIR --exp_names dime inversion --titles DiME ours \
 #       --rows 4 --picture docs/smiles.png
-#     small="--exp_name demo --rows 4 --tile 72 --colours 256"
-#     python -m demo.sheet --output_path demo/output/faces $small \
+#     small="--rows 4 --tile 72 --colours 256"
+#     python -m demo.sheet --output_path DIR --exp_name inversion $small \
+#       --no "not smiling" --yes smiling --picture docs/inversion.png
+#     python -m demo.sheet --output_path demo/output/faces --exp_name demo $small \
 #       --no "not smiling" --yes smiling --picture docs/faces.png
-#     python -m demo.sheet --output_path demo/output/fashion $small \
+#     python -m demo.sheet --output_path demo/output/fashion --exp_name demo $small \
 #       --no "no dress" --yes dress --picture docs/fashion.png
 set -euo pipefail
 work="$(realpath -m "${1:?usage: bash demo/train.sh DIR}")"
