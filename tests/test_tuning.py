@@ -63,6 +63,7 @@ def test_a_method_is_tuned_by_the_flags_that_it_has():
         ({"method": "dime", "tau": 6, "inner_steps": 4}, [9, 12]),
         ({"method": "ace", "tau": 4, "kept_steps": 3}, [6, 8]),
         ({"method": "dime", "tau": 6}, [3, 9, 12]),
+        ({"method": "inversion", "tau": 10}, [5, 15]),  # not 20: of 20 steps the deepest chain has 19
     ],
 )
 def test_depths_at_which_the_given_flags_are_impossible_are_not_tried(given, depths):

@@ -104,7 +104,7 @@ def require_depth_for(method, options, tau):
     """UserError where a Method, with these options of its sampler, cannot run at a depth of tau steps."""
     require_inner_steps(options.get("inner_steps"), tau)
     require_kept_steps(options.get("kept_steps"), tau)
-    require_warm_up(0 if options.get("mask_warm_up") is None else options["mask_warm_up"], tau)
+    require_warm_up(options.get("mask_warm_up", 0), tau)
     if "growth" in method.options:
         require_steps(tau)
 

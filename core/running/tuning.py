@@ -19,6 +19,7 @@ from guided_diffusion.sampling import SamplingNetwork, once_more_on_overflow
 from ..data.datasets import load_images
 from ..methods.ace import purify
 from ..methods.decisions import logit_margin, predicted_class
+from ..methods.dime import require_depth
 from ..methods.flags import require_depth_for
 from ..methods.noise import ImageNoise
 from ..methods.registry import find_method
@@ -129,10 +130,11 @@ def candidates(settings, leads, diffusion):
 def _possible(tau, settings, diffusion):
     """Whether the method can run at this depth, with the options that are given."""
     try:
+        require_depth(diffusion, tau)
         require_depth_for(find_method(settings.method), settings.sampler_options, tau)
     except UserError:
         return False
-    return 1 <= tau <= diffusion.num_timesteps
+    return True
 
 
 def search(steps, try_out, enough):
