@@ -6,10 +6,10 @@ counterfactual is noised, as deep as the given settings go, and denoised, and a 
 nearly as often as a real image keeps its prediction.
 """
 
-from collections import Counter
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
+import pandas as pd
 import torch
 from tqdm import tqdm
 
@@ -100,11 +100,8 @@ def tune(args, settings, dataset, networks, ranks):
 
 def in_turns(classes):
     """A list of classes -> its indices, with the classes in turns: the first of each, the second of each, …"""
-    seen, turns = Counter(), []
-    for each in classes:
-        turns.append(seen[each])
-        seen[each] += 1
-    return sorted(range(len(turns)), key=turns.__getitem__)
+    classes = pd.Series(classes, dtype=int)
+    return classes.groupby(classes).cumcount().sort_values(kind="stable").index.tolist()
 
 
 def candidates(settings, leads, diffusion):
