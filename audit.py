@@ -1,7 +1,7 @@
 """What does the classifier's decision hang on? The attributes that it uses, and where in the image it looks"""
 
 if __name__ == "__main__":
-    from guided_diffusion.interrupts import end_on_interrupt
+    from guided_diffusion.script.interrupts import end_on_interrupt
 
     end_on_interrupt()
 
@@ -29,9 +29,9 @@ from core.metrics.inference import (
 )
 from core.running.flags import FLAGS as RUN_FLAGS
 from core.running.flags import network_arguments
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import Flag, FlagParser, check_flags, group_flags
-from guided_diffusion.script_util import require_flags, run_script
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import Flag, FlagParser, check_flags, group_flags
+from guided_diffusion.script.run import require_flags, run_script
 from models.classifiers import load_classifier
 from models.oracles import load_oracle
 

@@ -1,7 +1,7 @@
 """Train a classifier, or an oracle, of CelebA's attributes, a folder's classes, or the labels of a csv."""
 
 if __name__ == "__main__":
-    from guided_diffusion.interrupts import end_on_interrupt
+    from guided_diffusion.script.interrupts import end_on_interrupt
 
     end_on_interrupt()
 
@@ -16,18 +16,19 @@ from core.methods.decisions import TASKS
 from core.metrics.validation import validate_attributes, validate_classes
 from core.training.attribute_objective import AttributeObjective
 from core.training.class_objective import ClassObjective
-from guided_diffusion.checkpoint_folder import complete_steps
-from guided_diffusion.connecting import connect
 from guided_diffusion.dist_util import device_of_rank, keep_freed_memory
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import Flag, FlagParser, group_flags, with_defaults
-from guided_diffusion.ranks import find_ranks
-from guided_diffusion.script_util import MODEL_FLAGS, args_to_dict, require_flags, run_script
-from guided_diffusion.storage import write_file
-from guided_diffusion.train_data import Batches
-from guided_diffusion.train_flags import GPUS, TRAIN_FLAGS, check_train_flags, smallest_part
-from guided_diffusion.train_util import TrainLoop
-from guided_diffusion.weight_files import find_weights, load_weights, save_weights
+from guided_diffusion.ranks.connecting import connect
+from guided_diffusion.ranks.ranks import find_ranks
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import Flag, FlagParser, group_flags, with_defaults
+from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script.storage import write_file
+from guided_diffusion.script_util import MODEL_FLAGS, args_to_dict
+from guided_diffusion.training.batches import Batches
+from guided_diffusion.training.checkpoint_folder import complete_steps
+from guided_diffusion.training.flags import GPUS, TRAIN_FLAGS, check_train_flags, smallest_part
+from guided_diffusion.training.loop import TrainLoop
+from guided_diffusion.training.weight_files import find_weights, load_weights, save_weights
 from models.classifiers import build_classifier, classifier_checkpoint, classifier_state, require_trainable
 
 NETWORK_FLAGS = {

@@ -1,7 +1,7 @@
 """Train a DDPM on CelebA, a folder of images, or the images that a csv lists."""
 
 if __name__ == "__main__":
-    from guided_diffusion.interrupts import end_on_interrupt
+    from guided_diffusion.script.interrupts import end_on_interrupt
 
     end_on_interrupt()
 
@@ -12,13 +12,11 @@ import torch
 
 from core.data.training_data import TRAINING_DATA_FLAGS, load_training_data, require_labels
 from core.training.sheets import sample_sheet
-from guided_diffusion.checkpoint_folder import complete_steps
-from guided_diffusion.connecting import connect
 from guided_diffusion.dist_util import device_of_rank, keep_freed_memory
-from guided_diffusion.flags import Flag, FlagParser, group_flags
-from guided_diffusion.objectives import DenoisingObjective
-from guided_diffusion.ranks import find_ranks
-from guided_diffusion.resample import SAMPLERS, create_named_schedule_sampler
+from guided_diffusion.ranks.connecting import connect
+from guided_diffusion.ranks.ranks import find_ranks
+from guided_diffusion.script.flags import Flag, FlagParser, group_flags
+from guided_diffusion.script.run import require_flags, run_script
 from guided_diffusion.script_util import (
     DIFFUSION_FLAGS,
     MODEL_FLAGS,
@@ -27,12 +25,13 @@ from guided_diffusion.script_util import (
     create_gaussian_diffusion,
     create_model_and_diffusion,
     model_and_diffusion_defaults,
-    require_flags,
-    run_script,
 )
-from guided_diffusion.train_data import Batches
-from guided_diffusion.train_flags import GPUS, TRAIN_FLAGS, check_train_flags
-from guided_diffusion.train_util import TrainLoop
+from guided_diffusion.training.batches import Batches
+from guided_diffusion.training.checkpoint_folder import complete_steps
+from guided_diffusion.training.flags import GPUS, TRAIN_FLAGS, check_train_flags
+from guided_diffusion.training.loop import TrainLoop
+from guided_diffusion.training.objectives import DenoisingObjective
+from guided_diffusion.training.resample import SAMPLERS, create_named_schedule_sampler
 from models.checkpoints import attach_flags, load_diffusion
 
 RESUME_CHECKPOINT = Flag(

@@ -1,7 +1,7 @@
 """CD: do attributes change together as they go together in the data? (Jeanneret et al., ACCV 2022)"""
 
 if __name__ == "__main__":
-    from guided_diffusion.interrupts import end_on_interrupt
+    from guided_diffusion.script.interrupts import end_on_interrupt
 
     end_on_interrupt()
 
@@ -28,9 +28,9 @@ from core.metrics.metric import publish, statistic_of
 from core.metrics.scores import change_correlations, correlation_difference
 from core.results.folder import ResultsFolder
 from core.running.flags import network_arguments
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import Flag, FlagParser, check_flags, group_flags
-from guided_diffusion.script_util import require_flags, run_script
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import Flag, FlagParser, check_flags, group_flags
+from guided_diffusion.script.run import require_flags, run_script
 from models.oracles import load_oracle
 
 CELEBA_PATH = Flag(None, "the data, whose train split says what to expect; by default the run's")

@@ -1,7 +1,7 @@
 """COUT: how few of the changed pixels turn the classifier's mind (Khorram and Fuxin, CVPR 2022)"""
 
 if __name__ == "__main__":
-    from guided_diffusion.interrupts import end_on_interrupt
+    from guided_diffusion.script.interrupts import end_on_interrupt
 
     end_on_interrupt()
 
@@ -25,8 +25,8 @@ from core.metrics.inference import (
 from core.metrics.metric import mean_of, publish
 from core.metrics.scores import cout
 from core.running.flags import network_arguments
-from guided_diffusion.flags import FlagParser, check_flags, group_flags
-from guided_diffusion.script_util import run_script
+from guided_diffusion.script.flags import FlagParser, check_flags, group_flags
+from guided_diffusion.script.run import run_script
 from models.classifiers import load_classifier
 
 FLAGS = group_flags(data=RESULTS_FLAGS, question=QUERY_FLAGS, networks=CLASSIFIER_FLAGS, speed=DEVICE_FLAGS)

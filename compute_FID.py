@@ -1,7 +1,7 @@
 """FID, sFID and KID: do the counterfactuals look like photographs of the data? (pytorch-fid's Inception)"""
 
 if __name__ == "__main__":
-    from guided_diffusion.interrupts import end_on_interrupt
+    from guided_diffusion.script.interrupts import end_on_interrupt
 
     end_on_interrupt()
 
@@ -30,10 +30,10 @@ from core.metrics.inference import DEVICE_FLAGS, RESULTS_FLAGS, require_pairs, s
 from core.metrics.intervals import normal_interval
 from core.metrics.metric import Metric, publish
 from core.results.folder import ResultsFolder
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import SEED, Flag, FlagParser, check_flags, group_flags
-from guided_diffusion.script_util import run_script
-from guided_diffusion.storage import sha256
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import SEED, Flag, FlagParser, check_flags, group_flags
+from guided_diffusion.script.run import run_script
+from guided_diffusion.script.storage import sha256
 from models.checkpoints import describe, read_weights
 from models.published import published_weights
 

@@ -1,7 +1,7 @@
 """FR, bKL and L1: how often the target was reached, how surely, and how far away (from records.csv)"""
 
 if __name__ == "__main__":
-    from guided_diffusion.interrupts import end_on_interrupt
+    from guided_diffusion.script.interrupts import end_on_interrupt
 
     end_on_interrupt()
 
@@ -9,10 +9,10 @@ from core.metrics.inference import FLIPPED, RESULTS_FLAGS, tell_unfinished
 from core.metrics.metric import mean_of, publish
 from core.results.folder import ResultsFolder
 from core.results.records import flipped
-from guided_diffusion.connecting import connect
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import FlagParser, group_flags
-from guided_diffusion.script_util import run_script
+from guided_diffusion.ranks.connecting import connect
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import FlagParser, group_flags
+from guided_diffusion.script.run import run_script
 
 FLAGS = group_flags(data=RESULTS_FLAGS)
 

@@ -1,7 +1,7 @@
 """FVA and FS: is the counterfactual of a face still the same person? (VGGFace2's opinion)"""
 
 if __name__ == "__main__":
-    from guided_diffusion.interrupts import end_on_interrupt
+    from guided_diffusion.script.interrupts import end_on_interrupt
 
     end_on_interrupt()
 
@@ -9,8 +9,8 @@ from core.metrics.inference import DEVICE_FLAGS, FLIPPED, RESULTS_FLAGS, in_batc
 from core.metrics.metric import mean_of, publish
 from core.metrics.scores import SAME_FACE, face_similarity
 from core.results.folder import ResultsFolder
-from guided_diffusion.flags import Flag, FlagParser, check_flags, group_flags
-from guided_diffusion.script_util import run_script
+from guided_diffusion.script.flags import Flag, FlagParser, check_flags, group_flags
+from guided_diffusion.script.run import run_script
 from models.vggface2 import face_pixels, load_vggface2
 
 WEIGHTS_PATH = Flag("models/resnet50_ft_weight.pkl", "weights of VGGFace2's resnet50_ft")

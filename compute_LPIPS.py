@@ -1,7 +1,7 @@
 """sigma_L: how much the counterfactuals of one image differ between runs (mean LPIPS-VGG over pairs of runs)"""
 
 if __name__ == "__main__":
-    from guided_diffusion.interrupts import end_on_interrupt
+    from guided_diffusion.script.interrupts import end_on_interrupt
 
     end_on_interrupt()
 
@@ -25,9 +25,9 @@ from core.metrics.inference import (
 )
 from core.metrics.metric import mean_of, merge_metrics
 from core.results.reading import read_pairs
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import Flag, FlagParser, check_flags, group_flags
-from guided_diffusion.script_util import require_flags, run_script
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import Flag, FlagParser, check_flags, group_flags
+from guided_diffusion.script.run import require_flags, run_script
 from models.perceptual import vgg_file, vgg_layers
 
 RUNS_FLAGS = {

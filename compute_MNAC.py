@@ -1,7 +1,7 @@
 """MNAC and Oracle FR: how many attributes changed, and did the queried one? (the oracle's opinion)"""
 
 if __name__ == "__main__":
-    from guided_diffusion.interrupts import end_on_interrupt
+    from guided_diffusion.script.interrupts import end_on_interrupt
 
     end_on_interrupt()
 
@@ -28,8 +28,8 @@ from core.metrics.scores import changed_attributes
 from core.results.records import changed_to
 from core.running.flags import network_arguments
 from core.running.judging import class_seer
-from guided_diffusion.flags import FlagParser, check_flags, group_flags
-from guided_diffusion.script_util import run_script
+from guided_diffusion.script.flags import FlagParser, check_flags, group_flags
+from guided_diffusion.script.run import run_script
 from models.oracles import load_oracle
 
 FLAGS = group_flags(data=RESULTS_FLAGS, question=QUERY_FLAGS, networks=ORACLE_FLAGS, speed=DEVICE_FLAGS)

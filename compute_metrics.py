@@ -1,7 +1,7 @@
 """Every metric of some experiments that can be computed, why the others could not, and a table"""
 
 if __name__ == "__main__":
-    from guided_diffusion.interrupts import end_on_interrupt
+    from guided_diffusion.script.interrupts import end_on_interrupt
 
     end_on_interrupt()
 
@@ -14,11 +14,11 @@ from core.metrics.metric import BETTER, metrics_table, read_metrics
 from core.metrics.started import environment, run
 from core.results.folder import ResultsFolder, require_experiments
 from core.running.flags import NETWORK_FLAGS, named_flags
-from guided_diffusion.connecting import connect
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import Flag, FlagParser, check_flags, group_flags
-from guided_diffusion.script_util import require_flags, run_script
-from guided_diffusion.storage import require_writable, write_text
+from guided_diffusion.ranks.connecting import connect
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import Flag, FlagParser, check_flags, group_flags
+from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script.storage import require_writable, write_text
 
 ROOT = Path(__file__).parent
 DEVICE = ("gpu", "batch_size", "num_workers")

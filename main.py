@@ -1,7 +1,7 @@
 """Explain a classifier: counterfactual images by DiME (Jeanneret, Simon, Jurie, ACCV 2022)."""
 
 if __name__ == "__main__":
-    from guided_diffusion.interrupts import end_on_interrupt
+    from guided_diffusion.script.interrupts import end_on_interrupt
 
     end_on_interrupt()
 
@@ -24,19 +24,14 @@ from core.running.judging import make_oracle
 from core.running.progress import result_line
 from core.running.question import ask
 from core.running.tuning import tune
-from guided_diffusion.connecting import connect
 from guided_diffusion.described import described_diffusion, given_flags, take_described_flags
 from guided_diffusion.dist_util import device_from, keep_freed_memory
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import FlagParser
+from guided_diffusion.ranks.connecting import connect
 from guided_diffusion.sampling import how_to_compute
-from guided_diffusion.script_util import (
-    args_to_dict,
-    create_model_and_diffusion,
-    model_and_diffusion_defaults,
-    require_flags,
-    run_script,
-)
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import FlagParser
+from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script_util import args_to_dict, create_model_and_diffusion, model_and_diffusion_defaults
 from models.carried_flags import take_carried_flags
 from models.checkpoints import load_diffusion
 from models.classifiers import load_classifier

@@ -1,14 +1,14 @@
 """A report of experiments to click through: what was found, the figures, and every image, before and after"""
 
 if __name__ == "__main__":
-    from guided_diffusion.interrupts import end_on_interrupt
+    from guided_diffusion.script.interrupts import end_on_interrupt
 
     end_on_interrupt()
 
 from core.metrics.inference import RESULTS_FLAGS
 from core.report.site import write_report
-from guided_diffusion.flags import MANY, Flag, FlagParser, check_flags, group_flags
-from guided_diffusion.script_util import require_flags, run_script
+from guided_diffusion.script.flags import MANY, Flag, FlagParser, check_flags, group_flags
+from guided_diffusion.script.run import require_flags, run_script
 
 FLAGS = group_flags(
     data={

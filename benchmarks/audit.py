@@ -23,10 +23,10 @@ from benchmarks.runs import demo_flags, run
 from benchmarks.truths import rendered_changes
 from core.results.folder import experiment_folder
 from core.results.records import flipped, read_records, read_yaml, write_yaml
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import WORKERS, Flag, FlagParser, check_flags, parse_numbers
-from guided_diffusion.script_util import require_flags, run_script
-from guided_diffusion.storage import write_text
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import WORKERS, Flag, FlagParser, check_flags, parse_numbers
+from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script.storage import write_text
 
 METHODS = ("inversion", "maskdime", "dime")  # of benchmarks.methods
 REDRAWS = ("dime",)  # changes an image without any guidance, too; the others then end at the original itself

@@ -41,8 +41,9 @@ from core.running.explainer import Explanation
 from demo.correlations import training_labels
 from demo.faces import face_of, render
 from guided_diffusion.dist_util import pick_device
-from guided_diffusion.flags import BATCH_SIZE, GPU, Flag, FlagParser, check_flags
-from guided_diffusion.script_util import MODEL_FLAGS, run_script
+from guided_diffusion.script.flags import BATCH_SIZE, GPU, Flag, FlagParser, check_flags
+from guided_diffusion.script.run import run_script
+from guided_diffusion.script_util import MODEL_FLAGS
 from models.classifiers import Classifier, build_classifier
 from models.oracles import Oracle
 from models.vggface2 import FaceFeatures, caffe_resnet50

@@ -31,9 +31,9 @@ from tqdm import tqdm
 from benchmarks.training_size import write_images
 from core.metrics.metric import read_metrics
 from core.results.folder import ResultsFolder
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import Flag, FlagParser, check_flags
-from guided_diffusion.script_util import require_flags, run_script
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import Flag, FlagParser, check_flags
+from guided_diffusion.script.run import require_flags, run_script
 
 ROOT = Path(__file__).parent.parent
 FORK = get_context("fork")

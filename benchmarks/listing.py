@@ -20,8 +20,8 @@ import pandas as pd
 from benchmarks.timing import ROUNDS, in_own_process
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.data.training_data import find_reader
-from guided_diffusion.flags import Flag, FlagParser, check_flags
-from guided_diffusion.script_util import run_script
+from guided_diffusion.script.flags import Flag, FlagParser, check_flags
+from guided_diffusion.script.run import run_script
 
 MIB = 2**20
 CLASSES = 1000  # of the made-up ImageNet

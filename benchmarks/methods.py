@@ -21,10 +21,10 @@ from benchmarks.frontier import BETTER, column_of, draw_frontier
 from benchmarks.runs import DATA, demo_flags, evaluate, explain, write_data
 from core.data.datasets import attribute_index
 from core.metrics.metric import table_of
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import WORKERS, Flag, FlagParser, check_flags
-from guided_diffusion.script_util import require_flags, run_script
-from guided_diffusion.storage import write_text
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import WORKERS, Flag, FlagParser, check_flags
+from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script.storage import write_text
 
 # In SETS, OURS stands for these flags of main.py, by dataset, and DIME for those of the demo (demo/flags.sh).
 OURS = {

@@ -19,7 +19,7 @@ from demo.faces import VISIBLE_ATTRIBUTES, face_of
 from demo.layout import write_layout
 from demo.look import BACKDROPS, HAIR, Nuisance
 from demo.portrait import draw_portrait
-from guided_diffusion.storage import write_file, write_folder, write_text
+from guided_diffusion.script.storage import write_file, write_folder, write_text
 
 ASKED = "Smiling"
 BACKDROP, MARK = "Backdrop", "Mark"

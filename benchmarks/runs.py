@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.results.folder import experiment_folder
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 

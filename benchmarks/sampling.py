@@ -23,8 +23,9 @@ from core.results.folder import ResultsFolder
 from core.results.records import make_records
 from core.running.explainer import explain
 from guided_diffusion.dist_util import half_precision, keep_freed_memory, pick_device
-from guided_diffusion.flags import BATCH_SIZE, GPU, Flag, FlagParser, check_flags
 from guided_diffusion.sampling import SamplingNetwork, overflow_checked_later
+from guided_diffusion.script.flags import BATCH_SIZE, GPU, Flag, FlagParser, check_flags
+from guided_diffusion.script.run import run_script
 from guided_diffusion.script_util import (
     DIFFUSION_FLAGS,
     MODEL_FLAGS,
@@ -32,7 +33,6 @@ from guided_diffusion.script_util import (
     args_to_dict,
     create_model_and_diffusion,
     model_and_diffusion_defaults,
-    run_script,
 )
 from models.classifiers import BinaryQuestion, Classifier, build_classifier
 

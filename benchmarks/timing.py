@@ -6,7 +6,7 @@ from multiprocessing import get_context
 
 import torch
 
-from guided_diffusion.flags import Flag
+from guided_diffusion.script.flags import Flag
 
 ROUNDS = Flag(3, "how often every variant is measured; the median counts", low=1, high=1000)
 

@@ -16,19 +16,19 @@ from tqdm import tqdm
 
 from benchmarks.timing import ROUNDS, in_own_process, medians, now
 from guided_diffusion.dist_util import half_precision, keep_freed_memory, pick_device
-from guided_diffusion.flags import BATCH_SIZE, GPU, MANY, Flag, FlagParser, check_flags
-from guided_diffusion.objectives import DenoisingObjective
-from guided_diffusion.resample import UniformSampler
+from guided_diffusion.script.flags import BATCH_SIZE, GPU, MANY, Flag, FlagParser, check_flags
+from guided_diffusion.script.run import run_script
 from guided_diffusion.script_util import (
     DIFFUSION_FLAGS,
     MODEL_FLAGS,
     args_to_dict,
     create_model_and_diffusion,
     model_and_diffusion_defaults,
-    run_script,
 )
-from guided_diffusion.train_data import Batches
-from guided_diffusion.train_util import TrainLoop
+from guided_diffusion.training.batches import Batches
+from guided_diffusion.training.loop import TrainLoop
+from guided_diffusion.training.objectives import DenoisingObjective
+from guided_diffusion.training.resample import UniformSampler
 
 OWN_FLAGS = {
     "gpu": GPU,

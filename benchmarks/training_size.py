@@ -27,9 +27,10 @@ from tqdm import tqdm
 
 from benchmarks.listing import write_celeba
 from core.data.datasets import CELEBA_ATTRIBUTES
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import BATCH_SIZE, MANY, Flag, FlagParser, check_flags
-from guided_diffusion.script_util import MODEL_FLAGS, require_flags, run_script
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import BATCH_SIZE, MANY, Flag, FlagParser, check_flags
+from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script_util import MODEL_FLAGS
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = "celeba-train-classifier.py"

@@ -7,7 +7,7 @@ import torch
 from benchmarks.planted import PROPERTIES
 from core.metrics.intervals import mean_interval
 from guided_diffusion.pixels import from_uint8
-from guided_diffusion.storage import write_text
+from guided_diffusion.script.storage import write_text
 from models.classifiers import load_classifier
 
 BATCH = 256

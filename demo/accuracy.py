@@ -8,9 +8,9 @@ import torch
 
 from core.data.datasets import SPLITS, make_dataset
 from core.metrics.scores import attribute_accuracy, decide
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import Flag, FlagParser, check_flags
-from guided_diffusion.script_util import require_flags, run_script
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import Flag, FlagParser, check_flags
+from guided_diffusion.script.run import require_flags, run_script
 from models.classifiers import load_classifier
 
 FLAGS = {

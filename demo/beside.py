@@ -8,9 +8,9 @@ from dataclasses import replace
 from core.data.datasets import CELEBA_ATTRIBUTES, attribute_index
 from demo import sheet
 from demo.compare import brightened, find_faces, to_image, true_counterfactual
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import SEED, Flag, FlagParser, check_flags
-from guided_diffusion.script_util import require_flags, run_script
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import SEED, Flag, FlagParser, check_flags
+from guided_diffusion.script.run import require_flags, run_script
 
 FLAGS = {
     "output_path": Flag(None, "the --output_path of main.py"),

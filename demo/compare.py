@@ -15,7 +15,7 @@ from core.results.reading import Pair, read_pairs
 from core.results.records import BITS, read_records
 from demo.faces import face_of
 from demo.nearest import VISIBLE_CHANGE, Portraits, read_attributes
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 IMAGE = re.compile(r"(train|val|test)_(\d+)\.jpg")  # what demo.faces calls its images
 TRUTH = ("truth_pred", "truth_cf_pred")  # the renderer's 40 attributes, in the format of BITS

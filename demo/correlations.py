@@ -12,8 +12,8 @@ import numpy as np
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.metrics.correlations import correlation_table, keep_correlations
 from demo.faces import face_of
-from guided_diffusion.flags import SEED, Flag, FlagParser, check_flags
-from guided_diffusion.script_util import require_flags, run_script
+from guided_diffusion.script.flags import SEED, Flag, FlagParser, check_flags
+from guided_diffusion.script.run import require_flags, run_script
 
 FLAGS = {
     "data_dir": Flag(None, "the folder that demo.faces has written"),

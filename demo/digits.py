@@ -12,9 +12,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from core.data.image_lists import list_images
-from guided_diffusion.errors import UserError, hub_package
-from guided_diffusion.flags import SEED, Flag, FlagParser, check_flags
-from guided_diffusion.script_util import args_to_dict, require_flags, run_script
+from guided_diffusion.script.errors import UserError, hub_package
+from guided_diffusion.script.flags import SEED, Flag, FlagParser, check_flags
+from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script_util import args_to_dict
 
 WHITE = 16  # of scikit-learn's 8 × 8 pixels, which begin at 0
 BORDER = 1  # pixels of black on each side: 14 × 14 becomes 16 × 16, which a UNet can halve

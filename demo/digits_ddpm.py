@@ -12,14 +12,15 @@ import torch
 
 from core.data.training_data import TRAINING_DATA_FLAGS, load_training_data
 from guided_diffusion.dist_util import pick_device
-from guided_diffusion.errors import hub_package
-from guided_diffusion.flags import GPU, Flag, FlagParser, group_flags, with_defaults
-from guided_diffusion.objectives import DenoisingObjective
-from guided_diffusion.resample import create_named_schedule_sampler
-from guided_diffusion.script_util import args_to_dict, create_gaussian_diffusion, require_flags, run_script
-from guided_diffusion.train_data import Batches
-from guided_diffusion.train_flags import TRAIN_FLAGS, check_train_flags
-from guided_diffusion.train_util import TrainLoop
+from guided_diffusion.script.errors import hub_package
+from guided_diffusion.script.flags import GPU, Flag, FlagParser, group_flags, with_defaults
+from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script_util import args_to_dict, create_gaussian_diffusion
+from guided_diffusion.training.batches import Batches
+from guided_diffusion.training.flags import TRAIN_FLAGS, check_train_flags
+from guided_diffusion.training.loop import TrainLoop
+from guided_diffusion.training.objectives import DenoisingObjective
+from guided_diffusion.training.resample import create_named_schedule_sampler
 from models.diffusers_models import DiffusersNetwork
 
 STEPS = 500  # of the diffusion

@@ -23,9 +23,9 @@ from core.data.datasets import CELEBA_ATTRIBUTES, SPLITS
 from demo.layout import check_counts, write_layout
 from demo.look import Nuisance
 from demo.portrait import draw_portrait
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import SEED, WORKERS, Flag, FlagParser, check_flags
-from guided_diffusion.script_util import require_flags, run_script
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import SEED, WORKERS, Flag, FlagParser, check_flags
+from guided_diffusion.script.run import require_flags, run_script
 
 VISIBLE_ATTRIBUTES = tuple(name for name in CELEBA_ATTRIBUTES if name not in ("Attractive", "Blurry"))
 JPEG_QUALITY = 95

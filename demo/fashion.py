@@ -21,9 +21,10 @@ from tqdm import tqdm
 from core.data.datasets import SPLITS
 from core.data.images import write_png
 from demo.layout import check_counts, write_layout
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import Flag, FlagParser, check_flags
-from guided_diffusion.script_util import args_to_dict, require_flags, run_script
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import Flag, FlagParser, check_flags
+from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script_util import args_to_dict
 
 CLASSES = (
     "T-shirt",

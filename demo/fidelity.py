@@ -14,9 +14,9 @@ from core.training.sheets import sample_images
 from demo.samples import FLAGS as SAMPLES
 from demo.samples import load_for_sampling
 from guided_diffusion.dist_util import pick_device
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import Flag, FlagParser, check_flags
-from guided_diffusion.script_util import require_flags, run_script
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import Flag, FlagParser, check_flags
+from guided_diffusion.script.run import require_flags, run_script
 from models.oracles import load_oracle
 
 FLAGS = {

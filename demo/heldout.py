@@ -11,9 +11,9 @@ from core.metrics.charts import label_panel, save_figure
 from core.metrics.inference import progress
 from demo.samples import load_for_sampling
 from guided_diffusion.dist_util import pick_device
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import GPU, Flag, FlagParser, check_flags
-from guided_diffusion.script_util import require_flags, run_script
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import GPU, Flag, FlagParser, check_flags
+from guided_diffusion.script.run import require_flags, run_script
 
 FLAGS = {
     "data_dir": Flag(None, "a folder laid out like CelebA"),

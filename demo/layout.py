@@ -4,8 +4,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from core.data.datasets import SPLITS
-from guided_diffusion.errors import UserError
-from guided_diffusion.storage import write_text
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.storage import write_text
 
 Row = tuple[str, str, Collection[bool]]  # an image's file name, its split, the values of its attributes
 

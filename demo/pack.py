@@ -7,10 +7,11 @@ from pathlib import Path
 
 import torch
 
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import Flag, FlagParser, check_flags
-from guided_diffusion.script_util import create_model, require_flags, run_script
-from guided_diffusion.weight_files import save_aside
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import Flag, FlagParser, check_flags
+from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script_util import create_model
+from guided_diffusion.training.weight_files import save_aside
 from models.checkpoints import attach_flags, flags_of, read_weights
 
 FLAGS = {

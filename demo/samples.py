@@ -10,16 +10,11 @@ import torch
 
 from core.training.sheets import sample_sheet
 from guided_diffusion.dist_util import half_precision, pick_device
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import GPU, SEED, Flag, FlagParser, check_flags
 from guided_diffusion.sampling import SamplingNetwork
-from guided_diffusion.script_util import (
-    DIFFUSION_FLAGS,
-    create_model_and_diffusion,
-    model_and_diffusion_defaults,
-    require_flags,
-    run_script,
-)
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import GPU, SEED, Flag, FlagParser, check_flags
+from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script_util import DIFFUSION_FLAGS, create_model_and_diffusion, model_and_diffusion_defaults
 from models.checkpoints import flags_of, load_diffusion, read_weights
 
 FLAGS = {

@@ -9,10 +9,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from core.results.reading import read_classes, read_pairs
 from core.results.records import read_records
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import MANY, Flag, FlagParser, check_flags
-from guided_diffusion.script_util import require_flags, run_script
-from guided_diffusion.storage import write_file
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import MANY, Flag, FlagParser, check_flags
+from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script.storage import write_file
 
 COLUMNS = Flag(4, "images beside each other in the picture", low=1, high=1000)
 TILE = Flag(96, "width of an image of the picture in pixels", low=8, high=4096)

@@ -23,10 +23,10 @@ from core.results.records import BITS, write_yaml
 from demo.compare import TRUTH, compare_all, find_faces, tiles
 from demo.correlations import training_labels
 from demo.sheet import BAD, COLUMNS, GOOD, INK, TILE, lay_out, save_picture
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import SEED, WORKERS, Flag, FlagParser, check_flags
-from guided_diffusion.script_util import require_flags, run_script
-from guided_diffusion.storage import write_text
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import SEED, WORKERS, Flag, FlagParser, check_flags
+from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script.storage import write_text
 
 FLAGS = {
     "output_path": Flag(None, "the --output_path of main.py"),

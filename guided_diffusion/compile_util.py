@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from .flags import parse_bool_or_auto
+from .script.flags import parse_bool_or_auto
 
 WORTH_COMPILING = 1000  # training steps; compiling takes a minute or two, which a few hundred steps win back
 WORTH_TRYING = 3600  # seconds of sampling; a trial that turns out useless costs half a minute to two minutes

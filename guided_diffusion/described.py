@@ -11,10 +11,10 @@ import argparse
 
 import numpy as np
 
-from .errors import UserError
 from .gaussian_diffusion import LossType, ModelMeanType, ModelVarType
 from .respace import SpacedDiffusion, space_timesteps
 from .schedules import named_betas
+from .script.errors import UserError
 from .script_util import model_and_diffusion_defaults
 
 PREDICTIONS = {

@@ -5,7 +5,7 @@ import sys
 
 import torch
 
-from .errors import UserError
+from .script.errors import UserError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 

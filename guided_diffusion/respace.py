@@ -4,8 +4,8 @@ from itertools import accumulate, repeat
 
 import numpy as np
 
-from .errors import UserError
 from .gaussian_diffusion import GaussianDiffusion
+from .script.errors import UserError
 
 
 def space_timesteps(num_timesteps, sections):

@@ -9,7 +9,7 @@ from torch import nn
 
 from .compile_util import capture_if_faster, compile_if_faster
 from .dist_util import half_precision
-from .flags import Flag, parse_bool_or_auto
+from .script.flags import Flag, parse_bool_or_auto
 
 COMPUTE_FLAGS = {
     "compile": Flag(

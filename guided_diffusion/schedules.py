@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from .errors import UserError
+from .script.errors import UserError
 
 
 def linear_betas(steps):

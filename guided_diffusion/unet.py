@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from .errors import UserError
 from .nn import GroupNorm32, timestep_embedding, zeroed
+from .script.errors import UserError
 
 # Widths of the levels where --channel_mult is empty, by image size; guided-diffusion's.
 USUAL_CHANNEL_MULT = {

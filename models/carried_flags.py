@@ -3,7 +3,7 @@
 celeba-train-diffusion.py writes them into its weight files (checkpoints.attach_flags).
 """
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 from .checkpoints import read_flags, shell_words
 from .diffusion_flags import DECIDING, disagreements

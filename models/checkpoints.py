@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from guided_diffusion.errors import UserError, require_file
+from guided_diffusion.script.errors import UserError, require_file
 
 from .diffusion_flags import disagreements, infer_flags
 from .safetensors_files import is_safetensors, read_safetensors

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 from .preprocessing import Preprocess, Preprocessing
 

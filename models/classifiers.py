@@ -11,7 +11,7 @@ import copy
 
 import torch
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 from .checkpoints import attach_flags, describe, flags_of, load_state, read_weights
 from .classifier import CELEBA_OUTPUTS, Classifier

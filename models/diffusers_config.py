@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from guided_diffusion.errors import UserError, hub_package
+from guided_diffusion.script.errors import UserError, hub_package
 
 from .hub_files import folder_of
 

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from guided_diffusion.errors import UserError, hub_package
+from guided_diffusion.script.errors import UserError, hub_package
 
 from .checkpoints import load_state, read_weights
 

@@ -4,7 +4,7 @@ import importlib
 
 from torch import nn
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 from .checkpoints import load_state
 from .loaded import TASKS, LoadedNetwork, first_line, read_state

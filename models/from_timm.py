@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from guided_diffusion.errors import UserError, hub_package
+from guided_diffusion.script.errors import UserError, hub_package
 
 from .checkpoints import load_state
 from .loaded import LoadedNetwork, close_names, count_rows, first_line, read_state

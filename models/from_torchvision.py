@@ -5,7 +5,7 @@ import re
 import torch
 import torchvision
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 from .checkpoints import load_state
 from .loaded import LoadedNetwork, close_names, count_rows, first_line, read_state

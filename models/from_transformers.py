@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from guided_diffusion.errors import UserError, hub_package
+from guided_diffusion.script.errors import UserError, hub_package
 
 from .loaded import LoadedNetwork, first_line, read_state
 from .preprocessing import Preprocessing, settle

@@ -4,7 +4,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from guided_diffusion.errors import UserError, hub_package
+from guided_diffusion.script.errors import UserError, hub_package
 
 HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")  # not ./folder or ../folder
 OF_FILES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".safetensors"}  # suffixes of no Hub name

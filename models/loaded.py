@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 from .checkpoints import describe, read_weights, without_module_prefix
 from .preprocessing import Preprocessing

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 from .classifier import Classifier
 from .from_code import load_code

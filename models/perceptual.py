@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models import VGG16_Weights, VGG19_Weights, vgg
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 from .checkpoints import describe, load_state, read_weights
 from .published import published_weights

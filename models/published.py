@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 
 def published_weights(url, kind, flag):

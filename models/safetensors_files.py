@@ -6,7 +6,7 @@ model; the architecture, the attributes and the image size of a classifier.
 
 import json
 
-from guided_diffusion.errors import hub_package
+from guided_diffusion.script.errors import hub_package
 
 
 def is_safetensors(head):

@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 from torchvision.transforms import functional as transforms
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 from .checkpoints import load_state, read_head, read_weights
 from .safetensors_files import is_safetensors

@@ -7,8 +7,8 @@ from golden import golden
 from toy_celeba import write_celeba
 from toy_networks import filled, write_weights
 
-from guided_diffusion import logger
 from guided_diffusion.script_util import create_model_and_diffusion
+from guided_diffusion.training import logger
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the Hub for anything
 torch.set_num_threads(1)

@@ -4,7 +4,7 @@ import time
 
 from scripts import TIMEOUT, start_script
 
-from guided_diffusion.addresses import free_port
+from guided_diffusion.ranks.addresses import free_port
 
 
 def start_tasks(script, flags, number, **extra):

@@ -20,7 +20,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest import mock
 
-from guided_diffusion.script_util import run_script as exit_on_user_errors
+from guided_diffusion.script.run import run_script as exit_on_user_errors
 
 ROOT = Path(__file__).parent.parent
 FORKSERVER = multiprocessing.get_context("forkserver")

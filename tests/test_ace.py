@@ -15,8 +15,8 @@ from core.methods.ace import ace, ace_evaluations, purify
 from core.methods.guidance import Guidance, Parts, make_guidance
 from core.methods.masks import changed
 from core.methods.noise import ImageNoise
-from guided_diffusion.errors import UserError
 from guided_diffusion.sampling import SamplingNetwork
+from guided_diffusion.script.errors import UserError
 from guided_diffusion.script_util import create_gaussian_diffusion
 
 DIFFUSION = create_gaussian_diffusion(diffusion_steps=200, timestep_respacing="12", learn_sigma=True)

@@ -11,7 +11,7 @@ from core.data.images import to_uint8
 from core.methods.registry import find_method
 from core.running.attempts import make_groups, run_attempts
 from core.running.explainer import Explainer, Settings, explain, gather
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 from guided_diffusion.script_util import create_gaussian_diffusion
 
 # -- the batches -------------------------------------------------------------------------------------------

@@ -40,8 +40,8 @@ from benchmarks.planted import (
 from benchmarks.truths import probabilities, rendered_changes
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.results.records import write_yaml
-from guided_diffusion.errors import UserError
 from guided_diffusion.pixels import from_uint8
+from guided_diffusion.script.errors import UserError
 from models.classifiers import build_classifier, classifier_checkpoint, load_classifier
 
 COUNT = 200

@@ -23,7 +23,7 @@ from benchmarks.frontier import (
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.metrics.metric import table_of
 from core.results.reading import Pair
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 from models.classifiers import build_classifier, classifier_checkpoint
 from models.oracles import load_oracle
 

@@ -5,9 +5,9 @@ import torch
 from assertions import refusal
 from toy_training import names, train
 
-from guided_diffusion.checkpoint_folder import CheckpointFolder
-from guided_diffusion.errors import UserError
-from guided_diffusion.weight_files import save_aside
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.training.checkpoint_folder import CheckpointFolder
+from guided_diffusion.training.weight_files import save_aside
 
 pytestmark = pytest.mark.usefixtures("no_tensorboard")
 

@@ -12,7 +12,7 @@ from golden import REFERENCE
 from published_weights import to_half
 from torch import nn
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 from guided_diffusion.script_util import create_model, model_and_diffusion_defaults
 from models.checkpoints import (
     attach_flags,

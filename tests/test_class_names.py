@@ -8,7 +8,7 @@ from assertions import refusal
 
 from core.data.class_names import class_index, match_classes, read_class_names, shown
 from core.data.datasets import attribute_index
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 NAMES = ("cat", "dog", "lynx, grey")
 

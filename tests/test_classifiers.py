@@ -7,7 +7,7 @@ from assertions import refusal
 from published_weights import published, to_half
 from reference_weights import deterministic_array, deterministic_state
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 from models.classifiers import (
     BinaryQuestion,
     build_classifier,

@@ -5,7 +5,7 @@ from assertions import refusal
 from toy_training import CPU
 
 from guided_diffusion.compile_util import compiled, wants_compiling
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 
 def test_compiling_is_for_those_who_ask_and_for_long_trainings():

@@ -10,7 +10,7 @@ from toy_results import write_pair
 
 from core.audit.as_they_are import images_of_data, images_of_run
 from core.audit.contrasts import FEWEST, contrast_attributes
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 # -- the figures ---------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from assertions import refusal
 from toy_celeba import write_celeba
 
 from core.metrics.correlations import train_correlations
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 
 def test_correlations_of_the_train_split_are_computed_once_a_folder(tmp_path):

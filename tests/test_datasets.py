@@ -17,7 +17,7 @@ from core.data.datasets import (
     make_dataset,
 )
 from core.data.images import read_image, to_uint8
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 
 def replace(path, old, new):

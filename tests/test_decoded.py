@@ -9,7 +9,7 @@ from toy_celeba import write_celeba
 
 from core.data.datasets import CelebA
 from core.data.decoded import MIB, DecodedImages, available_memory, keep_decoded
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 
 def test_an_image_is_decoded_once_however_many_ask_at_once():

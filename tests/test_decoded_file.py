@@ -24,8 +24,8 @@ from core.data.datasets import CelebA
 from core.data.decoded_file import DecodedFile, contents_hash, share_decoded
 from core.data.training_data import load_training_data
 from core.metrics.validation import decide_together, validate_attributes
-from guided_diffusion.errors import UserError
-from guided_diffusion.ranks import Ranks
+from guided_diffusion.ranks.ranks import Ranks
+from guided_diffusion.script.errors import UserError
 from models.classifiers import load_classifier
 
 TWO = [Ranks(0, 1, 0, 2), Ranks(0, 1, 1, 2)]  # of two ranks of a machine, without the connection between them

@@ -15,7 +15,7 @@ from core.metrics.correlations import train_correlations
 from core.results.reading import read_pairs
 from demo.faces import face_of
 from demo.sheet import draw_sheet
-from guided_diffusion.weight_files import save_aside
+from guided_diffusion.training.weight_files import save_aside
 from models.checkpoints import attach_flags, flags_of, read_weights
 
 

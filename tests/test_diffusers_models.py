@@ -17,9 +17,9 @@ from test_checkpoints import Payload
 from toy_networks import MODEL_FLAGS
 
 from guided_diffusion.described import described_diffusion, given_flags, take_described_flags
-from guided_diffusion.errors import UserError
 from guided_diffusion.sampling import SamplingNetwork
 from guided_diffusion.schedules import cosine_betas, linear_betas
+from guided_diffusion.script.errors import UserError
 from models import hub_files
 from models.diffusers_config import PICKLED, SAFE, find_diffusers_model
 from models.diffusers_models import OLD_NAMES, load_diffusers_network

@@ -15,7 +15,7 @@ from core.results.folder import ResultsFolder
 from core.results.reading import read_classes
 from core.results.records import flipped, read_records
 from demo.digits import enlarge, name_digits, write_digits
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 datasets = pytest.importorskip("sklearn.datasets")
 diffusers = pytest.importorskip("diffusers")

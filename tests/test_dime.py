@@ -13,7 +13,7 @@ from toy_networks import stand_in_classifier, stand_in_features, stand_in_networ
 
 from core.methods.dime import dime_sample, evaluations
 from core.methods.guidance import make_guidance
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 from guided_diffusion.script_util import create_gaussian_diffusion
 
 DIFFUSION = create_gaussian_diffusion(diffusion_steps=200, timestep_respacing="12", learn_sigma=True)

@@ -13,8 +13,8 @@ from toy_celeba import write_celeba
 from toy_networks import MODEL_FLAGS
 
 from guided_diffusion.dist_util import device_of_rank, pick_device
-from guided_diffusion.errors import UserError
-from guided_diffusion.ranks import Ranks, find_ranks
+from guided_diffusion.ranks.ranks import Ranks, find_ranks
+from guided_diffusion.script.errors import UserError
 
 DIFFUSION, CLASSIFIER = "celeba-train-diffusion.py", "celeba-train-classifier.py"
 TRAIN_FLAGS = {

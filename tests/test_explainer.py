@@ -10,7 +10,7 @@ from core.methods.decisions import choose_target, predicted_class, probability
 from core.methods.dime import evaluations
 from core.methods.noise import START, ImageNoise
 from core.running.explainer import explain
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 from guided_diffusion.script_util import create_gaussian_diffusion
 
 DIFFUSION = create_gaussian_diffusion(diffusion_steps=200, timestep_respacing="12", predict_xstart=True)

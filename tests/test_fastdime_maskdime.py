@@ -12,7 +12,7 @@ from core.methods.fastdime import fastdime, fastdime2, fastdime2plus
 from core.methods.guidance import Guidance, Parts, make_guidance
 from core.methods.maskdime import maskdime
 from core.methods.noise import ImageNoise
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 from guided_diffusion.script_util import create_gaussian_diffusion
 
 DIFFUSION = create_gaussian_diffusion(diffusion_steps=200, timestep_respacing="12", learn_sigma=True)

@@ -14,8 +14,8 @@ from scripts import ROOT
 from test_project import SCRIPTS, parser_of
 
 import main
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import (
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import (
     MANY,
     Flag,
     FlagParser,

@@ -24,8 +24,8 @@ from core.data.datasets import read_labels
 from core.data.images import read_image, write_png
 from core.data.training_data import find_reader
 from core.results.records import read_records, summarise
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import check_flags
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import check_flags
 from guided_diffusion.script_util import create_model_and_diffusion, model_and_diffusion_defaults
 from models.checkpoints import load_diffusion
 from models.classifiers import load_classifier

@@ -11,7 +11,7 @@ from PIL import ExifTags, Image, ImageOps
 from torchvision.transforms import CenterCrop, Compose, Resize
 
 from core.data.images import centre_crop, from_uint8, read_image, to_uint8, write_png
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 BYTES = torch.arange(256, dtype=torch.uint8)
 

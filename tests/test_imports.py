@@ -127,7 +127,7 @@ def test_core_imports_itself_by_relative_imports():
 
 def test_the_diffusion_library_does_not_name_what_is_built_on_it():
     names = re.compile(r"\b(core|demo|models)[./]\w|\bDiME\b|\bmain\.py\b|\bCelebAMV\b")
-    sources = {path.name: path.read_text() for path in (ROOT / "guided_diffusion").glob("*.py")}
+    sources = {path.name: path.read_text() for path in (ROOT / "guided_diffusion").rglob("*.py")}
     assert {name: found[0] for name, text in sources.items() if (found := names.search(text))} == {}
 
 
@@ -141,7 +141,8 @@ def test_networks_need_torch_and_the_standard_library_alone():
 def test_what_the_hub_needs_is_imported_by_networks_and_weight_files_alone():
     users = offenders(SCRIPTS | MODULES, lambda name, tree: imported(name, ast.walk(tree)) & HUB)
     users = {name: found for name, found in users.items() if package_of(name) != "models"}
-    assert users == {"guided_diffusion/weight_files.py": {"safetensors"}, "demo/digits_ddpm.py": {"diffusers"}}
+    trainings, digits = "guided_diffusion/training/weight_files.py", "demo/digits_ddpm.py"
+    assert users == {trainings: {"safetensors"}, digits: {"diffusers"}}
 
 
 def test_scikit_learn_is_imported_by_the_demo_of_its_digits_alone():
@@ -161,7 +162,7 @@ def test_networks_need_neither_a_parser_nor_ranks():
     def excess(name, tree):
         imports = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
         return {module for module in imports if module.startswith("guided_diffusion")} - {
-            "guided_diffusion.errors",
+            "guided_diffusion.script.errors",
             "guided_diffusion.unet",
         }
 
@@ -175,8 +176,8 @@ def test_what_few_need_is_imported_where_it_is_used():
 
 def test_mpi_has_one_user_that_imports_it_when_first_needed():
     users = offenders(SCRIPTS | MODULES, lambda name, tree: imported(name, ast.walk(tree)) & {"mpi4py"})
-    assert users.keys() == {"guided_diffusion/ranks.py"}
-    assert "mpi4py" not in imported("ranks", run_at_import(MODULES["guided_diffusion/ranks.py"]))
+    assert users.keys() == {"guided_diffusion/ranks/ranks.py"}
+    assert "mpi4py" not in imported("ranks", run_at_import(MODULES["guided_diffusion/ranks/ranks.py"]))
 
 
 def test_nothing_happens_when_a_file_is_imported():

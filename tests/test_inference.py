@@ -10,7 +10,7 @@ from toy_results import Colours, flat, write_pair, write_random_pairs
 
 from core.metrics.inference import in_batches, judge, read_batches, require_pairs, require_size, take_from_run
 from core.results.reading import read_flags, read_pairs
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 CPU = torch.device("cpu")
 

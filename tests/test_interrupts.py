@@ -17,7 +17,7 @@ from test_compute_metrics import write_experiment
 from toy_celeba import write_celeba
 from toy_networks import MODEL_FLAGS
 
-from guided_diffusion.interrupts import end_on_interrupt, raise_on_interrupt
+from guided_diffusion.script.interrupts import end_on_interrupt, raise_on_interrupt
 
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}  # signal -> the exit code that shells expect
 # A torch that is interrupted while it is imported.
@@ -156,8 +156,8 @@ def test_a_process_that_waits_for_a_library_is_ended_all_the_same(tmp_path):
     """Nothing is raised in a main thread that never comes back to Python."""
     (tmp_path / "stuck.py").write_text(
         "import ctypes\n"
-        "from guided_diffusion import interrupts\n"
-        "from guided_diffusion.script_util import run_script\n"
+        "from guided_diffusion.script import interrupts\n"
+        "from guided_diffusion.script.run import run_script\n"
         "interrupts.GRACE = 0.5\n"
         "def main():\n"
         "    lock, mutex = ctypes.CDLL(None).pthread_mutex_lock, ctypes.create_string_buffer(256)\n"

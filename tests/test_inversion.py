@@ -12,7 +12,7 @@ from core.methods.dime import ddim_step
 from core.methods.guidance import Guidance, make_guidance
 from core.methods.inversion import inversion, inversion_evaluations, invert, path_of, predicted_noise
 from core.methods.registry import METHODS, Cost
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 from guided_diffusion.script_util import create_gaussian_diffusion
 
 DIFFUSION = create_gaussian_diffusion(diffusion_steps=200, timestep_respacing="12", learn_sigma=True)

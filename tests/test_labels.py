@@ -7,7 +7,7 @@ from test_training_data import draw, load, write_csv
 
 from core.data.labels import OneHot, class_numbers, first_without_one_class, shares, take
 from core.training.attribute_objective import class_weights
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 CLASSES = [2, 0, 2, 1, 2]
 TABLE = torch.eye(4, dtype=torch.int8)[CLASSES]

@@ -7,9 +7,9 @@ import pytest
 from assertions import refusal
 from toy_training import train
 
-from guided_diffusion import logger
-from guided_diffusion.errors import UserError
-from guided_diffusion.logger import Logger
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.training import logger
+from guided_diffusion.training.logger import Logger
 
 EVENT_WRITER = logger._event_writer  # before a test replaces it
 pytestmark = pytest.mark.usefixtures("no_tensorboard")

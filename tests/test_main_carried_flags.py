@@ -7,7 +7,7 @@ from scripts import contents
 from toy_networks import MODEL_FLAGS
 
 from core.running.flags import FLAGS
-from guided_diffusion.weight_files import save_aside
+from guided_diffusion.training.weight_files import save_aside
 from main import create_argparser
 from models.carried_flags import take_carried_flags
 from models.checkpoints import attach_flags, read_flags, read_weights

@@ -20,7 +20,7 @@ from core.methods.registry import METHODS, find_method
 from core.running.conditions import conditions, require_conditions
 from core.running.explainer import Explainer, Settings, explain
 from core.running.progress import EvaluationBar, cost_line
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 from guided_diffusion.script_util import create_gaussian_diffusion
 
 DIFFUSION = create_gaussian_diffusion(diffusion_steps=200, timestep_respacing="12", predict_xstart=True)

@@ -9,7 +9,7 @@ import yaml
 from assertions import refusal
 
 from core.metrics.metric import Metric, mean_of, merge_metrics, metrics_table, publish, read_metrics
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 
 def test_a_metric_is_one_line():

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision.transforms.functional import to_pil_image
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 from models.classifiers import classifier_checkpoint, load_classifier
 from models.oracles import load_oracle
 

@@ -8,7 +8,7 @@ from published_weights import published, to_half
 from reference_weights import deterministic_array
 from torch import nn
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 from models.classifiers import build_classifier, classifier_checkpoint
 from models.oracles import load_oracle
 

@@ -8,7 +8,7 @@ from published_weights import to_half
 from reference_weights import deterministic_array, deterministic_tensor
 from torchvision.models import vgg
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 from models.perceptual import vgg19_features
 
 IMAGES = deterministic_array("perceptual.images", (2, 3, 48, 48), 0.8)  # some beyond [-1, 1]

@@ -9,7 +9,7 @@ from hub_folders import write_processor
 from torchvision.transforms.functional import to_pil_image
 
 from core.running.flags import INTERPOLATIONS
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 from models import preprocessing
 from models.from_timm import _preprocessing as of_timm
 from models.from_torchvision import _preprocessing as of_torchvision

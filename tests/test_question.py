@@ -25,7 +25,7 @@ from core.data.image_lists import ImageFolder
 from core.data.labels import OneHot
 from core.running.conditions import condition_of
 from core.running.question import RUNNER_UP, ask
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 from guided_diffusion.script_util import create_model
 from models.checkpoints import attach_flags
 from models.classifiers import load_classifier

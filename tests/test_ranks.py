@@ -9,13 +9,13 @@ import pytest
 import torch
 from assertions import refusal
 
-from guided_diffusion import addresses, ranks
-from guided_diffusion.addresses import first_resolving, interface_towards, listen, own_names, reaches
-from guided_diffusion.connecting import refuse_shared_gpus
-from guided_diffusion.counters import Counter
 from guided_diffusion.dist_util import device_from, device_of_rank
-from guided_diffusion.errors import UserError
-from guided_diffusion.ranks import Ranks, find_ranks
+from guided_diffusion.ranks import addresses, ranks
+from guided_diffusion.ranks.addresses import first_resolving, interface_towards, listen, own_names, reaches
+from guided_diffusion.ranks.connecting import refuse_shared_gpus
+from guided_diffusion.ranks.counters import Counter
+from guided_diffusion.ranks.ranks import Ranks, find_ranks
+from guided_diffusion.script.errors import UserError
 
 LAUNCHERS = ("SLURM_", "PMI_", "PMIX_", "OMPI_", "MPI_", "MASTER_", "LOCAL_", "TORCHELASTIC_")
 

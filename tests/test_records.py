@@ -15,7 +15,7 @@ from core.results.records import (
     write_records,
     write_text,
 )
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 BEFORE = torch.tensor([[0, 1, 1], [0, 0, 0], [1, 1, 0], [0, 0, 1], [0, 1, 0]])
 AFTER = torch.tensor([[0, 0, 0], [0, 1, 0], [1, 1, 0], [1, 1, 1], [0, 1, 0]])

@@ -3,8 +3,8 @@ import pytest
 import torch
 from assertions import refusal
 
-from guided_diffusion.errors import UserError
-from guided_diffusion.resample import SAMPLERS, create_named_schedule_sampler
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.training.resample import SAMPLERS, create_named_schedule_sampler
 
 EVEN = (np.arange(1000) + 0.5) / 1000  # what many draws of a uniform look like
 LOSSES = np.array([4.0, 1.0, 2.0, 3.0])

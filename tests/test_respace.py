@@ -3,10 +3,10 @@ import pytest
 import torch
 from assertions import refusal
 
-from guided_diffusion.errors import UserError
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion, LossType, ModelMeanType, ModelVarType
 from guided_diffusion.respace import SpacedDiffusion, space_timesteps
 from guided_diffusion.schedules import linear_betas
+from guided_diffusion.script.errors import UserError
 
 KIND = (ModelMeanType.EPSILON, ModelVarType.FIXED_LARGE, LossType.MSE)
 

@@ -19,8 +19,8 @@ from core.results.folder import ResultsFolder, difference_map, image_id
 from core.results.merging import merge_chunks
 from core.results.reading import read_pairs
 from core.results.records import summarise
-from guided_diffusion.errors import UserError
-from guided_diffusion.storage import _part
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.storage import _part
 
 FLAGS = {"seed": 4, "l1_loss": 1e-5, "scales": "8,10", "oracle_path": None, "use_ddim": False, "gpu": "0"}
 

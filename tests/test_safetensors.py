@@ -19,10 +19,16 @@ from toy_training import names, train
 
 from core.running.explainer import explain
 from demo.pack import pack
-from guided_diffusion import weight_files
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 from guided_diffusion.script_util import create_model, create_model_and_diffusion
-from guided_diffusion.weight_files import SAVE_FORMATS, find_weights, load_weights, save_aside, save_weights
+from guided_diffusion.training import weight_files
+from guided_diffusion.training.weight_files import (
+    SAVE_FORMATS,
+    find_weights,
+    load_weights,
+    save_aside,
+    save_weights,
+)
 from models.checkpoints import attach_flags, flags_of, load_diffusion, read_weights
 from models.classifiers import BinaryQuestion, build_classifier, classifier_checkpoint, load_classifier
 from models.oracles import load_oracle

@@ -6,9 +6,9 @@ import torch
 from assertions import refusal
 from torch.distributions import Normal, kl_divergence
 
-from guided_diffusion.errors import UserError
 from guided_diffusion.losses import discretized_gaussian_log_likelihood, normal_kl
 from guided_diffusion.schedules import cosine_betas, linear_betas, named_betas
+from guided_diffusion.script.errors import UserError
 
 # -- schedules -----------------------------------------------------------------------------------------------
 

@@ -4,9 +4,10 @@ import pytest
 from assertions import refusal
 from toy_networks import TINY_FLAGS
 
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import FlagParser
 from guided_diffusion.gaussian_diffusion import LossType, ModelMeanType, ModelVarType
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import FlagParser
+from guided_diffusion.script.run import run_script
 from guided_diffusion.script_util import (
     DIFFUSION_FLAGS,
     MODEL_FLAGS,
@@ -15,7 +16,6 @@ from guided_diffusion.script_util import (
     create_model,
     create_model_and_diffusion,
     model_and_diffusion_defaults,
-    run_script,
 )
 
 # -- factories ---------------------------------------------------------------------------------------------

@@ -13,8 +13,16 @@ from assertions import assert_identical, refusal
 from scripts import environment, logged
 from toy_training import names, train
 
-from guided_diffusion.errors import UserError
-from guided_diffusion.storage import _part, append_text, lock, lock_folder, remove_parts, write_file, write_folder
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.storage import (
+    _part,
+    append_text,
+    lock,
+    lock_folder,
+    remove_parts,
+    write_file,
+    write_folder,
+)
 
 pytestmark = pytest.mark.usefixtures("no_tensorboard")
 
@@ -76,7 +84,7 @@ def test_a_lock_ends_with_its_holder(tmp_path):
 
 def test_a_lock_of_a_killed_process_is_free(tmp_path):
     code = (
-        "import sys, time; from guided_diffusion.storage import lock_folder; "
+        "import sys, time; from guided_diffusion.script.storage import lock_folder; "
         "held = lock_folder(sys.argv[1]); print(1, flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]

@@ -10,8 +10,8 @@ import torch
 from assertions import refusal
 from toy_training import Pictures
 
-from guided_diffusion.errors import UserError
-from guided_diffusion.train_data import Batch, Batches, generator
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.training.batches import Batch, Batches, generator
 
 
 def batches(count, start=0, **options):

@@ -4,8 +4,8 @@ import pytest
 from assertions import refusal
 from test_project import parser_of
 
-from guided_diffusion.errors import UserError
-from guided_diffusion.train_flags import FREE_FLAGS, TRAIN_FLAGS, check_train_flags, smallest_part
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.training.flags import FREE_FLAGS, TRAIN_FLAGS, check_train_flags, smallest_part
 
 TRAINERS = ["celeba-train-diffusion.py", "celeba-train-classifier.py"]
 

@@ -10,10 +10,11 @@ from scripts import logged
 from torch.utils._python_dispatch import TorchDispatchMode
 from toy_training import names, saved, train
 
-from guided_diffusion import train_flags, train_util
-from guided_diffusion.checkpoint_folder import CheckpointFolder
-from guided_diffusion.errors import UserError
-from guided_diffusion.logger import read_numbers
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.training import flags as train_flags
+from guided_diffusion.training import loop as train_util
+from guided_diffusion.training.checkpoint_folder import CheckpointFolder
+from guided_diffusion.training.logger import read_numbers
 
 pytestmark = pytest.mark.usefixtures("no_tensorboard")
 

@@ -20,8 +20,8 @@ from core.data.labels import class_numbers
 from core.data.training_data import load_training_data
 from core.running.explainer import explain
 from demo.pack import pack
+from guided_diffusion.script.storage import lock_folder
 from guided_diffusion.script_util import create_model_and_diffusion
-from guided_diffusion.storage import lock_folder
 from models.checkpoints import load_diffusion, read_weights
 from models.classifiers import BinaryQuestion, load_classifier
 

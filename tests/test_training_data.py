@@ -11,7 +11,7 @@ from toy_celeba import write_celeba
 from core.data.datasets import CelebA
 from core.data.images import read_image
 from core.data.training_data import TRAINING_DATA_FLAGS, find_reader, load_training_data, require_labels
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 
 def draw(root, *names):

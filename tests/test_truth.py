@@ -16,7 +16,7 @@ from demo.compare import compare, find_faces, outside
 from demo.faces import JPEG_QUALITY, VISIBLE_ATTRIBUTES, face_of, render
 from demo.nearest import Portraits, read_attributes, toggled
 from demo.truth import summarise
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 SIZE, QUERY = 64, "Smiling"
 SMILING = CELEBA_ATTRIBUTES.index(QUERY)

@@ -11,8 +11,8 @@ from reference_weights import deterministic_array
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from toy_networks import filled, tiny_unet
 
-from guided_diffusion.errors import UserError
 from guided_diffusion.nn import GroupNorm32, timestep_embedding
+from guided_diffusion.script.errors import UserError
 from guided_diffusion.script_util import create_model
 from guided_diffusion.unet import AttentionBlock, Downsample, ResBlock, UNetModel, Upsample
 

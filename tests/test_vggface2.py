@@ -8,7 +8,7 @@ from PIL import Image
 from published_weights import published
 from reference_weights import deterministic_array
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 from models.oracles import OracleFeatures
 from models.vggface2 import face_pixels, load_vggface2, read_arrays
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from toy_networks import TINY_FLAGS, filled
 
-from guided_diffusion.objectives import DenoisingObjective
-from guided_diffusion.resample import create_named_schedule_sampler
 from guided_diffusion.script_util import create_model_and_diffusion
-from guided_diffusion.train_data import Batches
-from guided_diffusion.train_util import TrainLoop
+from guided_diffusion.training.batches import Batches
+from guided_diffusion.training.loop import TrainLoop
+from guided_diffusion.training.objectives import DenoisingObjective
+from guided_diffusion.training.resample import create_named_schedule_sampler
 
 CPU = torch.device("cpu")
 

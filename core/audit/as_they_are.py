@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 from ..data.explained_data import AUTO, load_explained_data, settle_dataset
 from ..data.images import read_image

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from guided_diffusion.errors import UserError
-from guided_diffusion.storage import write_folder
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.storage import write_folder
 
 from ..metrics.inference import flags_of_run, require_pairs
 from ..results.folder import ResultsFolder, experiment_folder

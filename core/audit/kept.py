@@ -10,8 +10,8 @@ from numbers import Real
 import numpy as np
 import pandas as pd
 
-from guided_diffusion.errors import UserError
-from guided_diffusion.storage import write_file, write_text
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.storage import write_file, write_text
 
 from ..results.records import read_yaml, write_yaml
 from .map_picture import draw_map

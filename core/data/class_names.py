@@ -4,7 +4,7 @@ import json
 from difflib import get_close_matches
 from pathlib import Path
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 SHOWN = 40  # names that an error lists
 

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch.utils.data import Dataset
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 from .class_names import shown
 from .images import from_uint8, read_image

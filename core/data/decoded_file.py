@@ -16,8 +16,8 @@ from filelock import FileLock, Timeout
 from PIL import features
 from tqdm import tqdm
 
-from guided_diffusion.errors import UserError
-from guided_diffusion.storage import is_remote, remove_parts, write_file
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.storage import is_remote, remove_parts, write_file
 
 from . import images
 from .decoded import MIB

@@ -1,6 +1,6 @@
 """What main.py explains: the images of a data set, or those that --images names."""
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 from .datasets import DATASETS, CelebA, make_dataset
 from .image_lists import ImageFiles

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 from .datasets import SPLITS, ImageDataset, in_split, read_table, to_bytes, to_numbers
 from .images import SUFFIXES, read_image

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image
 
-from guided_diffusion.errors import UserError
 from guided_diffusion.pixels import from_uint8 as from_uint8
 from guided_diffusion.pixels import to_uint8 as to_uint8
-from guided_diffusion.storage import write_file
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.storage import write_file
 
 SUFFIXES = (".png", ".jpg", ".jpeg")  # of image files, in lower case
 TURNS = {  # EXIF's orientation -> what puts the image upright

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import Flag
-from guided_diffusion.ranks import Ranks
+from guided_diffusion.ranks.ranks import Ranks
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import Flag
 
 from .datasets import CelebA
 from .decoded import MIB, keep_decoded

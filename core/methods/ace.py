@@ -19,7 +19,7 @@ Where v differs from x the most, the refinement draws the image anew. Everywhere
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 from .backward import pulled_back
 from .dime import predict, require_depth, step

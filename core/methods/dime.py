@@ -8,7 +8,7 @@ from numbers import Integral
 
 import torch
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 from .inputs import require_images
 

@@ -1,7 +1,7 @@
 """The flags that not every method of main.py has; where one is not given, the method's own default holds."""
 
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import Flag
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import Flag
 from guided_diffusion.script_util import MOST_STEPS
 
 from .ace import require_kept_steps

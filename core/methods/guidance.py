@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 from .decisions import logit_margin, selected_score
 from .inputs import as_classes, require_classes, require_images, require_logits

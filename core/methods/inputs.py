@@ -7,7 +7,7 @@ import math
 
 import torch
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 LARGEST = 1.01  # of an image in [-1, 1]: rounding may go a little beyond
 

@@ -24,7 +24,7 @@ varies among real images, and by as much as it varies, where the bare gradient w
 
 import torch
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 from .backward import pulled_back
 from .dime import ddim_step, predict, require_depth

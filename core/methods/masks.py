@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 
 def changed(x, clean, threshold, dilation):

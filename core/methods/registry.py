@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 from .ace import ace, ace_evaluations, ace_iterations
 from .dime import dime_sample, evaluations, start_of_chain

@@ -5,9 +5,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from guided_diffusion.errors import UserError
-from guided_diffusion.ranks import connected
-from guided_diffusion.storage import sha256, write_file
+from guided_diffusion.ranks.ranks import connected
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.storage import sha256, write_file
 
 from ..data.images import read_image
 from .inference import in_batches

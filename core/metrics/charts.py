@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from guided_diffusion.storage import write_file
+from guided_diffusion.script.storage import write_file
 
 DATA, CHANGES, INK, FAINT = "#9aa3b2", "#1c7a50", "#20242c", "#787e88"  # colours
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from guided_diffusion.errors import UserError
-from guided_diffusion.storage import write_text
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.storage import write_text
 
 from ..data.datasets import read_labels
 from .scores import correlation_matrix

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 import torch
 from tqdm import tqdm
 
-from guided_diffusion.connecting import connect
 from guided_diffusion.dist_util import device_from
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import BATCH_SIZE, GPU, Flag
-from guided_diffusion.ranks import connected
+from guided_diffusion.ranks.connecting import connect
+from guided_diffusion.ranks.ranks import connected
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import BATCH_SIZE, GPU, Flag
 
 from ..data.datasets import CELEBA_ATTRIBUTES, attribute_index, data_attributes
 from ..data.images import from_uint8

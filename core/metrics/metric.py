@@ -9,8 +9,8 @@ import numpy as np
 import yaml
 from filelock import FileLock
 
-from guided_diffusion.errors import UserError, require_file
-from guided_diffusion.storage import remove_parts, sha256
+from guided_diffusion.script.errors import UserError, require_file
+from guided_diffusion.script.storage import remove_parts, sha256
 
 from ..results.folder import ResultsFolder
 from ..results.records import write_yaml

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from guided_diffusion.addresses import free_port
+from guided_diffusion.ranks.addresses import free_port
 
 
 def environment(ranks):

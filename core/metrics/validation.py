@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 from torch.utils.data import Subset
 
-from guided_diffusion.ranks import Ranks
+from guided_diffusion.ranks.ranks import Ranks
 
 from ..data.labels import class_numbers
 from ..methods.decisions import predicted_class

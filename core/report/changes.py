@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 from ..metrics.correlations import train_correlations
 from ..metrics.metric import Metric, mean_of

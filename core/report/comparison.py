@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 from ..data.words import words
 from ..methods.flags import method_and_options

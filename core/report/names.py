@@ -3,7 +3,7 @@
 from contextlib import suppress
 from dataclasses import dataclass
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 from ..data.class_names import numbered
 from ..data.datasets import CELEBA_ATTRIBUTES, data_attributes

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from guided_diffusion.storage import write_folder
+from guided_diffusion.script.storage import write_folder
 
 from ..data.words import counted, words
 from ..metrics.inference import progress

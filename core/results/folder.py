@@ -27,8 +27,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from guided_diffusion.errors import UserError
-from guided_diffusion.storage import lock, remove_parts, require_writable, write_text
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.storage import lock, remove_parts, require_writable, write_text
 
 from ..data.images import read_image, to_uint8, write_png
 from .records import (

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 from .folder import ResultsFolder, chunk_files, experiment_folder
 from .records import read_yaml

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from guided_diffusion.errors import UserError, require_file
-from guided_diffusion.flags import MANY
+from guided_diffusion.script.errors import UserError, require_file
+from guided_diffusion.script.flags import MANY
 
 from ..data.images import SUFFIXES, from_uint8, read_image
 from .folder import ResultsFolder, chunk_files, experiment_folder

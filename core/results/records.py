@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from guided_diffusion.errors import UserError, require_file
-from guided_diffusion.storage import append_text, write_text
+from guided_diffusion.script.errors import UserError, require_file
+from guided_diffusion.script.storage import append_text, write_text
 
 from ..data.images import to_uint8
 

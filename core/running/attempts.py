@@ -7,7 +7,7 @@ and an attempt's noise depends only on the seed, the image and the number of the
 from dataclasses import dataclass
 from typing import Any
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 
 @dataclass(eq=False)

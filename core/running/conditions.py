@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 from ..data.class_names import match_classes
 from ..data.training_data import require_labels

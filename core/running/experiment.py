@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from guided_diffusion.errors import UserError
 from guided_diffusion.sampling import SamplingNetwork
+from guided_diffusion.script.errors import UserError
 
 from ..data.datasets import chunk_indices, load_images
 from ..methods.decisions import choose_target

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, fields
 
 import torch
 
-from guided_diffusion.errors import UserError
 from guided_diffusion.sampling import once_more_on_overflow, raise_overflow
+from guided_diffusion.script.errors import UserError
 
 from ..data.images import from_uint8, to_uint8
 from ..methods.decisions import choose_target, predicted_class, probability

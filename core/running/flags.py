@@ -4,9 +4,10 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from guided_diffusion.errors import UserError
-from guided_diffusion.flags import BATCH_SIZE, GPU, MANY, SEED, Flag, check_flags, group_flags, parse_numbers
 from guided_diffusion.sampling import COMPUTE_FLAGS
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import BATCH_SIZE, GPU, MANY, SEED, Flag, check_flags, group_flags, parse_numbers
+from guided_diffusion.script.storage import sha256
 from guided_diffusion.script_util import (
     DIFFUSION_FLAGS,
     MODEL_FLAGS,
@@ -14,7 +15,6 @@ from guided_diffusion.script_util import (
     args_to_dict,
     create_gaussian_diffusion,
 )
-from guided_diffusion.storage import sha256
 
 from ..data.datasets import ALL, DATASETS, SPLITS
 from ..data.explained_data import AUTO

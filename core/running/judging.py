@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 from ..data.class_names import in_one_line, match_classes
 from ..data.datasets import CELEBA_ATTRIBUTES

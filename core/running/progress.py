@@ -4,7 +4,7 @@ import time
 
 from tqdm import tqdm
 
-from guided_diffusion.ranks import Ranks
+from guided_diffusion.ranks.ranks import Ranks
 
 from ..data.datasets import DATASETS
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from tqdm import tqdm
 
-from guided_diffusion.errors import UserError
+from guided_diffusion.script.errors import UserError
 
 from ..data.class_names import SHOWN, class_index, in_one_line, match_classes, numbered, read_class_names, shown
 from ..data.datasets import CELEBA_ATTRIBUTES, DATASETS, attribute_index, load_images

@@ -13,8 +13,8 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from guided_diffusion.errors import UserError
 from guided_diffusion.sampling import SamplingNetwork, once_more_on_overflow
+from guided_diffusion.script.errors import UserError
 
 from ..data.datasets import load_images
 from ..methods.ace import purify

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from guided_diffusion.objectives import Objective
+from guided_diffusion.training.objectives import Objective
 
 from ..data.labels import class_numbers, shares
 

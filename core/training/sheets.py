@@ -3,7 +3,7 @@
 import torch
 from torchvision.utils import make_grid
 
-from guided_diffusion.storage import write_file
+from guided_diffusion.script.storage import write_file
 
 from ..data.images import encode_png, to_uint8
 

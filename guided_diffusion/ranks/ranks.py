@@ -11,9 +11,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from ..script.errors import UserError
 from .addresses import FREE, LOOPBACK, first_resolving, listen, own_names, reaches
 from .counters import Counter
-from .errors import UserError
 
 _PORTS = 16_000, 14_000  # srun's ranks meet at one of these: the first, and how many; below what systems hand out
 

@@ -12,8 +12,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from ..script.errors import UserError
 from .addresses import interface_towards
-from .errors import UserError
 from .lifeline import Lifeline
 from .ranks import find_ranks, rank_in_environment
 

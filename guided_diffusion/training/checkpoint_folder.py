@@ -4,7 +4,7 @@ import re
 
 import blobfile as bf
 
-from .errors import UserError
+from ..script.errors import UserError
 from .weight_files import find_weights, load_weights, remove_if_there, save_weights
 
 

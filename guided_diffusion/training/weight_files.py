@@ -5,8 +5,8 @@ import json
 import blobfile as bf
 import torch
 
-from .errors import hub_package
-from .storage import write_file
+from ..script.errors import hub_package
+from ..script.storage import write_file
 
 SAVE_FORMATS = ("pt", "safetensors")  # --save_format, and the suffix of the files
 

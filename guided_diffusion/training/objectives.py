@@ -4,7 +4,7 @@ from functools import partial
 
 import torch
 
-from .train_data import pinned, send
+from .batches import pinned, send
 
 
 class Objective:

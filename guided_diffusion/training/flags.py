@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import torch
 
-from .dist_util import half_precision
-from .errors import UserError
-from .flags import BATCH_SIZE, MANY, SEED, Flag, check_flags, parse_bool_or_auto, parse_numbers
+from ..dist_util import half_precision
+from ..script.errors import UserError
+from ..script.flags import BATCH_SIZE, MANY, SEED, Flag, check_flags, parse_bool_or_auto, parse_numbers
 from .weight_files import SAVE_FORMATS, require_safetensors
 
 

@@ -9,8 +9,8 @@ from itertools import count
 import numpy as np
 import torch
 
-from .errors import UserError
-from .pixels import from_uint8
+from ..pixels import from_uint8
+from ..script.errors import UserError
 
 # What a random stream is for: the last number of its key.
 TIME, NOISE, ORDER, MIRROR = range(4)

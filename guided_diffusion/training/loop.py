@@ -11,14 +11,14 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from ..compile_util import compiled, wants_compiling
+from ..ranks.ranks import Ranks
+from ..script.errors import UserError
+from ..script.storage import is_remote, lock_folder
+from .batches import generator
 from .checkpoint_folder import CheckpointFolder
-from .compile_util import compiled, wants_compiling
-from .errors import UserError
+from .flags import FREE_FLAGS, TRAIN_FLAGS, choose_precision, parse_rates
 from .logger import Logger, Means, read_numbers
-from .ranks import Ranks
-from .storage import is_remote, lock_folder
-from .train_data import generator
-from .train_flags import FREE_FLAGS, TRAIN_FLAGS, choose_precision, parse_rates
 
 MOST_UNREAD = 100  # steps whose numbers stay on the device until they are read
 # What opt<step>.pt holds, by name.

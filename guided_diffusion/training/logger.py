@@ -7,8 +7,8 @@ from io import StringIO
 import blobfile as bf
 import torch
 
-from .errors import UserError
-from .storage import is_remote, write_file
+from ..script.errors import UserError
+from ..script.storage import is_remote, write_file
 
 
 def read_numbers(rows):

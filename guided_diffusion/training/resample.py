@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from .errors import UserError
+from ..script.errors import UserError
 
 SAMPLERS = ("uniform", "loss-second-moment")
 

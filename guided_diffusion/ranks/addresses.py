@@ -4,7 +4,7 @@ import socket
 
 import psutil
 
-from .errors import UserError
+from ..script.errors import UserError
 
 LOOPBACK = "127.0.0.1"
 FREE = 0  # the port that stands for any free one

@@ -1,0 +1,1 @@
+"""Flags, errors, files and interrupts: what any script needs."""
