@@ -11,29 +11,16 @@ from dataclasses import replace
 from core.audit.as_they_are import LABELS, ORACLE, images_to_contrast
 from core.audit.audited import audit, audit_folder, pairs_to_audit
 from core.audit.evidence import Networks
-from core.metrics.inference import (
-    CLASSIFIER_FLAGS,
-    DEVICE_FLAGS,
-    ORACLE_FLAGS,
-    QUERY_FLAGS,
-    RESULTS_FLAGS,
-    find_query,
-    find_question,
-    flags_of_run,
-    require_size,
-    size_of,
-    start_ranks,
-    take_from_run,
-    task_of_run,
-    what_was_used,
-)
+from core.data.datasets import CELEBA_ATTRIBUTES
+from core.metrics.flags import CLASSIFIER_FLAGS, DEVICE_FLAGS, ORACLE_FLAGS, OUTPUT_PATH, QUERY_FLAGS
+from core.metrics.judges import Judges
 from core.running.flags import FLAGS as RUN_FLAGS
-from core.running.flags import network_arguments
+from core.running.run import read_run
+from guided_diffusion.ranks.connecting import connect
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.flags import Flag, FlagParser, check_flags, group_flags
 from guided_diffusion.script.run import require_flags, run_script
-from models.classifiers import load_classifier
-from models.oracles import load_oracle
+from models.judges import LOADERS
 
 CONTROL = Flag(
     None,
@@ -42,7 +29,7 @@ CONTROL = Flag(
 )
 FLAGS = group_flags(
     data={
-        "output_path": RESULTS_FLAGS["output_path"],
+        **OUTPUT_PATH,
         "exp_names": Flag([], "the experiments, each audited by itself", many=True),
         "control": CONTROL,
         "data_dir": Flag(None, "images as they are, to contrast attributes on; by default those of the run's data"),
@@ -68,20 +55,22 @@ def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
     require_flags(args, *REQUIRED)
-    device, first = start_ranks(args)
-    every = {name: pairs_to_audit(args.output_path, name, args.control) for name in dict.fromkeys(args.exp_names)}
-    for name, (pairs, control) in every.items():
-        with audit_folder(args.output_path, name, first) as folder:
-            found = audit_one(folder, Namespace(**vars(args), exp_name=name), pairs, control, device)
-        if first:
-            show(name, found)
+    judges = Judges(vars(args), LOADERS, connect())
+    runs = [read_run(args.output_path, name, args.query_label) for name in dict.fromkeys(args.exp_names)]
+    every = [(run, *pairs_to_audit(run, args.control)) for run in runs]
+    for run, pairs, control in every:
+        with audit_folder(run, judges.ranks.first) as folder:
+            findings = audit_one(folder, run, args, judges, pairs, control)
+        if judges.ranks.first:
+            show(run.name, findings)
 
 
-def audit_one(folder, args, pairs, control, device):
-    networks, facts = load_networks(args, pairs, device)
+def audit_one(folder, run, args, judges, pairs, control):
+    networks, facts = load_networks(run, args, judges, pairs)
     facts |= {"control": args.control}
-    as_they_are = images_to_contrast(args, size_of(pairs))
-    return audit(folder, args.output_path, args.exp_name, pairs, control, as_they_are, networks, facts)
+    size = pairs[0].pixels()[0].shape[-1]
+    as_they_are = images_to_contrast(Namespace(**vars(args), exp_name=run.name), size)
+    return audit(folder, run, pairs, control, as_they_are, networks, facts)
 
 
 def show(exp_name, found):
@@ -102,41 +91,38 @@ def show(exp_name, found):
         )
 
 
-def load_networks(args, pairs, device):
+def load_networks(run, args, judges, pairs):
     """The Networks of an experiment, and what audit.yaml says of them."""
-    oracle_given = args.oracle_path is not None
-    taken = take_from_run(args, "classifier_path", "oracle_path", "query_label")
-    named = network_arguments(args, "classifier")
-    classifier = load_classifier(*named, size_of(pairs), "classifier_path" not in taken).to(device)
-    require_size(classifier, pairs, "classifier_path")
-    classify, asked = find_question(args, classifier)
+    classifier, name = judges.of_role("classifier", run, pairs)
+    classify, of_classes = run.question.logits_of(classifier, name.path), run.question.of_classes
+    facts = {"question": run.question.facts, "networks": {**name.weights, **name.options}, "no_attributes": ""}
+    oracle, attributes, query = None, (), None
     try:
-        oracle, attributes, query = load_judge(args, pairs, device, oracle_given)
-        why_not = ""
+        oracle, attributes, query, name = load_judge(run, args, judges, pairs)
+        facts["networks"] |= {**name.weights, **name.options}
     except UserError as error:
-        if oracle_given:
+        if args.oracle_path is not None:
             raise
-        oracle, attributes, query, why_not = None, (), None, str(error)
-    of_classes = task_of_run(args) == "classes"
-    networks = Networks(classify, oracle, attributes, query, device, args.batch_size, args.num_workers, of_classes)
-    facts = {"question": asked, "networks": {}, "no_attributes": why_not}
-    for role in ("classifier", "oracle")[: 1 + (oracle is not None)]:
-        weights, options = what_was_used(args, role)
-        facts["networks"] |= weights | options
+        facts["no_attributes"] = str(error)
+    batches = judges.batches
+    networks = Networks(
+        classify, oracle, attributes, query, batches.device, batches.size, batches.workers, of_classes
+    )
     return networks, facts
 
 
-def load_judge(args, pairs, device, given):
-    """(the oracle, the names of its attributes, which of them the classifier is asked about or None of classes)."""
-    if not given and not flags_of_run(args.output_path, args.exp_name).get("oracle_path"):
+def load_judge(run, args, judges, pairs):
+    """(the oracle, the names of its attributes, which of them the classifier is asked about or None of classes, its
+    NetworkName)."""
+    if args.oracle_path is None and not run.flags.get("oracle_path"):
         raise UserError("the run had no oracle, and --oracle_path names none")
-    oracle = load_oracle(*network_arguments(args, "oracle"), size_of(pairs), given).to(device)
-    require_size(oracle, pairs, "oracle_path")
+    oracle, name = judges.of_role("oracle", run, pairs)
     if getattr(oracle, "task", None) == "classes":
-        raise UserError(f"--oracle_path {args.oracle_path} tells classes apart; an audit needs one of attributes")
-    if task_of_run(args) == "classes":
-        return oracle, tuple(oracle.attributes or ()), None
-    return oracle, *find_query(args, oracle)
+        raise UserError(f"--oracle_path {name.path} tells classes apart; an audit needs one of attributes")
+    if run.question.of_classes:
+        return oracle, tuple(oracle.attributes or ()), None, name
+    attributes = tuple(oracle.attributes or CELEBA_ATTRIBUTES)
+    return oracle, attributes, run.question.place_in(attributes), name
 
 
 if __name__ == "__main__":

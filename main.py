@@ -5,25 +5,17 @@ if __name__ == "__main__":
 
     end_on_interrupt()
 
-from core.data.explained_data import load_explained_data, settle_dataset
-from core.methods.flags import method_and_options
-from core.results.folder import ResultsFolder
+from core.data.explained_data import load_explained_data
+from core.results.layout import Layout
 from core.results.merging import merge_chunks
 from core.running.conditions import condition_of
-from core.running.experiment import Networks, run_experiment
-from core.running.explainer import Settings
-from core.running.flags import (
-    BEFORE_THE_FLAG,
-    FLAGS,
-    FREE_AMONG_CHUNKS,
-    check_run_flags,
-    choose_split,
-    network_arguments,
-)
+from core.running.experiment import Networks, explain_run
+from core.running.flags import BEFORE_THE_FLAG, FLAGS, FREE_AMONG_CHUNKS
 from core.running.judging import make_oracle
 from core.running.progress import result_line
 from core.running.question import ask
-from core.running.tuning import tune
+from core.running.run import plan_run
+from core.running.tuning import tune_run
 from guided_diffusion.described import described_diffusion, given_flags, take_described_flags
 from guided_diffusion.dist_util import device_from, keep_freed_memory
 from guided_diffusion.ranks.connecting import connect
@@ -31,7 +23,7 @@ from guided_diffusion.sampling import how_to_compute
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.flags import FlagParser
 from guided_diffusion.script.run import require_flags, run_script
-from guided_diffusion.script_util import args_to_dict, create_model_and_diffusion, model_and_diffusion_defaults
+from guided_diffusion.script_util import create_model_and_diffusion, model_and_diffusion_defaults
 from models.carried_flags import take_carried_flags
 from models.checkpoints import load_diffusion
 from models.classifiers import load_classifier
@@ -49,90 +41,93 @@ def main():
     args = create_argparser().parse_args()
     ranks = connect()
     if args.merge_and_eval:
-        if ranks.first:
-            summary = merge_chunks(args.output_path, args.exp_name, FREE_AMONG_CHUNKS, BEFORE_THE_FLAG)
-            print(result_line(summary, ResultsFolder(args.output_path, args.exp_name).experiment))
-        return
+        return merge(Layout(args.output_path, args.exp_name), ranks)
     require_flags(args, "model_path", "classifier_path")
-    described, given = find_diffusers_model(args.model_path), given_flags(create_argparser())
-    if described:
-        take_described_flags(args, given, described)
-    else:
-        take_carried_flags(args, given, FLAGS)
-    scales, args.split = check_run_flags(args), choose_split(args)
-    method, options = method_and_options(args)
-    options["guided_steps"] = None if args.guided_iterations == -1 else args.guided_iterations
+    diffusers_model = take_flags_of_files(args)
+    run = plan_run(vars(args))
     keep_freed_memory()
     device = device_from(args.gpu, ranks)
     compute = how_to_compute(args, device)
-    args.dataset = settle_dataset(args.dataset, args.data_dir)
-    dataset = load_explained_data(args.dataset, args.data_dir, args.split, args.image_size, args.images)
-    settings = Settings(
-        method=args.method,
-        tau=args.start_step,
-        classifier_scales=scales,
-        perceptual=load_perceptual(args, device),
-        sampler_options=options,
-        **args_to_dict(args, ("seed", "use_logits", "l1_loss", "l2_loss", "l_perc", "clip_denoised")),
-    )
-    networks = load_networks(args, described, dataset, compute, device)
-    if args.tune:
-        return tune(args, settings, dataset, networks, ranks)
-    run_experiment(args, settings, method.cost(args.start_step, **options), dataset, networks, ranks)
-
-
-def load_networks(args, described, dataset, compute, device):
-    """The diffusion model, the question that is asked of the classifier, and the oracle, if any."""
-    classifier = load_named(args, "classifier", load_classifier, device)
-    question = ask(args, dataset, classifier, device)
-    condition = find_condition(args, described, question, dataset, device)
-    unet, diffusion = load_ddpm(args, described, device)
-    oracle = None
-    if args.oracle_path:
-        oracle = make_oracle(load_named(args, "oracle", load_oracle, device), question, device)
-    files = {"model_path": described.files} if described else {}
-    return Networks(unet, diffusion, condition, question, oracle, compute, device, files)
-
-
-def find_condition(args, described, question, dataset, device):
-    """condition_of, which for a diffusers model names flags that nobody gave: the error says where from."""
-    try:
-        return condition_of(args, question, dataset, device)
-    except UserError as error:
-        raise UserError(f"{described.name} is class-conditional: {error}" if described else str(error)) from None
-
-
-def load_perceptual(args, device):
-    """The network of the perceptual distance on the device; None where --l_perc is 0."""
-    if not args.l_perc:
-        return None
-    return vgg19_features(args.l_perc_layer, args.perceptual_path, args.image_size).to(device)
-
-
-def load_ddpm(args, described, device):
-    """The network and the diffusion, on the device: of the flags, or as a diffusers model describes them."""
-    if described:
-        model = load_diffusers_network(described, args.image_size)
-        diffusion = described_diffusion(described, args.timestep_respacing)
+    f = run.flags
+    dataset = load_explained_data(f["dataset"], f["data_dir"], f["split"], f["image_size"], f["images"])
+    classifier = load_role(run, "classifier", load_classifier, device)
+    run = run.asking(ask(f, dataset, classifier, device))
+    networks = load_networks(run, classifier, dataset, diffusers_model, compute, device)
+    if f["tune"]:
+        tune_run(run, dataset, networks, ranks)
     else:
-        flags = args_to_dict(args, model_and_diffusion_defaults())
-        model, diffusion = create_model_and_diffusion(**flags)
-        load_diffusion(model, args.model_path, flags)
+        explain_run(run, dataset, networks, ranks)
+
+
+def merge(layout, ranks):
+    """Merges the chunks of an experiment, and prints what came of them."""
+    if ranks.first:
+        print(result_line(merge_chunks(layout, FREE_AMONG_CHUNKS, BEFORE_THE_FLAG), layout.experiment))
+
+
+def take_flags_of_files(args):
+    """Sets in args what the files of --model_path decide -> the DiffusersModel, or None for a file of ours."""
+    model, typed = find_diffusers_model(args.model_path), given_flags(create_argparser())
+    if model:
+        take_described_flags(args, typed, model)
+    else:
+        take_carried_flags(args, typed, FLAGS)
+    return model
+
+
+def load_networks(run, classifier, dataset, diffusers_model, compute, device):
+    """The Networks of a run, all on the device."""
+    flags, question = run.flags, run.question
+    try:
+        condition = condition_of(run, dataset, device)
+    except UserError as error:  # of flags that nobody gave, where a diffusers model decides them
+        origin = f"{diffusers_model.name} is class-conditional: " if diffusers_model else ""
+        raise UserError(f"{origin}{error}") from None
+    unet, diffusion = load_ddpm(flags, diffusers_model, device)
+    oracle = perceptual = None
+    if flags["oracle_path"]:
+        oracle = make_oracle(load_role(run, "oracle", load_oracle, device), question, device)
+    if flags["l_perc"]:
+        features = vgg19_features(flags["l_perc_layer"], flags["perceptual_path"], flags["image_size"])
+        perceptual = features.to(device)
+    return Networks(
+        unet,
+        diffusion,
+        condition,
+        question.logits_of(classifier),
+        question.labels_of(dataset, flags["data_dir"], flags["classifier_path"]),
+        oracle,
+        perceptual,
+        compute,
+        device,
+        {"model_path": diffusers_model.files} if diffusers_model else {},
+    )
+
+
+def load_ddpm(flags, diffusers_model, device):
+    """The network and the diffusion, on the device: of the flags, or as a diffusers model describes them."""
+    if diffusers_model:
+        model = load_diffusers_network(diffusers_model, flags["image_size"])
+        diffusion = described_diffusion(diffusers_model, flags["timestep_respacing"])
+    else:
+        own = {name: flags[name] for name in model_and_diffusion_defaults()}
+        model, diffusion = create_model_and_diffusion(**own)
+        load_diffusion(model, flags["model_path"], own)
     return model.requires_grad_(False).to(device), diffusion
 
 
-def load_named(args, role, load, device):
+def load_role(run, role, load, device):
     """The network of a role, classifier or oracle, on the device. Prints a line about one that is no plain file.
 
     UserError where it was trained on images of another size, as its file says.
     """
-    network = load(*network_arguments(args, role), args.image_size).to(device)
-    network.take_task(args.task)
+    name, size = run.network(role, run.flags), run.flags["image_size"]
+    network = load(*name.arguments, size).to(device)
+    network.take_task(run.flags["task"])
     if network.about:
         print(f"{role} {network.about}")
-    if network.image_size not in (None, args.image_size):
-        path = getattr(args, f"{role}_path")
-        raise UserError(f"--image_size is {args.image_size}, but {path} was trained at {network.image_size}")
+    if network.image_size not in (None, size):
+        raise UserError(f"--image_size is {size}, but {name.path} was trained at {network.image_size}")
     return network
 
 

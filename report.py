@@ -5,14 +5,14 @@ if __name__ == "__main__":
 
     end_on_interrupt()
 
-from core.metrics.inference import RESULTS_FLAGS
+from core.metrics.flags import OUTPUT_PATH
 from core.report.site import write_report
 from guided_diffusion.script.flags import MANY, Flag, FlagParser, check_flags, group_flags
 from guided_diffusion.script.run import require_flags, run_script
 
 FLAGS = group_flags(
     data={
-        "output_path": RESULTS_FLAGS["output_path"],
+        **OUTPUT_PATH,
         "exp_names": Flag([], "the experiments, side by side in this order", many=True),
     },
     output={

@@ -10,6 +10,7 @@ from scipy import stats
 from benchmarks.planted import ASKED, PROPERTIES
 from core.audit.kept import FINDINGS, TABLE
 from core.data.datasets import CELEBA_ATTRIBUTES
+from core.results.layout import Layout
 from core.results.reading import read_pairs
 from core.results.records import flipped, read_records, read_yaml
 
@@ -135,7 +136,7 @@ def slope(score, used):
 
 def mean_change(output_path, exp_name):
     """(S, S): the mean difference between the originals and the counterfactuals that reached their target."""
-    pairs = (pair.pixels() for pair in read_pairs(output_path, exp_name))
+    pairs = (pair.pixels() for pair in read_pairs(Layout(output_path, exp_name)))
     return torch.stack([(after.float() - before).abs().mean(0) for before, after in pairs]).mean(0).numpy()
 
 

@@ -31,6 +31,7 @@ from tqdm import tqdm
 from benchmarks.training_size import write_images
 from core.metrics.metric import read_metrics
 from core.results.folder import ResultsFolder
+from core.results.layout import Layout
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.flags import Flag, FlagParser, check_flags
 from guided_diffusion.script.run import require_flags, run_script
@@ -85,11 +86,11 @@ class Subject:
     def finished(self):
         """What a start has left of the work done: ids of images, files of checkpoints, or names of metrics."""
         if self.keeps == "images":
-            records = ResultsFolder(self.output, "exp").records()
+            records = ResultsFolder(Layout(self.output, "exp")).records()
             return set() if records is None else set(records["id"])
         if self.keeps == "checkpoints":
             return {path.name for path in self.output.glob("opt*.pt")}
-        return set(read_metrics(ResultsFolder(self.output, "exp").metrics_path))
+        return set(read_metrics(ResultsFolder(Layout(self.output, "exp")).layout.metrics))
 
 
 @dataclass

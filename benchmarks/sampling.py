@@ -20,6 +20,7 @@ from tqdm import tqdm
 from benchmarks.timing import ROUNDS, in_own_process, medians, now
 from core.methods.dime import evaluations
 from core.results.folder import ResultsFolder
+from core.results.layout import Layout
 from core.results.records import make_records
 from core.running.explainer import explain
 from guided_diffusion.dist_util import half_precision, keep_freed_memory, pick_device
@@ -126,7 +127,7 @@ def sample(args, device):
         return output
 
     with tempfile.TemporaryDirectory() as root:
-        folder = ResultsFolder(root, "exp")
+        folder = ResultsFolder(Layout(root, "exp"))
         folder.begin({})
         timed(images, torch.zeros(len(images), dtype=torch.int64, device=device))
         inside.clear()

@@ -11,6 +11,7 @@ from PIL import Image
 
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.data.images import read_image
+from core.results.layout import Layout
 from core.results.reading import Pair, read_pairs
 from core.results.records import BITS, read_records
 from demo.faces import face_of
@@ -61,7 +62,7 @@ def find_faces(output_path, exp_name, query, seed):
     """
     if seed < 0:
         raise UserError(f"--seed {seed} must be at least 0")
-    pairs = read_pairs(output_path, exp_name, reached=("CCF", "ICF"))
+    pairs = read_pairs(Layout(output_path, exp_name), reached=("CCF", "ICF"))
     if not pairs:
         raise UserError(f"{output_path}/Results/{exp_name} holds no images; run main.py with --save_images True")
     path = Path(output_path) / "Results" / exp_name / "records.csv"

@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 
 from core.data.datasets import load_images, make_dataset
+from core.metrics.batches import Batches, progress
 from core.metrics.distributions import frechet_distance
-from core.metrics.inference import in_batches, progress
 from core.training.sheets import sample_images
 from demo.samples import FLAGS as SAMPLES
 from demo.samples import load_for_sampling
@@ -48,8 +48,9 @@ def drawn(network, diffusion, image_size, count, seed, device):
 
 def features_of(oracle, images, device, desc):
     """(N, D) the oracle's features of images (N, 3, S, S)."""
-    (found,) = in_batches(lambda x: (oracle.features(x),), lambda x: (x,), images, BATCH, device, desc)
-    return found.numpy()
+    batches = Batches(device, BATCH)
+    (features,) = batches.map(lambda x: (oracle.features(x),), lambda x: (x,), images, desc)
+    return features.numpy()
 
 
 def create_argparser():

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from core.data.datasets import load_images, make_dataset
+from core.metrics.batches import progress
 from core.metrics.charts import label_panel, save_figure
-from core.metrics.inference import progress
 from demo.samples import load_for_sampling
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.script.errors import UserError

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from core.results.layout import Layout
 from core.results.reading import read_classes, read_pairs
 from core.results.records import read_records
 from guided_diffusion.script.errors import UserError
@@ -40,8 +41,8 @@ def draw_sheet(output_path, exp_name, names, columns=4, tile=96, rows=0):
     names: what the predictions 0 and 1 are called, where the experiment has no names of its own; rows: how many
     rows are drawn, 0 for all.
     """
-    names = read_classes(output_path, exp_name) or names
-    pairs = read_pairs(output_path, exp_name, reached=("CCF", "ICF"))
+    names = read_classes(Layout(output_path, exp_name)) or names
+    pairs = read_pairs(Layout(output_path, exp_name), reached=("CCF", "ICF"))
     if not pairs:
         raise UserError(f"{output_path}/Results/{exp_name} holds no images; run main.py with --save_images True")
     records = read_records(Path(output_path) / "Results" / exp_name / "records.csv").set_index("id")

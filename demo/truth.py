@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 
 from core.data.datasets import CELEBA_ATTRIBUTES, attribute_index
-from core.metrics.inference import FLIPPED, progress
+from core.metrics.batches import progress
 from core.metrics.metric import mean_of, statistic_of
 from core.metrics.scores import change_correlations, correlation_difference, pearson
 from core.results.records import BITS, write_yaml
+from core.running.run import FLIPPED
 from demo.compare import TRUTH, compare_all, find_faces, tiles
 from demo.correlations import training_labels
 from demo.sheet import BAD, COLUMNS, GOOD, INK, TILE, lay_out, save_picture

@@ -41,6 +41,11 @@ class FaceFeatures(nn.Module):
     def forward(self, pixels):
         return self.network(pixels.flip(1) - self.mean)
 
+    @staticmethod
+    def pixels_of(pixels):
+        """uint8 (3, H, W) -> what forward takes: the short side is resized to 224 by PIL."""
+        return transforms.pil_to_tensor(transforms.resize(transforms.to_pil_image(pixels), 224))
+
 
 def caffe_resnet50():
     """torchvision's ResNet-50 in Caffe's layout: blocks have their stride in the first convolution, and the max
@@ -50,12 +55,6 @@ def caffe_resnet50():
     for stage in (network.layer2, network.layer3, network.layer4):
         stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
     return network
-
-
-def face_pixels(pixels):
-    """uint8 (3, H, W) -> the input of FaceFeatures: the short side is resized to 224 by PIL."""
-    image = transforms.resize(transforms.to_pil_image(pixels), 224)
-    return transforms.pil_to_tensor(image)
 
 
 def load_vggface2(path):

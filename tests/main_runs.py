@@ -6,6 +6,7 @@ from PIL import Image
 from scripts import ROOT, call_script
 from toy_networks import MODEL_FLAGS
 
+from core.results.layout import Layout
 from core.results.reading import read_pairs
 
 
@@ -42,5 +43,5 @@ def refuse(flags, *words):
 
 def counterfactuals(output_path):
     """Image -> its counterfactual (H, W, 3), of all images explained."""
-    pairs = read_pairs(output_path, "exp", reached=("CCF", "ICF"))
+    pairs = read_pairs(Layout(output_path, "exp"), reached=("CCF", "ICF"))
     return {pair.id: np.array(Image.open(pair.counterfactual)).astype(int) for pair in pairs}

@@ -13,10 +13,9 @@ from scripts import call_script
 from torchvision.models import vgg
 from toy_results import Colours
 
-import compute_CD
-import compute_MNAC
 from core.data.datasets import CELEBA_ATTRIBUTES
 from models.classifiers import build_classifier, classifier_checkpoint
+from models.judges import LOADERS
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +73,5 @@ def colour_oracle(tmp_path, monkeypatch):
     """Flags for an oracle of three attributes, Smiling, Young and Male: the brightness of the three channels."""
     path = tmp_path / "oracle.pt"
     path.write_bytes(b"any")
-    for module in (compute_MNAC, compute_CD):
-        monkeypatch.setattr(module, "load_oracle", lambda *_: Colours())
+    monkeypatch.setitem(LOADERS, "oracle", lambda *_: Colours())
     return {"oracle_path": path, "query_label": "Smiling"}

@@ -6,16 +6,18 @@ import torch
 from PIL import Image
 from toy_results import write_random_pairs
 
-from core.metrics.activations import kept_activations
+from core.metrics.activations import activations_of
+from core.metrics.batches import Batches
+from core.results.layout import Layout
 from core.results.reading import read_pairs
 
-CPU = torch.device("cpu")
+BATCHES = Batches(torch.device("cpu"), 4)
 
 
 @pytest.fixture
 def pictures(tmp_path):
     write_random_pairs(tmp_path)
-    return [pair.original for pair in read_pairs(tmp_path, "exp", reached=("CCF", "ICF"))]
+    return [pair.original for pair in read_pairs(Layout(tmp_path, "exp"), reached=("CCF", "ICF"))]
 
 
 class CountingNetwork:
@@ -32,7 +34,7 @@ def test_activations_are_computed_once_until_an_image_changes(tmp_path, pictures
     network, kept = CountingNetwork(), tmp_path / "kept.npz"
 
     def found(weights="a"):
-        return kept_activations(kept, pictures, network, weights, 4, CPU, "")
+        return activations_of(kept, pictures, network, weights, BATCHES, "")
 
     first = found()
     assert first.shape == (6, 3) and network.seen == 6
@@ -49,5 +51,5 @@ def test_activations_are_computed_once_until_an_image_changes(tmp_path, pictures
 
 
 def test_activations_are_found_where_none_can_be_kept(tmp_path, pictures):
-    found = kept_activations(tmp_path / "absent/kept.npz", pictures, CountingNetwork(), "a", 4, CPU, "")
+    found = activations_of(tmp_path / "absent/kept.npz", pictures, CountingNetwork(), "a", BATCHES, "")
     assert found.shape == (6, 3)

@@ -27,6 +27,7 @@ from core.audit.own_change import RESTORED, attribution, own_change
 from core.audit.ranking import judge_changes, name_used, rank
 from core.data.images import from_uint8
 from core.metrics.intervals import difference_interval, normal_mean_interval, simultaneous_margin
+from core.results.layout import Layout
 from core.results.reading import read_pairs
 
 NOTHING = torch.zeros(1, SIZE, SIZE, dtype=torch.bool)
@@ -102,7 +103,7 @@ def networks(classifier, batch_size=3):
 
 def gather(root, classifier, changes, batch_size=3):
     write_experiment(root, changes)
-    pairs = read_pairs(root, "exp")
+    pairs = read_pairs(Layout(root, "exp"))
     used = networks(classifier, batch_size)
     evidence, taken = gather_evidence(pairs, None, used)
     rows = rank(evidence, NAMES, 0, False)

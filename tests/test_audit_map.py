@@ -10,6 +10,7 @@ from core.audit.change_map import box_of, find_regions, map_change, pixels_of, p
 from core.audit.clusters import cluster_changes, silhouette
 from core.audit.evidence import Networks, no_pixels
 from core.audit.places import judge_places
+from core.results.layout import Layout
 from core.results.reading import read_pairs
 
 # -- the test ------------------------------------------------------------------------------------------------------
@@ -71,7 +72,7 @@ def test_adjoining_blocks_are_one_region_and_the_largest_change_comes_first():
 
 def test_the_map_is_the_mean_of_what_changed_and_the_mark_in_the_corner_shows(tmp_path):
     write_experiment(tmp_path, [("Smiling", "Mark")] * 6 + [("Smiling",)] * 6)
-    pairs = read_pairs(tmp_path, "exp")
+    pairs = read_pairs(Layout(tmp_path, "exp"))
     found = map_change(pairs, None, 5)
     images = [np.stack([part.numpy().astype(float) for part in pair.pixels()]) for pair in pairs]
     changes = np.stack([cf - x for x, cf in images])
@@ -89,14 +90,14 @@ def test_the_map_is_the_mean_of_what_changed_and_the_mark_in_the_corner_shows(tm
 def test_against_a_control_that_changes_alike_nothing_stands_out(tmp_path):
     write_experiment(tmp_path, [("Smiling", "Mark")] * 12)
     write_experiment(tmp_path, [("Smiling",)] * 12, "control")
-    pairs, control = (read_pairs(tmp_path, name) for name in ("exp", "control"))
+    pairs, control = (read_pairs(Layout(tmp_path, name)) for name in ("exp", "control"))
     assert [region.place for region in map_change(pairs, control, 4).regions] == ["top left corner"]
     assert map_change(pairs, pairs, 4).regions == []
 
 
 def test_p_hangs_on_a_place_that_no_attribute_names(tmp_path):
     write_experiment(tmp_path, [("Smiling", "Mark")] * 12)
-    pairs = read_pairs(tmp_path, "exp")
+    pairs = read_pairs(Layout(tmp_path, "exp"))
     networks = Networks(lambda x: marked()(x)[:, 0], oracle(), NAMES, 0, torch.device("cpu"), 5)
     smile = no_pixels(pairs)
     rows, columns = PATCHES["Smiling"]
@@ -150,5 +151,5 @@ def test_the_silhouette_by_its_definition():
 def test_identical_pairs_change_nowhere(tmp_path):
     for i in range(12):
         write_pair(tmp_path, i, np.full((3, 16, 16), 90), np.full((3, 16, 16), 90))
-    found = map_change(read_pairs(tmp_path, "exp"), None, 5)
+    found = map_change(read_pairs(Layout(tmp_path, "exp")), None, 5)
     assert found.regions == [] and found.change.max() == 0 and cluster_changes(found.images) == []

@@ -193,7 +193,7 @@ def test_what_cannot_be_audited_is_one_line(tmp_path, flags, words):
 
 def test_experiments_that_are_not_there_or_hold_no_images_are_one_line(tmp_path):
     write_experiment(tmp_path, SPOILED)
-    assert "Results/none is not there; check --exp_names" in refused(tmp_path, "exp", "none")
+    assert "Results/none is not there; check --output_path" in refused(tmp_path, "exp", "none")
     (tmp_path / "Results/empty").mkdir()
     assert "empty holds no pairs that reached their target" in refused(tmp_path, "exp", "empty")
     write_experiment(tmp_path, SPOILED, "failed", reached=False)

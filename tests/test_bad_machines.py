@@ -13,7 +13,8 @@ from test_compute_metrics import write_experiment
 from toy_celeba import write_celeba
 from toy_networks import MODEL_FLAGS
 
-from core.results.folder import ResultsFolder
+from core.results.layout import Layout
+from core.results.reading import read_rows
 
 DAY = 24 * 3600
 TRAINERS = {
@@ -70,7 +71,7 @@ def whole(folder):
 
 
 def explained(output):
-    records = ResultsFolder(output, "exp").records()
+    records = read_rows(Layout(output, "exp"))
     return 0 if records is None else len(records)
 
 

@@ -20,6 +20,7 @@ from toy_classes import (
 
 import compute_COUT
 import compute_MNAC
+from core.results.layout import Layout
 from core.results.reading import read_pairs
 from core.running.judging import class_seer
 from demo.sheet import draw_sheet
@@ -48,7 +49,7 @@ def darkest(images):
 
 def test_an_oracle_of_classes_says_whether_the_target_was_reached_for_it_too(flags, oracle):
     records, out = explain(flags | oracle | {"target_label": "blue"})
-    pairs = read_pairs(flags["output_path"], "exp", reached=("CCF", "ICF"))
+    pairs = read_pairs(Layout(flags["output_path"], "exp"), reached=("CCF", "ICF"))
     for record, pair in zip(records.itertuples(), pairs, strict=True):
         before, after = (int(darkest(image[None])) for image in pair.images())
         assert (record.oracle_pred, record.oracle_cf_pred) == (before, after)
@@ -82,7 +83,7 @@ def test_cout_is_between_the_label_and_the_target(flags):
     code, out, err = call_script(compute_COUT, given)
     assert code == 0, err
     values = []
-    for pair in read_pairs(flags["output_path"], "exp", classified=("CC",), reached=("CCF", "ICF")):
+    for pair in read_pairs(Layout(flags["output_path"], "exp"), classified=("CC",), reached=("CCF", "ICF")):
         x, counterfactual = pair.images()
         order = (x - counterfactual).abs().sum(0).flatten().mul(12750).round().sort(descending=True, stable=True)[1]
         points = []
@@ -96,7 +97,7 @@ def test_cout_is_between_the_label_and_the_target(flags):
     assert found["n"] == len(values) == 3 and found["value"] == pytest.approx(np.mean(values), abs=1e-4)
     other = write_classifier(flags["output_path"].parent / "two.pt", ("red", "blue"))
     code, _, err = call_script(compute_COUT, given | {"classifier_path": other})
-    assert code == 2 and "two.pt has 2 classes, but exp 3" in err.splitlines()[-1]
+    assert code == 2 and "two.pt has 2 classes, but the experiment 3" in err.splitlines()[-1]
 
 
 @pytest.mark.slow

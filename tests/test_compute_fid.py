@@ -9,7 +9,10 @@ from toy_results import write_random_pairs
 
 import compute_FID
 from core.metrics.distributions import frechet_distance
+from core.results.layout import Layout
 from core.results.reading import read_pairs
+from models.inception import InceptionFeatures
+from models.judges import LOADERS
 
 
 def test_fid_is_of_pytorch_fids_activations_which_are_kept(tmp_path, measure, weights_dir, monkeypatch):
@@ -17,7 +20,7 @@ def test_fid_is_of_pytorch_fids_activations_which_are_kept(tmp_path, measure, we
     monkeypatch.setenv("TORCH_HOME", str(weights_dir))
     found, out = measure(compute_FID, batch_size=4)
     library = inception.InceptionV3().eval()  # finds the weights in torch.hub's cache by itself
-    pairs = read_pairs(tmp_path, "exp", reached=("CCF", "ICF"))
+    pairs = read_pairs(Layout(tmp_path, "exp"), reached=("CCF", "ICF"))
     with torch.no_grad():
         x, counterfactuals = (
             library((torch.stack(images) + 1) / 2)[0].flatten(1).numpy()
@@ -30,7 +33,7 @@ def test_fid_is_of_pytorch_fids_activations_which_are_kept(tmp_path, measure, we
     kept = np.load(tmp_path / "Original/activations.npz")
     np.testing.assert_allclose(np.sort(kept["activations"], 0), np.sort(x, 0), rtol=1e-3, atol=1e-5)
 
-    monkeypatch.setattr(compute_FID, "load_inception", lambda *_: None)  # not needed again
+    monkeypatch.setattr(InceptionFeatures, "forward", None)  # not needed again
     inception_path = weights_dir / "hub/checkpoints/pt_inception-2015-12-05-6726825d.pth"
     again, _ = measure(compute_FID, inception_path=inception_path)
     assert again == {name: again[name] | {"value": found[name]["value"]} for name in found}
@@ -39,7 +42,9 @@ def test_fid_is_of_pytorch_fids_activations_which_are_kept(tmp_path, measure, we
 def test_fid_needs_two_counterfactuals_and_says_what_it_cannot_halve(tmp_path, measure, refuse, monkeypatch):
     (tmp_path / "inception.pt").write_bytes(b"any")
     flags = {"inception_path": tmp_path / "inception.pt"}
-    monkeypatch.setattr(compute_FID, "load_inception", lambda *_: lambda x: x.mean((2, 3)))
+    network = InceptionFeatures(torch.nn.AdaptiveAvgPool2d(1), tmp_path / "inception.pt")
+    monkeypatch.setattr(InceptionFeatures, "forward", lambda _, images: images.mean((2, 3)))
+    monkeypatch.setitem(LOADERS, "inception", lambda *_: network)
     write_random_pairs(tmp_path, places=["CC/CCF"])
     assert "holds 1 flipped counterfactuals" in refuse(compute_FID, **flags)
     write_random_pairs(tmp_path, places=["CC/CCF"] * 2)

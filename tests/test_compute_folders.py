@@ -32,7 +32,7 @@ def test_jpg_and_png_are_read_alike(tmp_path, measure, colour_oracle):
 @pytest.mark.parametrize("module", [compute_MNAC, compute_CD, compute_FVA, compute_COUT, compute_FID])
 def test_folders_without_pairs_or_with_broken_ones_are_refused(tmp_path, refuse, module):
     flags = {"celeba_path": tmp_path} if module is compute_CD else {}
-    assert "is not a folder" in refuse(module, **flags)
+    assert "is not there" in refuse(module, **flags)
     (tmp_path / "Results/exp").mkdir(parents=True)
     assert "holds no" in refuse(module, **flags)
     write_pair(tmp_path, 0, flat(0, 0, 0), flat(1, 1, 1))

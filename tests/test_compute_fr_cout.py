@@ -8,11 +8,13 @@ from toy_results import write_pair
 
 import compute_COUT
 import compute_FR
+from models.judges import LOADERS
 
 
 def test_fr_counts_all_and_bkl_and_l1_are_of_what_flipped(tmp_path, measure, refuse):
-    assert "records.csv does not exist" in refuse(compute_FR)
+    assert "Results/exp is not there" in refuse(compute_FR)
     (tmp_path / "Results/exp").mkdir(parents=True)
+    assert "records.csv does not exist" in refuse(compute_FR)
     rows = {
         "id": [0, 1, 2, 3],
         "label": [1, 1, 0, 0],
@@ -42,7 +44,7 @@ def test_cout_is_of_correct_images_that_flipped_or_not(tmp_path, measure, monkey
         def forward(self, images):
             return 1000 * images[:, :, 0, 0].mean(1, keepdim=True)
 
-    monkeypatch.setattr(compute_COUT, "load_classifier", lambda *_: FirstPixel())
+    monkeypatch.setitem(LOADERS, "classifier", lambda *_: FirstPixel())
     path = tmp_path / "classifier.pt"
     path.write_bytes(b"any")
     x = np.full((3, 4, 4), 60)

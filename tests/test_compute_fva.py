@@ -6,6 +6,7 @@ from PIL import Image
 from toy_results import write_pair, write_random_pairs
 
 import compute_FVA
+from core.results.layout import Layout
 from core.results.reading import read_similarities
 
 
@@ -32,6 +33,6 @@ def test_fva_is_1_of_identical_pairs_and_does_not_depend_on_batches(tmp_path, me
     single, _ = measure(compute_FVA, **flags | {"batch_size": 1})
     assert_same(whole, single)
     assert single["FS"]["weights"]["weights_path"]["file"] == str(weights_dir / "resnet50_ft.pkl")
-    cosines = read_similarities(tmp_path, "exp")
+    cosines = read_similarities(Layout(tmp_path, "exp"))
     assert list(cosines) == ["0000000", "0000001", "0000003", "0000004"]
     assert np.mean(list(cosines.values())) == pytest.approx(single["FS"]["value"], abs=1e-5)

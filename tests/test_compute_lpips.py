@@ -10,6 +10,7 @@ from scripts import call_script, run_script
 from toy_results import write_random_pairs
 
 import compute_LPIPS
+from core.results.layout import Layout
 from core.results.reading import read_pairs
 
 
@@ -47,7 +48,7 @@ def test_sigma_l_is_the_mean_lpips_between_runs_of_images_that_lie_alike(tmp_pat
             runs = [
                 next(
                     pair
-                    for pair in read_pairs(tmp_path, f"run-{seed}", reached=("CCF", "ICF"))
+                    for pair in read_pairs(Layout(tmp_path, f"run-{seed}"), reached=("CCF", "ICF"))
                     if pair.id == f"{i:07d}"
                 ).images()[1]
                 for seed in range(3)

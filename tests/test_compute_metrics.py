@@ -3,7 +3,6 @@
 import re
 import shutil
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,8 +16,10 @@ from toy_results import write_random_pairs
 
 import compute_metrics
 from core.data.datasets import CELEBA_ATTRIBUTES
+from core.results.layout import Layout
 from core.results.reading import read_pairs
 from models.classifiers import load_classifier
+from models.judges import LOADERS
 
 INCEPTION = "pt_inception-2015-12-05-6726825d.pth"
 
@@ -90,7 +91,7 @@ def test_everything_is_measured_by_one_command_and_laid_out(tmp_path, weights_di
     # The oracle's numbers, from its decisions on the folder.
     oracle = load_classifier(weights_dir / "small.pt")
     before, after = [], []
-    for pair in read_pairs(tmp_path, "exp"):
+    for pair in read_pairs(Layout(tmp_path, "exp")):
         for decisions, image in zip((before, after), pair.images(), strict=True):
             decisions.append((oracle(image[None]) > 0)[0].tolist())
     changed = np.array(before) != np.array(after)
@@ -112,18 +113,7 @@ def test_what_cannot_be_measured_is_said_and_the_rest_is(tmp_path, weights_dir):
     assert "sigma_L: give --exp_pattern" in reasons[1]
 
 
-@pytest.fixture
-def forked(monkeypatch):
-    """Lets compute_metrics.py fork the scripts that it runs, for speed."""
-
-    def run(command):
-        code, _, err = run_script(Path(command[1]).name, command[2:])
-        return code, err.strip()
-
-    monkeypatch.setattr(compute_metrics, "run", run)
-
-
-def test_a_value_of_before_is_told_from_one_of_now(tmp_path, weights_dir, forked):
+def test_a_value_of_before_is_told_from_one_of_now(tmp_path, weights_dir):
     write_experiment(tmp_path, weights_dir)
     flags = {"output_path": tmp_path, "exp_names": "exp", "metrics": "FR,MNAC", "oracle_path": tmp_path / "none"}
     _, out, _ = call_script(compute_metrics, flags)
@@ -136,7 +126,7 @@ def test_a_value_of_before_is_told_from_one_of_now(tmp_path, weights_dir, forked
     assert len(reasons) == 1 and reasons[0].endswith("(the table has an earlier value)")
 
 
-def test_nothing_to_measure_is_an_error(tmp_path, forked):
+def test_nothing_to_measure_is_an_error(tmp_path):
     flags = {"output_path": tmp_path, "exp_names": "none", "metrics": "FR"}
     code, out, err = call_script(compute_metrics, flags)
     assert code == 2 and "not computed: FR, bKL, L1 of none" in out and "no metric of none" in err
@@ -144,7 +134,7 @@ def test_nothing_to_measure_is_an_error(tmp_path, forked):
     assert code == 2 and "--metrics FRR is unknown" in err
 
 
-def test_an_experiment_that_is_not_there_is_an_error_after_all_others_are_measured(tmp_path, weights_dir, forked):
+def test_an_experiment_that_is_not_there_is_an_error_after_all_others_are_measured(tmp_path, weights_dir):
     write_experiment(tmp_path, weights_dir)
     flags = ["--output_path", tmp_path, "--exp_names", "exp", "nosuch", "--metrics", "FR"]
     code, out, err = call_script(compute_metrics, [*flags, "--markdown", tmp_path / "table.md"])
@@ -166,7 +156,6 @@ def test_an_experiment_that_is_not_there_is_an_error_after_all_others_are_measur
 def test_a_table_that_cannot_be_written_is_an_error_before_anything_is_measured(
     tmp_path, monkeypatch, place, reason
 ):
-    monkeypatch.setattr(compute_metrics, "run", None)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
@@ -175,7 +164,7 @@ def test_a_table_that_cannot_be_written_is_an_error_before_anything_is_measured(
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
 
 
-def test_the_place_of_a_table_that_can_be_written_is_left_as_it_is(tmp_path, forked):
+def test_the_place_of_a_table_that_can_be_written_is_left_as_it_is(tmp_path):
     (tmp_path / "old.md").write_text("old")
     for name in ("old.md", "new.md"):
         flags = {"output_path": tmp_path, "exp_names": "none", "metrics": "FR", "markdown": tmp_path / name}
@@ -190,10 +179,28 @@ def test_compute_metrics_says_how_it_is_used(words):
     assert code == 2 and "usage: compute_metrics.sh OUTPUT_PATH EXPNAME..." in err
 
 
+def flags_of(script):
+    return {action.dest for action in parser_of(script)._actions}
+
+
 def test_every_flag_of_a_script_can_be_given_to_the_command_of_all():
-    own = {"help", "output_path", "exp_name", "seed"}
-    for script, (_, handed_on) in compute_metrics.SCRIPTS.items():
-        assert {action.dest for action in parser_of(script)._actions} - own == set(handed_on), script
+    scripts = {path.name for path in ROOT.glob("compute_*.py")} - {"compute_metrics.py"}
+    assert len(scripts) == 7
+    for script in scripts:
+        assert flags_of(script) - {"exp_name"} <= flags_of("compute_metrics.py"), script
+
+
+def test_a_metric_that_breaks_is_reported_and_the_others_go_on(tmp_path, weights_dir, monkeypatch):
+    write_experiment(tmp_path, weights_dir)
+
+    def broken(*_):
+        raise ZeroDivisionError("of no user's making")
+
+    monkeypatch.setitem(LOADERS, "oracle", broken)
+    flags = {"output_path": tmp_path, "exp_names": "exp", "metrics": "MNAC,FR,COUT"}
+    code, out, err = call_script(compute_metrics, flags)
+    assert code == 0 and "not computed: MNAC, Oracle FR of exp: ZeroDivisionError: of no user's making" in out
+    assert "| FR ↑" in out and "| COUT ↑" in out and "Traceback" in err
 
 
 PUBLISHED = {

@@ -12,6 +12,7 @@ from toy_celeba import write_celeba
 
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.metrics.correlations import train_correlations
+from core.results.layout import Layout
 from core.results.reading import read_pairs
 from demo.faces import face_of
 from demo.sheet import draw_sheet
@@ -28,7 +29,7 @@ def output(toy_files, tmp_path_factory):
 
 def test_the_sheet_shows_original_noise_counterfactual_and_difference_of_every_image(output):
     sheet = np.array(draw_sheet(output, "exp", ("no", "yes"), columns=3, tile=16)).astype(int)
-    pairs = read_pairs(output, "exp", reached=("CCF", "ICF"))
+    pairs = read_pairs(Layout(output, "exp"), reached=("CCF", "ICF"))
     assert len(pairs) == 8
     gap, margin, caption, head = 0, 4, 4, 5
     width, height = 4 * (16 + gap) + margin, 16 + caption + margin // 2

@@ -12,6 +12,7 @@ from core.data.datasets import SPLITS
 from core.data.image_lists import ImageFolder
 from core.metrics.metric import read_metrics
 from core.results.folder import ResultsFolder
+from core.results.layout import Layout
 from core.results.reading import read_classes
 from core.results.records import flipped, read_records
 from demo.digits import enlarge, name_digits, write_digits
@@ -136,11 +137,11 @@ def test_the_demo_goes_from_nothing_to_a_picture_and_metrics(demo):
     place, out = demo
     assert "1,557 train images" in out and f"the picture: {place}/out/demo.png" in out
     assert Image.open(place / "out/demo.png").width > 1000
-    results = ResultsFolder(place / "out", "demo")
-    records = read_records(results.records_path)
+    results = ResultsFolder(Layout(place / "out", "demo"))
+    records = read_records(results.layout.records)
     assert len(records) == 3 and (records["label"] == 0).all() and {"oracle_pred"} <= set(records)
-    assert "".join(read_classes(place / "out", "demo")) == "0123456789"
-    assert read_metrics(results.metrics_path)["FR"]["value"] == flipped(records).mean()
+    assert "".join(read_classes(Layout(place / "out", "demo"))) == "0123456789"
+    assert read_metrics(results.layout.metrics)["FR"]["value"] == flipped(records).mean()
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from main_runs import counterfactuals, explain, main_flags, refuse
 from scripts import call_script, run_python
 from toy_celeba import SMILING, write_celeba
 
+from core.results.layout import Layout
 from core.results.reading import read_pairs, read_runs
 
 
@@ -54,7 +55,7 @@ def test_a_run_writes_the_published_folder_and_says_what_it_does(flags):
 
 def test_records_agree_with_the_images_in_the_folder(flags):
     records, _ = explain(flags)
-    pairs = {int(pair.id): pair for pair in read_pairs(flags["output_path"], "exp", reached=("CCF", "ICF"))}
+    pairs = {int(pair.id): pair for pair in read_pairs(Layout(flags["output_path"], "exp"), reached=("CCF", "ICF"))}
     for record in records.itertuples():
         x, cf = pairs[record.id].images()
         assert record.l_1 == pytest.approx(float((x - cf).abs().mean()) / 2, abs=1e-5)
@@ -88,7 +89,7 @@ def test_a_target_selects_the_images_that_are_not_there_already(flags, target):
     wanted = set(everything["id"][everything["pred"] != target])
     records, out = explain(flags | {"target_label": target, "overwrite": True})
     assert set(records["id"]) == wanted and (records["target"] == target).all()
-    assert f"predicted {target} already" in out
+    assert f"predicted {('not Smiling', 'Smiling')[target]} already" in out
 
 
 def test_nothing_to_explain_is_not_an_error(flags, toy_files):
@@ -172,17 +173,17 @@ def test_device_time_and_versions_of_each_run_are_kept_but_not_of_one_that_had_n
     kept = path.read_bytes()
     explain(flags)
     assert path.read_bytes() == kept
-    first, second = read_runs(flags["output_path"], "exp")
+    first, second = read_runs(Layout(flags["output_path"], "exp"))
     assert (first["images"], second["images"]) == (3, 5) and first["versions"]["torch"] == version("torch")
     for run in (first, second):
         assert (
             run["seconds"] > 0 and run["memory_mib"] > 50 and run["device"].startswith("cpu") and run["ranks"] == 1
         )
     explain(flags | {"overwrite": True, "num_batches": 2})
-    assert [run["images"] for run in read_runs(flags["output_path"], "exp")] == [6]
+    assert [run["images"] for run in read_runs(Layout(flags["output_path"], "exp"))] == [6]
     path.write_text("damaged")
     explain(flags)
-    assert [run["images"] for run in read_runs(flags["output_path"], "exp")] == [2]
+    assert [run["images"] for run in read_runs(Layout(flags["output_path"], "exp"))] == [2]
 
 
 def test_records_alone_are_written_without_save_images(flags):
@@ -209,7 +210,7 @@ def test_an_oracle_judges_every_image_before_and_after(flags, toy_files):
         assert record.oracle_flip == int(before[SMILING] != after[SMILING])
     summary = yaml.safe_load((flags["output_path"] / "Results/exp/summary.yaml").read_text())
     assert {"oracle fr", "mnac"} <= set(summary)
-    (run,) = read_runs(flags["output_path"], "exp")
+    (run,) = read_runs(Layout(flags["output_path"], "exp"))
     assert run["oracle_attributes"] == list(published["attributes"])
     said = f", oracle flip rate {100 * summary['oracle fr']:.1f} %, MNAC {summary['mnac']:.2f}; 8 images in"
     assert said in out

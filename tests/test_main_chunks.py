@@ -8,6 +8,7 @@ import pytest
 from main_runs import counterfactuals, explain, main_flags, refuse
 from scripts import call_script
 
+from core.results.layout import Layout
 from core.results.merging import merge_chunks
 
 
@@ -57,7 +58,7 @@ def test_merging_names_chunks_that_overlap(flags):
         (experiment / f"chunk-0_num-chunks-2_{kind}").write_bytes(mine.read_bytes())
     refuse({"merge_and_eval": True, "output_path": flags["output_path"]}, "overlap", "image 1")
     with pytest.raises(ValueError, match="overlap"):
-        merge_chunks(flags["output_path"], "exp")
+        merge_chunks(Layout(flags["output_path"], "exp"))
 
 
 def test_merging_names_chunks_that_stopped_after_other_numbers_of_batches(flags):

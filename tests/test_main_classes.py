@@ -23,6 +23,7 @@ from toy_classes import (
 from toy_networks import Channels
 
 from core.data.image_lists import ImageFolder
+from core.results.layout import Layout
 from core.results.reading import read_classes, read_pairs
 from core.running import tuning
 
@@ -57,7 +58,7 @@ def test_every_image_goes_to_its_runner_up_and_the_labels_are_the_folders(flags)
 def test_tuning_takes_the_first_images_of_each_class(flags, monkeypatch):
     chosen, tuner = [], tuning._Tuner
     monkeypatch.setattr(tuning, "candidates", lambda *_: {})  # the given settings alone
-    monkeypatch.setattr(tuning, "_Tuner", lambda *parts: chosen.extend(parts[-1]) or tuner(*parts))
+    monkeypatch.setattr(tuning, "_Tuner", lambda *parts: chosen.extend(parts[3]) or tuner(*parts))
     code, out, err = call_script("main.py", flags | {"tune": 3, "split": "train"})
     assert code == 0 and "tuning on 3 images of train: 1 settings" in out, err
     labels = [label for _, label in ImageFolder(flags["data_dir"], "train", 16)]
@@ -66,7 +67,7 @@ def test_tuning_takes_the_first_images_of_each_class(flags, monkeypatch):
 
 def test_the_folder_and_the_summary_are_those_of_the_classes(flags):
     records, _ = explain(flags)
-    pairs = {int(pair.id): pair for pair in read_pairs(flags["output_path"], "exp", reached=("CCF", "ICF"))}
+    pairs = {int(pair.id): pair for pair in read_pairs(Layout(flags["output_path"], "exp"), reached=("CCF", "ICF"))}
     for record in records.itertuples():
         pair = pairs[record.id]
         assert pair.classified == ("CC" if record.label == record.pred else "IC")
@@ -129,7 +130,7 @@ def test_chunks_of_a_question_are_merged(flags):
     # An image's batch is another one, which changes its counterfactual by rounding.
     same = ["id", "image", "label", "pred", "target", "cf_pred"]
     pd.testing.assert_frame_equal(merged[same], whole[same])
-    assert read_classes(flags["output_path"], "exp") == CHANNELS
+    assert read_classes(Layout(flags["output_path"], "exp")) == CHANNELS
 
 
 def test_a_question_about_an_attribute_leaves_no_names_of_classes_behind(flags):
@@ -137,7 +138,7 @@ def test_a_question_about_an_attribute_leaves_no_names_of_classes_behind(flags):
     other = write_classifier(flags["classifier_path"].with_name("other.pt"), CHANNELS, task="attributes")
     given = {"classifier_path": other, "query_label": "red", "num_batches": 1, "overwrite": True}
     records, _ = explain(flags | given)
-    assert read_classes(flags["output_path"], "exp") == () and set(records["pred"]) <= {0, 1}
+    assert read_classes(Layout(flags["output_path"], "exp")) == () and set(records["pred"]) <= {0, 1}
 
 
 def test_images_without_labels_are_of_the_class_that_is_seen(flags, tmp_path):

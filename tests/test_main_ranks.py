@@ -15,6 +15,8 @@ from toy_celeba import write_celeba
 from toy_networks import write_weights
 
 from core.results.folder import ResultsFolder
+from core.results.layout import Layout
+from core.results.reading import read_rows
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +105,7 @@ def test_a_run_killed_and_started_with_other_numbers_of_ranks_loses_nothing(flag
 
 def explained(output):
     """How many images the records of an experiment have."""
-    records = ResultsFolder(output, "exp").records()
+    records = read_rows(Layout(output, "exp"))
     return 0 if records is None else len(records)
 
 
@@ -161,7 +163,7 @@ def test_ranks_share_a_chunk_and_chunks_merge(flags, alone):
 
 
 def test_a_second_run_into_the_experiment_is_refused_to_all_its_ranks(flags):
-    with ResultsFolder(flags["output_path"], "exp").claimed():
+    with ResultsFolder(Layout(flags["output_path"], "exp")).claimed():
         codes, _, errs = finish_tasks(start_tasks("main.py", flags, 2))
     assert codes[0] == 2 and "is being written by another run" in errs[0] and codes[1] != 0
 

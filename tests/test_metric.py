@@ -8,7 +8,8 @@ import pytest
 import yaml
 from assertions import refusal
 
-from core.metrics.metric import Metric, mean_of, merge_metrics, metrics_table, publish, read_metrics
+from core.metrics.metric import Metric, Source, mean_of, merge_metrics, metrics_table, publish, read_metrics
+from core.results.layout import Layout
 from guided_diffusion.script.errors import UserError
 
 
@@ -25,9 +26,11 @@ def test_metrics_are_merged_with_what_made_them(tmp_path, capsys):
     (tmp_path / "Results/exp").mkdir(parents=True)
     weights = tmp_path / "oracle.pt"
     weights.write_bytes(b"weights")
-    publish(tmp_path, "exp", [Metric("MNAC", 2.5, 4, "pairs", (2, 3)), Metric("FR", 1, 4, "images")])
+    layout = Layout(tmp_path, "exp")
+    publish(layout, [Metric("MNAC", 2.5, 4, "pairs", (2, 3)), Metric("FR", 1, 4, "images")])
     options = {"query_label": "Young"}
-    publish(tmp_path, "exp", [Metric("MNAC", 3.5, 5, "pairs")], {"oracle_path": weights}, options, ("lpips",))
+    source = Source({"oracle_path": weights}, options, ("lpips",))
+    publish(layout, [Metric("MNAC", 3.5, 5, "pairs", source=source)])
     assert capsys.readouterr().out.count("MNAC: ") == 2
     path = tmp_path / "Results/exp/metrics.yaml"
     found = yaml.safe_load(path.read_text())
@@ -51,7 +54,7 @@ def test_scripts_that_end_together_lose_no_metric(tmp_path, monkeypatch):
     monkeypatch.setattr("core.metrics.metric.read_metrics", slowly)
     names = [f"metric {i}" for i in range(8)]
     with ThreadPoolExecutor(len(names)) as pool:
-        list(pool.map(lambda name: merge_metrics(tmp_path, "exp", [Metric(name, 1, 1, "images")]), names))
+        list(pool.map(lambda name: merge_metrics(Layout(tmp_path, "exp"), [Metric(name, 1, 1, "images")]), names))
     assert set(read_metrics(tmp_path / "Results/exp/metrics.yaml")) == set(names)
 
 
@@ -60,15 +63,16 @@ def test_another_metrics_file_is_refused(tmp_path, text):
     (tmp_path / "Results/exp").mkdir(parents=True)
     path = tmp_path / "Results/exp/metrics.yaml"
     path.write_text(text)
-    assert str(path) in refusal(UserError, merge_metrics, tmp_path, "exp", [Metric("FR", 1, 1, "images")])
+    assert str(path) in refusal(UserError, merge_metrics, Layout(tmp_path, "exp"), [Metric("FR", 1, 1, "images")])
     assert path.read_text() == text
 
 
 def test_the_table_has_a_column_for_each_experiment(tmp_path):
     for name in ("one", "two"):
         (tmp_path / "Results" / name).mkdir(parents=True)
-    merge_metrics(tmp_path, "one", [Metric("CD", 2.3, 1500, "pairs", (2, 2.5)), Metric("FR", 0.5, 4, "images")])
-    merge_metrics(tmp_path, "two", [Metric("FR", 0.75, 8, "images")])
+    cd = Metric("CD", 2.3, 1500, "pairs", (2, 2.5))
+    merge_metrics(Layout(tmp_path, "one"), [cd, Metric("FR", 0.5, 4, "images")])
+    merge_metrics(Layout(tmp_path, "two"), [Metric("FR", 0.75, 8, "images")])
     lines = metrics_table(tmp_path, ["one", "two"]).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert cells[0] == ["metric", "one", "two"] and set("".join(cells[1])) == {"-"}

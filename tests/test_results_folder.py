@@ -15,10 +15,13 @@ from five_explanations import CF_PIXELS, PIXELS, explained, records
 from PIL import Image
 
 from core.data.images import from_uint8, read_image
-from core.results.folder import ResultsFolder, difference_map, image_id
+from core.results.folder import ResultsFolder
+from core.results.layout import Layout, image_id
 from core.results.merging import merge_chunks
-from core.results.reading import read_pairs
+from core.results.pictures import difference_map, write_images, write_step
+from core.results.reading import read_pairs, read_rows
 from core.results.records import summarise
+from core.running.run import read_run
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.storage import _part
 
@@ -27,7 +30,7 @@ FLAGS = {"seed": 4, "l1_loss": 1e-5, "scales": "8,10", "oracle_path": None, "use
 
 def run(root, exp_name="exp", chunk=0, num_chunks=1, finish=True, **flags):
     """Writes those of the five images that belong to the chunk, as main.py would; returns the folder."""
-    folder = ResultsFolder(root, exp_name, chunk, num_chunks)
+    folder = ResultsFolder(Layout(root, exp_name, chunk, num_chunks))
     folder.begin(FLAGS | {"chunk": chunk, "num_chunks": num_chunks} | flags, free=("gpu",))
     table = records()
     rows = torch.tensor([i % num_chunks == chunk for i in table["id"]])
@@ -35,7 +38,7 @@ def run(root, exp_name="exp", chunk=0, num_chunks=1, finish=True, **flags):
     found = explained()
     kept = replace(found, counterfactual=found.counterfactual[rows], start=found.start[rows])
     if len(part):
-        folder.write_images(part, from_uint8(PIXELS)[rows], kept)
+        write_images(folder.layout, part, from_uint8(PIXELS)[rows], kept)
         folder.commit(part)
     if finish:
         folder.finish(part if len(part) else None)
@@ -98,27 +101,27 @@ def test_a_difference_map_is_the_sum_over_channels_scaled_to_its_maximum():
 
 
 def test_the_steps_of_a_trajectory_have_a_folder_for_each_image(tmp_path):
-    folder = ResultsFolder(tmp_path, "exp")
-    folder.write_step("x_t", [30, 7], 0, from_uint8(PIXELS[:2]))
-    folder.write_step("z_t", [30], 12, from_uint8(PIXELS[:1]))
+    write_step(Layout(tmp_path, "exp"), "x_t", [30, 7], 0, from_uint8(PIXELS[:2]))
+    write_step(Layout(tmp_path, "exp"), "z_t", [30], 12, from_uint8(PIXELS[:1]))
     assert files(tmp_path) == {"x_t/exp/0000030/0000.png", "x_t/exp/0000007/0000.png", "z_t/exp/0000030/0012.png"}
     assert torch.equal(read_image(tmp_path / "x_t/exp/0000007/0000.png"), PIXELS[1])
 
 
 def test_the_summary_is_of_the_records(tmp_path):
     folder = run(tmp_path)
-    summary = yaml.safe_load(folder.summary_path.read_text())
+    summary = yaml.safe_load(folder.layout.summary.read_text())
     assert summary == summarise(records()) and list(summary) == list(summarise(records()))
     assert folder.finish(None) == {"n": 0}
 
 
 def test_an_experiment_that_is_being_written_is_refused_to_others(tmp_path):
-    with ResultsFolder(tmp_path, "exp").claimed():
-        message = refusal(UserError, ResultsFolder(tmp_path, "exp").claimed().__enter__)
+    with ResultsFolder(Layout(tmp_path, "exp")).claimed():
+        message = refusal(UserError, ResultsFolder(Layout(tmp_path, "exp")).claimed().__enter__)
         assert str(tmp_path / "Results/exp") in message and f"process {os.getpid()}" in message
-        with ResultsFolder(tmp_path, "other").claimed(), ResultsFolder(tmp_path, "exp", 1, 2).claimed():
+        other, chunk = Layout(tmp_path, "other"), Layout(tmp_path, "exp", 1, 2)
+        with ResultsFolder(other).claimed(), ResultsFolder(chunk).claimed():
             pass
-    with ResultsFolder(tmp_path, "exp").claimed():
+    with ResultsFolder(Layout(tmp_path, "exp")).claimed():
         pass
 
 
@@ -137,7 +140,7 @@ def test_what_killed_runs_had_half_written_is_removed(tmp_path):
     for path in whole:
         part = str(_part(tmp_path / path)).replace(f"-{os.getpid()}-", f"-{dead.pid}-")
         Path(part).write_text("half")
-    with ResultsFolder(tmp_path, "exp").claimed():
+    with ResultsFolder(Layout(tmp_path, "exp")).claimed():
         assert files(tmp_path) == whole | {"Results/exp/.lock"}
 
 
@@ -146,7 +149,7 @@ def test_what_killed_runs_had_half_written_is_removed(tmp_path):
 
 def begin(root, overwrite=False, free=(), exp_name="exp", chunk=0, num_chunks=1, **flags):
     flags = FLAGS | {"chunk": chunk, "num_chunks": num_chunks} | flags
-    return ResultsFolder(root, exp_name, chunk, num_chunks).begin(flags, overwrite, free)
+    return ResultsFolder(Layout(root, exp_name, chunk, num_chunks)).begin(flags, overwrite, free)
 
 
 def test_a_run_goes_on_from_what_an_earlier_one_finished(tmp_path):
@@ -176,20 +179,20 @@ def test_free_flags_may_differ(tmp_path):
 def test_a_finished_run_is_finished_no_more_when_it_may_have_to_go_on(tmp_path, flags, stays):
     folder = run(tmp_path, num_batches=1)
     assert len(begin(tmp_path, free=("num_batches",), **{"num_batches": 1} | flags)) == 5
-    assert folder.summary_path.exists() == stays
+    assert folder.layout.summary.exists() == stays
 
 
 def test_a_run_whose_records_are_lost_is_finished_no_more(tmp_path):
     folder = run(tmp_path)
-    folder.records_path.unlink()
-    assert begin(tmp_path) is None and not folder.summary_path.exists()
+    folder.layout.records.unlink()
+    assert begin(tmp_path) is None and not folder.layout.summary.exists()
 
 
 def test_overwriting_starts_afresh_and_leaves_other_experiments_alone(tmp_path):
     run(tmp_path)
     run(tmp_path, exp_name="other")
     for exp_name in ("exp", "other"):
-        ResultsFolder(tmp_path, exp_name).write_step("z_t", [30], 0, from_uint8(PIXELS[:1]))
+        write_step(Layout(tmp_path, exp_name), "z_t", [30], 0, from_uint8(PIXELS[:1]))
     others = {path for path in files(tmp_path) if "/other/" in path}
     assert begin(tmp_path, overwrite=True, seed=5) is None
     assert files(tmp_path) == others | ORIGINALS | {"Results/exp/flags.yaml"}
@@ -198,8 +201,9 @@ def test_overwriting_starts_afresh_and_leaves_other_experiments_alone(tmp_path):
 
 def test_overwriting_removes_what_was_measured(tmp_path):
     folder = run(tmp_path)
-    folder.audit_path.mkdir()
-    measured = [folder.metrics_path, folder.chart_path, folder.activations_path, folder.audit_path / "audit.yaml"]
+    folder.layout.audit.mkdir()
+    own = folder.layout
+    measured = [own.metrics, own.chart, own.activations, own.audit / "audit.yaml"]
     for path in measured:
         path.write_bytes(b"")
     begin(tmp_path)
@@ -210,10 +214,10 @@ def test_overwriting_removes_what_was_measured(tmp_path):
 
 def test_overwriting_a_chunk_clears_that_chunk_only(tmp_path):
     folders = [run(tmp_path, chunk=chunk, num_chunks=2) for chunk in (0, 1)]
-    ResultsFolder(tmp_path, "exp").write_step("x_t", [30, 7], 0, from_uint8(PIXELS[:2]))
+    write_step(Layout(tmp_path, "exp"), "x_t", [30, 7], 0, from_uint8(PIXELS[:2]))
     assert begin(tmp_path, overwrite=True, chunk=1, num_chunks=2) is None
     assert {path.stem for path in tmp_path.glob("Results/exp/*/*/*/*")} == {"0000030", "0000004"}
-    assert folders[0].summary_path.exists() and not folders[1].summary_path.exists()
+    assert folders[0].layout.summary.exists() and not folders[1].layout.summary.exists()
     assert {path for path in files(tmp_path) if path.startswith("x_t")} == {"x_t/exp/0000030/0000.png"}
 
 
@@ -228,7 +232,7 @@ def test_another_chunking_is_refused_before_anything_is_lost(tmp_path, earlier, 
 
 
 def test_what_is_to_be_removed_before_another_chunking_is_named_and_is_enough(tmp_path):
-    run(tmp_path, num_chunks=2).write_step("z_t", [30], 0, from_uint8(PIXELS[:1]))
+    write_step(run(tmp_path, num_chunks=2).layout, "z_t", [30], 0, from_uint8(PIXELS[:1]))
     message = refusal(UserError, lambda: begin(tmp_path, num_chunks=3))
     places = message.split(" remove ")[1].split(" and ")
     assert places == [f"{tmp_path}/Results/exp", f"{tmp_path}/z_t/exp"]
@@ -238,7 +242,7 @@ def test_what_is_to_be_removed_before_another_chunking_is_named_and_is_enough(tm
 
 
 @pytest.mark.parametrize("exp_name", ["", ".", "..", "../../x", "a/b", "/x"])
-@pytest.mark.parametrize("use", [ResultsFolder, merge_chunks, read_pairs])
+@pytest.mark.parametrize("use", [Layout, read_run])
 def test_an_experiment_that_would_lie_elsewhere_is_refused_by_name(tmp_path, use, exp_name):
     assert f"--exp_name {exp_name!r}" in refusal(UserError, use, tmp_path / "out", exp_name)
     assert "--output_path" in refusal(UserError, use, "", "exp")
@@ -257,9 +261,9 @@ def write_parts(root):
     begin(root)
     table = records()
     for rank, rows in enumerate(([3, 0], [1], [4, 2])):
-        ResultsFolder(root, "exp", rank=rank).commit(table.iloc[rows[:1]])
+        ResultsFolder(Layout(root, "exp"), rank=rank).commit(table.iloc[rows[:1]])
         if rows[1:]:
-            ResultsFolder(root, "exp", rank=rank).commit(table.iloc[rows[1:]])
+            ResultsFolder(Layout(root, "exp"), rank=rank).commit(table.iloc[rows[1:]])
     path = root / "Results/exp/records-rank-2.csv"
     path.write_bytes(path.read_bytes()[:-5])
     return table.iloc[[3, 0, 1, 4]].sort_values("id").reset_index(drop=True)
@@ -267,10 +271,10 @@ def write_parts(root):
 
 def test_what_any_rank_has_finished_is_finished(tmp_path):
     expected = write_parts(tmp_path)
-    pd.testing.assert_frame_equal(ResultsFolder(tmp_path, "exp").records(), expected)
+    pd.testing.assert_frame_equal(read_rows(Layout(tmp_path, "exp")), expected)
     pd.testing.assert_frame_equal(begin(tmp_path), expected)
     assert files(tmp_path) == {"Results/exp/records.csv", "Results/exp/flags.yaml"}
-    pd.testing.assert_frame_equal(ResultsFolder(tmp_path, "exp").records(), expected)
+    pd.testing.assert_frame_equal(read_rows(Layout(tmp_path, "exp")), expected)
 
 
 def test_rows_are_added_to_records_that_were_torn(tmp_path):
@@ -280,9 +284,9 @@ def test_rows_are_added_to_records_that_were_torn(tmp_path):
     earlier = begin(tmp_path)
     assert len(earlier) == 4
     lost = records()[~records()["id"].isin(earlier["id"])]
-    ResultsFolder(tmp_path, "exp").commit(lost)
+    ResultsFolder(Layout(tmp_path, "exp")).commit(lost)
     pd.testing.assert_frame_equal(
-        ResultsFolder(tmp_path, "exp").records(), records().sort_values("id").reset_index(drop=True)
+        read_rows(Layout(tmp_path, "exp")), records().sort_values("id").reset_index(drop=True)
     )
 
 
@@ -299,13 +303,13 @@ def test_a_row_that_is_in_two_files_counts_once(tmp_path):
 def test_the_finished_folder_is_that_of_one_process(tmp_path):
     whole = run(tmp_path / "whole")
     write_parts(tmp_path / "ranks")
-    folder = ResultsFolder(tmp_path / "ranks", "exp", rank=1)
+    folder = ResultsFolder(Layout(tmp_path / "ranks", "exp"), rank=1)
     folder.commit(records().iloc[[2]])
-    first = ResultsFolder(tmp_path / "ranks", "exp")
-    first.finish(first.records())
+    first = ResultsFolder(Layout(tmp_path / "ranks", "exp"))
+    first.finish(read_rows(first.layout))
     assert files(tmp_path / "ranks") == TABLES
-    assert first.records_path.read_bytes() == whole.records_path.read_bytes()
-    assert first.summary_path.read_bytes() == whole.summary_path.read_bytes()
+    assert first.layout.records.read_bytes() == whole.layout.records.read_bytes()
+    assert first.layout.summary.read_bytes() == whole.layout.summary.read_bytes()
 
 
 def test_overwriting_removes_the_parts_too(tmp_path):
@@ -332,10 +336,10 @@ def test_merged_chunks_are_the_whole(tmp_path, num_chunks):
     whole = run(tmp_path / "whole")
     for chunk in reversed(range(num_chunks)):
         run(tmp_path / "chunks", chunk=chunk, num_chunks=num_chunks)
-    summary = merge_chunks(tmp_path / "chunks", "exp")
-    merged = ResultsFolder(tmp_path / "chunks", "exp")
-    assert merged.records_path.read_bytes() == whole.records_path.read_bytes()
-    assert merged.summary_path.read_bytes() == whole.summary_path.read_bytes()
+    summary = merge_chunks(Layout(tmp_path / "chunks", "exp"))
+    merged = ResultsFolder(Layout(tmp_path / "chunks", "exp"))
+    assert merged.layout.records.read_bytes() == whole.layout.records.read_bytes()
+    assert merged.layout.summary.read_bytes() == whole.layout.summary.read_bytes()
     assert summary == summarise(records())
     of_images = {path for path in files(tmp_path / "chunks") if path.endswith((".png", ".txt"))}
     assert of_images == OF_IMAGES | ORIGINALS
@@ -344,15 +348,15 @@ def test_merged_chunks_are_the_whole(tmp_path, num_chunks):
 def test_a_chunk_without_images_can_be_merged(tmp_path):
     for chunk in range(6):  # no id leaves the remainder 2
         run(tmp_path, chunk=chunk, num_chunks=6)
-    assert not ResultsFolder(tmp_path, "exp", 2, 6).records_path.exists()
-    assert merge_chunks(tmp_path, "exp") == summarise(records())
+    assert not ResultsFolder(Layout(tmp_path, "exp", 2, 6)).layout.records.exists()
+    assert merge_chunks(Layout(tmp_path, "exp")) == summarise(records())
 
 
 def test_missing_and_unfinished_chunks_are_named(tmp_path):
-    assert "no chunks" in refusal(UserError, merge_chunks, tmp_path, "exp")
+    assert "no chunks" in refusal(UserError, merge_chunks, Layout(tmp_path, "exp"))
     run(tmp_path, chunk=0, num_chunks=4)
     run(tmp_path, chunk=2, num_chunks=4, finish=False)
-    message = refusal(UserError, merge_chunks, tmp_path, "exp")
+    message = refusal(UserError, merge_chunks, Layout(tmp_path, "exp"))
     assert all(f"chunk-{chunk}_num-chunks-4" in message for chunk in (1, 2, 3))
     assert "chunk-0_" not in message
 
@@ -360,33 +364,33 @@ def test_missing_and_unfinished_chunks_are_named(tmp_path):
 def test_overlapping_chunks_are_named(tmp_path):
     for chunk in (0, 1):
         run(tmp_path, chunk=chunk, num_chunks=2)
-    chunk = ResultsFolder(tmp_path, "exp", 1, 2)
+    chunk = ResultsFolder(Layout(tmp_path, "exp", 1, 2))
     chunk.commit(records().iloc[:2])  # 30 belongs to chunk 0
     chunk.finish(records().iloc[:2])
-    assert "image 30" in refusal(UserError, merge_chunks, tmp_path, "exp")
+    assert "image 30" in refusal(UserError, merge_chunks, Layout(tmp_path, "exp"))
 
 
 def test_chunks_of_several_runs_are_named(tmp_path):
     run(tmp_path, chunk=0, num_chunks=2)
     for name in ("flags.yaml", "summary.yaml"):
         (tmp_path / f"Results/exp/chunk-1_num-chunks-3_{name}").write_text("{}")
-    message = refusal(UserError, merge_chunks, tmp_path, "exp")
+    message = refusal(UserError, merge_chunks, Layout(tmp_path, "exp"))
     assert "chunk-0_num-chunks-2" in message and "chunk-1_num-chunks-3" in message
 
 
 def test_chunks_of_other_flags_are_not_merged(tmp_path):
     run(tmp_path, chunk=0, num_chunks=2)
     run(tmp_path, chunk=1, num_chunks=2, seed=5)
-    message = refusal(UserError, merge_chunks, tmp_path, "exp")
+    message = refusal(UserError, merge_chunks, Layout(tmp_path, "exp"))
     assert "chunk-1_num-chunks-2_flags.yaml" in message and "--seed" in message and "--l1_loss" not in message
 
 
 @pytest.mark.parametrize("remove", ["all", "a row"])
 def test_a_chunk_whose_records_are_not_what_it_finished_is_not_merged(tmp_path, remove):
     chunks = [run(tmp_path, chunk=chunk, num_chunks=2) for chunk in (0, 1)]
-    path = chunks[1].records_path
+    path = chunks[1].layout.records
     path.unlink() if remove == "all" else path.write_text("\n".join(path.read_text().split("\n")[:-2]) + "\n")
-    message = refusal(UserError, merge_chunks, tmp_path, "exp")
+    message = refusal(UserError, merge_chunks, Layout(tmp_path, "exp"))
     assert "chunk-1_num-chunks-2_summary.yaml is of 3 images" in message
     assert f"chunk-1_num-chunks-2_records.csv has {0 if remove == 'all' else 2}" in message
 
@@ -394,14 +398,14 @@ def test_a_chunk_whose_records_are_not_what_it_finished_is_not_merged(tmp_path, 
 def test_chunks_that_stopped_after_different_numbers_of_batches_are_not_merged(tmp_path):
     for chunk in (0, 1):
         run(tmp_path, chunk=chunk, num_chunks=2, num_batches=chunk + 1)
-    assert "--num_batches" in refusal(UserError, merge_chunks, tmp_path, "exp")
+    assert "--num_batches" in refusal(UserError, merge_chunks, Layout(tmp_path, "exp"))
 
 
 def test_a_chunk_beyond_the_last_is_named(tmp_path):
     for chunk in (0, 1, 2):
         run(tmp_path, chunk=chunk, num_chunks=3)
     (tmp_path / "Results/exp/chunk-5_num-chunks-3_flags.yaml").write_text("{}")
-    message = refusal(UserError, merge_chunks, tmp_path, "exp")
+    message = refusal(UserError, merge_chunks, Layout(tmp_path, "exp"))
     assert "chunk-5_num-chunks-3_flags.yaml" in message and "last chunk of 3 is 2" in message
 
 
@@ -411,9 +415,9 @@ DAMAGES = [b"", b"- a\n- list\n", b"only text", b"a: [1", b"\xff\xfe\x00"]
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_flags_are_named_when_going_on_and_when_merging(tmp_path, damage):
     for chunk in (0, 1):
-        path = run(tmp_path, chunk=chunk, num_chunks=2).flags_path
+        path = run(tmp_path, chunk=chunk, num_chunks=2).layout.flags
     path.write_bytes(damage)
-    for refused in (lambda: begin(tmp_path, chunk=1, num_chunks=2), lambda: merge_chunks(tmp_path, "exp")):
+    for refused in (lambda: begin(tmp_path, chunk=1, num_chunks=2), lambda: merge_chunks(Layout(tmp_path, "exp"))):
         message = refusal(UserError, refused)
         assert str(path) in message and "remove it and run main.py with the same flags as before" in message
     path.unlink()
@@ -423,7 +427,7 @@ def test_damaged_flags_are_named_when_going_on_and_when_merging(tmp_path, damage
 def test_chunks_may_have_run_on_different_devices(tmp_path):
     for chunk in (0, 1):
         run(tmp_path, chunk=chunk, num_chunks=2, gpu=str(chunk))
-    assert merge_chunks(tmp_path, "exp", free=("chunk", "gpu"))["n"] == 5
+    assert merge_chunks(Layout(tmp_path, "exp"), free=("chunk", "gpu"))["n"] == 5
 
 
 # -- reading back ------------------------------------------------------------------------------------------
@@ -431,15 +435,15 @@ def test_chunks_may_have_run_on_different_devices(tmp_path):
 
 def test_pairs_are_read_back_by_where_they_lie(tmp_path):
     run(tmp_path)
-    pairs = read_pairs(tmp_path, "exp")
+    pairs = read_pairs(Layout(tmp_path, "exp"))
     found = [(pair.id, pair.classified, pair.reached) for pair in pairs]
     assert found == [("0000007", "IC", "CCF"), ("0000009", "CC", "CCF"), ("0000030", "CC", "CCF")]
     original, counterfactual = pairs[0].images()
     assert torch.equal(original, from_uint8(PIXELS[1]))
     assert torch.equal(counterfactual, from_uint8(CF_PIXELS[1]))
-    both = read_pairs(tmp_path, "exp", classified=("CC",), reached=("CCF", "ICF"))
+    both = read_pairs(Layout(tmp_path, "exp"), classified=("CC",), reached=("CCF", "ICF"))
     assert [pair.id for pair in both] == ["0000004", "0000009", "0000030", "0000101"]
-    assert read_pairs(tmp_path, "exp", classified=("IC",), reached=("ICF",)) == []
+    assert read_pairs(Layout(tmp_path, "exp"), classified=("IC",), reached=("ICF",)) == []
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "jpeg", "png", "JPG"])
@@ -449,17 +453,17 @@ def test_pairs_of_any_image_format_are_read(tmp_path, suffix):
         directory.mkdir(parents=True)
         Image.new("RGB", (4, 4), (10, 20, 30)).save(directory / f"0000001.{kind}")
     (exp / "0000001.txt").write_text("not an image")
-    (pair,) = read_pairs(tmp_path, "exp")
+    (pair,) = read_pairs(Layout(tmp_path, "exp"))
     assert pair.counterfactual.name == f"0000001.{suffix}" and pair.images()[1].shape == (3, 4, 4)
 
 
 def test_a_counterfactual_without_its_original_is_named(tmp_path):
     run(tmp_path)
     (tmp_path / "Original/Incorrect/0000007.png").unlink()
-    message = refusal(UserError, read_pairs, tmp_path, "exp")
+    message = refusal(UserError, read_pairs, Layout(tmp_path, "exp"))
     assert "IC/CCF/CF/0000007.png" in message and "Original/Incorrect" in message
 
 
 def test_an_experiment_that_does_not_exist_is_named(tmp_path):
-    message = refusal(UserError, read_pairs, tmp_path, "other")
+    message = refusal(UserError, read_pairs, Layout(tmp_path, "other"))
     assert "other" in message and "--exp_name" in message

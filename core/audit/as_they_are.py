@@ -1,6 +1,5 @@
 """Images as they are: of the data that was explained, of other data, or the originals of the experiment."""
 
-from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -12,9 +11,8 @@ from guided_diffusion.script.errors import UserError
 from ..data.explained_data import AUTO, load_explained_data, settle_dataset
 from ..data.images import read_image
 from ..data.labels import OneHot
-from ..metrics.inference import flags_of_run
-from ..results.reading import read_pairs
 from ..running.flags import FLAGS, choose_split
+from ..running.run import read_run
 
 BOTH = ("CCF", "ICF")
 LABELS, ORACLE = "labels", "oracle"  # what tells the attributes of an image
@@ -47,23 +45,23 @@ def images_to_contrast(args, size):
     if args.data_dir:
         images = images_of_data(args.data_dir, args.split or "val", size, args.contrast_images)
     else:
-        images = images_of_run(args.output_path, args.exp_name, size, args.contrast_images)
+        images = images_of_run(read_run(args.output_path, args.exp_name), size, args.contrast_images)
     return images if args.contrast_by == LABELS else replace(images, labels={})
 
 
-def images_of_run(output_path, exp_name, size, most):
+def images_of_run(run, size, most):
     """At most `most` Images of the data that an experiment was explained from, evenly spaced.
 
     Where that cannot be read any more: the originals of the experiment, however it answered.
     """
-    run = Namespace(**{name: FLAGS[name].default for name in DATA} | flags_of_run(output_path, exp_name))
+    flags = {name: FLAGS[name].default for name in DATA} | dict(run.flags)
     try:
-        if not run.data_dir:
+        if not flags["data_dir"]:
             raise UserError("the run names no --data_dir")
-        run.dataset = settle_dataset(run.dataset, run.data_dir)
-        return images_of_data(run.data_dir, choose_split(run), size, most, run.dataset)
+        name = settle_dataset(flags["dataset"], flags["data_dir"])
+        return images_of_data(flags["data_dir"], choose_split(flags | {"dataset": name}), size, most, name)
     except UserError as error:
-        pairs = _spread(read_pairs(output_path, exp_name, reached=BOTH), most)
+        pairs = _spread(run.pairs(reached=BOTH), most)
         source = f"the originals, as the run's data cannot be read: {error}"
         return Images(lambda pair: read_image(pair.original), pairs, source)
 

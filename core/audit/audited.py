@@ -10,10 +10,8 @@ import numpy as np
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.storage import write_folder
 
-from ..metrics.inference import flags_of_run, require_pairs
-from ..results.folder import ResultsFolder, experiment_folder
-from ..results.reading import read_all_records, read_pairs, records_hash
 from ..running.flags import SAME_IMAGES
+from ..running.run import read_run
 from .as_they_are import BOTH
 from .change_map import map_change
 from .clusters import cluster_changes
@@ -29,29 +27,29 @@ from .verdict import TOO_FEW, limits, verdict
 SHOWN = 6  # attributes, the first of the ranking, that get examples; all that are named do
 
 
-def pairs_to_audit(output_path, exp_name, control):
+def pairs_to_audit(run, control):
     """(the Pairs of an experiment that reached their target, those of the same images in the control or None).
 
     control: another experiment of the same folder, or None. UserError where there is nothing to look at, and where
     the control is of other images.
     """
-    if not experiment_folder(output_path, exp_name).is_dir():
-        raise UserError(f"{experiment_folder(output_path, exp_name)} is not there; check --exp_names")
-    pairs = require_pairs(output_path, exp_name)
+    output_path, exp_name, pairs = run.layout.output_path, run.name, run.require_pairs()
     if control is None:
         return pairs, None
     if control == exp_name:
         raise UserError(f"--control {control} is the experiment itself; name another one, of the same images")
-    if not experiment_folder(output_path, control).is_dir():
-        raise UserError(f"--control {control} is not there; name an experiment in {output_path}/Results")
-    flags, others = (flags_of_run(output_path, name) for name in (exp_name, control))
+    try:
+        other = read_run(output_path, control)
+    except UserError as error:
+        raise UserError(f"--control {control} is not there; name another experiment ({error})") from None
+    flags, others = run.flags, other.flags
     for name in SAME_IMAGES:
         if flags and others and flags.get(name) != others.get(name):
             raise UserError(
                 f"--control {control} is of other images than {exp_name}: its --{name} is {others.get(name)}, not "
                 f"{flags.get(name)}; name one of the same"
             )
-    known = {pair.id: pair for pair in read_pairs(output_path, control, reached=BOTH)}
+    known = {pair.id: pair for pair in other.pairs(reached=BOTH)}
     pairs = [pair for pair in pairs if pair.id in known]
     if not pairs:
         raise UserError(f"--control {control} has none of the images of {exp_name}; name one of the same images")
@@ -59,20 +57,20 @@ def pairs_to_audit(output_path, exp_name, control):
 
 
 @contextmanager
-def audit_folder(output_path, exp_name, first):
+def audit_folder(run, first):
     """In this context an experiment's audit is written, and replaces an earlier one at the end -> the folder.
 
     UserError, before any work, where it cannot be written. Ranks that are not the first write where it is lost.
     """
     if first:
-        with write_folder(ResultsFolder(output_path, exp_name).audit_path) as folder:
+        with write_folder(run.layout.audit) as folder:
             yield folder
     else:
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder)
 
 
-def audit(folder, output_path, exp_name, pairs, control, as_they_are, networks, facts):
+def audit(folder, run, pairs, control, as_they_are, networks, facts):
     """Audits an experiment, and writes what was found into the folder -> what audit.yaml holds.
 
     pairs, control: of pairs_to_audit. as_they_are: the Images to contrast attributes on, None for none. facts: what
@@ -83,7 +81,7 @@ def audit(folder, output_path, exp_name, pairs, control, as_they_are, networks, 
     places = judge_places(change_map, pairs, taken, networks)
     colours = judge_colours(seen.colours, taken)
     clusters = cluster_changes(change_map.images)
-    counts = _counts(output_path, exp_name, pairs) | seen.facts | {"no_attributes": facts["no_attributes"]}
+    counts = _counts(run, pairs) | seen.facts | {"no_attributes": facts["no_attributes"]}
     write_tables(folder, rows, change_map, seen.colours)
     of_attributes = _examples_of_attributes(folder, rows, evidence, asked_pixels, pairs, networks)
     of_places = _examples_of_places(folder, places, pairs)
@@ -92,7 +90,7 @@ def audit(folder, output_path, exp_name, pairs, control, as_they_are, networks, 
         "limits": limits(rows, colours, counts, control is not None, networks.asked_name),
         "asked": networks.asked_name,
         **counts,
-        "records": records_hash(output_path, exp_name),
+        "records": run.records_hash,
         **facts,
         "attributes": [
             asdict(row) | {"examples": examples} for row, examples in zip(rows, of_attributes, strict=True)
@@ -105,12 +103,12 @@ def audit(folder, output_path, exp_name, pairs, control, as_they_are, networks, 
     return findings
 
 
-def _counts(output_path, exp_name, pairs):
-    table = read_all_records(output_path, exp_name)
+def _counts(run, pairs):
+    table = run.records
     return {
         "images": len(pairs),
         "explained": None if table is None else len(table),
-        "finished": ResultsFolder(output_path, exp_name).summary_path.exists(),
+        "finished": run.finished,
     }
 
 

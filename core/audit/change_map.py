@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
-from ..metrics.inference import progress, read_batches
+from ..metrics.batches import progress, read_batches
 from ..metrics.intervals import RESAMPLES, p_against_largest
 
 BLOCKS = 16  # a side: what the map is tested in

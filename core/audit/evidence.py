@@ -8,7 +8,8 @@ import torch
 
 from ..data.images import from_uint8
 from ..methods.decisions import probability
-from ..metrics.inference import in_batches, judge
+from ..metrics.batches import Batches
+from ..metrics.judges import judge_pairs
 from .own_change import own_change, put_back
 
 MOVED = 0.25  # of the way from a typical no to a typical yes, from which the asked attribute takes its pixels
@@ -34,8 +35,12 @@ class Networks:
         return "" if self.asked is None else self.attributes[self.asked]
 
     def run(self, function, load, items, desc):
-        """in_batches on the device of the networks."""
-        return in_batches(function, load, items, self.batch_size, self.device, desc, self.workers)
+        """Batches.map on the device of the networks."""
+        return self.batches.map(function, load, items, desc)
+
+    @property
+    def batches(self):
+        return Batches(self.device, self.batch_size, self.workers)
 
     def p_of(self, target):
         """images -> (N,) the classifier's probability of the targets, (N,) or one for all."""
@@ -91,8 +96,7 @@ def no_pixels(pairs):
 def _changes(pairs, networks):
     """Two (n, A): whether the oracle's decisions differ between originals and counterfactuals, and how far its
     logits moved; 1 is the way from a typical no to a typical yes."""
-    n = networks
-    before, after = judge(n.oracle, pairs, n.batch_size, n.device, n.oracle, n.workers)
+    before, after = judge_pairs(networks.oracle, pairs, networks.batches)
     typical = 2 * before.abs().mean(0)
     return ((before > 0) != (after > 0)).numpy(), ((after - before).abs() / typical).numpy()
 

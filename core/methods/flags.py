@@ -84,19 +84,19 @@ OPTION_FLAGS = {
 METHOD_FLAGS = {"method": Flag("dime", "how to explain", choices=METHODS)} | OPTION_FLAGS
 
 
-def method_and_options(args):
-    """args, checked -> (the Method of --method, the options for its sampler that were given).
+def method_and_options(flags):
+    """flags, name -> value, checked -> (the Method of --method, the options for its sampler that were given).
 
     UserError names the first flag that the method has not, or that cannot be beside others.
     """
-    method = find_method(args.method)
-    options = {name: getattr(args, name) for name in OPTION_FLAGS}
+    method = find_method(flags["method"])
+    options = {name: flags[name] for name in OPTION_FLAGS}
     given = {name: value for name, value in options.items() if value != OPTION_FLAGS[name].default}
     for name in given:
         if name not in method.options:
             having = [other for other, each in METHODS.items() if name in each.options]
-            raise UserError(f"--{name} is no option of --method {args.method}, but of {', '.join(having)}")
-    _require_possible(args, method, given)
+            raise UserError(f"--{name} is no option of --method {flags['method']}, but of {', '.join(having)}")
+    _require_possible(flags, method, given)
     return method, {OPTION_FLAGS[name].argument or name: value for name, value in given.items()}
 
 
@@ -109,19 +109,19 @@ def require_depth_for(method, options, tau):
         require_steps(tau)
 
 
-def _require_possible(args, method, given):
+def _require_possible(flags, method, given):
     """What the samplers would refuse, before anything is begun."""
-    require_depth_for(method, given, args.start_step)
+    require_depth_for(method, given, flags["start_step"])
     require_dilation(given.get("mask_dilation", 1))
     if "mask_share" in method.options:
-        size = (args.image_size, args.image_size)
+        size = (flags["image_size"], flags["image_size"])
         require_shares(given.get("mask_share", SHARE), given.get("mask_clean_share", CLEAN_SHARE), size)
-    if args.save_masks and not method.masks:
+    if flags["save_masks"] and not method.masks:
         having = [name for name, each in METHODS.items() if each.masks]
-        raise UserError(f"--save_masks: --method {args.method} has no masks; {', '.join(having)} have")
-    if args.save_pre_explanation and not method.pre_explains:
+        raise UserError(f"--save_masks: --method {flags['method']} has no masks; {', '.join(having)} have")
+    if flags["save_pre_explanation"] and not method.pre_explains:
         having = [name for name, each in METHODS.items() if each.pre_explains]
-        raise UserError(f"--save_pre_explanation: --method {args.method} makes none; {', '.join(having)} does")
+        raise UserError(f"--save_pre_explanation: --method {flags['method']} makes none; {', '.join(having)} does")
     for name in ("save_masks", "save_pre_explanation"):
-        if getattr(args, name) and not args.save_images:
+        if flags[name] and not flags["save_images"]:
             raise UserError(f"--{name} True and --save_images False contradict each other; leave out one")

@@ -10,11 +10,10 @@ from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.storage import sha256, write_file
 
 from ..data.images import read_image
-from .inference import in_batches
 
 
-def kept_activations(path, files, network, weights, batch_size, device, desc, workers=None):
-    """The network's features of image files, (N, D) float32. Those that `path` keeps are not computed again.
+def activations_of(path, files, network, weights, batches, desc):
+    """The network's features of image files, (N, D) float32. Those that lie in `path` are not computed again.
 
     network: images (N, 3, H, W) in [0, 1] -> (N, D). path: a .npz that this function writes; where it cannot,
     nothing is kept. Features are looked up by the image file's hash and by `weights`, the hash of the network's
@@ -31,7 +30,7 @@ def kept_activations(path, files, network, weights, batch_size, device, desc, wo
         def activations(pixels):
             return (network(pixels / 255),)
 
-        (computed,) = in_batches(activations, load, list(missing.values()), batch_size, device, desc, workers)
+        (computed,) = batches.map(activations, load, list(missing.values()), desc)
         kept |= dict(zip(missing, computed.float().numpy(), strict=True))
         if connected().first:
             _write(path, weights, kept)

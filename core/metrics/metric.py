@@ -1,7 +1,6 @@
 """A metric's value and interval: printing them, keeping them in metrics.yaml, and showing them in a table."""
 
-from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from filelock import FileLock
 from guided_diffusion.script.errors import UserError, require_file
 from guided_diffusion.script.storage import remove_parts, sha256
 
-from ..results.folder import ResultsFolder
+from ..results.layout import Layout
 from ..results.records import write_yaml
 from .intervals import mean_interval, normal_interval, standard_error
 
@@ -35,15 +34,41 @@ BETTER = {
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow")
 
 
+@dataclass(frozen=True)
+class Source:
+    """What a metric was computed with.
+
+    weights: flag -> path of the file, or name of the network; options: what else decides the value; packages:
+    further packages, besides PACKAGES, whose versions are recorded.
+    """
+
+    weights: dict = field(default_factory=dict)
+    options: dict = field(default_factory=dict)
+    packages: tuple[str, ...] = ()
+
+    def entry(self):
+        """The dict that a YAML file holds of it."""
+        return {
+            "weights": {flag: _identity(file) for flag, file in self.weights.items()},
+            "options": dict(self.options),
+            "versions": {package: version(package) for package in (*PACKAGES, *self.packages)},
+        }
+
+
 @dataclass
 class Metric:
-    """A metric's value and its 95 % interval, or None. n and of: what it was measured on, such as 966 "pairs"."""
+    """A metric's value and its 95 % interval, or None. n and of: what it was measured on, such as 966 "pairs".
+
+    remarks: lines to print below it.
+    """
 
     name: str
     value: float
     n: int
     of: str
     interval: tuple[float, float] | None = None
+    source: Source = Source()
+    remarks: tuple[str, ...] = ()
 
     def line(self):
         within = f"; 95 % in {_digits(self.interval[0])} … {_digits(self.interval[1])}" if self.interval else ""
@@ -55,44 +80,33 @@ class Metric:
         return {"value": float(self.value), "interval": interval, "n": int(self.n), "of": self.of}
 
 
-def mean_of(name, values, of):
+def mean_of(name, values, of, source=Source()):
     """The Metric that is the mean of (N,) numbers."""
     values = np.asarray(values, float)
-    return Metric(name, float(values.mean()), len(values), of, mean_interval(values))
+    return Metric(name, float(values.mean()), len(values), of, mean_interval(values), source)
 
 
-def statistic_of(name, statistic, n, of, lowest=-np.inf):
+def statistic_of(name, statistic, n, of, lowest=-np.inf, source=Source()):
     """The Metric statistic(rows), rows being 0 … n-1. For statistics that are not means, such as CD."""
     value = statistic(np.arange(n))
-    return Metric(name, value, n, of, normal_interval(value, standard_error(statistic, n), lowest))
+    return Metric(name, value, n, of, normal_interval(value, standard_error(statistic, n), lowest), source)
 
 
-def publish(output_path, exp_name, metrics, weights=None, options=None, packages=()):
-    """Prints a line for each metric, and writes all into the experiment's metrics.yaml as merge_metrics does."""
-    for metric in metrics:
-        print(metric.line(), flush=True)
-    merge_metrics(output_path, exp_name, metrics, weights, options, packages)
+def publish(layout, metrics, quiet=False):
+    """Prints a line for each metric, unless quiet, and writes all into the experiment's metrics.yaml."""
+    for metric in () if quiet else metrics:
+        print("\n".join((metric.line(), *metric.remarks)), flush=True)
+    merge_metrics(layout, metrics)
 
 
-def merge_metrics(output_path, exp_name, metrics, weights=None, options=None, packages=()):
-    """Writes metrics into the experiment's metrics.yaml, in place of earlier ones of the same names.
-
-    Each is written with what it was computed with. weights: flag -> path of the file that was used, or name of the
-    network; options: what else decides the value; packages: further packages, besides PACKAGES, whose versions are
-    written.
-    """
-    path = ResultsFolder(output_path, exp_name).metrics_path
-    made_with = {
-        "weights": {flag: _identity(file) for flag, file in (weights or {}).items()},
-        "options": options or {},
-        "versions": {package: version(package) for package in (*PACKAGES, *packages)},
-    }
+def merge_metrics(layout, metrics):
+    """Writes metrics into the experiment's metrics.yaml, in place of earlier ones of the same names."""
+    path = layout.metrics
     with FileLock(path.with_name(".metrics.lock")):  # otherwise scripts that write at once would lose metrics
         remove_parts(path.parent)
         entries = read_metrics(path)
         for metric in metrics:
-            # A copy: YAML writes shared parts as references.
-            entries[metric.name] = metric.entry() | deepcopy(made_with)
+            entries[metric.name] = metric.entry() | metric.source.entry()
         write_yaml(path, entries)
 
 
@@ -129,7 +143,7 @@ def _is_entry(entry):
 
 def metrics_table(output_path, exp_names):
     """A Markdown table of some experiments' metrics, with a column for each experiment."""
-    columns = {name: read_metrics(ResultsFolder(output_path, name).metrics_path) for name in exp_names}
+    columns = {name: read_metrics(Layout(output_path, name).metrics) for name in exp_names}
     return table_of(columns, BETTER)
 
 

@@ -5,8 +5,6 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from ..methods.decisions import probability
-
 SAME_FACE = 0.5  # the cosine above which two photographs of VGGFace2 count as one person
 
 
@@ -43,36 +41,6 @@ def change_correlations(decisions, cf_decisions, query):
 def correlation_difference(expected, measured):
     """Two (A,) correlations -> CD (Jeanneret et al., ACCV 2022): Σ_a |c_a - r_a|."""
     return float(np.abs(expected - measured).sum())
-
-
-def cout(classifier, x, counterfactual, original, target, steps=50):
-    """COUT (N,) in [-1, 1] (Khorram and Fuxin, CVPR 2022), of images (N, C, H, W) and classes (N,).
-
-    classifier: images -> logits (N,) or (N, K). Pixels of the counterfactual are inserted into x, step by step; the
-    target's probability minus the original class's is integrated over the share of inserted pixels.
-    """
-    shares, gains = [], []
-    for share, mixed in insertions(x, counterfactual, steps):
-        logits = classifier(mixed)
-        shares.append(share)
-        gains.append(probability(logits, target) - probability(logits, original))
-    return torch.trapezoid(torch.stack(gains), torch.tensor(shares, device=x.device), dim=0)
-
-
-def insertions(x, counterfactual, steps):
-    """Two images (N, C, H, W) -> yields (the share of pixels taken from the counterfactual, the mixed image).
-
-    From none to all in equal steps. The pixels that differ most come first.
-    """
-    difference = (x - counterfactual).abs().sum(1).flatten(1)  # (N, H·W)
-    # Rounded to hundredths of a grey level, so that equal differences tie exactly, and sorted stably, so that ties
-    # have the same order on every device.
-    difference = (difference * 12750).round()
-    rank = difference.sort(dim=1, descending=True, stable=True).indices.argsort(1).view(len(x), 1, *x.shape[2:])
-    pixels = difference.shape[1]
-    for step in range(steps + 1):
-        inserted = round(step / steps * pixels)
-        yield inserted / pixels, torch.where(rank < inserted, counterfactual, x)
 
 
 @torch.no_grad()

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from ..audit.change_map import the
 from ..audit.kept import PICTURE, read_audit
-from ..results.folder import ResultsFolder
-from ..results.reading import records_hash
 from .cases import Case, Experiment
 from .pictures import address
 
@@ -41,7 +39,7 @@ class AuditPart:
 
 def read_audit_part(experiment, root):
     """The AuditPart of an experiment; None where it was not audited."""
-    folder = ResultsFolder(root, experiment.name).audit_path
+    folder = experiment.run.layout.audit
     found = read_audit(folder)
     if found is None:
         return None
@@ -66,7 +64,7 @@ def read_audit_part(experiment, root):
     return AuditPart(
         experiment,
         found,
-        found["records"] != records_hash(root, experiment.name),
+        found["records"] != experiment.run.records_hash,
         address(picture, root) if picture.is_file() else None,
         [(title, rows) for title, rows in examples if rows],
         kinds,

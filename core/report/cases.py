@@ -6,14 +6,12 @@ import pandas as pd
 
 from guided_diffusion.script.errors import UserError
 
-from ..metrics.inference import flags_of_run
 from ..metrics.metric import read_metrics
-from ..results.folder import ResultsFolder, experiment_folder, image_id
-from ..results.reading import Pair, read_all_records, read_pairs, read_runs, read_similarities
+from ..results.layout import REACHED, image_id
+from ..results.reading import Pair, read_similarities
 from ..results.records import correct, flipped
-from .names import Question, read_question
-
-BOTH = ("CCF", "ICF")
+from ..running.run import Run, read_run
+from .oracle import OracleAttributes, oracle_attributes
 
 
 @dataclass
@@ -48,60 +46,65 @@ class Case:
 
 @dataclass
 class Experiment:
-    """What is known of an experiment. place: its position in the report, from 1; table: its records."""
+    """A Run as the report tells it. place: its position in the report, from 1."""
 
-    name: str
+    run: Run
     place: int
-    flags: dict
-    question: Question
-    finished: bool
     metrics: dict  # what metrics.yaml holds
-    runs: list[dict]  # what runs.yaml holds
-    table: pd.DataFrame
+    oracle: OracleAttributes
     cases: list[Case]
+
+    @property
+    def name(self):
+        return self.run.name
+
+    @property
+    def flags(self):
+        return self.run.flags
+
+    @property
+    def question(self):
+        return self.run.question
+
+    @property
+    def table(self):
+        """Its records."""
+        return self.run.records
 
     def called(self, number):
         """What a prediction is called."""
-        return self.question.answers[number]
+        return self.question.answer(number)
 
     def direction(self, pred, target):
         return f"{self.called(pred)} → {self.called(target)}"
 
     def numbers_of_runs(self, name):
         """The values of a number that its finished runs recorded."""
-        values = [run.get(name) for run in self.runs]
+        values = [facts.get(name) for facts in self.run.history]
         return [value for value in values if isinstance(value, int | float)]
 
     def texts_of_runs(self, name):
         """What its finished runs recorded under a name, each once, as a text."""
-        return ", ".join(dict.fromkeys(str(run[name]) for run in self.runs if name in run))
+        return ", ".join(dict.fromkeys(str(facts[name]) for facts in self.run.history if name in facts))
 
 
 def read_experiments(output_path, exp_names):
     """The Experiments, in the order of their names; UserError for the first that is not there or holds no rows."""
-    for name in exp_names:
-        folder = experiment_folder(output_path, name)
-        if not folder.is_dir():
-            raise UserError(f"{folder} is not there; check --output_path and --exp_names, or run main.py")
-    names = dict.fromkeys(exp_names)
-    return [read_experiment(output_path, name, place) for place, name in enumerate(names, start=1)]
+    runs = [read_run(output_path, name) for name in dict.fromkeys(exp_names)]
+    return [read_experiment(run, place) for place, run in enumerate(runs, start=1)]
 
 
-def read_experiment(output_path, exp_name, place=1):
-    folder = ResultsFolder(output_path, exp_name)
-    table = read_all_records(output_path, exp_name)
-    if table is None:
-        raise UserError(f"{folder.experiment} holds no explained images; run main.py first")
-    flags = flags_of_run(output_path, exp_name)
-    runs, similarities = read_runs(output_path, exp_name), read_similarities(output_path, exp_name)
-    question = read_question(output_path, exp_name, flags, table, runs)
-    pairs = {pair.id: pair for pair in read_pairs(output_path, exp_name, reached=BOTH)}
+def read_experiment(run, place=1):
+    table = run.records
+    if table is None or not len(table):
+        raise UserError(f"{run.layout.experiment} holds no explained images; run main.py first")
+    similarities = read_similarities(run.layout)
+    pairs = {int(pair.id): pair for pair in run.pairs(reached=tuple(REACHED)) if pair.id.isdecimal()}
     rows = zip(table.to_dict("records"), correct(table), flipped(table), strict=True)
     cases = [_case(row, bool(right), bool(reached), pairs) for row, right, reached in rows]
     for case in cases:
         case.similarity = similarities.get(case.id)
-    metrics, finished = read_metrics(folder.metrics_path), folder.summary_path.exists()
-    return Experiment(exp_name, place, flags, question, finished, metrics, runs, table, cases)
+    return Experiment(run, place, read_metrics(run.layout.metrics), oracle_attributes(run), cases)
 
 
 def _case(row, right, reached, pairs):
@@ -130,7 +133,7 @@ def _case(row, right, reached, pairs):
         agrees=agrees,
         changed=changed,
         mnac=mnac,
-        pair=pairs.get(name),
+        pair=pairs.get(row["id"]),
     )
 
 

@@ -42,14 +42,14 @@ class Changes:
 
 def read_changes(experiment):
     """The Changes of an experiment; None where no oracle of attributes judged it, or nothing flipped."""
-    table, question = experiment.table[flipped(experiment.table)], experiment.question
-    if not question.attributes or not len(table):
+    table, oracle = experiment.table[flipped(experiment.table)], experiment.oracle
+    if not oracle.names or not len(table):
         return None
     before, after = (_bits(table[column]) for column in ("oracle_pred", "oracle_cf_pred"))
     expected, why_not = _expected(experiment)
-    measured = change_correlations(before, after, question.query) if question.query is not None else None
+    measured = change_correlations(before, after, oracle.query) if oracle.query is not None else None
     rows = []
-    for a, name in enumerate(question.attributes):
+    for a, name in enumerate(oracle.names):
         change = after[:, a] - before[:, a]
         rows.append(
             Change(
@@ -59,7 +59,7 @@ def read_changes(experiment):
                 float((change < 0).mean()),
                 None if expected is None else float(expected[a]),
                 None if measured is None else float(measured[a]),
-                a == question.query,
+                a == oracle.query,
             )
         )
     rows.sort(key=lambda row: -row.often.value)
@@ -78,14 +78,14 @@ def _bits(texts):
 
 def _expected(experiment):
     """((A,) correlations of the labels with the queried attribute's, or None; why there are none)."""
-    question, data_dir = experiment.question, experiment.flags.get("data_dir")
-    if question.query is None:
+    oracle, data_dir = experiment.oracle, experiment.flags.get("data_dir")
+    if oracle.query is None:
         return None, "the oracle does not answer what was asked"
     if not data_dir:
         return None, "the run names no data with labels"
     try:
         table = train_correlations(data_dir)
-        return table.loc[question.about, list(question.attributes)].to_numpy(), ""
+        return table.loc[oracle.names[oracle.query], list(oracle.names)].to_numpy(), ""
     except (UserError, OSError):
         return None, "the labels of the training data are not there (train_correlations.csv or CelebA's lists)"
     except KeyError:

@@ -1,6 +1,5 @@
 """Several experiments on identical images, as far as they ask the same classifier the same question."""
 
-from argparse import Namespace
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,9 +142,9 @@ def _other_question(first, other):
         if not e.flags:
             return f"{e.name} has no flags.yaml that says what was asked"
     questions = [e.question for e in (first, other)]
-    if questions[0].task == questions[1].task and questions[0].about == questions[1].about:
+    if questions[0].task == questions[1].task and questions[0].attribute == questions[1].attribute:
         return ""
-    asked = [words(q.about) or f"the {q.task}" for q in questions]
+    asked = [words(q.attribute) or f"the {q.task}" for q in questions]
     return f"{first.name} asks about {asked[0]}, {other.name} about {asked[1]}"
 
 
@@ -176,14 +175,13 @@ def _other_flags(names, first, other):
 
 def evaluations(experiment, table):
     """Network evaluations an image took, the mean over the rows; None where that is not recorded."""
-    known = {name: flag.default for name, flag in FLAGS.items()} | experiment.flags
+    known = {name: flag.default for name, flag in FLAGS.items()} | dict(experiment.flags)
     if not experiment.flags or "attempts" not in table:
         return None
-    args = Namespace(**known)
     try:
-        method, options = method_and_options(args)
-        steps = None if args.guided_iterations == -1 else args.guided_iterations
-        cost = method.cost(args.start_step, guided_steps=steps, **options)
+        method, options = method_and_options(known)
+        steps = None if known["guided_iterations"] == -1 else known["guided_iterations"]
+        cost = method.cost(known["start_step"], guided_steps=steps, **options)
     except (UserError, TypeError):  # flags of an older version
         return None
     return float((cost.once + cost.each * table["attempts"]).mean())

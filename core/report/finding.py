@@ -37,7 +37,7 @@ def probability(p):
 
 
 def _sentence(experiment, changes):
-    cases, about = experiment.cases, words(experiment.question.about)
+    cases, about = experiment.cases, words(experiment.question.attribute)
     n, reached = len(cases), sum(case.reached for case in cases)
     asked = f"Asked about {about}, the" if about else "The"
     other = "the other answer" if about else "the answer that was asked for"
@@ -76,13 +76,13 @@ def _limits(experiment, changes, audit):
         low, high = map(percent, share_interval(reached, n))
         few = "is little" if n == 1 else "are few"
         limits.append(f"{counted(n)} {few}: the share that flips lies between {low} and {high} (95 %).")
-    if experiment.flags and not experiment.finished:
+    if experiment.flags and not experiment.run.finished:
         limits.append("The run is not finished, or its chunks are not merged: this is what is there so far.")
     limits += _judgement(cases)
     limits += _kinds_of_images(experiment)
     if changes and changes.others:
         limits += _company(changes, experiment.question, audit)
-    if changes and experiment.question.assumed:
+    if changes and experiment.oracle.assumed:
         limits.append("The names of the oracle's attributes are assumed from their number: nothing records them.")
     if all(case.pair is None for case in cases):
         limits.append("No images were saved (--save_images False), so nobody can look at what changed.")
@@ -128,8 +128,8 @@ def _company(changes, question, audit):
         ]
     if abs(first.expected) >= WITH:
         return [
-            f"{words(first.attribute)} goes with {words(question.about)} in the training labels, too (correlation "
-            f"{first.expected:+.2f}), {_use_of(first.attribute, audit)}."
+            f"{words(first.attribute)} goes with {words(question.attribute)} in the training labels, too "
+            f"(correlation {first.expected:+.2f}), {_use_of(first.attribute, audit)}."
         ]
     return []
 

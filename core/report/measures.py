@@ -82,7 +82,7 @@ def groups_of(experiment):
     directions = [experiment.direction(*pair) for pair in zip(table["pred"], table["target"], strict=True)]
     labels = [experiment.called(label) for label in table["label"]]
     rights = np.where(correct(table), "the classifier was right", "the classifier was wrong")
-    by_class = "by label" if question.task == "attributes" else "by class"
+    by_class = "by class" if question.of_classes else "by label"
     groups, left_out = [], []
     for kind, titles in (("by direction", directions), ("by right and wrong", rights), (by_class, labels)):
         counts = pd.Series(titles).value_counts()

@@ -76,7 +76,7 @@ def draw_pictures(case, experiment, root, folder):
         address(mask, root) if mask else None,
         f"{width} × {height}",
         address(start, root) if start else None,
-        _trajectories(root, experiment.name, case.id),
+        _trajectories(experiment.run.layout, case.id),
     )
 
 
@@ -106,12 +106,12 @@ def _draw_change(change, path):
     return f"{path.parent.name}/{path.name}"
 
 
-def _trajectories(root, exp_name, name):
+def _trajectories(layout, name):
     """x_t, z_t -> the addresses of up to STEPS pictures, evenly spaced, the last one included; where saved."""
     found = {}
     for kind in ("x_t", "z_t"):
-        paths = read_trajectory(root, exp_name, kind, name)
+        paths = read_trajectory(layout, kind, name)
         chosen = np.unique(np.linspace(0, len(paths) - 1, STEPS).round().astype(int)) if paths else []
         if paths:
-            found[kind] = [address(paths[step], root) for step in chosen]
+            found[kind] = [address(paths[step], layout.output_path) for step in chosen]
     return found

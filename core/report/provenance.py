@@ -52,7 +52,7 @@ def _facts(experiment):
         facts["method"] = str(flags.get("method", "dime"))
         facts["seed"] = str(flags.get("seed", "not recorded"))
         facts["data"] = _data(flags)
-    facts["finished"] = "yes" if experiment.finished else "no, or its chunks are not merged"
+    facts["finished"] = "yes" if experiment.run.finished else "no, or its chunks are not merged"
     return facts | _of_runs(experiment)
 
 
@@ -66,7 +66,7 @@ def _of_runs(experiment):
         "memory": f"{max(experiment.numbers_of_runs('memory_mib'), default=0):,} MiB at most",
     }
     facts |= {name: experiment.texts_of_runs(name) for name in ("device", "ranks", "python")}
-    versions = [run["versions"] for run in experiment.runs if isinstance(run.get("versions"), dict)]
+    versions = [run["versions"] for run in experiment.run.history if isinstance(run.get("versions"), dict)]
     if versions:
         facts["versions"] = ", ".join(f"{package} {number}" for package, number in versions[-1].items())
     return facts

@@ -11,8 +11,7 @@ from pathlib import Path
 from guided_diffusion.script.storage import write_folder
 
 from ..data.words import counted, words
-from ..metrics.inference import progress
-from ..results.folder import ResultsFolder
+from ..metrics.batches import progress
 from .audit import AuditPart, read_audit_part
 from .cases import Case, Experiment, read_experiments
 from .changes import Changes, read_changes
@@ -72,7 +71,7 @@ def write_report(output_path, exp_names, most=1000):
     Raises UserError where an experiment is not there or holds nothing, or the folder cannot be written.
     """
     experiments = read_experiments(output_path, exp_names)
-    report = ResultsFolder(output_path, exp_names[0]).report_path
+    report = experiments[0].run.layout.report
     with write_folder(report) as folder:
         (folder / PICTURES).mkdir()
         _measure_masks(experiments)
@@ -123,7 +122,7 @@ def _random_ranks(experiments):
 
 def _attribute_numbers(experiments):
     """Name -> number, of the attributes of all oracles. Each has its own order, one filter is for all."""
-    names = dict.fromkeys(name for e in experiments for name in e.question.attributes)
+    names = dict.fromkeys(name for e in experiments for name in e.oracle.names)
     return {name: number for number, name in enumerate(names)}
 
 
@@ -157,7 +156,7 @@ def _cards(experiments, ranks, shown, root, folder):
 
     def draw(experiment, case, rank, named):
         pictures = draw_pictures(case, experiment, root, folder) if case.pair else None
-        names = experiment.question.attributes
+        names = experiment.oracle.names
         changed = [(names[a], numbers[names[a]], sign) for a, sign in case.changed.items() if a < len(names)]
         return Card(experiment, case, pictures, failures_of(case), ranks[case.id], rank, named, changed)
 
@@ -257,7 +256,7 @@ def _write_data(folder, chapters, cards, experiments):
 
 
 def _row(experiment, case):
-    names = experiment.question.attributes
+    names = experiment.oracle.names
     return {
         "experiment": experiment.name,
         "id": case.id,
@@ -298,7 +297,7 @@ def _figures(chapter):
         "finding": chapter.finding.sentence,
         "limits": chapter.finding.limits,
         "command": " ".join(chapter.provenance.command),
-        "flags": chapter.experiment.flags,
+        "flags": dict(chapter.experiment.flags),
         "metrics": entries(chapter.measured),
         "groups": [
             {"kind": g.kind, "of": g.title, "n": g.n, "metrics": entries(g.measured)} for g in chapter.groups

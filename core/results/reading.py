@@ -1,4 +1,4 @@
-"""Reading back what lies in a results folder: pairs of images, records, and what is remembered of the runs."""
+"""Reading back what lies in a results folder: pairs of images, records, and what is known of the runs."""
 
 import hashlib
 from dataclasses import dataclass
@@ -10,8 +10,10 @@ from guided_diffusion.script.errors import UserError, require_file
 from guided_diffusion.script.flags import MANY
 
 from ..data.images import SUFFIXES, from_uint8, read_image
-from .folder import ResultsFolder, chunk_files, experiment_folder
-from .records import read_yaml
+from .layout import CLASSIFIED, REACHED
+from .records import read_records, read_yaml
+
+CLASSES = ("label", "pred", "target")  # of an Info file, which no reader can do without
 
 
 @dataclass
@@ -33,8 +35,7 @@ class Pair:
 
     def part(self, name):
         """The path of another of its images, such as that in Mask; None where there is none."""
-        folder = self.counterfactual.parent.parent / name
-        paths = (folder / f"{self.id}{suffix}" for suffix in SUFFIXES)
+        paths = (self._beside(name) / f"{self.id}{suffix}" for suffix in SUFFIXES)
         return next((path for path in paths if path.is_file()), None)
 
     def images(self):
@@ -46,56 +47,88 @@ class Pair:
 
         UserError where the file cannot be read, or label, pred or target is missing or no class.
         """
-        path = self.counterfactual.parent.parent / "Info" / f"{self.id}.txt"
+        path = self._beside("Info") / f"{self.id}.txt"
         require_file(path)
         try:
             lines = path.read_text().splitlines()
             info = {name: float(value) for name, value in (line.split(":") for line in lines if line.strip())}
         except (OSError, ValueError) as error:
             raise UserError(f"{path} cannot be read ({error}); explain the image again") from None
-        if not {"label", "pred", "target"} <= info.keys():
+        if not set(CLASSES) <= info.keys():
             raise UserError(f"{path} lacks label, pred or target; explain the image again")
-        for name in ("label", "pred", "target"):
+        for name in CLASSES:
             if not info[name].is_integer() or not 0 <= info[name] < MANY:
                 raise UserError(f"{path}: {name} {info[name]:g} is no class; explain the image again")
         return info
 
+    def _beside(self, part):
+        """The folder of another part of the same images."""
+        return self.counterfactual.parent.parent / part
 
-def read_flags(output_path, exp_name):
+
+def read_flags(layout):
     """The flags of an experiment, or of its first chunk; {} where main.py has left none."""
-    paths = sorted((Path(output_path) / "Results" / exp_name).glob("*flags.yaml"))
-    if not paths:
-        return {}
-    return read_yaml(paths[0])
+    path = next((each.flags for each in (layout, *layout.chunks) if each.flags.exists()), None)
+    return {} if path is None else read_yaml(path)
 
 
-def read_all_records(output_path, exp_name):
-    """The rows of all images that were explained so far, also of chunks that are not merged; None without any."""
-    tables = [ResultsFolder(output_path, exp_name).records()]
+def read_rows(layout):
+    """The rows of all ranks of an experiment, or chunk, so far, sorted by id; None where there are none."""
+    tables = []
+    # Parts first: one that vanishes meanwhile has been joined to the whole, by a run that goes on.
+    for path in [*layout.records_of_further_ranks, layout.records]:
+        try:
+            tables += [read_records(path)] if path.exists() else []
+        except UserError:
+            if path.exists():
+                raise
+    if not tables:
+        return None
+    # A row is in two files where a process was killed while it joined them.
+    return pd.concat(tables).drop_duplicates("id").sort_values("id").reset_index(drop=True)
+
+
+def read_all_rows(layout):
+    """read_rows(), of an experiment that is not merged those of all its chunks; None where there are none."""
+    tables = [read_rows(layout)]
     if tables[0] is None:
-        chunks = chunk_files(experiment_folder(output_path, exp_name))
-        tables = [ResultsFolder(output_path, exp_name, *chunk).records() for chunk in chunks]
+        tables = map(read_rows, layout.chunks)
     tables = [table for table in tables if table is not None and len(table)]
     return pd.concat(tables).sort_values("id", ignore_index=True) if tables else None
 
 
-def records_hash(output_path, exp_name):
-    """12 hex digits that tell the records of an experiment from others, None where there are none.
+def rows_of_infos(pairs):
+    """Records of Pairs whose experiment has no records.csv, as that of the authors' release; None without any.
 
-    Kept with what was made of them, it tells whether that is older than the run."""
-    table = read_all_records(output_path, exp_name)
+    UserError where an Info file, of which they are made, cannot be read.
+    """
+    rows = []
+    for pair in pairs:
+        info = pair.info()
+        if not {"cf pred", "BKL", "l_1"} <= info.keys() or not pair.id.isdecimal():
+            return None
+        classes = {name: int(info[name]) for name in CLASSES}
+        rows.append({"id": int(pair.id), **classes, "cf_pred": int(info["cf pred"])})
+        rows[-1] |= {"p_target": 1 - info["BKL"], "bkl": info["BKL"], "l_1": info["l_1"]}
+    return pd.DataFrame(rows).sort_values("id", ignore_index=True) if rows else None
+
+
+def hash_of(table):
+    """12 hex digits that tell records from others, None for none.
+
+    Written beside what was made of them, it tells whether that is older than the run."""
     return None if table is None else hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()[:12]
 
 
-def read_runs(output_path, exp_name):
-    """What keep_run kept, a list of dicts: one for each run that came to an end, of all chunks."""
-    paths = sorted(experiment_folder(output_path, exp_name).glob("*runs.yaml"))
+def read_runs(layout):
+    """What add_run wrote, a list of dicts: one for each run that came to an end, of all chunks."""
+    paths = [each.runs for each in (layout, *layout.chunks) if each.runs.exists()]
     return [facts for path in paths for facts in read_yaml(path).values() if isinstance(facts, dict)]
 
 
-def read_similarities(output_path, exp_name):
-    """What keep_similarities kept: image_id -> cosine; {} where compute_FVA.py has not measured."""
-    path = ResultsFolder(output_path, exp_name).similarity_path
+def read_similarities(layout):
+    """The cosines that compute_FVA.py measured: image_id -> cosine; {} where it has not."""
+    path = layout.similarity
     if not path.exists():
         return {}
     require_file(path)
@@ -106,14 +139,14 @@ def read_similarities(output_path, exp_name):
         raise UserError(f"{path} holds no cosines ({str(error).splitlines()[0]}); remove it") from None
 
 
-def read_trajectory(output_path, exp_name, kind, name):
+def read_trajectory(layout, kind, name):
     """The paths of the steps of an image's trajectory, in their order. kind: x_t or z_t; name: its image_id."""
-    return list(_images(Path(output_path) / kind / exp_name / name).values())
+    return list(_images(layout.trajectory(kind, name)).values())
 
 
-def read_classes(output_path, exp_name):
+def read_classes(layout):
     """What an experiment's classes are called, in their order; () where it is about an attribute."""
-    path = ResultsFolder(output_path, exp_name).classes_path
+    path = layout.classes
     require_file(path)
     try:
         return tuple(path.read_text(encoding="utf-8").splitlines()) if path.exists() else ()
@@ -121,21 +154,21 @@ def read_classes(output_path, exp_name):
         raise UserError(f"{path} holds no names; run main.py again") from None
 
 
-def read_pairs(output_path, exp_name, classified=("CC", "IC"), reached=("CCF",)):
+def read_pairs(layout, classified=tuple(CLASSIFIED), reached=("CCF",)):
     """The Pairs of an experiment, sorted by id. classified, reached: the folders to read.
 
     UserError where a counterfactual has no original, or an image is in two places.
     """
-    root = Path(output_path)
-    experiment = experiment_folder(output_path, exp_name)
-    if not experiment.is_dir():
-        raise UserError(f"{experiment} is not a folder; give the --output_path and --exp_name of a finished run")
+    if not layout.experiment.is_dir():
+        raise UserError(
+            f"{layout.experiment} is not a folder; give the --output_path and --exp_name of a finished run"
+        )
     pairs, counterfactuals = [], {}
     for right in classified:
-        folder = root / "Original" / ("Correct" if right == "CC" else "Incorrect")
+        folder = layout.originals(CLASSIFIED[right])
         originals = _images(folder)
         for outcome in reached:
-            for name, path in _images(experiment / right / outcome / "CF").items():
+            for name, path in _images(layout.part(CLASSIFIED[right], REACHED[outcome], "CF")).items():
                 _refuse_second(counterfactuals.get(name), path)
                 counterfactuals[name] = path
                 if name not in originals:

@@ -1,4 +1,4 @@
-"""What a class-conditional network is told, so that it too goes where the explanation is to lead."""
+"""The labels of a class-conditional network, so that it too goes where the explanation is to lead."""
 
 import torch
 import torch.nn.functional as F
@@ -9,41 +9,43 @@ from ..data.class_names import match_classes
 from ..data.training_data import require_labels
 
 
-def condition_of(args, question, dataset, device):
-    """(ids, (N,) targets) -> what the network is told, a function; None for a network that is not conditional.
+def condition_of(run, dataset, device):
+    """(ids, (N,) targets) -> the labels for the network, a function; None for a network that is not conditional.
 
-    UserError where it cannot be told the labels of the dataset, or the class that is the target.
+    UserError where it has no labels for those of the dataset, or for the class that is the target.
     """
-    if not args.class_cond:
+    flags, question = run.flags, run.question
+    if not flags["class_cond"]:
         return None
-    if question.task == "classes":
-        numbers = torch.tensor(_numbers_of_network(args, question, dataset), device=device)
-        return lambda ids, target: class_conditions(numbers[target], args.num_classes, args.multiclass)
-    require_conditions(args, dataset)
-    return lambda ids, target: conditions(dataset.labels[ids].to(device), question.column, target, args.multiclass)
+    if question.of_classes:
+        numbers = torch.tensor(_numbers_of_network(flags, question, dataset), device=device)
+        return lambda ids, target: class_conditions(numbers[target], flags["num_classes"], flags["multiclass"])
+    require_conditions(flags, dataset)
+    column = dataset.attributes.index(question.attribute)
+    return lambda ids, target: conditions(dataset.labels[ids].to(device), column, target, flags["multiclass"])
 
 
 def class_conditions(classes, num_classes, multiclass):
-    """(N,) classes to reach -> what the network is told: them, or with multiclass (N, num_classes) of 0 and 1."""
+    """(N,) classes to reach -> the network's labels: them, or with multiclass (N, num_classes) of 0 and 1."""
     return F.one_hot(classes, num_classes).float() if multiclass else classes
 
 
-def _numbers_of_network(args, question, dataset):
+def _numbers_of_network(flags, question, dataset):
     """The network's number of each of the classifier's classes.
 
     A network that was trained on a folder of classes numbers them as that does. So where the data has all classes
     its order counts, else the classifier's.
     """
-    names = question.names
-    if args.num_classes != len(names):
-        raise UserError(f"--num_classes {args.num_classes} is not the {len(names)} of --classifier_path")
+    names = question.answers
+    if flags["num_classes"] != len(names):
+        raise UserError(f"--num_classes {flags['num_classes']} is not the {len(names)} of --classifier_path")
     if len(dataset.attributes) != len(names):
         return list(range(len(names)))
-    return match_classes(names, dataset.attributes, "--classifier_path", f"--data_dir {args.data_dir}")
+    return match_classes(names, dataset.attributes, "--classifier_path", f"--data_dir {flags['data_dir']}")
 
 
 def conditions(labels, column, target, multiclass):
-    """What the network is told of images with labels (N, A) of 0/1, to reach target (N,) in a column.
+    """The network's labels for images with labels (N, A) of 0/1, to reach target (N,) in a column.
 
     multiclass: (N, A), the labels with the target in place; else (N,), the class: the column where the target is
     1, and of two classes the other one where it is 0.
@@ -55,13 +57,13 @@ def conditions(labels, column, target, multiclass):
     return labels
 
 
-def require_conditions(args, dataset):
-    """UserError where the network cannot be told the labels of the dataset, or the class that is the target."""
-    if not args.class_cond:
+def require_conditions(flags, dataset):
+    """UserError where the network has no labels for those of the dataset, or for the class that is the target."""
+    if not flags["class_cond"]:
         return
-    require_labels(dataset, args.data_dir, args.num_classes, one_each=not args.multiclass)
-    if not args.multiclass and len(dataset.attributes) > 2 and str(args.target_label) != "1":
+    require_labels(dataset, flags["data_dir"], flags["num_classes"], one_each=not flags["multiclass"])
+    if not flags["multiclass"] and len(dataset.attributes) > 2 and str(flags["target_label"]) != "1":
         raise UserError(
-            f"--target_label {args.target_label} with --multiclass False: an image that is to leave its class has "
-            f"{len(dataset.attributes) - 1} to go to; give --target_label 1"
+            f"--target_label {flags['target_label']} with --multiclass False: an image that is to leave its class "
+            f"has {len(dataset.attributes) - 1} to go to; give --target_label 1"
         )

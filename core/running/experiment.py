@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -13,14 +13,17 @@ from guided_diffusion.script.errors import UserError
 from ..data.datasets import chunk_indices, load_images
 from ..methods.decisions import choose_target
 from ..results.folder import ResultsFolder
+from ..results.pictures import write_images, write_step
+from ..results.reading import read_rows
 from ..results.records import make_records
 from .dealing import Dealer
 from .explainer import Explainer
 from .explanation import gather
-from .flags import BEFORE_THE_FLAG, FREE_FLAGS, weight_hashes
+from .flags import BEFORE_THE_FLAG, FREE_FLAGS
 from .judging import Oracle
+from .networks import weight_hashes
 from .progress import EvaluationBar, cost_line, result_line, selection_line
-from .question import Question, choose_images
+from .question import choose_images
 from .surroundings import surroundings
 
 
@@ -30,36 +33,40 @@ class Networks:
 
     unet: torch.nn.Module
     diffusion: object  # a SpacedDiffusion
-    condition: Callable | None  # ids, (N,) targets -> what a class-conditional unet is told
-    question: Question
+    condition: Callable | None  # ids, (N,) targets -> the labels of a class-conditional unet
+    classify: Callable  # images (N, 3, H, W) in [-1, 1] -> the logits of Question.logits_of
+    labels: torch.Tensor | None  # (n,) the classes of the data's n images; None: each is of the predicted one
     oracle: Oracle | None
+    perceptual: Callable | None  # the network of the perceptual distance
     compute: dict  # options of a SamplingNetwork
     device: torch.device
     files: dict = field(default_factory=dict)  # see weight_hashes
 
 
-def run_experiment(args, settings, cost, dataset, networks, ranks):
-    """Explains the images that main.py's flags choose, and prints what it will do and what it found.
+def explain_run(run, dataset, networks, ranks):
+    """Explains the images that a Run is about, and prints what it will do and what came of it.
 
-    settings: explainer.Settings; cost: of its method, for an image. Goes on where an earlier run stopped, with
-    whatever number of ranks. Each rank writes what it explains; the first one does the rest.
+    Goes on where an earlier run stopped, with whatever number of ranks. Each rank writes what it explains; the
+    first one does the rest.
     """
-    results = ResultsFolder(args.output_path, args.exp_name, args.chunk, args.num_chunks, ranks.rank)
-    indices = chunk_indices(len(dataset), args.chunk, args.num_chunks)
-    if ranks.first and args.save_images:
+    results = ResultsFolder(run.layout, ranks.rank)
+    indices = chunk_indices(len(dataset), run.layout.chunk, run.layout.num_chunks)
+    if ranks.first and run.flags["save_images"]:
         results.require_same_originals(indices, dataset.pixels)
     with results.claimed() if ranks.first else nullcontext():
-        _explain_into(results, indices, args, settings, cost, dataset, networks, ranks)
+        _explain_into(results, indices, run, dataset, networks, ranks)
 
 
-def _explain_into(results, indices, args, settings, cost, dataset, networks, ranks):
-    question = networks.question
-    earlier = ranks.from_first(lambda: _begin(results, args, networks))
-    _require_one_folder(results, args)
-    limit = args.num_batches * args.batch_size or None
-    chosen, seen = choose_images(dataset, indices, question, limit, args.batch_size, networks.device, ranks)
-    print(selection_line(args, question, len(chosen), seen, len(indices)))
-    if question.labels is None:
+def _explain_into(results, indices, run, dataset, networks, ranks):
+    question, flags, batch_size = run.question, run.flags, run.flags["batch_size"]
+    earlier = ranks.from_first(lambda: _begin(results, run, networks))
+    _require_one_folder(results)
+    limit = flags["num_batches"] * batch_size or None
+    chosen, looked_at = choose_images(
+        dataset, indices, question, networks.classify, limit, batch_size, networks.device, ranks
+    )
+    print(selection_line(run, len(chosen), looked_at, len(indices)))
+    if networks.labels is None:
         print("the images have no labels: each counts as labelled by the classifier's prediction")
     if not chosen:
         if ranks.first:
@@ -67,56 +74,59 @@ def _explain_into(results, indices, args, settings, cost, dataset, networks, ran
         return
     finished = set() if earlier is None else set(earlier["id"]) & set(chosen)
     left = len(chosen) - len(finished)
-    print(cost_line(len(chosen), len(finished), cost, len(settings.classifier_scales), ranks), flush=True)
+    scales = run.settings.classifier_scales
+    print(cost_line(len(chosen), len(finished), run.cost, len(scales), ranks), flush=True)
 
     began = time.time()
-    with EvaluationBar(left, cost, ranks) as bar:
-        calls = bar.total // (args.batch_size * ranks.world_size)
+    with EvaluationBar(left, run.cost, ranks) as bar:
+        calls = bar.total // (batch_size * ranks.world_size)
         network = SamplingNetwork(networks.unet, networks.diffusion, **networks.compute, calls=calls)
         explainer = Explainer(
-            question.classify,
+            networks.classify,
             networks.diffusion,
             bar.wrap(network),
-            settings,
+            replace(run.settings, perceptual=networks.perceptual),
             on_attempt=bar.follow,
-            callback=_step_writer(args, results),
+            callback=_step_writer(run),
         )
-        load, write = image_loader(dataset, networks), _writer(args, dataset, networks, results)
+        load, write = image_loader(run, dataset, networks), _writer(run, dataset, networks, results)
         finished_at = {} if earlier is None else dict(zip(earlier["id"], earlier["attempts"], strict=True))
         if ranks.several:
-            explain_shared([i for i in chosen if i not in finished], explainer, load, write, args.batch_size, ranks)
+            explain_shared([i for i in chosen if i not in finished], explainer, load, write, batch_size, ranks)
         else:
-            explain_alone(chosen, explainer, load, write, args.batch_size, finished_at)
+            explain_alone(chosen, explainer, load, write, batch_size, finished_at)
         bar.wait_for_all()
     if ranks.first:
         seconds = time.time() - began
         if left:
-            results.keep_run(surroundings(networks, ranks, left, seconds))
-        print(result_line(results.finish(results.records()), results.experiment, left, seconds))
+            results.add_run(surroundings(networks, ranks, left, seconds))
+        summary = results.finish(read_rows(run.layout))
+        print(result_line(summary, run.layout.experiment, left, seconds))
 
 
-def _begin(results, args, networks):
+def _begin(results, run, networks):
     """Prepares the folder -> the rows that an earlier run finished, or None."""
-    question = networks.question
-    kept = vars(args) | question.flags | weight_hashes(args, networks.files)
-    earlier = results.begin(kept, args.overwrite, FREE_FLAGS, BEFORE_THE_FLAG)
-    results.keep_classes(question.names if question.task == "classes" else ())
+    question = run.question
+    recorded = dict(run.flags) | question.flags | weight_hashes(run.flags, networks.files)
+    earlier = results.begin(recorded, run.flags["overwrite"], FREE_FLAGS, BEFORE_THE_FLAG)
+    results.write_classes(question.answers if question.of_classes else ())
     return earlier
 
 
-def _require_one_folder(results, args):
+def _require_one_folder(results):
     """UserError where this rank does not see what the first one has begun."""
     for _ in range(20):
-        if results.flags_path.exists():
+        if results.layout.flags.exists():
             return
         time.sleep(1)  # file systems that machines share show new files late
-    raise UserError(f"--output_path {args.output_path} is not the same folder for all ranks; name a shared one")
+    path = results.layout.output_path
+    raise UserError(f"--output_path {path} is not the same folder for all ranks; name a shared one")
 
 
 def explain_alone(chosen, explainer, load, write, batch_size, finished_at):
     """Explains the `chosen` indices in full batches, and has each batch's finished jobs written.
 
-    load(ids): what the Explainer asks for; write(jobs): writes what was found.
+    load(ids): what the Explainer asks for; write(jobs): writes what came of them.
     finished_at: id -> number of attempts, of the images that an earlier run finished; they are not written again.
     """
     groups = [chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size)]
@@ -132,49 +142,52 @@ def explain_shared(left, explainer, load, write, batch_size, ranks):
         write(jobs)
 
 
-def image_loader(dataset, networks):
-    """ids -> what the Explainer asks for: images, the target, the labels that the network is told."""
-    question, condition = networks.question, networks.condition
+def image_loader(run, dataset, networks):
+    """ids -> what the Explainer asks for: images, the target, the labels of a class-conditional network."""
 
     def load(ids):
         images = load_images(dataset, ids).to(networks.device)
-        if condition is None:
-            return images, question.target, None
-        target = choose_target(question.classify(images), question.target)
-        return images, target, condition(ids, target)
+        if networks.condition is None:
+            return images, run.question.target, None
+        target = choose_target(networks.classify(images), run.question.target)
+        return images, target, networks.condition(ids, target)
 
     return load
 
 
-def _writer(args, dataset, networks, results):
+def _writer(run, dataset, networks, results):
     """finished jobs -> nothing; their files and rows are on the disk when it returns."""
+    flags, oracle = run.flags, networks.oracle
 
     def write(jobs):
         if not jobs:
             return
         ids = [job.id for job in jobs]
         images, explanation = gather(jobs)
-        oracle, decisions, query = networks.oracle, None, None
+        decisions, query = None, None
         if oracle is not None:
             decisions, query = (oracle.decide(images), oracle.decide(explanation.counterfactual)), oracle.query
-        names, labels = [dataset.names[i] for i in ids], networks.question.labels_of(ids, explanation.prediction)
-        rows = make_records(ids, names, images, labels, explanation, decisions, query)
-        if args.save_images:
-            results.write_images(rows, images, explanation, args.save_masks, args.save_pre_explanation)
+        labels = explanation.prediction if networks.labels is None else networks.labels[ids]
+        rows = make_records(ids, [dataset.names[i] for i in ids], images, labels, explanation, decisions, query)
+        results.require_there()
+        if flags["save_images"]:
+            write_images(
+                run.layout, rows, images, explanation, flags["save_masks"], flags["save_pre_explanation"]
+            )
         results.commit(rows)
 
     return write
 
 
-def _step_writer(args, results):
+def _step_writer(run):
     """A callback of each outer step that writes the trajectories which --save_x_t and --save_z_t ask for."""
 
     def on_step(step, jobs):
         rows = [row for row, job in enumerate(jobs) if not job.replayed]
-        ids, number = [jobs[row].id for row in rows], args.start_step - 1 - step["t"]
-        if args.save_x_t:
-            results.write_step("x_t", ids, number, step["x_clean"][rows])
-        if args.save_z_t:
-            results.write_step("z_t", ids, number, step["z"][rows])
+        ids, number = [jobs[row].id for row in rows], run.settings.tau - 1 - step["t"]
+        if run.flags["save_x_t"]:
+            write_step(run.layout, "x_t", ids, number, step["x_clean"][rows])
+        if run.flags["save_z_t"]:
+            write_step(run.layout, "z_t", ids, number, step["z"][rows])
 
-    return on_step if args.save_x_t or args.save_z_t else None
+    return on_step if run.flags["save_x_t"] or run.flags["save_z_t"] else None

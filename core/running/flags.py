@@ -1,18 +1,14 @@
 """The flags of main.py, what they mean together, and which of them may change in a run that goes on."""
 
-import hashlib
 from dataclasses import replace
-from pathlib import Path
 
 from guided_diffusion.sampling import COMPUTE_FLAGS
 from guided_diffusion.script.errors import UserError
-from guided_diffusion.script.flags import BATCH_SIZE, GPU, MANY, SEED, Flag, check_flags, group_flags, parse_numbers
-from guided_diffusion.script.storage import sha256
+from guided_diffusion.script.flags import BATCH_SIZE, GPU, MANY, SEED, Flag, group_flags, parse_numbers
 from guided_diffusion.script_util import (
     DIFFUSION_FLAGS,
     MODEL_FLAGS,
     MOST_STEPS,
-    args_to_dict,
     create_gaussian_diffusion,
 )
 
@@ -164,97 +160,54 @@ BEFORE_THE_FLAG = {
     "task": "attributes",
     "save_pre_explanation": False,
 }  # what runs had before there was the flag, which their flags.yaml lack
-WEIGHTS = (
-    "model_path",
-    "perceptual_path",
-    "class_names",
-    *(f"{role}_{kind}" for role in ROLES for kind in ("path", "weights")),
-)
 
 
-def check_run_flags(args):
-    """Returns the classifier scales, a tuple of numbers; UserError names the first flag that cannot be."""
-    _require_data(args)
-    check_flags(args, FLAGS)
-    scales = parse_numbers(args.classifier_scales, "classifier_scales")
-    if not scales:
+def check_run_flags(flags):
+    """UserError names the first of main.py's flags, name -> value, that cannot be, or cannot be beside others."""
+    _require_data(flags)
+    for name, flag in FLAGS.items():
+        flag.check(name, flags[name])
+    if not scales_of(flags):
         raise UserError("--classifier_scales must name at least one number, such as 8,10,15")
-    if args.tune and args.num_chunks > 1:
-        raise UserError(f"--tune {args.tune} takes no chunk; leave out --num_chunks {args.num_chunks}")
-    if args.tune and args.split in ("test", ALL):
-        raise UserError(f"--tune {args.tune} on --split {args.split} would flatter what is measured; name val")
-    require_depth(create_gaussian_diffusion(**args_to_dict(args, DIFFUSION_FLAGS)), args.start_step)
-    return scales
+    tune, chunks, split = flags["tune"], flags["num_chunks"], flags["split"]
+    if tune and chunks > 1:
+        raise UserError(f"--tune {tune} takes no chunk; leave out --num_chunks {chunks}")
+    if tune and split in ("test", ALL):
+        raise UserError(f"--tune {tune} on --split {split} would flatter what is measured; name val")
+    diffusion = create_gaussian_diffusion(**{name: flags[name] for name in DIFFUSION_FLAGS})
+    require_depth(diffusion, flags["start_step"])
 
 
-def _require_data(args):
+def scales_of(flags):
+    """The classifier scales, a tuple of numbers."""
+    return parse_numbers(flags["classifier_scales"], "classifier_scales")
+
+
+def _require_data(flags):
     """UserError unless either --data_dir or --images says what to explain."""
-    if args.images is None:
-        if not args.data_dir:
+    if flags["images"] is None:
+        if not flags["data_dir"]:
             raise UserError("--data_dir must be given: CelebA, a folder of images, or a csv; or --images")
         return
-    if not args.images.strip(", "):
+    if not flags["images"].strip(", "):
         raise UserError("--images is empty; name image files, separated by commas")
-    given = {
-        f"--data_dir {args.data_dir}": args.data_dir,
-        f"--dataset {args.dataset}": args.dataset != AUTO,
-        f"--split {args.split}": args.split,
-        "--use_train True": args.use_train,
+    others = {
+        f"--data_dir {flags['data_dir']}": flags["data_dir"],
+        f"--dataset {flags['dataset']}": flags["dataset"] != AUTO,
+        f"--split {flags['split']}": flags["split"],
+        "--use_train True": flags["use_train"],
     }
-    if wrong := [flag for flag, is_given in given.items() if is_given]:
+    if wrong := [flag for flag, is_there in others.items() if is_there]:
         raise UserError(f"--images names all that is explained; leave out it or {' and '.join(wrong)}")
 
 
-def choose_split(args):
+def choose_split(flags):
     """The split that --split, --use_train and --dataset ask for; UserError names those that contradict."""
-    asked = {f"--split {args.split}": args.split} if args.split else {}
-    if args.use_train:
+    asked = {f"--split {flags['split']}": flags["split"]} if flags["split"] else {}
+    if flags["use_train"]:
         asked["--use_train True"] = "train"
-    if args.dataset == "CelebAMV":
+    if flags["dataset"] == "CelebAMV":
         asked["--dataset CelebAMV, which is of the validation split,"] = "val"
     if len(set(asked.values())) > 1:
         raise UserError(f"{' and '.join(asked)} contradict each other; leave out one")
     return next(iter(asked.values()), "val")
-
-
-def network_arguments(args, role):
-    """What the flags of a role, classifier or oracle, say to load_classifier: its first four arguments.
-
-    They are the path, the architecture, the weights, and a dict of what was asked of the preparing of images: size,
-    mean, std (three numbers each) and interpolation. UserError where numbers cannot be.
-    """
-    path, architecture, weights = (getattr(args, f"{role}_{kind}") for kind in ("path", "architecture", "weights"))
-    asked = {name: getattr(args, f"{role}_{name}") for name in ("size", "mean", "std", "interpolation")}
-    asked = {name: value for name, value in asked.items() if value is not None}
-    for name in {"mean", "std"} & asked.keys():
-        numbers = parse_numbers(asked[name], f"{role}_{name}")
-        if len(numbers) not in (1, 3) or name == "std" and min(numbers) <= 0:
-            raise UserError(
-                f"--{role}_{name} {asked[name]} must be a number{', above 0' * (name == 'std')}, or three, "
-                "such as 0.5,0.5,0.5"
-            )
-        asked[name] = numbers * (3 // len(numbers))
-    return path, architecture, weights, asked
-
-
-def weight_hashes(args, files):
-    """`--model_path sha256` and so on -> 12 hex digits, of each file of weights, or of names, that is there.
-
-    files: flag -> the files of a network that the flag names by other words than a path. Kept among the flags of a
-    run, they tell other weights under the same name.
-    """
-    paths = {flag: found for flag in WEIGHTS if (found := _weight_files(getattr(args, flag)))} | files
-    return {f"{flag} sha256": _sha256_of(each)[:12] for flag, each in paths.items()}
-
-
-def _weight_files(path):
-    """The file of a flag, or the files of the folder in timm:local-dir:FOLDER or transformers:FOLDER; [] else."""
-    place = Path(str(path or "").removeprefix("timm:local-dir:").removeprefix("transformers:"))
-    if place.is_dir():
-        return sorted(file for file in place.iterdir() if file.suffix in (".json", ".safetensors", ".bin"))
-    return [place] if place.is_file() else []
-
-
-def _sha256_of(paths):
-    hashes = [sha256(path) for path in paths]
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()

@@ -24,12 +24,12 @@ class Oracle:
 
 def make_oracle(network, question, device):
     """The Oracle that a network, images on the device -> logits (N, A), is for a question; UserError for none."""
-    if question.task == "classes":
-        see = class_seer(network, question.names)
+    if question.of_classes:
+        see = class_seer(network, question.answers)
         return Oracle(lambda images: see(images.to(device)).cpu(), None)
     require_task(network, "attributes")
     names = tuple(network.attributes or CELEBA_ATTRIBUTES)
-    query = find_output(question.about, names, "oracle_path")
+    query = find_output(question.attribute, names, "oracle_path")
     return Oracle(lambda images: (network(images.to(device)) > 0).long().cpu(), query, names)
 
 

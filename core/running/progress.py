@@ -9,25 +9,22 @@ from guided_diffusion.ranks.ranks import Ranks
 from ..data.datasets import DATASETS
 
 
-def selection_line(args, question, num_chosen, seen, available):
+def selection_line(run, num_chosen, looked_at, available):
     """One line that says which images will be explained, of how many, and why these."""
-    where = "that --images names" if args.images else f"of {data_name(args)} {args.split}"
-    line = f"{question.about}: explaining {num_chosen} of {available} images {where}"
-    if args.num_chunks > 1:
-        line += f", chunk {args.chunk} of {args.num_chunks}"
-    if args.num_batches:
-        line += f"; --num_batches {args.num_batches} x --batch_size {args.batch_size} is the limit"
-    if question.query is not None:
-        line += f"; of the first {seen}, {num_chosen} are predicted {question.names[question.query]}"
+    flags, question = run.flags, run.question
+    data = flags["dataset"] if flags["dataset"] in DATASETS else flags["data_dir"]
+    where = "that --images names" if flags["images"] else f"of {data} {flags['split']}"
+    line = f"{question.title}: explaining {num_chosen} of {available} images {where}"
+    if flags["num_chunks"] > 1:
+        line += f", chunk {flags['chunk']} of {flags['num_chunks']}"
+    if flags["num_batches"]:
+        line += f"; --num_batches {flags['num_batches']} x --batch_size {flags['batch_size']} is the limit"
+    if question.origin is not None:
+        line += f"; of the first {looked_at}, {num_chosen} are predicted {question.answer(question.origin)}"
     elif not question.of_every_image:
-        target = question.names[question.target]
-        line += f"; of the first {seen}, {seen - num_chosen} are predicted {target} already"
+        target = question.answer(question.target)
+        line += f"; of the first {looked_at}, {looked_at - num_chosen} are predicted {target} already"
     return line
-
-
-def data_name(args):
-    """What the data is called in print: --dataset, or its folder or file where it has no such name."""
-    return args.dataset if args.dataset in DATASETS else args.data_dir
 
 
 def cost_line(num_images, num_finished, cost, num_scales, ranks=None):

@@ -6,7 +6,7 @@ counterfactual is noised, as deep as the given settings go, and denoised, and a 
 nearly as often as a real image keeps its prediction.
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 import pandas as pd
@@ -30,17 +30,31 @@ from .explanation import gather
 from .question import choose_images
 
 DRAWS = 2  # times that each counterfactual is noised and denoised
-FIRST_DRAW = 10**6  # whose noise is used for that: an attempt's number that no attempt has
+FIRST_DRAW = 10**6  # the attempt under which that noise is drawn: beyond the number of any attempt
 TOLERATED = 0.1  # how much less often than real images counterfactuals may outlast noise
-MULTIPLES = {  # flag -> what its given value is multiplied by
-    "start_step": (0.5, 1.5, 2),
-    "classifier_scales": (0.25, 0.5, 2, 4),
-    "l1_loss": (0, 0.5, 2, 4),
-    "mask_share": (0.5, 2),
-}
-OF_LEADS = ((0.5, 1), (0.9, 1), (0.9, 2), (0.9, 3))  # margins: quantiles of the leads of real images, and multiples
-VALUES = {"growth": (1.0, 1.5), "mask_threshold": (0.3,), "final_threshold": (0.3,)}  # beside the methods' own
 FIELDS = {"start_step": "tau"}  # what a flag is called in Settings, where that is another name
+
+
+def _multiples(*factors):
+    return lambda value, leads: [factor * value for factor in factors] if value else []
+
+
+def _quantiles(*pairs):
+    """Margins: multiples of quantiles of the leads, from (quantile, multiple)."""
+    return lambda value, leads: [round(by * float(np.quantile(leads, share)), 2) for share, by in pairs]
+
+
+# flag -> the values that are tried, of its own value and of the leads of real images, in the order of the search.
+SEARCH = {
+    "margin": _quantiles((0.5, 1), (0.9, 1), (0.9, 2), (0.9, 3)),
+    "start_step": lambda tau, leads: [round(by * tau) for by in (0.5, 1.5, 2)],
+    "classifier_scales": lambda scales, leads: [tuple(by * s for s in scales) for by in (0.25, 0.5, 2, 4)],
+    "l1_loss": _multiples(0, 0.5, 2, 4),
+    "mask_share": _multiples(0.5, 2),
+    "growth": lambda value, leads: [1.0, 1.5],
+    "mask_threshold": lambda value, leads: [0.3],
+    "final_threshold": lambda value, leads: [0.3],
+}
 
 
 @dataclass
@@ -63,28 +77,30 @@ class Trial:
         return " ".join(f"--{name} {_word(value)}" for name, value in self.changed.items())
 
 
-def tune(args, settings, dataset, networks, ranks):
-    """Searches settings of main.py's method on --tune images, the first, prints them, and writes them down.
+def tune_run(run, dataset, networks, ranks):
+    """Searches settings of a Run's method on --tune images, the first, prints them, and writes them down.
 
     Of a folder of classes they are the first of each class, as its images stand class by class.
 
-    tuned.txt in the experiment's folder holds the flags that were found, in one line for a command; tuned.csv all
+    tuned.txt in the experiment's folder holds the flags that did best, in one line for a command; tuned.csv all
     Trials. Prints what it will cost before it starts.
     """
+    count, batch_size = run.flags["tune"], run.flags["batch_size"]
     if ranks.several:
-        raise UserError(f"--tune {args.tune} runs in one process, not in {ranks.world_size}; start it alone")
-    question = networks.question
+        raise UserError(f"--tune {count} runs in one process, not in {ranks.world_size}; start it alone")
     indices = range(len(dataset))
-    if question.task == "classes" and question.labels is not None:
-        indices = in_turns(question.labels.tolist())
-    chosen, _ = choose_images(dataset, indices, question, args.tune, args.batch_size, networks.device, ranks)
+    if run.question.of_classes and networks.labels is not None:
+        indices = in_turns(networks.labels.tolist())
+    chosen, _ = choose_images(
+        dataset, indices, run.question, networks.classify, count, batch_size, networks.device, ranks
+    )
     if not chosen:
-        raise UserError(f"--tune {args.tune}: none of the {len(dataset)} images is asked about; name others")
-    folder = ResultsFolder(args.output_path, args.exp_name)
+        raise UserError(f"--tune {count}: none of the {len(dataset)} images is asked about; name others")
+    folder, settings = ResultsFolder(run.layout.whole), replace(run.settings, perceptual=networks.perceptual)
     folder.begin_tuning()
-    steps = candidates(settings, _leads(dataset, chosen, networks, args.batch_size), networks.diffusion)
-    print(_cost_line(args, settings, steps, len(chosen)), flush=True)
-    tuner = _Tuner(args, settings, dataset, networks, chosen)
+    steps = candidates(settings, _leads(dataset, chosen, networks, batch_size), networks.diffusion)
+    print(_cost_line(run, steps, len(chosen)), flush=True)
+    tuner = _Tuner(settings, networks, image_loader(run, dataset, networks), chosen, batch_size)
     with tqdm(total=_count(steps) * len(chosen), desc="tuning", unit="image") as bar:
         real = tuner.real_images_outlast()
         best, trials = search(steps, lambda changed: tuner.trial(changed, bar), real - TOLERATED)
@@ -95,7 +111,8 @@ def tune(args, settings, dataset, networks, ranks):
             f"{trial.words or 'as given'}: {trial.reached:.2f} reach their target, {trial.outlasted:.2f} keep it "
             f"through noise, L1 {trial.l1:.4f}, {trial.evaluations:.1f} evaluations an image"
         )
-    print(f"written to {folder.tuned_path}: add $(cat {folder.tuned_path}) to the command, without --tune")
+    path = run.layout.tuned
+    print(f"written to {path}: add $(cat {path}) to the command, without --tune")
 
 
 def in_turns(classes):
@@ -105,23 +122,17 @@ def in_turns(classes):
 
 
 def candidates(settings, leads, diffusion):
-    """flag -> the values that are tried in place of the given one, in the order of the search.
+    """flag -> the values that are tried in place of its own one, in the order of the search.
 
     leads: (N,) logits by which the predictions of real images lead.
     """
-    options, own = find_method(settings.method).options, settings.sampler_options
-    depths = [round(by * settings.tau) for by in MULTIPLES["start_step"]]
-    found = {}
-    if "margin" in options:
-        found["margin"] = [round(by * float(np.quantile(leads, share)), 2) for share, by in OF_LEADS]
-    found["start_step"] = [tau for tau in depths if _possible(tau, settings, diffusion)]
-    found["classifier_scales"] = [
-        tuple(by * scale for scale in settings.classifier_scales) for by in MULTIPLES["classifier_scales"]
-    ]
-    for name, given in {"l1_loss": settings.l1_loss, "mask_share": own.get("mask_share")}.items():
-        found[name] = [by * given for by in MULTIPLES[name]] if given else []
-    found |= {name: list(values) for name, values in VALUES.items() if name in options}
-    return {name: values for name, values in found.items() if values}
+    own = {field.name: getattr(settings, field.name) for field in fields(settings)} | settings.sampler_options
+    shared, tried = ("start_step", "classifier_scales", "l1_loss"), {}
+    for name, values_of in SEARCH.items():
+        if name in shared or name in find_method(settings.method).options:
+            tried[name] = values_of(own.get(FIELDS.get(name, name)), leads)
+    tried["start_step"] = [tau for tau in tried["start_step"] if _possible(tau, settings, diffusion)]
+    return {name: values for name, values in tried.items() if values}
 
 
 def _possible(tau, settings, diffusion):
@@ -156,36 +167,37 @@ def best_of(trials, enough):
 
 def with_changes(settings, changed):
     """Settings with flags changed: name -> value."""
-    given = {field.name: getattr(settings, field.name) for field in fields(settings)}
-    options = given.pop("sampler_options")
-    return Settings.of(**given | options | {FIELDS.get(name, name): value for name, value in changed.items()})
+    own = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    options = own.pop("sampler_options")
+    return Settings.of(**own | options | {FIELDS.get(name, name): value for name, value in changed.items()})
 
 
 class _Tuner:
     """Tries settings on the chosen images."""
 
-    def __init__(self, args, settings, dataset, networks, chosen):
-        self.args, self.settings, self.networks, self.chosen = args, settings, networks, chosen
-        self.load = image_loader(dataset, networks)
+    def __init__(self, settings, networks, load, chosen, batch_size):
+        """load: image_loader's."""
+        self.settings, self.networks, self.load = settings, networks, load
+        self.chosen, self.batch_size = chosen, batch_size
         self.network = SamplingNetwork(networks.unet, networks.diffusion, **networks.compute)
         self.evaluations = 0
 
     def trial(self, changed, bar):
         """The Trial of these changed flags. bar: is told of each image that is finished."""
-        networks, found, self.evaluations = self.networks, [], 0
-        classify, settings = networks.question.classify, with_changes(self.settings, changed)
-        explainer = Explainer(classify, networks.diffusion, self._counted, settings)
+        networks, results, self.evaluations = self.networks, [], 0
+        settings = with_changes(self.settings, changed)
+        explainer = Explainer(networks.classify, networks.diffusion, self._counted, settings)
 
         def judge(jobs):
             if jobs:
                 images, explanation = gather(jobs)
                 l1 = (images - explanation.counterfactual).abs().mean((1, 2, 3)) / 2
                 kept = explanation.flipped.cpu() * self._kept(jobs, explanation)
-                found.append(torch.stack([explanation.flipped.double().cpu(), kept, l1.double().cpu()]))
+                results.append(torch.stack([explanation.flipped.double().cpu(), kept, l1.double().cpu()]))
                 bar.update(len(jobs))
 
-        explain_alone(self.chosen, explainer, self.load, judge, self.args.batch_size, {})
-        reached, outlasted, l1 = torch.cat(found, 1).mean(1).tolist()
+        explain_alone(self.chosen, explainer, self.load, judge, self.batch_size, {})
+        reached, outlasted, l1 = torch.cat(results, 1).mean(1).tolist()
         return Trial(changed, reached, outlasted, l1, self.evaluations / len(self.chosen))
 
     def _counted(self, z, t, *labels):
@@ -202,13 +214,11 @@ class _Tuner:
     @torch.no_grad()
     def real_images_outlast(self):
         """How often the images, as they are, keep their prediction through noise."""
-        kept, size = [], self.args.batch_size
+        kept, size = [], self.batch_size
         for start in range(0, len(self.chosen), size):
             ids = self.chosen[start : start + size]
             images, _, labels = self.load(ids)
-            kept.append(
-                self._outlast(ids, images, predicted_class(self.networks.question.classify(images)), labels)
-            )
+            kept.append(self._outlast(ids, images, predicted_class(self.networks.classify(images)), labels))
         return float(torch.cat(kept).mean())
 
     def _outlast(self, ids, images, classes, labels):
@@ -220,19 +230,19 @@ class _Tuner:
             return purify(self.networks.diffusion, model_fn, images, self.settings.tau, noise)
 
         after = [once_more_on_overflow(lambda draw=draw: purified(draw)) for draw in range(DRAWS)]
-        kept = [predicted_class(self.networks.question.classify(each)) == classes for each in after]
+        kept = [predicted_class(self.networks.classify(each)) == classes for each in after]
         return torch.stack(kept).double().mean(0).cpu()
 
 
 @torch.no_grad()
 def _leads(dataset, chosen, networks, batch_size):
     """(N,) logits by which the classifier's predictions of the images lead."""
-    found = []
+    leads = []
     for start in range(0, len(chosen), batch_size):
         images = load_images(dataset, chosen[start : start + batch_size]).to(networks.device)
-        logits = networks.question.classify(images)
-        found += logit_margin(logits, predicted_class(logits)).tolist()
-    return found
+        logits = networks.classify(images)
+        leads += logit_margin(logits, predicted_class(logits)).tolist()
+    return leads
 
 
 def _count(steps):
@@ -240,14 +250,15 @@ def _count(steps):
     return 1 + sum(map(len, steps.values()))
 
 
-def _cost_line(args, settings, steps, images):
+def _cost_line(run, steps, images):
     """What is tried, and the most network evaluations that it takes."""
+    settings = run.settings
     method, tau = find_method(settings.method), max([settings.tau, *steps.get("start_step", ())])
     cost = method.cost(tau, **settings.sampler_options)
     most = cost.once + len(settings.classifier_scales) * cost.each + DRAWS * settings.tau
     return (
-        f"tuning on {images} images of {args.split}: {_count(steps)} settings of {', '.join(steps)}, at most "
-        f"{images * (_count(steps) * most + DRAWS * settings.tau):,} network evaluations"
+        f"tuning on {images} images of {run.flags['split']}: {_count(steps)} settings of {', '.join(steps)}, at "
+        f"most {images * (_count(steps) * most + DRAWS * settings.tau):,} network evaluations"
     )
 
 

@@ -1,18 +1,24 @@
 """What the compute_ scripts share: batches, and what they read of a results folder."""
 
-import argparse
-
 import pytest
 import torch
 import yaml
 from assertions import refusal
 from toy_results import Colours, flat, write_pair, write_random_pairs
 
-from core.metrics.inference import in_batches, judge, read_batches, require_pairs, require_size, take_from_run
-from core.results.reading import read_flags, read_pairs
+from core.metrics.batches import Batches, read_batches
+from core.metrics.judges import Judges, decisions_of, judge_pairs
+from core.results.layout import Layout
+from core.results.reading import read_pairs
+from core.running.run import read_run
+from guided_diffusion.ranks.ranks import Ranks
 from guided_diffusion.script.errors import UserError
 
 CPU = torch.device("cpu")
+
+
+def judged(pairs, batch_size):
+    return judge_pairs(decisions_of(Colours()), pairs, Batches(CPU, batch_size))
 
 
 # -- batches -------------------------------------------------------------------------------------------------
@@ -44,36 +50,43 @@ def test_an_error_while_reading_is_told_as_it_is():
 def test_images_of_several_sizes_are_refused(tmp_path):
     for i, size in enumerate((4, 8)):
         write_pair(tmp_path, i, flat(1, 1, 1, size=size), flat(0, 0, 0, size=size))
-    pairs = read_pairs(tmp_path, "exp")
-    message = refusal(UserError, lambda: judge(Colours(), pairs, 2, CPU))
+    pairs = read_pairs(Layout(tmp_path, "exp"))
+    message = refusal(UserError, lambda: judged(pairs, 2))
     assert "4 x 4, 8 x 8" in message
 
 
 def test_an_oracle_judges_alike_in_any_batch_and_order(tmp_path):
     write_random_pairs(tmp_path, places=["CC/CCF"] * 5)
-    pairs = read_pairs(tmp_path, "exp")
-    before, after = judge(Colours(), pairs, 5, CPU)
+    pairs = read_pairs(Layout(tmp_path, "exp"))
+    before, after = judged(pairs, 5)
     for row, pair in enumerate(pairs):
         x, counterfactual = pair.images()
         assert before[row].tolist() == (x.mean((1, 2)) > 0).long().tolist()
         assert after[row].tolist() == (counterfactual.mean((1, 2)) > 0).long().tolist()
     assert (before != after).any()
-    singly = judge(Colours(), pairs[::-1], 2, CPU)
+    singly = judged(pairs[::-1], 2)
     assert torch.equal(singly[0].flip(0), before) and torch.equal(singly[1].flip(0), after)
 
 
 def test_functions_run_without_gradients():
     weight = torch.ones(1, requires_grad=True)
-    (found,) = in_batches(lambda x: (x * weight,), lambda i: (torch.ones(1) * i,), range(3), 2, CPU, "")
+    (found,) = Batches(CPU, 2).map(lambda x: (x * weight,), lambda i: (torch.ones(1) * i,), range(3), "")
     assert found.flatten().tolist() == [0, 1, 2] and not found.requires_grad
 
 
-def test_a_network_of_another_size_is_refused(tmp_path):
+def test_a_network_of_another_size_is_refused_and_is_loaded_once(tmp_path):
     write_pair(tmp_path, 0, flat(1, 1, 1), flat(0, 0, 0))
-    network = Colours()
-    require_size(network, read_pairs(tmp_path, "exp"), "oracle_path")
-    network.image_size = 64
-    message = refusal(UserError, require_size, network, read_pairs(tmp_path, "exp"), "oracle_path")
+    run, networks = read_run(tmp_path, "exp"), []
+
+    def load(*arguments):
+        networks.append(Colours())
+        return networks[-1]
+
+    judges = Judges({"gpu": "-1", "batch_size": 2, "num_workers": None}, {"oracle": load}, Ranks())
+    first, again = (judges.of_role("oracle", run, run.pairs())[0] for _ in range(2))
+    assert first is again is networks[0] and len(networks) == 1
+    first.image_size = 64
+    message = refusal(UserError, judges.of_role, "oracle", run, run.pairs())
     assert "--oracle_path" in message and "64" in message and "has 4" in message
 
 
@@ -82,13 +95,14 @@ def test_a_network_of_another_size_is_refused(tmp_path):
 
 def test_pairs_that_are_not_there_are_said(tmp_path):
     write_pair(tmp_path, 0, flat(1, 1, 1), flat(0, 0, 0), place="CC/ICF")
-    assert "reached their target" in refusal(UserError, require_pairs, tmp_path, "exp")
-    assert len(require_pairs(tmp_path, "exp", reached=("CCF", "ICF"))) == 1
+    run = read_run(tmp_path, "exp")
+    assert "reached their target" in refusal(UserError, run.require_pairs)
+    assert len(run.require_pairs(reached=("CCF", "ICF"))) == 1
 
 
 def test_a_pair_of_two_sizes_is_refused(tmp_path):
     write_pair(tmp_path, 0, flat(1, 1, 1), flat(0, 0, 0, size=8))
-    (pair,) = read_pairs(tmp_path, "exp")
+    (pair,) = read_pairs(Layout(tmp_path, "exp"))
     assert str(pair.counterfactual) in refusal(UserError, pair.images)
 
 
@@ -97,7 +111,7 @@ def test_an_unfinished_run_is_measured_but_not_in_silence(tmp_path, capsys):
     experiment = tmp_path / "Results/exp"
 
     def said():
-        assert len(require_pairs(tmp_path, "exp")) == 1
+        assert len(read_run(tmp_path, "exp").require_pairs()) == 1
         return capsys.readouterr().err
 
     assert said() == ""  # not a folder of main.py's, which alone is known to be unfinished
@@ -110,7 +124,7 @@ def test_an_unfinished_run_is_measured_but_not_in_silence(tmp_path, capsys):
 
 def test_info_is_read_back(tmp_path):
     write_pair(tmp_path, 0, flat(1, 1, 1), flat(0, 0, 0), target=1)
-    (pair,) = read_pairs(tmp_path, "exp")
+    (pair,) = read_pairs(Layout(tmp_path, "exp"))
     assert pair.info() == {"label": 0, "pred": 0, "target": 1}
     info = tmp_path / "Results/exp/CC/CCF/Info/0000000.txt"
     for text in ("label: x\n", "label: 1\n"):
@@ -120,31 +134,25 @@ def test_info_is_read_back(tmp_path):
     assert str(info) in refusal(UserError, pair.info)
 
 
-def test_flags_come_from_the_command_then_the_run_then_main(tmp_path):
-    names = ("oracle_path", "query_label", "classifier_path", "celeba_path")
+def test_a_network_comes_from_the_command_then_the_run_then_main(tmp_path):
+    experiment = tmp_path / "Results/exp"
+    experiment.mkdir(parents=True)
 
-    def taken(**given):
-        args = argparse.Namespace(**dict.fromkeys(names) | {"output_path": tmp_path, "exp_name": "exp"} | given)
-        take_from_run(args, *names)
-        return {name: getattr(args, name) for name in names}
+    def paths(**flags):
+        run = read_run(tmp_path, "exp")
+        return [run.network(role, flags).path for role in ("classifier", "oracle")], run
 
-    assert taken() == {
-        "oracle_path": "models/oracle.pth",
-        "query_label": "31",
-        "celeba_path": None,
-        "classifier_path": "models/classifier.pth",
-    }
-    (tmp_path / "Results/exp").mkdir(parents=True)
-    (tmp_path / "Results/exp/chunk-1_num-chunks-2_flags.yaml").write_text(
-        yaml.safe_dump({"oracle_path": None, "query_label": "Young", "classifier_path": "a.pt", "data_dir": "d"})
-    )
-    (tmp_path / "Results/exp/chunk-2_num-chunks-2_flags.yaml").write_text("not read")
-    assert taken(classifier_path="b.pt") == {
-        "oracle_path": "models/oracle.pth",
-        "query_label": "Young",
-        "celeba_path": "d",
-        "classifier_path": "b.pt",
-    }
+    assert paths()[0] == ["models/classifier.pth", "models/oracle.pth"] and paths()[1].question.attribute == ""
+    flags = {"oracle_path": None, "query_label": "Young", "classifier_path": "a.pt", "classifier_size": 8}
+    (experiment / "chunk-1_num-chunks-2_flags.yaml").write_text(yaml.safe_dump(flags))
+    (experiment / "chunk-2_num-chunks-2_flags.yaml").write_text("not read")
+    found, run = paths(classifier_path="b.pt")
+    assert found == ["b.pt", "models/oracle.pth"] and run.question.attribute == "Young"
+    assert read_run(tmp_path, "exp", query_label="39").question.attribute == "Young"
+    assert read_run(tmp_path, "exp", query_label="31").question.attribute == "Smiling"
+    own, other = run.network("classifier"), run.network("classifier", {"classifier_path": "b.pt"})
+    assert own.options == {"classifier_size": 8} and not own.typed  # so that a file never names code
+    assert other.options == {} and other.typed  # what prepares the images of another network is not its
 
 
 def test_damaged_flags_are_refused(tmp_path):
@@ -152,4 +160,4 @@ def test_damaged_flags_are_refused(tmp_path):
     path = tmp_path / "Results/exp/flags.yaml"
     for text in ("- a list", "a: b: c", ""):
         path.write_text(text)
-        assert str(path) in refusal(UserError, read_flags, tmp_path, "exp")
+        assert str(path) in refusal(UserError, read_run, tmp_path, "exp")
