@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from pytorch_fid.fid_score import calculate_frechet_distance
 
-from compute_FID import reported_distance
 from core.metrics import distributions
 from core.metrics.distributions import (
     Activations,
@@ -14,6 +13,7 @@ from core.metrics.distributions import (
     sfid,
     statistics,
 )
+from core.metrics.fid import reported_distance
 from core.metrics.intervals import mean_interval, normal_interval, standard_error
 
 RNG = np.random.default_rng(0)

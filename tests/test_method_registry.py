@@ -95,9 +95,8 @@ def test_every_option_of_a_method_is_a_flag_and_every_flag_is_an_option():
 
 @pytest.mark.parametrize("count, target, possible", [(2, -1, True), (3, 1, True), (3, -1, False), (3, 0, False)])
 def test_a_network_of_classes_can_be_told_where_to_go_only_where_that_is_one_class(count, target, possible):
-    args = SimpleNamespace(
-        class_cond=True, multiclass=False, num_classes=count, data_dir="data", target_label=target
-    )
+    own = {"class_cond": True, "multiclass": False, "num_classes": count, "data_dir": "data"}
+    args = own | {"target_label": target}
     dataset = SimpleNamespace(attributes=[*"abc"[:count]], labels=torch.eye(count).long(), names=[*"123"])
     if possible:
         require_conditions(args, dataset)

@@ -1,4 +1,4 @@
-"""The question of --task classes: its names, its labels, and what a class-conditional network is told."""
+"""The question of --task classes: its names, its labels, and those of a class-conditional network."""
 
 import json
 from types import SimpleNamespace
@@ -23,8 +23,10 @@ from toy_networks import MODEL_FLAGS, Channels
 
 from core.data.image_lists import ImageFolder
 from core.data.labels import OneHot
+from core.results.layout import Layout
 from core.running.conditions import condition_of
 from core.running.question import RUNNER_UP, ask
+from core.running.run import Run
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script_util import create_model
 from models.checkpoints import attach_flags
@@ -36,23 +38,27 @@ def flags(toy_files, tmp_path):
     return class_flags(toy_files, tmp_path)
 
 
-def question(flags, dataset=None, classifier=None, **given):
+def question(flags, dataset=None, classifier=None, **own):
     """The Question of some flags, without running anything."""
-    args = SimpleNamespace(
-        **{
-            "task": None, "query_label": None, "target_label": "-1", "class_names": None, "image_size": 16,
-            "data_dir": "data", "dataset": "auto", "classifier_path": "file.pt",
-        } | given
-    )  # fmt: skip
+    asked = {
+        "task": None, "query_label": None, "target_label": "-1", "class_names": None, "image_size": 16,
+        "data_dir": "data", "dataset": "auto", "classifier_path": "file.pt",
+    } | own  # fmt: skip
     dataset = dataset or ImageFolder(flags["data_dir"], "all", 16)
-    return ask(args, dataset, classifier or load_classifier(flags["classifier_path"], ARCHITECTURE), "cpu")
+    return ask(asked, dataset, classifier or load_classifier(flags["classifier_path"], ARCHITECTURE), "cpu")
+
+
+def labels(flags, dataset=None, **own):
+    """The labels that the question finds in the data, a list."""
+    dataset = dataset or ImageFolder(flags["data_dir"], "all", 16)
+    return question(flags, dataset, **own).labels_of(dataset).tolist()
 
 
 def test_names_may_be_given_in_a_file(flags, tmp_path):
     (tmp_path / "names.json").write_text(json.dumps({"green": 0, "blue": 1, "red": 2}))
     asked = question(flags, class_names=tmp_path / "names.json", query_label="blue", target_label="red")
-    assert asked.names == ("green", "blue", "red") and (asked.query, asked.target) == (1, 2)
-    assert asked.labels.tolist() == [1] * 3 + [0] * 3 + [2] * 3
+    assert asked.answers == ("green", "blue", "red") and (asked.origin, asked.target) == (1, 2)
+    assert labels(flags, class_names=tmp_path / "names.json") == [1] * 3 + [0] * 3 + [2] * 3
     kept = flags | {"class_names": tmp_path / "names.json", "num_batches": 1}
     explain(kept)
     (tmp_path / "names.json").write_text(json.dumps(["red", "green", "blue"]))
@@ -62,33 +68,34 @@ def test_names_may_be_given_in_a_file(flags, tmp_path):
 def test_a_classifier_without_names_has_those_of_as_many_classes_of_the_data(flags, capsys):
     for names in (None, ["0", "1", "2"]):
         asked = question(flags, classifier=unnamed(names), task="classes", target_label="red")
-        assert asked.names == COLOURS and asked.target == COLOURS.index("red")
-        assert asked.labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3
+        assert asked.answers == COLOURS and asked.target == COLOURS.index("red")
+        assert labels(flags, classifier=unnamed(names), task="classes") == [0] * 3 + [1] * 3 + [2] * 3
         said = capsys.readouterr().out  # the order may be another
         assert "file.pt does not name its outputs" in said and "0 for blue, 1 for green, 2 for red, unless" in said
 
 
 def test_a_classifier_without_names_has_numbers_where_the_data_are_of_none(flags, tmp_path):
     draw_colour(tmp_path / "bare/a.png", "red", 0)
-    asked = question(flags, ImageFolder(tmp_path / "bare", "all", 16), unnamed(), task="classes", target_label="2")
-    assert asked.names == ("0", "1", "2") and asked.target == 2 and asked.labels is None
+    data = ImageFolder(tmp_path / "bare", "all", 16)
+    asked = question(flags, data, unnamed(), task="classes", target_label="2")
+    assert asked.answers == ("0", "1", "2") and asked.target == 2 and asked.labels_of(data) is None
 
 
 def test_folders_that_are_numbered_mean_the_classifiers_numbers(flags, tmp_path, capsys):
     for name in ("2", "0", "1"):
         draw_colour(tmp_path / "numbered" / name / "a.png", "red", 0)
     data = ImageFolder(tmp_path / "numbered", "all", 16)
-    assert question(flags, data, unnamed(), task="classes").labels.tolist() == [0, 1, 2]
+    assert labels(flags, data, classifier=unnamed(), task="classes") == [0, 1, 2]
     assert capsys.readouterr().out == ""
     (tmp_path / "numbered/1/a.png").unlink()
     fewer = ImageFolder(tmp_path / "numbered", "all", 16)
-    assert question(flags, fewer, unnamed(), task="classes").labels.tolist() == [0, 2]
+    assert labels(flags, fewer, classifier=unnamed(), task="classes") == [0, 2]
 
 
 def test_some_of_the_classes_are_matched_by_name(flags, tmp_path):
     draw_colour(tmp_path / "some/blue/a.png", "blue", 0)
     draw_colour(tmp_path / "some/red/a.png", "red", 0)
-    assert question(flags, ImageFolder(tmp_path / "some", "all", 16)).labels.tolist() == [BLUE, RED]
+    assert labels(flags, ImageFolder(tmp_path / "some", "all", 16)) == [BLUE, RED]
 
 
 def test_the_file_says_what_the_question_is_unless_the_flag_does(flags, tmp_path):
@@ -108,7 +115,7 @@ def test_a_file_that_says_no_task_is_not_taken_for_answers_in_silence(flags, tmp
     assert (
         "file.pt does not say whether its 3 outputs are yes/no answers or classes" in said and said.count("\n") == 1
     )
-    assert question(flags, classifier=unnamed(list(CHANNELS)), query_label="red", task="attributes").query is None
+    assert question(flags, classifier=unnamed(list(CHANNELS)), query_label="red", task="attributes").origin is None
     assert question(
         flags, dataset=data_of("Smiling"), classifier=unnamed(["Smiling", "Young"]), query_label="Smiling"
     )
@@ -125,25 +132,26 @@ def test_one_logit_is_no_class(flags):
 
 
 def test_answers_without_names_have_those_of_a_file_or_of_as_many_labels(flags, tmp_path, capsys):
-    asked = question(flags, classifier=unnamed(["0", "1", "2"]), task="attributes", query_label="red")
+    network = unnamed(["0", "1", "2"])
+    asked = question(flags, classifier=network, task="attributes", query_label="red")
     assert "0 for blue, 1 for green, 2 for red, unless --class_names" in capsys.readouterr().out
-    assert asked.about == "red" and asked.column == COLOURS.index("red")
-    assert torch.equal(asked.classify(torch.eye(3)[:, :, None, None]), torch.tensor([0.0, 0.0, 20.0]))
+    assert asked.attribute == "red"
+    assert torch.equal(asked.logits_of(network)(torch.eye(3)[:, :, None, None]), torch.tensor([0.0, 0.0, 20.0]))
     (tmp_path / "names.txt").write_text("green\nred\nblue\n")
     names = {"class_names": tmp_path / "names.txt"}
-    asked = question(flags, classifier=unnamed(["0", "1", "2"]), task="attributes", query_label="red", **names)
-    assert torch.equal(asked.classify(torch.eye(3)[:, :, None, None]), torch.tensor([0.0, 20.0, 0.0]))
+    asked = question(flags, classifier=network, task="attributes", query_label="red", **names)
+    assert torch.equal(asked.logits_of(network)(torch.eye(3)[:, :, None, None]), torch.tensor([0.0, 20.0, 0.0]))
 
 
 # -- a class-conditional network -----------------------------------------------------------------------------------
 
 
-def conditional(dataset, target="-1", **given):
-    """What a network of classes is told of a dataset's targets 0, 1 and 2."""
+def conditional(dataset, target="-1", **own):
+    """The labels of a network of classes for a dataset's targets 0, 1 and 2."""
     asked = question(None, dataset, unnamed(list(CHANNELS)), task="classes", target_label=target)
     model_flags = {"class_cond": True, "num_classes": 3, "multiclass": False}
-    args = SimpleNamespace(**model_flags | {"data_dir": "data"} | given)
-    return condition_of(args, asked, dataset, torch.device("cpu"))([0, 1, 2], torch.tensor([RED, GREEN, BLUE]))
+    run = Run(Layout("out", "exp"), model_flags | {"data_dir": "data"} | own, asked)
+    return condition_of(run, dataset, torch.device("cpu"))([0, 1, 2], torch.tensor([RED, GREEN, BLUE]))
 
 
 def data_of(*classes):

@@ -504,7 +504,7 @@ def test_trajectories_are_a_strip_of_some_steps(tmp_path):
 
 
 def test_what_cannot_be_reported_is_one_line(tmp_path):
-    assert "Results/none is not there; check --output_path and --exp_names" in refused(tmp_path, "none")
+    assert "Results/none is not there; check --output_path and --exp_name" in refused(tmp_path, "none")
     (tmp_path / "Results/empty").mkdir(parents=True)
     assert "holds no explained images; run main.py first" in refused(tmp_path, "empty")
     write_experiment(tmp_path, oracle_cf_pred=["01"] * 8)

@@ -7,16 +7,15 @@ import torch
 from reference_weights import deterministic_array
 
 from core.data.images import from_uint8
+from core.metrics.cout import cout, insertions
 from core.metrics.scores import (
     change_correlations,
     changed_attributes,
     class_accuracy,
     correlation_difference,
     correlation_matrix,
-    cout,
     decide,
     face_similarity,
-    insertions,
     pearson,
 )
 from core.training.class_objective import ClassObjective

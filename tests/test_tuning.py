@@ -13,8 +13,10 @@ from PIL import Image
 from scripts import call_script, contents, run_python
 
 from core.data.image_lists import ImageFiles
-from core.running.experiment import Networks
+from core.running.experiment import Networks, image_loader
 from core.running.explainer import Settings
+from core.running.question import attribute_question
+from core.running.run import Run
 from core.running.tuning import (
     TOLERATED,
     Trial,
@@ -135,7 +137,7 @@ def mirror(diffusion, model_fn, x, guidance, *, callback, **_):
 
 @pytest.fixture
 def stand_ins(tmp_path):
-    """What a _Tuner is made of, for five images: two bright, two dark, and a dark one that never flips."""
+    """A _Tuner of five images, with what it is made of: two bright, two dark, and a dark one that never flips."""
     paths = []
     for number, (grey, corner) in enumerate(
         [(BRIGHT, None), (BRIGHT, None), (DARK, None), (DARK, None), (DARK, 0)]
@@ -144,14 +146,14 @@ def stand_ins(tmp_path):
         pixels[0, 0] = grey if corner is None else corner
         paths.append(str(tmp_path / f"{number}.png"))
         Image.fromarray(pixels).save(paths[-1])
-    question = SimpleNamespace(classify=classify, target=-1)
-    networks = Networks(ToBrightness(), WHOLE, None, question, None, {}, torch.device("cpu"))
-    settings = Settings(method=mirror, tau=6, classifier_scales=(1.0, 2.0))
-    return SimpleNamespace(batch_size=2), settings, ImageFiles(paths, 8), networks, list(range(5))
+    networks = Networks(ToBrightness(), WHOLE, None, classify, None, None, None, {}, torch.device("cpu"))
+    settings, data = Settings(method=mirror, tau=6, classifier_scales=(1.0, 2.0)), ImageFiles(paths, 8)
+    load = image_loader(Run(None, {}, attribute_question("Bright")), data, networks)
+    return SimpleNamespace(data=data, networks=networks, tuner=_Tuner(settings, networks, load, [*range(5)], 2))
 
 
 def test_a_trial_is_the_means_over_all_images_of_what_is_known(stand_ins):
-    found = _Tuner(*stand_ins).trial({"l1_loss": 0.5}, mock.Mock())
+    found = stand_ins.tuner.trial({"l1_loss": 0.5}, mock.Mock())
     assert found.reached == pytest.approx(4 / 5)  # all but the one that stays
     assert found.outlasted == pytest.approx(2 / 5)  # noise makes all bright: it keeps those that became so
     change = np.mean([2 * abs(grey - 127.5) / 255 for grey in (BRIGHT, BRIGHT, DARK, DARK)]) * 4 / 5
@@ -162,14 +164,14 @@ def test_a_trial_is_the_means_over_all_images_of_what_is_known(stand_ins):
 
 @pytest.mark.parametrize("grey, share", [(0.5, 2 / 5), (-0.5, 3 / 5)])
 def test_real_images_outlast_noise_as_often_as_it_leaves_their_class(stand_ins, grey, share):
-    stand_ins[3].unet.grey.data.fill_(grey)  # everything is taken for a bright image, or for a dark one
-    assert _Tuner(*stand_ins).real_images_outlast() == pytest.approx(share)
+    stand_ins.networks.unet.grey.data.fill_(grey)  # everything is taken for a bright image, or for a dark one
+    assert stand_ins.tuner.real_images_outlast() == pytest.approx(share)
 
 
 def test_leads_are_the_logits_of_the_predictions(stand_ins):
-    _, _, dataset, networks, chosen = stand_ins
     bright, dark = (abs(10 * (grey / 127.5 - 1)) for grey in (BRIGHT, DARK))
-    assert _leads(dataset, chosen, networks, 2)[:4] == pytest.approx([bright, bright, dark, dark], abs=1e-4)
+    leads = _leads(stand_ins.data, [*range(5)], stand_ins.networks, 2)
+    assert leads[:4] == pytest.approx([bright, bright, dark, dark], abs=1e-4)
 
 
 # -- main.py -------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from reference_weights import deterministic_array
 
 from guided_diffusion.script.errors import UserError
 from models.oracles import OracleFeatures
-from models.vggface2 import face_pixels, load_vggface2, read_arrays
+from models.vggface2 import FaceFeatures, load_vggface2, read_arrays
 
 FACES = (deterministic_array("vggface2.faces", (3, 3, 224, 224), 60) + 128).clamp(0, 255)
 ARRAYS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array(7, dtype=np.int64)}
@@ -83,7 +83,7 @@ def test_nothing_is_trained(network):
 def test_faces_are_resized_as_pil_resizes(size, expected):
     pixels = torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     image = Image.fromarray(pixels.permute(1, 2, 0).numpy()).resize(expected[::-1], Image.Resampling.BILINEAR)
-    found = face_pixels(pixels)
+    found = FaceFeatures.pixels_of(pixels)
     assert found.dtype == torch.uint8 and found.shape == (3, *expected)
     assert torch.equal(found, torch.from_numpy(np.array(image)).permute(2, 0, 1))
 
