@@ -9,7 +9,6 @@ from enum import Enum, auto
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from .losses import discretized_gaussian_log_likelihood, normal_kl
 from .nn import mean_flat
@@ -18,7 +17,6 @@ from .nn import mean_flat
 class ModelMeanType(Enum):
     """What the network predicts."""
 
-    PREVIOUS_X = auto()
     START_X = auto()
     EPSILON = auto()
     VELOCITY = auto()  # Salimans & Ho 2022, appendix D
@@ -27,7 +25,6 @@ class ModelMeanType(Enum):
 class ModelVarType(Enum):
     """Where the variance of p(z_t-1 | z_t) comes from; LEARNED_RANGE interpolates between the two fixed ones."""
 
-    LEARNED = auto()
     FIXED_SMALL = auto()
     FIXED_LARGE = auto()
     LEARNED_RANGE = auto()
@@ -39,7 +36,6 @@ class LossType(Enum):
 
     MSE = auto()
     RESCALED_MSE = auto()
-    KL = auto()
     RESCALED_KL = auto()
 
 
@@ -61,9 +57,7 @@ class GaussianDiffusion:
 
         abar = self.alphas_cumprod = np.cumprod(1 - betas)
         abar_prev = self.alphas_cumprod_prev = np.append(1.0, abar[:-1])
-        self.alphas_cumprod_next = np.append(abar[1:], 0.0)
         self.sqrt_alphas_cumprod = np.sqrt(abar)
-        self.one_minus_alphas_cumprod = 1 - abar
         self.sqrt_one_minus_alphas_cumprod = np.sqrt(1 - abar)
         self.sqrt_recip_alphas_cumprod = np.sqrt(1 / abar)
         self.sqrt_recipm1_alphas_cumprod = np.sqrt(1 / abar - 1)
@@ -76,9 +70,6 @@ class GaussianDiffusion:
         self.fixed_large_log_variance = np.log(np.append(last, betas[1:]))
         self.posterior_mean_coef_x0 = betas * np.sqrt(abar_prev) / (1 - abar)
         self.posterior_mean_coef_z = (1 - abar_prev) * np.sqrt(1 - betas) / (1 - abar)
-        # The posterior mean solved for x0: x0 = recip · mean - ratio · z.
-        self.posterior_mean_recip = 1 / self.posterior_mean_coef_x0
-        self.posterior_mean_ratio = self.posterior_mean_coef_z / self.posterior_mean_coef_x0
         self._copies = {}  # (name of a table, device) -> that table there
 
     def _at(self, name, t, like):
@@ -92,11 +83,6 @@ class GaussianDiffusion:
         return self._copies[name, device]
 
     # -- q: the forward process ----------------------------------------------------------------------------------
-
-    def q_mean_variance(self, x0, t):
-        """Mean, variance and log variance of q(z_t | x0), each broadcastable to x0."""
-        one_minus_abar = self._at("one_minus_alphas_cumprod", t, x0)
-        return self._at("sqrt_alphas_cumprod", t, x0) * x0, one_minus_abar, one_minus_abar.log()
 
     def q_sample(self, x0, t, noise):
         """sqrt(abar) · x0 + sqrt(1 - abar) · noise, with standard normal noise: z_t (Ho et al. 2020, eq. 4)."""
@@ -120,24 +106,17 @@ class GaussianDiffusion:
 
     def _p_from_output(self, output, z, t, clip_denoised):
         prediction, log_variance = self._split_variance(output, z, t)
-        if self.mean_type is ModelMeanType.PREVIOUS_X:
-            mean = prediction
-            x0 = self._x0_from_previous(z, t, prediction)
-            x0 = x0.clamp(-1, 1) if clip_denoised else x0
-        else:
-            x0 = self._x0_from_prediction(z, t, prediction)
-            x0 = x0.clamp(-1, 1) if clip_denoised else x0
-            mean, _, _ = self.q_posterior_mean_variance(x0, z, t)
+        x0 = self._x0_from_prediction(z, t, prediction)
+        x0 = x0.clamp(-1, 1) if clip_denoised else x0
+        mean, _, _ = self.q_posterior_mean_variance(x0, z, t)
         return {"mean": mean, "variance": log_variance.exp(), "log_variance": log_variance, "pred_xstart": x0}
 
     def _split_variance(self, output, z, t):
         """The network's output -> its prediction (N, C, H, W) and the log variance of p, broadcast to z."""
-        if self.var_type in (ModelVarType.LEARNED, ModelVarType.LEARNED_RANGE):
+        if self.var_type is ModelVarType.LEARNED_RANGE:
             if output.shape[1] != 2 * z.shape[1]:
                 raise ValueError("a learned variance (--learn_sigma) needs an output of twice the image's channels")
             prediction, v = output.chunk(2, dim=1)
-            if self.var_type is ModelVarType.LEARNED:
-                return prediction, v
             # Nichol & Dhariwal 2021, eq. 15, with v in [-1, 1].
             low = self._at("posterior_log_variance_clipped", t, z)
             high = self._at("log_betas", t, z)
@@ -175,9 +154,6 @@ class GaussianDiffusion:
         numerator = self._at("sqrt_recip_alphas_cumprod", t, z) * z - x0
         return numerator / self._at("sqrt_recipm1_alphas_cumprod", t, z)
 
-    def _x0_from_previous(self, z, t, previous):
-        return self._at("posterior_mean_recip", t, z) * previous - self._at("posterior_mean_ratio", t, z) * z
-
     # -- sampling ------------------------------------------------------------------------------------------------
 
     def p_sample(self, model, z, t, noise, clip_denoised=True):
@@ -194,24 +170,17 @@ class GaussianDiffusion:
         previous = x0 * torch.sqrt(abar_prev) + torch.sqrt(1 - abar_prev - sigma**2) * eps
         return (previous + masked_noise(noise, z, t, sigma) if eta else previous), x0
 
-    def ddim_reverse_sample(self, model, z, t, clip_denoised=True):
-        """z_t -> (z_t+1, pred_xstart): the DDIM step with eta 0, run backwards."""
-        x0 = self.p_mean_variance(model, z, t, clip_denoised)["pred_xstart"]
-        eps = self.eps_from_x0(z, t, x0)
-        abar_next = self._at("alphas_cumprod_next", t, z)
-        return x0 * torch.sqrt(abar_next) + torch.sqrt(1 - abar_next) * eps, x0
-
-    def p_sample_loop(self, model, z, noise, clip_denoised=True, progress=False):
+    def p_sample_loop(self, model, z, noise, clip_denoised=True):
         """Pure noise z_T-1 (N, C, H, W) -> images in [-1, 1], by T ancestral steps."""
-        return self._loop(lambda z, t: self.p_sample(model, z, t, noise, clip_denoised), z, progress)
+        return self._loop(lambda z, t: self.p_sample(model, z, t, noise, clip_denoised), z)
 
-    def ddim_sample_loop(self, model, z, noise=None, clip_denoised=True, eta=0.0, progress=False):
+    def ddim_sample_loop(self, model, z, noise=None, clip_denoised=True, eta=0.0):
         """Pure noise z_T-1 (N, C, H, W) -> images in [-1, 1], by T DDIM steps."""
-        return self._loop(lambda z, t: self.ddim_sample(model, z, t, noise, clip_denoised, eta), z, progress)
+        return self._loop(lambda z, t: self.ddim_sample(model, z, t, noise, clip_denoised, eta), z)
 
     @torch.no_grad()
-    def _loop(self, step, z, progress):
-        for t in tqdm(range(self.num_timesteps - 1, -1, -1), desc="sampling", unit="step", disable=not progress):
+    def _loop(self, step, z):
+        for t in reversed(range(self.num_timesteps)):
             z, _ = step(z, self.batch_t(t, z))
         return z
 
@@ -225,23 +194,21 @@ class GaussianDiffusion:
         """Dict of losses (N,), one for each image: "loss", and the terms that MSE losses sum, "mse" and, with a
         learned variance, "vb"."""
         z = self.q_sample(x0, t, noise)
-        if self.loss_type in (LossType.KL, LossType.RESCALED_KL):
-            vb = self._vb_terms_bpd(model(z, self.model_timesteps(t)), x0, z, t, clip_denoised=False)["output"]
-            return {"loss": vb * self.num_timesteps if self.loss_type is LossType.RESCALED_KL else vb}
-
         output = model(z, self.model_timesteps(t))
+        if self.loss_type is LossType.RESCALED_KL:
+            return {"loss": self._vb_term(output, x0, z, t) * self.num_timesteps}
+
         terms = {}
-        if self.var_type in (ModelVarType.LEARNED, ModelVarType.LEARNED_RANGE):
+        if self.var_type is ModelVarType.LEARNED_RANGE:
             # The variational term teaches the variance alone: the mean is detached (Nichol & Dhariwal 2021, §3.1).
             prediction, v = output.chunk(2, dim=1)
             frozen_mean = torch.cat([prediction.detach(), v], dim=1)
-            terms["vb"] = self._vb_terms_bpd(frozen_mean, x0, z, t, clip_denoised=False)["output"]
+            terms["vb"] = self._vb_term(frozen_mean, x0, z, t)
             if self.loss_type is LossType.RESCALED_MSE:
                 terms["vb"] = terms["vb"] * (self.num_timesteps / 1000)
         else:
             prediction = output
         target = {
-            ModelMeanType.PREVIOUS_X: lambda: self.q_posterior_mean_variance(x0, z, t)[0],
             ModelMeanType.START_X: lambda: x0,
             ModelMeanType.EPSILON: lambda: noise,
             ModelMeanType.VELOCITY: lambda: self.velocity(x0, t, noise),
@@ -250,44 +217,15 @@ class GaussianDiffusion:
         terms["loss"] = terms["mse"] + terms["vb"] if "vb" in terms else terms["mse"]
         return terms
 
-    def _vb_terms_bpd(self, model_output, x0, z, t, clip_denoised):
-        """One term of the variational bound, in bits per dimension: (N,) "output", and "pred_xstart"."""
+    def _vb_term(self, output, x0, z, t):
+        """The term of step t of the variational bound, in bits per dimension, from the network's output: (N,)."""
         true_mean, _, true_log_variance = self.q_posterior_mean_variance(x0, z, t)
-        p = self._p_from_output(model_output, z, t, clip_denoised)
+        p = self._p_from_output(output, z, t, clip_denoised=False)
         kl = mean_flat(normal_kl(true_mean, true_log_variance, p["mean"], p["log_variance"]))
         decoder_nll = -mean_flat(
             discretized_gaussian_log_likelihood(x0, means=p["mean"], log_scales=0.5 * p["log_variance"])
         )
-        return {"output": torch.where(t == 0, decoder_nll, kl) / np.log(2), "pred_xstart": p["pred_xstart"]}
-
-    def prior_bpd(self, x0):
-        """(N,) KL(q(z_T-1 | x0) || N(0, 1)) in bits per dimension. No training can lower it."""
-        mean, _, log_variance = self.q_mean_variance(x0, self.batch_t(self.num_timesteps - 1, x0))
-        return mean_flat(normal_kl(mean, log_variance, torch.zeros_like(mean), torch.zeros_like(mean))) / np.log(2)
-
-    @torch.no_grad()
-    def calc_bpd_loop(self, model, x0, noise, clip_denoised=True, progress=False):
-        """The variational bound of x0 in bits per dimension. Takes T evaluations.
-
-        Returns a dict: total_bpd (N,), prior_bpd (N,), and vb, xstart_mse and mse (N, T), with t = 0 first.
-        """
-        vb, xstart_mse, mse = [], [], []
-        for step in tqdm(range(self.num_timesteps), desc="bound", unit="step", disable=not progress):
-            t = self.batch_t(step, x0)
-            eps = noise(x0)
-            z = self.q_sample(x0, t, eps)
-            terms = self._vb_terms_bpd(model(z, self.model_timesteps(t)), x0, z, t, clip_denoised)
-            vb.append(terms["output"])
-            xstart_mse.append(mean_flat((terms["pred_xstart"] - x0) ** 2))
-            mse.append(mean_flat((self.eps_from_x0(z, t, terms["pred_xstart"]) - eps) ** 2))
-        vb, prior = torch.stack(vb, dim=1), self.prior_bpd(x0)
-        return {
-            "total_bpd": vb.sum(1) + prior,
-            "prior_bpd": prior,
-            "vb": vb,
-            "xstart_mse": torch.stack(xstart_mse, dim=1),
-            "mse": torch.stack(mse, dim=1),
-        }
+        return torch.where(t == 0, decoder_nll, kl) / np.log(2)
 
 
 def masked_noise(noise, z, t, sigma):

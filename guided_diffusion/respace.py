@@ -16,14 +16,12 @@ def space_timesteps(num_timesteps, sections):
     of it. Raises UserError, naming --timestep_respacing, where that is impossible.
     """
     flag = f"--timestep_respacing {sections}"
-    strided = isinstance(sections, str) and sections.startswith("ddim")
+    strided = sections.startswith("ddim")
     try:
-        words = sections.removeprefix("ddim").split(",") if isinstance(sections, str) else sections
-        counts = [int(word) for word in words]
+        counts = [int(word) for word in sections.removeprefix("ddim").split(",")]
     except ValueError:
-        raise UserError(f"{flag} is not a count, counts separated by commas, or ddimN") from None
-
-    if strided and len(counts) != 1:
+        counts = []
+    if not counts or strided and len(counts) != 1:
         raise UserError(f"{flag} is not a count, counts separated by commas, or ddimN")
     if strided:
         return _strided(num_timesteps, counts[0], flag)

@@ -171,13 +171,17 @@ def test_without_guidance_the_chain_comes_back_to_the_image(tau):
     assert_near(sample(tau=tau, guided_steps=0), X, 2e-5)
 
 
-def test_the_path_is_ddims_of_the_library():
-    """Its steps but for the first, which the library takes for one from z_0."""
+def test_a_step_of_the_path_is_undone_by_the_librarys_ddim_step():
     noises = invert(DIFFUSION, stand_in_network, X, tau=3)
-    z = path_of(DIFFUSION, X, noises[:, :1])[-1]
-    for t in (0, 1):
-        z, _ = DIFFUSION.ddim_reverse_sample(stand_in_network, z, DIFFUSION.batch_t(t, z))
-    assert_near(path_of(DIFFUSION, X, noises)[-1], z)
+    path = path_of(DIFFUSION, X, noises)
+    for t in (1, 2):
+        eps = noises[:, t]
+
+        def network(z, steps, eps=eps):
+            return torch.cat([eps, torch.zeros_like(eps)], dim=1)
+
+        z, _ = DIFFUSION.ddim_sample(network, path[t + 1], DIFFUSION.batch_t(t, X), clip_denoised=False)
+        assert_near(z, path[t])
 
 
 def test_without_the_correction_it_is_ddims_chain_which_does_not_come_back():

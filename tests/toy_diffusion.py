@@ -7,11 +7,9 @@ from reference_weights import deterministic_array
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion, LossType, ModelMeanType, ModelVarType
 from guided_diffusion.schedules import linear_betas
 
-EPSILON, START_X, PREVIOUS_X = ModelMeanType.EPSILON, ModelMeanType.START_X, ModelMeanType.PREVIOUS_X
-VELOCITY = ModelMeanType.VELOCITY
-LEARNED, LEARNED_RANGE = ModelVarType.LEARNED, ModelVarType.LEARNED_RANGE
-SMALL, LARGE = ModelVarType.FIXED_SMALL, ModelVarType.FIXED_LARGE
-MSE, RESCALED_MSE, KL, RESCALED_KL = LossType.MSE, LossType.RESCALED_MSE, LossType.KL, LossType.RESCALED_KL
+EPSILON, START_X, VELOCITY = ModelMeanType.EPSILON, ModelMeanType.START_X, ModelMeanType.VELOCITY
+SMALL, LARGE, LEARNED_RANGE = ModelVarType.FIXED_SMALL, ModelVarType.FIXED_LARGE, ModelVarType.LEARNED_RANGE
+MSE, RESCALED_MSE, RESCALED_KL = LossType.MSE, LossType.RESCALED_MSE, LossType.RESCALED_KL
 
 X0 = deterministic_array("diffusion.x0", (3, 3, 8, 8), 0.4).clamp(-1, 1)
 Z = deterministic_array("diffusion.z", (3, 3, 8, 8))
