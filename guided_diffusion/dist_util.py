@@ -1,6 +1,7 @@
 """Where computations run: devices, and precisions."""
 
 import ctypes
+import os
 import sys
 
 import torch
@@ -55,6 +56,11 @@ def keep_freed_memory():
     if mallopt is not None:
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, -1)
+
+
+def cpu_count():
+    """How many cores this process may use; where the system does not say, how many the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def device_of_rank(gpus, ranks):

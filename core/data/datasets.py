@@ -36,7 +36,7 @@ class ImageDataset(Dataset):
     def __init__(self, image_dir, names, attributes, labels, image_size):
         self.image_dir, self.image_size = Path(image_dir), image_size
         self.names, self.attributes, self.labels = list(names), tuple(attributes), labels
-        self.decoded = None  # the DecodedImages, where keep_decoded() keeps them in memory
+        self.decoded = None  # DecodedImages, where provide_decoded() gives some
 
     def __len__(self):
         return len(self.names)
@@ -46,7 +46,7 @@ class ImageDataset(Dataset):
         return read_image(self.image_dir / self.names[i], self.image_size)
 
     def pixels(self, i):
-        """Image i, from memory where it is kept there, as uint8 (3, S, S)."""
+        """Image i, decoded before where it was kept, as uint8 (3, S, S)."""
         return self.decode(i) if self.decoded is None else self.decoded[i]
 
     def __getitem__(self, i):

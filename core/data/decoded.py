@@ -1,46 +1,113 @@
-"""Decoded images kept in memory, where they fit."""
+"""Decoded images that trainings read again and again: from memory, or from a file that a machine's ranks share."""
 
+import errno
+import hashlib
+import math
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from glob import escape
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
+import PIL
 import psutil
 import torch
+from PIL import features
+from tqdm import tqdm
+
+from guided_diffusion.dist_util import cpu_count
+from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.storage import is_remote, remove_parts, write_file
+
+from . import images
 
 MIB = 2**20
+SMALL = 256 * MIB  # what the copies of all ranks of a machine may take before they share a file
+BLOCK = 256  # images that are decoded before they are written
 
 
 class DecodedImages:
-    """The results of decode(i) -> uint8 (3, S, S), i in 0 … n-1. decode(i) is called once, when i is first read.
+    """Image i as uint8 (3, S, S), from pixels (N, 3, S, S). Several threads may read at once.
 
-    Several threads may read at once. Do not change a result: it shares the memory that is kept.
+    decode(i) makes an image when it is first read; None where all pixels are there.
     """
 
-    def __init__(self, decode, n, image_size):
-        self.decode = decode
-        self.pixels = torch.empty((n, 3, image_size, image_size), dtype=torch.uint8)
-        self.filled = np.zeros(n, dtype=bool)
-        self.locks = [Lock() for _ in range(64)]  # many, so that threads seldom wait for each other's images
+    def __init__(self, pixels, decode=None):
+        self.pixels, self.decode = pixels, decode
+        self.filled = np.full(len(pixels), decode is None)
 
     def __getitem__(self, i):
         if not self.filled[i]:
-            with self.locks[i % len(self.locks)]:
-                if not self.filled[i]:
-                    self.pixels[i] = self.decode(i)
-                    self.filled[i] = True
-        return self.pixels[i]
+            self.pixels[i] = self.decode(i)
+            self.filled[i] = True
+        return torch.from_numpy(self.pixels[i].copy())
 
 
-def keep_decoded(*datasets, processes=1, available=None):
-    """Makes ImageDatasets keep their decoded images in memory, if all together take at most half of what is free.
+def provide_decoded(datasets, splits, data_dir, ranks, decoded_dir=None):
+    """Lets ImageDatasets read decoded images from files or from memory, where they can. Prints which.
 
-    Prints whether they do. processes: how many processes of this machine do the same.
-    available: the free memory in bytes; None: available_memory().
+    The files lie in decoded_dir, or in cache_folder() where this machine has several ranks and a copy in each would
+    take more than SMALL. The machine's first rank makes them while the others wait: every rank must call this.
+    Otherwise each rank keeps the images in memory, where those of all its ranks fit into half of what is free.
+    Raises UserError where decoded_dir cannot hold the files. Where cache_folder() cannot, prints why.
+    """
+    if decoded_dir and is_remote(decoded_dir):
+        raise UserError(f"--decoded_dir {decoded_dir} must be a folder of this machine")
+    needed = sum(math.prod(_shape(dataset)) for dataset in datasets)
+    paths, failure = [], "the file is not there"
+    sharing = bool(decoded_dir) or (ranks.local_size > 1 and needed * ranks.local_size > SMALL)
+    if sharing:
+        try:
+            folder = Path(decoded_dir or cache_folder())
+            paths = [decoded_path(folder, *each, data_dir) for each in zip(datasets, splits, strict=True)]
+            if ranks.local_rank == 0:
+                for path, dataset in zip(paths, datasets, strict=True):
+                    write_decoded(path, dataset, quiet=not ranks.first)
+        except OSError as error:
+            paths, failure = [], ": ".join(str(part) for part in (error.filename, error.strerror) if part)
+        except RuntimeError as error:  # this user has no home
+            paths, failure = [], error
+    ranks.wait()  # those of other machines, too, which may share files where these ranks do not
+    opened = [open_decoded(path, dataset) for path, dataset in zip(paths, datasets, strict=False)]
+    if opened and None not in opened:
+        for dataset, decoded_images in zip(datasets, opened, strict=True):
+            dataset.decoded = decoded_images
+        print(
+            f"images are decoded once, for all ranks of this machine: {sum(map(len, datasets)):,} images, "
+            f"{needed / MIB:,.0f} MiB in {', '.join(map(str, paths))} (may be removed)",
+            flush=True,
+        )
+        return
+    if decoded_dir:
+        raise UserError(
+            f"--decoded_dir {decoded_dir} cannot hold the decoded images ({failure}); name a folder that may be "
+            f"written, with {needed / MIB:,.0f} MiB free, or leave it out"
+        )
+    if sharing:
+        print(
+            f"the ranks do not share decoded images: the cache cannot hold {needed / MIB:,.0f} MiB ({failure}); "
+            "name another folder by --decoded_dir",
+            flush=True,
+        )
+    keep_in_memory(datasets, ranks.local_size)
+
+
+def _shape(dataset):
+    return len(dataset), 3, dataset.image_size, dataset.image_size
+
+
+# -- in memory -------------------------------------------------------------------------------------------------
+
+
+def keep_in_memory(datasets, processes=1, available=None):
+    """Lets ImageDatasets keep their decoded images, if all together take at most half of the memory that is free.
+
+    processes: how many processes of this machine do the same. available: the free bytes; None: available_memory().
     """
     available = available_memory() if available is None else available
-    images = sum(len(dataset) for dataset in datasets)
-    needed = sum(len(dataset) * 3 * dataset.image_size**2 for dataset in datasets)
-    size = f"{images:,} images, {needed / MIB:,.0f} MiB"
+    needed = sum(math.prod(_shape(dataset)) for dataset in datasets)
+    size = f"{sum(map(len, datasets)):,} images, {needed / MIB:,.0f} MiB"
     size += f" in each of {processes} processes" if processes > 1 else ""
     if needed * processes > available / 2:
         print(
@@ -50,7 +117,7 @@ def keep_decoded(*datasets, processes=1, available=None):
         return
     print(f"images are decoded once and kept in memory: {size} of {available / MIB:,.0f} MiB available")
     for dataset in datasets:
-        dataset.decoded = DecodedImages(dataset.decode, len(dataset), dataset.image_size)
+        dataset.decoded = DecodedImages(np.empty(_shape(dataset), np.uint8), dataset.decode)
 
 
 def available_memory(cgroup=Path("/sys/fs/cgroup")):
@@ -63,3 +130,87 @@ def available_memory(cgroup=Path("/sys/fs/cgroup")):
     except (OSError, ValueError):  # no container, or one without a limit ("max")
         return available
     return min(available, max(0, limit - used + int(rows.get("inactive_file", 0))))
+
+
+# -- in a file -------------------------------------------------------------------------------------------------
+
+
+def cache_folder():
+    """Where a user's files go that can be made again: $XDG_CACHE_HOME/dime, or ~/.cache/dime."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dime"
+
+
+def decoded_path(folder, dataset, split, data_dir):
+    """The .npy, uint8 (N, 3, S, S), of a dataset's decoded images.
+
+    Its name holds a hash of what decides its contents: the image files' paths, sizes and times of change, the image
+    size, and the code that decodes. So a file that is there is right.
+
+    UserError where an image is not there.
+    """
+    source = Path(data_dir).resolve()
+    place = hashlib.sha256(os.fsencode(source)).hexdigest()[:8]
+    return folder / f"{source.stem[:40]}-{split}-{dataset.image_size}-{place}-{contents_hash(dataset)[:32]}.npy"
+
+
+def contents_hash(dataset):
+    """64 hex digits that change with all that decides a dataset's decoded images. UserError without an image."""
+    digest = hashlib.sha256()
+    digest.update(Path(images.__file__).read_bytes())  # the code that turns, resizes and crops
+    for part in (PIL.__version__, features.version("jpg"), features.version("zlib"), dataset.image_size):
+        digest.update(f"{part}\n".encode())
+    folder = str(dataset.image_dir)  # as text: a Path would take most of the time
+    for name in dataset.names:
+        path = os.path.join(folder, name)
+        try:
+            facts = os.stat(path)
+        except FileNotFoundError:
+            images.require_image_file(path)  # which says so
+            raise
+        digest.update(os.fsencode(f"{name}\0{facts.st_size}\0{facts.st_mtime_ns}\n"))
+    return digest.hexdigest()
+
+
+def open_decoded(path, dataset):
+    """The DecodedImages of a file, in memory that all who read it share; None where it is not what it should be."""
+    try:
+        pixels = np.load(path, mmap_mode="r")
+    except (OSError, ValueError):  # ValueError: it is cut off, or no .npy
+        return None
+    return DecodedImages(pixels) if (pixels.shape, pixels.dtype) == (_shape(dataset), np.uint8) else None
+
+
+def write_decoded(path, dataset, quiet=False):
+    """Makes the file at a decoded_path, if it is not there, by all cores. It appears when it is complete.
+
+    Removes that of the same split as it was before. quiet: without a bar.
+    Raises OSError where the file cannot be written, UserError where an image cannot be read.
+    """
+    if open_decoded(path, dataset):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_parts(path.parent)
+    for outdated in path.parent.glob(f"{escape(path.stem.rpartition('-')[0])}-*.npy"):
+        outdated.unlink(missing_ok=True)  # whoever has it open keeps it
+    size, free = math.prod(_shape(dataset)) / MIB, shutil.disk_usage(path.parent).free / MIB
+    if free < size:
+        raise OSError(errno.ENOSPC, f"it needs {size:,.0f} MiB, and {free:,.0f} MiB are free")
+    print(f"decoding {len(dataset):,} images into {path}, {size:,.0f} MiB", flush=True)
+
+    def write(file):
+        header = {"descr": "|u1", "fortran_order": False, "shape": _shape(dataset)}
+        np.lib.format.write_array_header_1_0(file, header)
+        with ThreadPoolExecutor(max(4, cpu_count())) as pool, tqdm(total=len(dataset), disable=quiet) as bar:
+            bar.set_description("decoding images")
+            for start in range(0, len(dataset), BLOCK):
+                rows = range(start, min(start + BLOCK, len(dataset)))
+                for pixels in pool.map(dataset.decode, rows):
+                    file.write(pixels.numpy().tobytes())
+                bar.update(len(rows))
+
+    try:
+        write_file(path, write)
+    except UserError as error:
+        if isinstance(error.__cause__, OSError):  # of the disk, not of an image
+            raise error.__cause__ from None
+        raise

@@ -7,8 +7,7 @@ from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.flags import Flag
 
 from .datasets import CelebA
-from .decoded import MIB, keep_decoded
-from .decoded_file import SMALL, share_decoded
+from .decoded import MIB, SMALL, provide_decoded
 from .image_lists import CLASS_COLUMN, ImageFolder, ImageTable
 from .labels import first_without_one_class
 
@@ -35,7 +34,7 @@ def load_training_data(data_dir, splits, image_size, ranks=ONLY_RANK, decoded_di
     """An ImageDataset for each of the splits. Prints what they hold, and where decoded images are kept.
 
     Where the data names no splits, a tenth of the images, always the same, are val and the others train.
-    ranks: every rank must call this. decoded_dir: see share_decoded.
+    ranks: every rank must call this. decoded_dir: see provide_decoded.
     Raises UserError naming what is missing or malformed.
     """
     try:
@@ -47,8 +46,7 @@ def load_training_data(data_dir, splits, image_size, ranks=ONLY_RANK, decoded_di
     attributes = len(datasets[0].attributes)
     drawn = "; it names no splits: a tenth, always the same, is held out as val" if datasets[0].splits_drawn else ""
     print(f"{data_dir}: {counts} images with {attributes or 'no'} attributes{drawn}", flush=True)
-    if not share_decoded(datasets, splits, data_dir, ranks, decoded_dir):
-        keep_decoded(*datasets, processes=ranks.local_size)
+    provide_decoded(datasets, splits, data_dir, ranks, decoded_dir)
     return datasets
 
 
