@@ -6,7 +6,6 @@ Every variant runs in a process of its own, so that its peak memory is its own. 
 in turn, so that a change in the machine's speed affects all of them. Compiling is not counted, but reported.
 """
 
-import resource
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.timing import ROUNDS, in_own_process, medians, now
-from guided_diffusion.dist_util import half_precision, keep_freed_memory, pick_device
+from guided_diffusion.dist_util import half_precision, keep_freed_memory, peak_memory, pick_device
 from guided_diffusion.script.flags import BATCH_SIZE, GPU, MANY, Flag, FlagParser, check_flags
 from guided_diffusion.script.run import run_script
 from guided_diffusion.script_util import (
@@ -135,13 +134,7 @@ def measure(variant, flags):
         for _ in range(flags["steps"]):
             step(next(batches))
         took = now(device) - start
-    return flags["steps"] * flags["batch_size"] / took, start - began, _peak_mib(device)
-
-
-def _peak_mib(device):
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    return flags["steps"] * flags["batch_size"] / took, start - began, peak_memory(device) / 2**20
 
 
 def create_argparser():

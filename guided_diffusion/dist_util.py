@@ -63,6 +63,20 @@ def cpu_count():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def peak_memory(device):
+    """The most bytes that this process has held so far: on a GPU, or without one in all."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 2**10  # macOS counts bytes, others KiB
+
+
 def device_of_rank(gpus, ranks):
     """The device of this rank. Without a GPU every rank is on the CPU.
 

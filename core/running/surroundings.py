@@ -1,10 +1,11 @@
 """What is remembered of a run for its provenance: the device, the time, the memory and the versions."""
 
 import platform
-import resource
 from importlib.metadata import version
 
 import torch
+
+from guided_diffusion.dist_util import peak_memory
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow")
 
@@ -19,7 +20,7 @@ def surroundings(networks, ranks, images, seconds):
         "seconds": round(seconds, 3),
         "ranks": ranks.world_size,
         "device": _name(networks.device),
-        "memory_mib": round(_memory(networks.device) / 2**20),
+        "memory_mib": round(peak_memory(networks.device) / 2**20),
         "python": platform.python_version(),
         "versions": {package: version(package) for package in PACKAGES},
     }
@@ -33,10 +34,3 @@ def _name(device):
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
     return f"{device.type}, {threads} thread{'s' * (threads > 1)}"
-
-
-def _memory(device):
-    """The most bytes that this process has held."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10

@@ -12,6 +12,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from ..dist_util import cpu_count
 from ..script.errors import UserError
 from .addresses import interface_towards
 from .lifeline import Lifeline
@@ -34,7 +35,7 @@ def connect(ranks=None, device=None):
     on_gpu = device is not None and device.type == "cuda"
     alone = device is None and not ranks.several  # then torch chooses
     if not on_gpu and not alone and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks.local_size))
+        torch.set_num_threads(max(1, cpu_count() // ranks.local_size))
     if not ranks.first:
         sys.stdout = open(os.devnull, "w")
     if not ranks.several:

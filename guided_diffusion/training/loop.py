@@ -1,7 +1,6 @@
 """The training loop of every trainer."""
 
 import math
-import resource
 import time
 from contextlib import ExitStack
 
@@ -12,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from ..compile_util import compiled, wants_compiling
+from ..dist_util import peak_memory
 from ..ranks.ranks import Ranks
 from ..script.errors import UserError
 from ..script.storage import is_remote, lock_folder
@@ -273,15 +273,9 @@ class TrainLoop:
             | {
                 "param_norm": nn.utils.get_total_norm([p.detach() for p in self.model.parameters()]).item(),
                 "images_per_s": images / (time.perf_counter() - last_row[1]),
-                "memory_mib": self._memory_mib(),
+                "memory_mib": peak_memory(self.device) / 2**20,
             },
         )
-
-    def _memory_mib(self):
-        """The peak so far of the GPU's memory, or of this process's where there is no GPU."""
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device) / 2**20
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
     def _say_plan(self, last):
         ranks = f" ({self.flags['batch_size']} on each of {self.ranks.world_size} ranks)"
