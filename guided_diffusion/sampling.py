@@ -19,8 +19,9 @@ COMPUTE_FLAGS = {
         parse_bool_or_auto,
     ),
     "cuda_graphs": Flag(
-        "auto",
-        "launch the UNet as a CUDA graph: True, False, or auto, on CUDA if that is faster",
+        False,
+        "launch the UNet as a CUDA graph: True, False, or auto, on CUDA if that is faster; off until it has been "
+        "measured on a GPU",
         parse_bool_or_auto,
     ),
     "channels_last": Flag(True, "lay images and weights out with the channels last, which convolutions prefer"),
