@@ -11,11 +11,10 @@ import blobfile as bf
 import torch
 
 from core.data.datasets import attribute_index
+from core.data.labels import shares
 from core.data.training_data import TRAINING_DATA_FLAGS, load_training_data, require_labels, require_one_class
 from core.methods.decisions import TASKS
 from core.metrics.validation import validate_attributes, validate_classes
-from core.training.attribute_objective import AttributeObjective
-from core.training.class_objective import ClassObjective
 from guided_diffusion.dist_util import device_of_rank, keep_freed_memory
 from guided_diffusion.ranks.connecting import connect
 from guided_diffusion.ranks.ranks import find_ranks
@@ -28,6 +27,7 @@ from guided_diffusion.training.batches import Batches
 from guided_diffusion.training.checkpoint_folder import complete_steps
 from guided_diffusion.training.flags import GPUS, TRAIN_FLAGS, check_train_flags, smallest_part
 from guided_diffusion.training.loop import TrainLoop
+from guided_diffusion.training.objectives import AttributeObjective, ClassObjective
 from guided_diffusion.training.weight_files import find_weights, load_weights, save_weights
 from models.classifiers import build_classifier, classifier_checkpoint, classifier_state, require_trainable
 
@@ -59,7 +59,6 @@ FLAGS = group_flags(
     speed={"gpus": GPUS},
 )
 REQUIRED = ("data_dir", "output_path")
-
 
 OBJECTIVES = {"attributes": AttributeObjective, "classes": ClassObjective}
 VALIDATE = {"attributes": validate_attributes, "classes": validate_classes}
@@ -112,7 +111,7 @@ def main():
     TrainLoop(
         model=network,
         batches=batches,
-        objective=OBJECTIVES[task](train.labels, args.balanced, device),
+        objective=OBJECTIVES[task](shares(train.labels).to(device), args.balanced),
         output_path=args.output_path,
         device=device,
         named_state=lambda network: classifier_state(network, *about),

@@ -8,9 +8,9 @@ from dataclasses import replace
 import torch
 
 from core.data.datasets import load_images, make_dataset
+from core.data.sheets import sample_images
 from core.metrics.batches import Batches, progress
 from core.metrics.distributions import frechet_distance
-from core.training.sheets import sample_images
 from demo.samples import FLAGS as SAMPLES
 from demo.samples import load_for_sampling
 from guided_diffusion.dist_util import pick_device

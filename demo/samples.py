@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from core.training.sheets import sample_sheet
+from core.data.sheets import sample_sheet
 from guided_diffusion.dist_util import half_precision, pick_device
 from guided_diffusion.sampling import SamplingNetwork
 from guided_diffusion.script.errors import UserError

@@ -17,7 +17,6 @@ ROOMS = {  # what a room of core may import of the others
     "report": {"audit", "metrics", "running", "results", "methods", "data"},
     "audit": {"metrics", "running", "results", "methods", "data"},
     "metrics": {"running", "results", "methods", "data"},
-    "training": {"results", "methods", "data"},
     "running": {"results", "methods", "data"},
     "results": {"methods", "data"},
     "methods": set(),

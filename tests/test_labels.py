@@ -6,7 +6,6 @@ from assertions import refusal
 from test_training_data import draw, load, write_csv
 
 from core.data.labels import OneHot, class_numbers, first_without_one_class, shares, take
-from core.training.attribute_objective import class_weights
 from guided_diffusion.script.errors import UserError
 
 CLASSES = [2, 0, 2, 1, 2]
@@ -28,7 +27,6 @@ def test_what_is_asked_of_a_table_is_told_of_classes_too():
     assert len(labels) == 5 and labels.shape == TABLE.shape
     assert class_numbers(labels).tolist() == class_numbers(TABLE).tolist() == CLASSES
     assert torch.equal(shares(labels), shares(TABLE)) and shares(labels).dtype is torch.float32
-    assert all(map(torch.equal, class_weights(labels, True), class_weights(TABLE, True)))
     assert torch.equal(take(labels, [4, 1])[:], take(TABLE, [4, 1]))
     assert isinstance(take(labels, [4, 1]), OneHot)
     assert first_without_one_class(labels) is first_without_one_class(TABLE) is None

@@ -7,6 +7,7 @@ import torch
 from reference_weights import deterministic_array
 
 from core.data.images import from_uint8
+from core.data.labels import shares
 from core.metrics.cout import cout, insertions
 from core.metrics.scores import (
     change_correlations,
@@ -18,7 +19,7 @@ from core.metrics.scores import (
     face_similarity,
     pearson,
 )
-from core.training.class_objective import ClassObjective
+from guided_diffusion.training.objectives import AttributeObjective, ClassObjective
 
 
 def test_similarity_is_the_cosine_whatever_the_length():
@@ -170,7 +171,16 @@ def test_the_loss_of_classes_is_the_weighted_cross_entropy_of_each_image():
     logits = deterministic_array("classes.logits", (33, 3), 2.0)
     batch = SimpleNamespace(images=logits, labels=labels)
     for balanced, weights in ((False, [1, 1, 1]), (True, [33 / 90, 33 / 6, 10])):  # tenfold at most
-        losses = ClassObjective(labels, balanced, "cpu").losses(lambda images: images, batch)["loss"]
+        losses = ClassObjective(shares(labels), balanced).losses(lambda images: images, batch)["loss"]
         for n in range(33):
             k = int(labels[n].argmax())
             assert losses[n].item() == pytest.approx(-weights[k] * math.log(logits[n].softmax(0)[k]), rel=1e-5)
+
+
+def test_answers_weigh_what_makes_yes_and_no_count_alike():
+    labels = torch.tensor([[0, 0], [0, 0], [0, 0], [1, 0]])
+    objective = AttributeObjective(shares(labels), balanced=True)
+    assert objective.no_weight.tolist() == pytest.approx([2 / 3, 0.5]) and objective.yes_weight.tolist() == [2, 10]
+    batch = SimpleNamespace(images=torch.zeros(4, 2), labels=labels)
+    losses = objective.losses(lambda images: images, batch)["loss"] / math.log(2)  # of each: its weights' mean
+    assert losses.tolist() == pytest.approx([(2 / 3 + 0.5) / 2] * 3 + [1.25])

@@ -3,6 +3,7 @@
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 
 from .batches import pinned, send
 
@@ -66,3 +67,36 @@ class DenoisingObjective(Objective):
 
     def load_state_dict(self, state):
         self.sampler.load_state_dict(state)
+
+
+class AttributeObjective(Objective):
+    """Binary cross-entropy, averaged over the A attributes.
+
+    shares: (A,) of the training's images that have each attribute, on the device. balanced: weigh labels so that 0
+    and 1 count alike in each, 1/2 over the share of that label, at most 10.
+    """
+
+    def __init__(self, shares, balanced):
+        ones = torch.ones_like(shares)
+        self.no_weight = (0.5 / (1 - shares)).clamp(max=10) if balanced else ones
+        self.yes_weight = (0.5 / shares).clamp(max=10) if balanced else ones
+
+    def losses(self, network, batch):
+        logits, labels = network(batch.images).float(), batch.labels.float()
+        weights = torch.where(labels == 1, self.yes_weight, self.no_weight)
+        return {"loss": F.binary_cross_entropy_with_logits(logits, labels, weights, reduction="none").mean(1)}
+
+
+class ClassObjective(Objective):
+    """Cross-entropy over K classes, of which each image has one.
+
+    shares: (K,) of the training's images that are of each class, on the device. balanced: weigh classes so that all
+    count alike, 1/K over the share, at most 10.
+    """
+
+    def __init__(self, shares, balanced):
+        self.weight = (1 / (len(shares) * shares)).clamp(max=10) if balanced else torch.ones_like(shares)
+
+    def losses(self, network, batch):
+        logits, classes = network(batch.images).float(), batch.labels.argmax(1)
+        return {"loss": F.cross_entropy(logits, classes, self.weight, reduction="none")}

@@ -1,11 +1,11 @@
-"""Contact sheets of images."""
+"""Contact sheets of images, and of samples that a diffusion model draws."""
 
 import torch
 from torchvision.utils import make_grid
 
 from guided_diffusion.script.storage import write_file
 
-from ..data.images import encode_png, to_uint8
+from .images import encode_png, to_uint8
 
 
 def write_sheet(path, images, columns, scale=1):

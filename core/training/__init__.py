@@ -1,1 +1,0 @@
-"""What the trainers need beyond the training loop of guided_diffusion."""
