@@ -16,19 +16,18 @@ from core.running.progress import result_line
 from core.running.question import ask
 from core.running.run import plan_run
 from core.running.tuning import tune_run
-from guided_diffusion.described import described_diffusion, given_flags, take_described_flags
 from guided_diffusion.dist_util import device_from, keep_freed_memory
 from guided_diffusion.ranks.connecting import connect
 from guided_diffusion.sampling import how_to_compute
 from guided_diffusion.script.errors import UserError
-from guided_diffusion.script.flags import FlagParser
+from guided_diffusion.script.flags import FlagParser, given_flags
 from guided_diffusion.script.run import require_flags, run_script
 from guided_diffusion.script_util import create_model_and_diffusion, model_and_diffusion_defaults
-from models.carried_flags import take_carried_flags
 from models.checkpoints import load_diffusion
 from models.classifiers import load_classifier
 from models.diffusers_config import find_diffusers_model
-from models.diffusers_models import load_diffusers_network
+from models.diffusers_models import diffusers_diffusion, load_diffusers_network
+from models.file_flags import flags_of_diffusers, flags_of_weights
 from models.oracles import load_oracle
 from models.perceptual import vgg19_features
 
@@ -43,8 +42,8 @@ def main():
     if args.merge_and_eval:
         return merge(Layout(args.output_path, args.exp_name), ranks)
     require_flags(args, "model_path", "classifier_path")
-    diffusers_model = take_flags_of_files(args)
-    run = plan_run(vars(args))
+    diffusers_model = find_diffusers_model(args.model_path)
+    run = plan_run(vars(args) | flags_of_files(diffusers_model, vars(args)))
     keep_freed_memory()
     device = device_from(args.gpu, ranks)
     compute = how_to_compute(args, device)
@@ -65,14 +64,12 @@ def merge(layout, ranks):
         print(result_line(merge_chunks(layout, FREE_AMONG_CHUNKS, BEFORE_THE_FLAG), layout.experiment))
 
 
-def take_flags_of_files(args):
-    """Sets in args what the files of --model_path decide -> the DiffusersModel, or None for a file of ours."""
-    model, typed = find_diffusers_model(args.model_path), given_flags(create_argparser())
-    if model:
-        take_described_flags(args, typed, model)
-    else:
-        take_carried_flags(args, typed, FLAGS)
-    return model
+def flags_of_files(diffusers_model, flags):
+    """What the files of --model_path decide of the flags: name -> value."""
+    typed = given_flags(create_argparser())
+    if diffusers_model:
+        return flags_of_diffusers(diffusers_model, flags, typed)
+    return flags_of_weights(flags["model_path"], flags, typed, FLAGS)
 
 
 def load_networks(run, classifier, dataset, diffusers_model, compute, device):
@@ -108,7 +105,7 @@ def load_ddpm(flags, diffusers_model, device):
     """The network and the diffusion, on the device: of the flags, or as a diffusers model describes them."""
     if diffusers_model:
         model = load_diffusers_network(diffusers_model, flags["image_size"])
-        diffusion = described_diffusion(diffusers_model, flags["timestep_respacing"])
+        diffusion = diffusers_diffusion(diffusers_model, flags["timestep_respacing"])
     else:
         own = {name: flags[name] for name in model_and_diffusion_defaults()}
         model, diffusion = create_model_and_diffusion(**own)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from guided_diffusion.gaussian_diffusion import ModelMeanType, ModelVarType
 from guided_diffusion.script.errors import UserError, hub_package
 
 from .hub_files import folder_of
@@ -19,12 +20,16 @@ SCHEDULERS = ("scheduler/scheduler_config.json", "scheduler_config.json")
 SAFE, PICKLED = "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"  # weights, beside a network's
 PIPELINES = ("DDPMPipeline", "DDIMPipeline", "PNDMPipeline")  # whose networks make images, not latents or scores
 SCHEDULER_CLASSES = ("DDPMScheduler", "DDIMScheduler", "PNDMScheduler")
-PREDICTIONS = ("epsilon", "sample", "v_prediction")
+PREDICTIONS = {
+    "epsilon": ModelMeanType.EPSILON,
+    "sample": ModelMeanType.START_X,
+    "v_prediction": ModelMeanType.VELOCITY,
+}
 VARIANCES = {
-    "fixed_small": "fixed_small",
-    "fixed_small_log": "fixed_small",  # the same number by way of its logarithm
-    "fixed_large": "fixed_large",
-    "learned_range": "learned_range",
+    "fixed_small": ModelVarType.FIXED_SMALL,
+    "fixed_small_log": ModelVarType.FIXED_SMALL,  # the same number by way of its logarithm
+    "fixed_large": ModelVarType.FIXED_LARGE,
+    "learned_range": ModelVarType.LEARNED_RANGE,
 }
 
 
@@ -37,8 +42,8 @@ class DiffusersModel:
     config: dict  # of the UNet2DModel
     betas: np.ndarray  # (T,) float64
     schedule: str  # what the files call these betas
-    prediction: str  # what the network predicts, one of PREDICTIONS
-    variance: str  # fixed_small, fixed_large or learned_range
+    mean_type: ModelMeanType  # what the network predicts
+    var_type: ModelVarType
     clip: bool | None  # whether clean images are clipped to [-1, 1]; None where the files do not say
     image_size: int | None  # pixels that the network was trained on; None where the files do not say
     num_classes: int | None  # None where it is not class-conditional
@@ -48,9 +53,9 @@ class DiffusersModel:
         """The model and diffusion flags that the files decide: flag -> value."""
         flags = {
             "class_cond": self.num_classes is not None,
-            "learn_sigma": self.variance == "learned_range",
+            "learn_sigma": self.var_type is ModelVarType.LEARNED_RANGE,
             "diffusion_steps": len(self.betas),
-            "predict_xstart": self.prediction == "sample",
+            "predict_xstart": self.mean_type is ModelMeanType.START_X,
             "rescale_timesteps": False,
         }
         if self.num_classes is not None:
@@ -86,15 +91,15 @@ def find_diffusers_model(name):
     if weights is None:
         raise UserError(f"{network.parent} has neither {SAFE} nor {PICKLED}; copy or download it again")
     of_process = _read_process(_Config(scheduler), name)
-    of_network = _read_network(_Config(network), of_process["variance"])
+    of_network = _read_network(_Config(network), of_process["var_type"])
     return DiffusersModel(name=str(name), files=(network, scheduler, weights), **of_process, **of_network)
 
 
-def _read_network(config, variance):
+def _read_network(config, var_type):
     config.one_of("_class_name", ("UNet2DModel",), "only a UNet2DModel is taken")
     config.one_of("in_channels", (3,), "images have 3 channels", default=3)
-    outputs = 6 if variance == "learned_range" else 3
-    config.one_of("out_channels", (outputs,), f"a variance_type {variance} needs {outputs}", default=3)
+    outputs = 6 if var_type is ModelVarType.LEARNED_RANGE else 3
+    config.one_of("out_channels", (outputs,), f"a variance_type {var_type.name.lower()} needs {outputs}", default=3)
     config.one_of("time_embedding_type", ("positional", "learned"), "timesteps are whole numbers", "positional")
     config.one_of("class_embed_type", (None,), "a class is told by num_class_embeds alone")
     size = config.values.get("sample_size")
@@ -117,8 +122,8 @@ def _read_process(config, name):
     return {
         "betas": _read_betas(config, name),
         "schedule": _name_of_betas(config.values),
-        "prediction": prediction,
-        "variance": VARIANCES[variance],
+        "mean_type": PREDICTIONS[prediction],
+        "var_type": VARIANCES[variance],
         "clip": clip,
     }
 

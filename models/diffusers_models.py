@@ -1,7 +1,9 @@
-"""The network of a diffusers model, wrapped, not converted."""
+"""The network of a diffusers model, wrapped, not converted, and its diffusion."""
 
 from torch import nn
 
+from guided_diffusion.gaussian_diffusion import LossType
+from guided_diffusion.respace import SpacedDiffusion, space_timesteps
 from guided_diffusion.script.errors import UserError, hub_package
 
 from .checkpoints import load_state, read_weights
@@ -46,6 +48,13 @@ def load_diffusers_network(model, image_size):
         )
     state = {_new_name(name): tensor for name, tensor in read_weights(weights).items()}
     return DiffusersNetwork(load_state(network, state, weights, kind="UNet2DModel")).eval()
+
+
+def diffusers_diffusion(model, timestep_respacing=""):
+    """The SpacedDiffusion of a DiffusersModel; timestep_respacing as in create_gaussian_diffusion."""
+    steps = len(model.betas)
+    kept = space_timesteps(steps, timestep_respacing or str(steps))
+    return SpacedDiffusion(model.betas, kept, model.mean_type, model.var_type, LossType.MSE)
 
 
 def _new_name(name):

@@ -8,9 +8,7 @@ from guided_diffusion.unet import USUAL_CHANNEL_MULT
 
 EVERYWHERE_ELSE = {"norm_groups": 32}  # flags that no other project has, and what its weights mean
 
-# The flags that decide which function the network and its diffusion compute. Left out on purpose: dropout,
-# use_checkpoint and use_fp16 (cost), timestep_respacing (a choice at sampling), use_kl and
-# rescale_learned_sigmas (training losses).
+# The flags that decide which function the network and its diffusion compute.
 DECIDING = (
     "image_size",
     "num_channels",
@@ -33,6 +31,9 @@ DECIDING = (
     "predict_xstart",
     "rescale_timesteps",
 )
+# The flags that decide how a network is trained, and what it costs. Those of sampling, timestep_respacing and
+# use_fp16, are in neither.
+UNDECIDING = ("dropout", "use_checkpoint", "use_kl", "rescale_learned_sigmas")
 
 
 def disagreements(wanted, trained):

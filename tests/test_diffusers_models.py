@@ -16,13 +16,14 @@ from pages import module_of
 from test_checkpoints import Payload
 from toy_networks import MODEL_FLAGS
 
-from guided_diffusion.described import described_diffusion, given_flags, take_described_flags
 from guided_diffusion.sampling import SamplingNetwork
 from guided_diffusion.schedules import cosine_betas, linear_betas
 from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.flags import given_flags
 from models import hub_files
 from models.diffusers_config import PICKLED, SAFE, find_diffusers_model
-from models.diffusers_models import OLD_NAMES, load_diffusers_network
+from models.diffusers_models import OLD_NAMES, diffusers_diffusion, load_diffusers_network
+from models.file_flags import flags_of_diffusers
 
 STEPS = 30
 NETWORK = {
@@ -66,7 +67,7 @@ def change(folder, file, **values):
 def load(folder, timestep_respacing=""):
     """What main.py makes of a folder -> (network, diffusion)."""
     model = find_diffusers_model(folder)
-    return load_diffusers_network(model, 8), described_diffusion(model, timestep_respacing)
+    return load_diffusers_network(model, 8), diffusers_diffusion(model, timestep_respacing)
 
 
 def start():
@@ -181,7 +182,7 @@ def test_a_class_conditional_network_is_told_its_classes(tmp_path):
     model = find_diffusers_model(pipeline_folder(tmp_path, unet))
     assert model.flags.items() >= {"class_cond": True, "num_classes": 5, "multiclass": False}.items()
     t, y = torch.tensor([29, 3]), torch.tensor([4, 0])
-    found = SamplingNetwork(load_diffusers_network(model, 8), described_diffusion(model))(start(), t, y)
+    found = SamplingNetwork(load_diffusers_network(model, 8), diffusers_diffusion(model))(start(), t, y)
     assert_near(found, unet(start(), t, y).sample)
     assert (found - unet(start(), t, y.flip(0)).sample).abs().max() > 1e-3
 
@@ -395,7 +396,7 @@ def taken(folder, **given):
     """main.py's flags after a command line that gives these, and the files of the folder."""
     words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
     args = module_of("main.py").create_argparser().parse_args(words)
-    take_described_flags(args, set(given), find_diffusers_model(folder))
+    vars(args).update(flags_of_diffusers(find_diffusers_model(folder), vars(args), set(given)))
     return args
 
 

@@ -180,6 +180,12 @@ def add_flags(parser, flags, required=()):
         )
 
 
+def given_flags(parser):
+    """The names of the flags that stand on this script's command line."""
+    absent = argparse.Namespace(**dict.fromkeys(vars(parser.parse_args([])), None))
+    return {name for name, value in vars(parser.parse_args(namespace=absent)).items() if value is not None}
+
+
 class _Store(argparse.Action):
     """Keeps the value of a Flag. Argparse's own `type` would tell an error in words without the value."""
 

@@ -1,4 +1,4 @@
-"""main.py takes the model flags that a checkpoint carries, so that nobody has to type them."""
+"""main.py takes the model flags that a weight file carries, so that nobody has to type them."""
 
 import pytest
 import torch
@@ -9,8 +9,8 @@ from toy_networks import MODEL_FLAGS
 from core.running.flags import FLAGS
 from guided_diffusion.training.weight_files import save_aside
 from main import create_argparser
-from models.carried_flags import take_carried_flags
 from models.checkpoints import attach_flags, read_flags, read_weights
+from models.file_flags import flags_of_weights
 
 
 @pytest.fixture
@@ -56,19 +56,20 @@ def test_a_flag_that_contradicts_the_file_is_refused_and_no_other_is_named(untyp
 def test_a_flag_of_the_same_meaning_stays_as_it_was_given(toy_files, tmp_path, capsys):
     trained = {"image_size": 128, "channel_mult": "1,1,2,3,4", "attention_resolutions": "32,16", "dropout": 0.5}
     path = carry(toy_files, tmp_path / "model.pt", trained)
-    args = create_argparser().parse_args(["--model_path", str(path), "--attention_resolutions", "16,32"])
-    take_carried_flags(args, {"model_path", "attention_resolutions"}, FLAGS)
-    assert (args.image_size, args.channel_mult, args.attention_resolutions) == (128, "", "16,32")
-    assert args.dropout == 0  # decides nothing here
+    values = vars(create_argparser().parse_args(["--model_path", str(path), "--attention_resolutions", "16,32"]))
+    before = dict(values)
+    # Neither channel_mult, of the same meaning, nor dropout, which decides nothing here.
+    given = {"model_path", "attention_resolutions"}
+    assert flags_of_weights(path, values, given, FLAGS) == {"image_size": 128} and values == before
     assert capsys.readouterr().out == f"taken from {path}: --image_size 128\n"
 
 
 def test_levels_with_attention_are_those_of_the_files_image_size(toy_files, tmp_path):
     # At 64 pixels, the default, 16,8 are the levels that 32,16 are at 128.
     path = carry(toy_files, tmp_path / "model.pt", {"image_size": 128, "attention_resolutions": "32,16"})
-    args = create_argparser().parse_args(["--model_path", str(path)])
-    take_carried_flags(args, {"model_path"}, FLAGS)
-    assert (args.image_size, args.attention_resolutions) == (128, "32,16")
+    values = vars(create_argparser().parse_args(["--model_path", str(path)]))
+    decided = flags_of_weights(path, values, {"model_path"}, FLAGS)
+    assert decided == {"image_size": 128, "attention_resolutions": "32,16"}
 
 
 @pytest.mark.parametrize(
