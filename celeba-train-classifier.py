@@ -13,11 +13,11 @@ import torch
 from core.data.datasets import attribute_index
 from core.data.labels import shares
 from core.data.training_data import TRAINING_DATA_FLAGS, load_training_data, require_labels, require_one_class
-from core.methods.decisions import TASKS
 from core.metrics.validation import validate_attributes, validate_classes
 from guided_diffusion.dist_util import device_of_rank, keep_freed_memory
 from guided_diffusion.ranks.connecting import connect
 from guided_diffusion.ranks.ranks import find_ranks
+from guided_diffusion.script.choices import TASKS
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.flags import Flag, FlagParser, group_flags, with_defaults
 from guided_diffusion.script.run import require_flags, run_script

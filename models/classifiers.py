@@ -1,6 +1,6 @@
 """Classifiers: images (N, 3, H, W) in [-1, 1] -> logits (N, K), one per yes/no attribute or one per class.
 
-A classifier is a file, or has a name, such as timm:resnet50 (named.py). There are three kinds of file. The
+A classifier is a file, or has a name, such as timm:resnet50 (by_name.py). There are three kinds of file. The
 published DenseNet-121 is {"feat_extract": ..., "classifier": ...}; ours is {"architecture", "attributes",
 "task", "image_size", "state_dict"}, where a densenet121 has the published two keys in place of the last, so that
 the authors' code reads it as well. The third is a state dict, of which the user names the architecture, unless it
@@ -11,15 +11,16 @@ import copy
 
 import torch
 
+from guided_diffusion.script.choices import TASKS
 from guided_diffusion.script.errors import UserError
 
+from .by_name import is_named, load_by_name, require_no_weights
 from .checkpoints import attach_flags, describe, flags_of, load_state, read_weights
 from .classifier import CELEBA_OUTPUTS, Classifier
 from .classifier import BinaryQuestion as BinaryQuestion
 from .from_code import call_function
 from .from_torchvision import build_torchvision, list_networks, misfit
-from .loaded import TASKS, are_probabilities, close_names, count_rows, find_state, first_line
-from .named import is_named, load_named, require_no_weights
+from .network import are_probabilities, close_names, count_rows, find_state, first_line
 from .preprocessing import Preprocessing
 from .small import ARCHITECTURES
 
@@ -106,7 +107,7 @@ def load_classifier(path, architecture=None, weights=None, changes=None, image_s
     --classifier_... of what should change.
     """
     if is_named(path):
-        return load_named(path, architecture, weights, changes, image_size, run_code, "classifier")
+        return load_by_name(path, architecture, weights, changes, image_size, run_code, "classifier")
     require_no_weights(path, weights, "classifier")
     return classifier_from(read_weights(path), path, architecture, changes, image_size)
 
@@ -115,7 +116,7 @@ def classifier_from(contents, path, architecture=None, changes=None, image_size=
     """load_classifier for contents that were read from path already, with the flags of the role in its errors."""
     own_state = _bare_state(contents)
     if own_state is not None:
-        contents = _described(contents, own_state, architecture)
+        contents = _with_flags(contents, own_state, architecture)
     match contents:
         case {
             "feat_extract": {"feat_extract.features.conv0.weight": _},
@@ -170,7 +171,7 @@ def _bare_state(contents):
     return None if state is None or "input_blocks.0.0.weight" in state else state
 
 
-def _described(contents, state, architecture):
+def _with_flags(contents, state, architecture):
     """What a file of ours says, for one of a state dict alone: by its flags, or else with the architecture and with
     numbers for the names of its outputs, which are as many as its last tensor has rows."""
     about = (flags_of(state) or {}) | {

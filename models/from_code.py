@@ -4,10 +4,11 @@ import importlib
 
 from torch import nn
 
+from guided_diffusion.script.choices import TASKS
 from guided_diffusion.script.errors import UserError
 
 from .checkpoints import load_state
-from .loaded import TASKS, LoadedNetwork, first_line, read_state
+from .network import NamedNetwork, first_line, read_state
 from .preprocessing import Preprocessing
 
 
@@ -30,7 +31,7 @@ def call_function(location, *arguments):
 
 
 def load_code(location, weights, changes):
-    """`module:function`, called without arguments -> LoadedNetwork.
+    """`module:function`, called without arguments -> NamedNetwork.
 
     The network gets images in [-1, 1] at the size of the run, but for the changes (Preprocessing.changed). It
     may have an attribute `class_names` or `attributes`, the names of its outputs, and `task`. Without `task`, its
@@ -46,4 +47,4 @@ def load_code(location, weights, changes):
         load_state(network, read_state(weights, location), weights, kind=location)
     names = [str(name) for name in classes or attributes or []]
     is_said = getattr(network, "task", None) is not None
-    return LoadedNetwork(network, names or None, task, Preprocessing().changed(**changes), is_said)
+    return NamedNetwork(network, names or None, task, Preprocessing().changed(**changes), is_said)

@@ -5,7 +5,7 @@ from pathlib import Path
 from guided_diffusion.script.errors import UserError, hub_package
 
 from .checkpoints import load_state
-from .loaded import LoadedNetwork, close_names, count_rows, first_line, read_state
+from .network import NamedNetwork, close_names, count_rows, first_line, read_state
 from .preprocessing import Preprocessing, settle
 from .published import published_weights
 
@@ -14,7 +14,7 @@ _FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def load_timm(name, weights, changes, role):
-    """`NETWORK` or `NETWORK.TAG` of timm, `hf-hub:REPOSITORY` or `local-dir:FOLDER` -> LoadedNetwork.
+    """`NETWORK` or `NETWORK.TAG` of timm, `hf-hub:REPOSITORY` or `local-dir:FOLDER` -> NamedNetwork.
 
     weights: a file of its state dict, for any number of classes; None for those of the name, downloaded where they
     are not in a cache. The images are prepared as timm's configuration of the name says, but for the changes
@@ -43,7 +43,7 @@ def load_timm(name, weights, changes, role):
         num_classes = count_rows(state, f"{head}.weight") or untrained.num_classes
         network = _create(name, called, role, num_classes=num_classes, **sized)
         load_state(network, state, weights, kind=called)
-    return LoadedNetwork(network, _class_names(network.num_classes, about), "classes", how)
+    return NamedNetwork(network, _class_names(network.num_classes, about), "classes", how)
 
 
 def _require_known(name, called):

@@ -8,7 +8,7 @@ import torchvision
 from guided_diffusion.script.errors import UserError
 
 from .checkpoints import load_state
-from .loaded import LoadedNetwork, close_names, count_rows, first_line, read_state
+from .network import NamedNetwork, close_names, count_rows, first_line, read_state
 from .preprocessing import Preprocessing, settle
 from .published import published_weights
 
@@ -45,7 +45,7 @@ def misfit(architecture, image_size, error, flag="image_size"):
 
 
 def load_torchvision(name, weights, changes, role):
-    """`NETWORK`, or `NETWORK.WEIGHTS` such as resnet50.IMAGENET1K_V1 -> LoadedNetwork.
+    """`NETWORK`, or `NETWORK.WEIGHTS` such as resnet50.IMAGENET1K_V1 -> NamedNetwork.
 
     weights: a file of its state dict, for any number of classes; None for torchvision's, downloaded unless they are
     in torch.hub's cache. The images are prepared as torchvision does for WEIGHTS either way, but for the changes
@@ -70,7 +70,7 @@ def load_torchvision(name, weights, changes, role):
     num_outputs = count_rows(state, head) or len(categories)
     if num_outputs != len(categories):
         network, categories = build(num_outputs), None
-    return LoadedNetwork(load_state(network, state, weights, kind=called), categories, "classes", how)
+    return NamedNetwork(load_state(network, state, weights, kind=called), categories, "classes", how)
 
 
 def _published(name, called):

@@ -8,10 +8,10 @@ from torch import nn
 
 from guided_diffusion.script.errors import UserError, hub_package
 
-from .loaded import LoadedNetwork, first_line, read_state
+from .network import NamedNetwork, first_line, read_state
 from .preprocessing import Preprocessing, settle
 
-_INTERPOLATIONS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # by Pillow's numbers
+_PILLOW_FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # by Pillow's numbers
 
 
 class _Logits(nn.Module):
@@ -26,7 +26,7 @@ class _Logits(nn.Module):
 
 
 def load_transformers(name, weights, changes, role):
-    """A folder or a Hub name of an image-classification model -> LoadedNetwork.
+    """A folder or a Hub name of an image-classification model -> NamedNetwork.
 
     weights: a file of its state dict instead of those in the folder. The images are prepared as its image processor
     says, but for the changes (Preprocessing.changed). Code that it brings along is never run, and a pickle is read
@@ -52,7 +52,7 @@ def load_transformers(name, weights, changes, role):
             model = _published(network_class, name, config, called, role)
         else:
             model = _with_weights(network_class, config, called, weights)
-    return LoadedNetwork(_Logits(model.float()), names, task, how, config.problem_type is not None)
+    return NamedNetwork(_Logits(model.float()), names, task, how, config.problem_type is not None)
 
 
 @contextmanager
@@ -148,7 +148,7 @@ def _of_processor(about):
         crop,
         tuple(value / scale for value in mean),
         tuple(value / scale for value in std),
-        _INTERPOLATIONS[about.get("resample") or 0],
+        _PILLOW_FILTERS[about.get("resample") or 0],
     )
 
 

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .by_name import is_named, load_by_name, require_no_weights
 from .checkpoints import load_state, read_weights
 from .classifiers import classifier_from, from_file, require_names
-from .named import is_named, load_named, require_no_weights
 
 STAGES = {2: (64, 3), 3: (128, 4), 4: (256, 6), 5: (512, 3)}  # stage: (width, number of bottlenecks)
 
@@ -83,7 +83,7 @@ def load_oracle(path, architecture=None, weights=None, changes=None, image_size=
     Raises UserError for what is neither, with the flags --oracle_... of what should change.
     """
     if is_named(path):
-        return load_named(path, architecture, weights, changes, image_size, run_code, "oracle")
+        return load_by_name(path, architecture, weights, changes, image_size, run_code, "oracle")
     require_no_weights(path, weights, "oracle")
     contents = read_weights(path)
     match contents:

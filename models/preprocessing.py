@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.transforms.functional import center_crop, to_pil_image
 
+from guided_diffusion.script.choices import INTERPOLATIONS
 from guided_diffusion.script.errors import UserError
 
-INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 # Pillow rounds to 8 bits after each of the two directions that it resizes in, torch not at all.
 TOLERANCE = 2 / 255
 

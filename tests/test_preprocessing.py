@@ -8,9 +8,8 @@ from assertions import refusal
 from hub_folders import write_processor
 from torchvision.transforms.functional import to_pil_image
 
-from core.running.flags import INTERPOLATIONS
+from guided_diffusion.script.choices import INTERPOLATIONS
 from guided_diffusion.script.errors import UserError
-from models import preprocessing
 from models.from_timm import _preprocessing as of_timm
 from models.from_torchvision import _preprocessing as of_torchvision
 from models.from_transformers import _of_processor
@@ -121,7 +120,3 @@ def test_a_gradient_runs_through_every_step(mode):
     images = torch.rand(1, 3, 9, 9, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(preprocess, images)
     assert torch.autograd.grad(preprocess(images).sum(), images)[0].abs().sum() > 0
-
-
-def test_the_flags_offer_what_can_be_done():
-    assert INTERPOLATIONS == preprocessing.INTERPOLATIONS

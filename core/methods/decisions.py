@@ -8,8 +8,6 @@ import torch.nn.functional as F
 
 from .inputs import as_classes, require_classes
 
-TASKS = ("attributes", "classes")  # what a classifier tells: a yes or no to each of its outputs, or one class of K
-
 
 def predicted_class(logits):
     """(N,) or (N, K) logits -> (N,) classes."""

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from guided_diffusion.sampling import COMPUTE_FLAGS
+from guided_diffusion.script.choices import INTERPOLATIONS, TASKS
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.flags import BATCH_SIZE, GPU, MANY, SEED, Flag, group_flags, parse_numbers
 from guided_diffusion.script_util import (
@@ -15,7 +16,6 @@ from guided_diffusion.script_util import (
 from ..data.datasets import ALL, DATASETS, SPLITS
 from ..data.explained_data import AUTO
 from ..data.training_data import TRAINING_DATA_FLAGS
-from ..methods.decisions import TASKS
 from ..methods.dime import require_depth
 from ..methods.flags import METHOD_FLAGS
 
@@ -60,7 +60,6 @@ QUESTION_FLAGS = {
 SAME_IMAGES = ("dataset", "data_dir", "images", "split", "use_train", "image_size")
 SMILING = "31"  # the --query_label of attributes where none is given
 ROLES = ("classifier", "oracle")
-INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
 
 def named_flags(role):

@@ -1,4 +1,4 @@
-"""What every loader of a network by its name gives, and what it checks."""
+"""A network by name, as every library's loader gives it, and what the loaders check."""
 
 import difflib
 from dataclasses import dataclass
@@ -12,11 +12,10 @@ from .checkpoints import describe, read_weights, without_module_prefix
 from .preprocessing import Preprocessing
 
 STATE_KEYS = ("state_dict", "model_state_dict", "model")  # where trainings keep the weights in their files
-TASKS = ("attributes", "classes")  # a yes or no for each output; or one of K, by softmax
 
 
 @dataclass
-class LoadedNetwork:
+class NamedNetwork:
     """A network and what its library, its file or its code says about it.
 
     network: what preprocessing makes of images -> logits (N, K). names: of the K outputs, None where nothing says.

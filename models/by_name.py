@@ -12,7 +12,7 @@ from .from_code import load_code
 from .from_timm import load_timm
 from .from_torchvision import load_torchvision
 from .from_transformers import load_transformers
-from .loaded import first_line, require_logits
+from .network import first_line, require_logits
 
 LIBRARIES = {"timm": load_timm, "torchvision": load_torchvision, "transformers": load_transformers}
 
@@ -33,7 +33,7 @@ def require_no_weights(path, weights, role):
         )
 
 
-def load_named(path, architecture, weights, changes, image_size, run_code, role):
+def load_by_name(path, architecture, weights, changes, image_size, run_code, role):
     """load_classifier for a name, with the flags of the role, classifier or oracle, in its errors."""
     if architecture is not None:
         raise UserError(
