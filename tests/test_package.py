@@ -11,6 +11,10 @@ from packaging.requirements import Requirement
 from pages import ROOT, SCRIPTS, blocks_of
 from scripts import as_argv, call_script, contents, run_command
 
+import dime
+from dime import PUBLIC
+from guided_diffusion.script.errors import UserError
+
 PACKAGES = ("core", "demo", "guided_diffusion", "models")
 
 
@@ -98,6 +102,32 @@ def test_the_lines_for_a_notebook_run_as_they_stand_in_any_folder(site, tmp_path
     code, out, err = in_folder(site, tmp_path, sys.executable, "notebook.py")
     assert (code, out) == (0, f"[True, True] {site}/dime/project\n"), err
     assert (tmp_path / "smile.png").exists()
+
+
+def test_the_face_for_notebooks_is_whole_and_imports_nothing_before_it_is_used(site, tmp_path):
+    assert set(PUBLIC) <= set(dir(dime))
+    assert all(callable(getattr(dime, name)) for name in PUBLIC)
+    with pytest.raises(AttributeError, match="'dime' has no attribute 'torch'"):
+        dime.torch  # noqa: B018
+    program = "import dime, sys; print('torch' in sys.modules)"
+    code, out, err = in_folder(site, tmp_path, sys.executable, "-c", program)
+    assert (code, out) == (0, "False\n"), err
+
+
+def test_it_comes_first_where_the_project_was_on_the_path_already(tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/__init__.py").write_text("theirs = True")
+    program = "import sys, dime, models; print(sys.path[0], sys.path.count(sys.path[0]), hasattr(models, 'theirs'))"
+    code, out, err = run_command(sys.executable, "-c", program, cwd=tmp_path, PYTHONPATH=f"{tmp_path}:{ROOT}")
+    assert (code, out) == (0, f"{ROOT} 1 False\n"), err
+
+
+def test_a_ddpm_is_loaded_with_the_flags_of_its_file(toy_files):
+    network, diffusion = dime.load_ddpm(toy_files / "ddpm.pt", timestep_respacing="5")
+    assert diffusion.num_timesteps == 5 and not network.training
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    with pytest.raises(UserError, match="--num_channels is 64"):
+        dime.load_ddpm(toy_files / "ddpm.pt", num_channels=64)
 
 
 def test_common_names_are_taken_by_import_dime_alone(site, tmp_path):
