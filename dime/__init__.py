@@ -21,6 +21,7 @@ PUBLIC = {  # name -> the module that it is from, imported when it is first used
     "load_classifier": "models.classifiers",
     "load_ddpm": "dime.loaders",
     "load_oracle": "models.oracles",
+    "read_run": "core.running.run",
 }
 
 

@@ -7,8 +7,6 @@ import torch
 
 from guided_diffusion.dist_util import peak_memory
 
-PACKAGES = ("torch", "torchvision", "numpy", "pillow")
-
 
 def surroundings(networks, ranks, images, seconds):
     """The dict that runs.yaml keeps of a run which explained so many images in so many seconds.
@@ -22,7 +20,7 @@ def surroundings(networks, ranks, images, seconds):
         "device": _name(networks.device),
         "memory_mib": round(peak_memory(networks.device) / 2**20),
         "python": platform.python_version(),
-        "versions": {package: version(package) for package in PACKAGES},
+        "versions": {package: version(package) for package in ("torch", "torchvision", "numpy", "pillow")},
     }
     if networks.oracle is not None and networks.oracle.attributes:
         facts["oracle_attributes"] = list(networks.oracle.attributes)
