@@ -1,4 +1,8 @@
-"""95 % intervals of metrics, by seeded resampling of the images."""
+"""95 % intervals of metrics, by seeded resampling of the images.
+
+scipy has the simple ones. Two stand here: the difference of shares of the same images (statsmodels has it of
+independent ones), and the bootstrap of the largest of many errors, a matrix product.
+"""
 
 import numpy as np
 from scipy import stats
@@ -12,33 +16,21 @@ def mean_interval(values, seed=0):
     """(N,) numbers -> (low, high), percentiles of the bootstrap of their mean; None for fewer than two numbers."""
     if len(values) < 2:
         return None
-    # batch: all resamples at once would need RESAMPLES times the memory of the values.
-    result = stats.bootstrap(
-        (np.asarray(values, float),),
-        np.mean,
-        n_resamples=RESAMPLES,
-        batch=100,
-        confidence_level=LEVEL,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+    interval = _bootstrap(np.asarray(values, float), np.mean, RESAMPLES, seed).confidence_interval
+    return float(interval.low), float(interval.high)
 
 
 def standard_error(statistic, n, seed=0, resamples=500):
     """The bootstrap's standard error of statistic(rows), with n rows drawn from 0 … n-1; None for n < 2."""
     if n < 2:
         return None
-    result = stats.bootstrap(
-        (np.arange(n),),
-        statistic,
-        vectorized=False,
-        n_resamples=resamples,
-        confidence_level=LEVEL,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    return float(result.standard_error)
+    return float(_bootstrap(np.arange(n), statistic, resamples, seed, vectorized=False).standard_error)
+
+
+def _bootstrap(data, statistic, resamples, seed, **options):
+    # batch: all resamples at once would need as many times the memory of the data.
+    options |= {"n_resamples": resamples, "batch": 100, "confidence_level": LEVEL, "method": "percentile"}
+    return stats.bootstrap((data,), statistic, rng=np.random.default_rng(seed), **options)
 
 
 def normal_interval(value, error, lowest=-np.inf):
