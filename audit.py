@@ -5,12 +5,13 @@ if __name__ == "__main__":
 
     end_on_interrupt()
 
-from argparse import Namespace
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from core.audit.as_they_are import LABELS, ORACLE, images_to_contrast
-from core.audit.audited import audit, audit_folder, pairs_to_audit
-from core.audit.evidence import Networks
+from core.audit.auditing import audit, pairs_to_audit
+from core.audit.evidence import AuditNetworks
+from core.audit.real_images import images_to_contrast
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.metrics.flags import CLASSIFIER_FLAGS, DEVICE_FLAGS, ORACLE_FLAGS, OUTPUT_PATH, QUERY_FLAGS
 from core.metrics.judges import Judges
@@ -20,8 +21,10 @@ from guided_diffusion.ranks.connecting import connect
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.flags import Flag, FlagParser, check_flags, group_flags
 from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script.storage import write_folder
 from models.judges import LOADERS
 
+LABELS, ORACLE = "labels", "oracle"  # what tells the attributes of real images
 CONTROL = Flag(
     None,
     "an experiment of the same images to compare with: the same method with another target, or without guidance; "
@@ -44,7 +47,7 @@ FLAGS = group_flags(
     speed=DEVICE_FLAGS,
 )
 REQUIRED = ("exp_names",)
-SHOWN = 8  # attributes of the table that are printed, and those asked about and named
+ROWS_SHOWN = 8  # attributes of the table that are printed, and those asked about and named
 
 
 def create_argparser():
@@ -59,62 +62,40 @@ def main():
     runs = [read_run(args.output_path, name, args.query_label) for name in dict.fromkeys(args.exp_names)]
     every = [(run, *pairs_to_audit(run, args.control)) for run in runs]
     for run, pairs, control in every:
-        with audit_folder(run, judges.ranks.first) as folder:
-            findings = audit_one(folder, run, args, judges, pairs, control)
+        # Ranks that are not the first write where it is lost.
+        with write_folder(run.layout.audit) if judges.ranks.first else TemporaryDirectory() as folder:
+            networks, facts = load_networks(run, judges, pairs)
+            facts["control"] = args.control
+            size = pairs[0].pixels()[0].shape[-1]
+            images = images_to_contrast(run, size, args.contrast_images, args.data_dir, args.split)
+            if images and args.contrast_by == ORACLE:
+                images.labels.clear()
+            findings = audit(run, networks, Path(folder), pairs, control, images, facts)
         if judges.ranks.first:
             show(run.name, findings)
 
 
-def audit_one(folder, run, args, judges, pairs, control):
-    networks, facts = load_networks(run, args, judges, pairs)
-    facts |= {"control": args.control}
-    size = pairs[0].pixels()[0].shape[-1]
-    as_they_are = images_to_contrast(Namespace(**vars(args), exp_name=run.name), size)
-    return audit(folder, run, pairs, control, as_they_are, networks, facts)
-
-
-def show(exp_name, found):
-    """Prints what audit() found."""
-    print(f"{exp_name}: {found['verdict']}")
-    for limit in found["limits"]:
-        print(f"- {limit}")
-    if found["attributes"]:
-        print(f"{'attribute':22}{'contrast':>9}{'changed':>9}{'control':>9}{'effect':>8}{'score':>8}")
-    for place, row in enumerate(found["attributes"]):
-        if place >= SHOWN and not row["asked"] and not row["named"]:
-            continue
-        mark = " asked" if row["asked"] else " used" if row["named"] else ""
-        contrast, effect = ("–" if row[name] is None else f"{row[name]:.3f}" for name in ("contrast", "effect"))
-        print(
-            f"{row['attribute']:22}{contrast:>9}{row['changed']:9.3f}{row['control']:9.3f}{effect:>8}"
-            f"{row['score']:8.3f}{mark}"
-        )
-
-
-def load_networks(run, args, judges, pairs):
-    """The Networks of an experiment, and what audit.yaml says of them."""
+def load_networks(run, judges, pairs):
+    """The AuditNetworks of a Run, and the facts of the Findings that tell of them."""
     classifier, name = judges.of_role("classifier", run, pairs)
-    classify, of_classes = run.question.logits_of(classifier, name.path), run.question.of_classes
-    facts = {"question": run.question.facts, "networks": {**name.weights, **name.options}, "no_attributes": ""}
-    oracle, attributes, query = None, (), None
+    classify = run.question.logits_of(classifier, name.path)
+    facts = {"networks": {**name.weights, **name.options}, "no_attributes": ""}
+    oracle, attributes, asked = None, (), None
     try:
-        oracle, attributes, query, name = load_judge(run, args, judges, pairs)
+        oracle, attributes, asked, name = load_oracle(run, judges, pairs)
         facts["networks"] |= {**name.weights, **name.options}
     except UserError as error:
-        if args.oracle_path is not None:
+        if judges.flags["oracle_path"] is not None:
             raise
         facts["no_attributes"] = str(error)
-    batches = judges.batches
-    networks = Networks(
-        classify, oracle, attributes, query, batches.device, batches.size, batches.workers, of_classes
-    )
-    return networks, facts
+    of_classes = run.question.of_classes
+    return AuditNetworks(classify, oracle, attributes, asked, judges.batches, of_classes), facts
 
 
-def load_judge(run, args, judges, pairs):
+def load_oracle(run, judges, pairs):
     """(the oracle, the names of its attributes, which of them the classifier is asked about or None of classes, its
-    NetworkName)."""
-    if args.oracle_path is None and not run.flags.get("oracle_path"):
+    NetworkName); UserError where there is none, or it does not answer."""
+    if judges.flags["oracle_path"] is None and not run.flags.get("oracle_path"):
         raise UserError("the run had no oracle, and --oracle_path names none")
     oracle, name = judges.of_role("oracle", run, pairs)
     if getattr(oracle, "task", None) == "classes":
@@ -123,6 +104,21 @@ def load_judge(run, args, judges, pairs):
         return oracle, tuple(oracle.attributes or ()), None, name
     attributes = tuple(oracle.attributes or CELEBA_ATTRIBUTES)
     return oracle, attributes, run.question.place_in(attributes), name
+
+
+def show(exp_name, findings):
+    """Prints the Findings of an experiment."""
+    print(f"{exp_name}: {findings.verdict}")
+    for limit in findings.limits:
+        print(f"- {limit}")
+    if findings.attributes:
+        print(f"{'attribute':22}{'contrast':>9}{'changed':>9}{'control':>9}{'effect':>8}{'score':>8}")
+    for place, row in enumerate(findings.attributes):
+        if place < ROWS_SHOWN or row.asked or row.named:
+            mark = " asked" if row.asked else " used" if row.named else ""
+            contrast, effect = ("–" if value is None else f"{value:.3f}" for value in (row.contrast, row.effect))
+            figures = f"{contrast:>9}{row.changed:9.3f}{row.control:9.3f}{effect:>8}{row.score:8.3f}"
+            print(f"{row.attribute:22}{figures}{mark}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from benchmarks.planted import ASKED, PROPERTIES
-from core.audit.kept import FINDINGS, TABLE
+from core.audit.files import FINDINGS, TABLE
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.results.layout import Layout
 from core.results.reading import read_pairs

@@ -22,10 +22,11 @@ from toy_audit import (
 )
 from toy_networks import stand_in_classifier
 
-from core.audit.evidence import CONTEXTS, Networks, gather_evidence
+from core.audit.evidence import CONTEXTS, AuditNetworks, gather_evidence
 from core.audit.own_change import RESTORED, attribution, own_change
 from core.audit.ranking import judge_changes, name_used, rank
 from core.data.images import from_uint8
+from core.metrics.batches import Batches
 from core.metrics.intervals import difference_interval, normal_mean_interval, simultaneous_margin
 from core.results.layout import Layout
 from core.results.reading import read_pairs
@@ -44,8 +45,11 @@ def patch(name):
     return pixels
 
 
-def logit(name):
-    return lambda pictures: Patches(**{name: SHARPNESS})(pictures)[:, 0]
+FIRST = torch.zeros(1, dtype=int)  # the attribute of an oracle that knows one
+
+
+def oracle_of(name):
+    return Patches(**{name: SHARPNESS})
 
 
 # -- an attribute's own change -------------------------------------------------------------------------------------
@@ -54,7 +58,7 @@ def logit(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_put_back_lies_in_the_attributes_patch_and_is_no_more_than_needed(name):
     x, counterfactual = images({}), images(NAMES)
-    own, possible = own_change(logit(name), x, counterfactual, NOTHING)
+    own, possible = own_change(oracle_of(name), FIRST, x, counterfactual, NOTHING)
     assert possible.all() and not (own & ~patch(name)).any()
     assert own.sum() == np.ceil(RESTORED * int(patch(name).sum()))
 
@@ -63,19 +67,20 @@ def test_pixels_that_are_kept_out_stay_and_too_many_of_them_keep_the_attribute_f
     x, counterfactual = images({}), images(NAMES)
     part = patch("Smiling")
     part[:, :, 7:] = False  # two of six columns
-    own, possible = own_change(logit("Smiling"), x, counterfactual, part)
+    own, possible = own_change(oracle_of("Smiling"), FIRST, x, counterfactual, part)
     left = patch("Smiling") & ~part
     assert possible.all() and not (own & ~left).any() and own.sum() == np.ceil(RESTORED * int(left.sum()))
     most = patch("Smiling")
     most[:, :, 9:] = False  # four of six
-    own, possible = own_change(logit("Smiling"), x, counterfactual, most)
+    own, possible = own_change(oracle_of("Smiling"), FIRST, x, counterfactual, most)
     assert not possible.any() and not own.any()
 
 
 def test_attributions_add_up_to_the_logits_way_and_leave_no_gradients_behind():
     network, weights = stand_in_classifier(), torch.ones(1, requires_grad=True)
     x, counterfactual = (deterministic_array(f"audit.{name}", (3, 3, 32, 32), 0.4) for name in "xy")
-    moved = attribution(lambda pictures: weights * network(pictures), x, counterfactual)
+    first = torch.zeros(3, dtype=int)
+    moved = attribution(lambda pictures: (weights * network(pictures))[:, None], first, x, counterfactual)
     assert_near(moved.sum((1, 2)), network(counterfactual) - network(x), 1e-4)
     assert weights.grad is None and x.grad is None and not x.requires_grad
 
@@ -84,10 +89,13 @@ def test_images_do_not_influence_each_other():
     torch.manual_seed(0)
     x, counterfactual = torch.rand(5, 3, 32, 32), torch.rand(5, 3, 32, 32)
     nothing = torch.zeros(5, 32, 32, dtype=torch.bool)
-    together = own_change(stand_in_classifier(), x, counterfactual, nothing)
-    alone = [
-        own_change(stand_in_classifier(), x[k : k + 1], counterfactual[k : k + 1], nothing[:1]) for k in range(5)
-    ]
+    network = stand_in_classifier()
+
+    def changes(k):
+        parts = (torch.zeros(5, dtype=int), x, counterfactual, nothing)
+        return own_change(lambda images: network(images)[:, None], *(part[k] for part in parts))
+
+    together, alone = changes(slice(5)), [changes(slice(k, k + 1)) for k in range(5)]
     for all_at_once, each in zip(together, zip(*alone, strict=True), strict=True):
         assert torch.equal(all_at_once, torch.cat(each))
     assert 0 < together[0].sum() < nothing.numel()
@@ -98,16 +106,16 @@ def test_images_do_not_influence_each_other():
 
 def networks(classifier, batch_size=3):
     see = oracle()
-    return Networks(lambda x: classifier(x)[:, 0], see, NAMES, 0, torch.device("cpu"), batch_size)
+    return AuditNetworks(lambda x: classifier(x)[:, 0], see, NAMES, 0, Batches(torch.device("cpu"), batch_size))
 
 
 def gather(root, classifier, changes, batch_size=3):
     write_experiment(root, changes)
     pairs = read_pairs(Layout(root, "exp"))
     used = networks(classifier, batch_size)
-    evidence, taken = gather_evidence(pairs, None, used)
-    rows = rank(evidence, NAMES, 0, False)
-    judge_changes(rows, evidence, pairs, taken, used, False)
+    evidence, pixels = gather_evidence(pairs, None, used)
+    rows = rank(evidence, used)
+    judge_changes(rows, evidence, pairs, pixels, used)
     rows = name_used(rows)
     return evidence, {row.attribute: row for row in rows}, [row.attribute for row in rows]
 
@@ -125,7 +133,7 @@ def fall(own, rest):
 
 def test_the_effect_of_each_attribute_is_what_the_classifiers_weights_say(tmp_path):
     evidence, rows, _ = gather(tmp_path, spoiled(), [("Smiling", "Eyeglasses", "Young")] * 12)
-    assert evidence.changed.all() and not evidence.control.any()
+    assert evidence.changed.all() and evidence.control is None
     smile, glasses = 4 * LEVEL, 6 * LEVEL
     assert rows["Smiling"].effect == pytest.approx(fall(smile, glasses), abs=1e-5)
     assert rows["Eyeglasses"].effect == pytest.approx(fall(glasses, smile), abs=1e-5)

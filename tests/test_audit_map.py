@@ -6,19 +6,25 @@ import torch
 from toy_audit import NAMES, PATCHES, marked, oracle, write_experiment
 from toy_results import write_pair
 
-from core.audit.change_map import box_of, find_regions, map_change, pixels_of, place_of, sign_flip_test
+from core.audit.change_map import box_of, find_regions, map_change, max_t_test, pixels_of, place_of
 from core.audit.clusters import cluster_changes, silhouette
-from core.audit.evidence import Networks, no_pixels
+from core.audit.evidence import AuditNetworks, no_pixels
 from core.audit.places import judge_places
+from core.metrics.batches import Batches
 from core.results.layout import Layout
 from core.results.reading import read_pairs
+
+
+def batches(size):
+    return Batches(torch.device("cpu"), size)
+
 
 # -- the test ------------------------------------------------------------------------------------------------------
 
 
 def test_chance_alone_rarely_makes_any_block_stand_out():
     rng = np.random.default_rng(0)
-    alarms = sum((sign_flip_test(rng.laplace(size=(12, 40))) < 0.05).any() for _ in range(200))
+    alarms = sum((max_t_test(rng.laplace(size=(12, 40))) < 0.05).any() for _ in range(200))
     assert 2 <= alarms <= 20  # 5 % of 200, within three deviations
 
 
@@ -27,8 +33,8 @@ def test_a_block_that_changes_in_every_image_stands_out_and_one_that_changes_les
     differences = rng.normal(size=(20, 30))
     differences[:, 3] += 2
     differences[:, 4] -= 2
-    assert np.flatnonzero(sign_flip_test(differences) < 0.05).tolist() == [3]
-    assert sign_flip_test(differences[:1]).min() == 1
+    assert np.flatnonzero(max_t_test(differences) < 0.05).tolist() == [3]
+    assert max_t_test(differences[:1]).min() == 1
 
 
 # -- places in words -----------------------------------------------------------------------------------------------
@@ -73,7 +79,7 @@ def test_adjoining_blocks_are_one_region_and_the_largest_change_comes_first():
 def test_the_map_is_the_mean_of_what_changed_and_the_mark_in_the_corner_shows(tmp_path):
     write_experiment(tmp_path, [("Smiling", "Mark")] * 6 + [("Smiling",)] * 6)
     pairs = read_pairs(Layout(tmp_path, "exp"))
-    found = map_change(pairs, None, 5)
+    found = map_change(pairs, None, batches(5))
     images = [np.stack([part.numpy().astype(float) for part in pair.pixels()]) for pair in pairs]
     changes = np.stack([cf - x for x, cf in images])
     assert found.change == pytest.approx(np.abs(changes).mean((0, 1)))
@@ -91,22 +97,22 @@ def test_against_a_control_that_changes_alike_nothing_stands_out(tmp_path):
     write_experiment(tmp_path, [("Smiling", "Mark")] * 12)
     write_experiment(tmp_path, [("Smiling",)] * 12, "control")
     pairs, control = (read_pairs(Layout(tmp_path, name)) for name in ("exp", "control"))
-    assert [region.place for region in map_change(pairs, control, 4).regions] == ["top left corner"]
-    assert map_change(pairs, pairs, 4).regions == []
+    assert [region.place for region in map_change(pairs, control, batches(4)).regions] == ["top left corner"]
+    assert map_change(pairs, pairs, batches(4)).regions == []
 
 
 def test_p_hangs_on_a_place_that_no_attribute_names(tmp_path):
     write_experiment(tmp_path, [("Smiling", "Mark")] * 12)
     pairs = read_pairs(Layout(tmp_path, "exp"))
-    networks = Networks(lambda x: marked()(x)[:, 0], oracle(), NAMES, 0, torch.device("cpu"), 5)
+    networks = AuditNetworks(lambda x: marked()(x)[:, 0], oracle(), NAMES, 0, batches(5))
     smile = no_pixels(pairs)
     rows, columns = PATCHES["Smiling"]
     smile[:, rows, columns] = True
-    mouth, corner = judge_places(map_change(pairs, None, 5), pairs, smile, networks)
+    (mouth, *_), (corner, *_) = judge_places(map_change(pairs, None, batches(5)), pairs, smile, networks)
     assert mouth.known == 1 and mouth.effect == 0 and not mouth.used
     assert corner.known == 0 and corner.used and corner.effect > 0.5
     assert corner.effect_low <= corner.effect <= corner.effect_high
-    assert judge_places(map_change(pairs, pairs, 5), pairs, smile, networks) == []
+    assert judge_places(map_change(pairs, pairs, batches(5)), pairs, smile, networks) == []
 
 
 # -- kinds of change -----------------------------------------------------------------------------------------------
@@ -121,19 +127,23 @@ def blobs(*kinds, each=15):
     return images
 
 
+def clusters_of(images):
+    return cluster_changes(images, range(len(images)))
+
+
 def test_images_that_change_in_the_same_places_are_one_cluster():
-    found = cluster_changes(blobs(((0, 2), (0, 2)), ((6, 8), (3, 5)), ((3, 5), (3, 5))))
+    found = clusters_of(blobs(((0, 2), (0, 2)), ((6, 8), (3, 5)), ((3, 5), (3, 5))))
     assert [cluster.n for cluster in found] == [15, 15, 15]
     assert {cluster.place for cluster in found} == {"top left corner", "bottom", "centre"}
     assert all(len({row // 15 for row in cluster.examples}) == 1 for cluster in found)
-    assert [cluster.n for cluster in cluster_changes(blobs(((0, 2), (0, 2)), each=40))] == [40]
+    assert [cluster.n for cluster in clusters_of(blobs(((0, 2), (0, 2)), each=40))] == [40]
 
 
 def test_images_without_a_change_are_in_no_cluster():
     images = blobs(((0, 2), (0, 2)), each=5)
     images[2] = 0
-    (cluster,) = cluster_changes(images)
-    assert cluster.n == 4 and 2 not in cluster.examples and cluster_changes(images[2:3]) == []
+    (cluster,) = clusters_of(images)
+    assert cluster.n == 4 and 2 not in cluster.examples and clusters_of(images[2:3]) == []
 
 
 def test_the_silhouette_by_its_definition():
@@ -151,5 +161,5 @@ def test_the_silhouette_by_its_definition():
 def test_identical_pairs_change_nowhere(tmp_path):
     for i in range(12):
         write_pair(tmp_path, i, np.full((3, 16, 16), 90), np.full((3, 16, 16), 90))
-    found = map_change(read_pairs(Layout(tmp_path, "exp")), None, 5)
-    assert found.regions == [] and found.change.max() == 0 and cluster_changes(found.images) == []
+    found = map_change(read_pairs(Layout(tmp_path, "exp")), None, batches(5))
+    assert found.regions == [] and found.change.max() == 0 and clusters_of(found.images) == []

@@ -5,17 +5,11 @@ from dataclasses import replace
 import pytest
 
 from core.audit.colours import ColourPlace
+from core.audit.files import Findings
 from core.audit.ranking import Ranked, name_used
 from core.audit.verdict import MOST_LISTED, limits, verdict
 
-COUNTS = {
-    "images": 120,
-    "explained": 120,
-    "finished": True,
-    "contrasted": 0,
-    "no_contrasts": "",
-    "no_attributes": "",
-}
+FINDINGS = Findings(images=120, explained=120, asked="Smiling")
 NOTHING = Ranked("Bald", 120, *[0.0] * 5, *[None] * 3, 0, None, 0.0, -0.02, 0.02, False)
 ASKED = replace(NOTHING, attribute="Smiling", asked=True, changed=0.9, score=0.4)
 USED = replace(
@@ -32,8 +26,8 @@ USED = replace(
 SEEN = {"contrast": -0.2, "contrast_low": -0.3, "contrast_high": -0.1, "with_it": 40, "by_contrast": True}
 
 
-def said(*rows, **counts):
-    return verdict(name_used([ASKED, *rows]), [], [], COUNTS | counts, False, "Smiling")
+def said(*rows, **others):
+    return verdict(replace(FINDINGS, attributes=name_used([ASKED, *rows]), **others))
 
 
 def test_an_attribute_is_named_with_the_evidence_that_there_is():
@@ -47,7 +41,8 @@ def test_an_attribute_is_named_with_the_evidence_that_there_is():
     )
     both = said(replace(USED, **SEEN), contrasted=500)
     assert both == f"Beside Smiling, the classifier uses Wearing Hat. {contrast} {back}"
-    of_classes = verdict([replace(NOTHING, **SEEN, named=True)], [], [], COUNTS | {"contrasted": 500}, False, "")
+    rows = [replace(NOTHING, **SEEN, named=True)]
+    of_classes = verdict(replace(FINDINGS, attributes=rows, contrasted=500, asked=""))
     assert of_classes.startswith("The classifier uses Bald. In 500 images as they are, the target is less probable")
 
 
@@ -72,10 +67,9 @@ def test_what_no_attribute_tells_is_said_first_where_no_attribute_is_named():
     corner = ColourPlace("top left corner", 0.016, (0, 0, 0.1, 0.1), 0.21, 0.0, True)
     everywhere = replace(corner, place="nearly everywhere", share=0.6)
     known = replace(corner, place="bottom", used=False)
-    counts = COUNTS | {"contrasted": 500}
 
     def told(*rows):
-        return verdict(name_used([ASKED, *rows]), [], [everywhere, corner, known], counts, False, "Smiling")
+        return said(*rows, colours=[everywhere, corner, known], contrasted=500)
 
     where = (
         "uses what no attribute tells: in 500 images as they are, its answer goes with the colour nearly "
@@ -107,14 +101,15 @@ def test_where_nothing_changed_nothing_is_known():
 
 
 def test_limits_are_told():
-    def told(*rows, controlled=True, colours=(), **counts):
-        return " ".join(limits([ASKED, *rows], colours, COUNTS | counts, controlled, "Smiling"))
+    controlled = replace(FINDINGS, control="other")
+
+    def told(*rows, **others):
+        return " ".join(limits(replace(controlled, attributes=[ASKED, *rows], **others)))
 
     assert "There is no records.csv: how many" in told(explained=None)
     assert "Of 121 images that were explained, 120 are looked at" in told(explained=121)
-    assert "1 counterfactual is few" in told(images=1, explained=1) and "There is no --control" in told(
-        controlled=False
-    )
+    assert "1 counterfactual is few" in told(images=1, explained=1)
+    assert "There is no --control" in told(control=None)
     common = replace(USED, by_change=False, score_low=0.01, excess_low=-0.1)
     assert "about as often in the control: Wearing Hat." in told(common)
     many = [replace(NOTHING, attribute=f"a{k}") for k in range(20)]
@@ -127,7 +122,7 @@ def test_limits_are_told():
     )
     seen = told(replace(NOTHING, **SEEN), contrasted=300, contrasted_source="test of data")
     assert "As they are: 300 images, test of data." in seen and "go with" not in seen and "not why" in seen
-    assert limits([], (), COUNTS | {"no_attributes": "why"}, True, "") == ["No attributes were looked at: why."]
+    assert list(limits(replace(controlled, no_attributes="why"))) == ["No attributes were looked at: why."]
 
 
 @pytest.mark.parametrize("n, words", [(1, "1 counterfactual is too few"), (9, "9 counterfactuals are too few")])

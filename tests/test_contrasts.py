@@ -8,8 +8,9 @@ from test_audit_script import SPOILED, audited, refused
 from toy_audit import PATCHES, draw, write_experiment
 from toy_results import write_pair
 
-from core.audit.as_they_are import images_of_data, images_of_run
-from core.audit.contrasts import FEWEST, contrast_attributes
+from core.audit.contrasts import RARE_BELOW, contrast_attributes
+from core.audit.real_images import images_of_data, images_of_run
+from core.running.run import read_run
 from guided_diffusion.script.errors import UserError
 
 # -- the figures ---------------------------------------------------------------------------------------------------
@@ -68,7 +69,7 @@ def test_what_is_too_rare_to_be_told_is_held_alike_all_the_same():
 def test_nothing_is_said_of_what_is_rare_or_goes_with_another_and_nothing_at_all_of_few_images():
     rng = np.random.default_rng(0)
     has = rng.random((200, 4)) < 0.5
-    has[:, 1] = np.arange(200) < FEWEST - 1
+    has[:, 1] = np.arange(200) < RARE_BELOW - 1
     has[:, 3] = ~has[:, 2]
     p = 0.3 * has[:, 0]
     assert [each is None for each in contrast_attributes(p, has)] == [False, True, True, True]
@@ -96,16 +97,16 @@ def shuffled(n, *names):
 def test_they_are_the_runs_data_evenly_spaced_and_the_originals_where_that_is_gone(tmp_path):
     data = write_pictures(tmp_path / "data", [{"Smiling"}] * 9)
     write_experiment(tmp_path, SPOILED, data_dir=str(data), split="all")
-    images = images_of_run(tmp_path, "exp", 16, 5)
+    images = images_of_run(read_run(tmp_path, "exp"), 16, 5)
     assert images.source == f"all of {data}" and images.items == [0, 2, 4, 6, 8]
     assert np.array_equal(images.load(0), draw({"Smiling"}))
-    assert len(images_of_run(tmp_path, "exp", 16, 100).items) == 9
+    assert len(images_of_run(read_run(tmp_path, "exp"), 16, 100).items) == 9
     data.rename(tmp_path / "gone")
-    images = images_of_run(tmp_path, "exp", 16, 100)
+    images = images_of_run(read_run(tmp_path, "exp"), 16, 100)
     assert images.source.startswith("the originals, as the run's data cannot be read: --data_dir")
     assert len(images.items) == 12
     write_pair(tmp_path, 12, draw({}), draw({}), "CC/ICF", target=1)
-    assert len(images_of_run(tmp_path, "exp", 16, 100).items) == 13
+    assert len(images_of_run(read_run(tmp_path, "exp"), 16, 100).items) == 13
     assert np.array_equal(images.load(images.items[1]), draw(SPOILED[1]))
 
 

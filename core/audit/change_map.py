@@ -1,5 +1,10 @@
-"""Where counterfactuals differ from their originals: a map of change with a test, and named regions."""
+"""Where counterfactuals differ from their originals: a map of change with a test, and named regions.
 
+Why the test is not scipy's permutation_test: of 1,000 images and 256 blocks that takes 20 seconds, and the matrix
+products below a tenth of one.
+"""
+
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,12 +13,12 @@ import torch.nn.functional as F
 from scipy import ndimage
 
 from ..metrics.batches import progress, read_batches
-from ..metrics.intervals import RESAMPLES, p_against_largest
+from ..metrics.intervals import draw_signs, p_against_largest
 
 BLOCKS = 16  # a side: what the map is tested in
-LEVEL = 0.05  # the probability that chance alone makes any block stand out
+FALSE_ALARMS = 0.05  # the probability that chance alone makes any block stand out
 EVERYWHERE = "nearly everywhere"  # what a large region is called
-MOST = 8  # regions that are looked at, the largest changes
+MOST_REGIONS = 8  # that are looked at, the largest changes
 
 
 @dataclass
@@ -32,8 +37,8 @@ class ChangeMap:
     """Means over n images of what changed, in grey levels, H × W pixels or B × B blocks.
 
     change: absolute; signed: brighter less darker; control: the control's change, None without one; original: the
-    originals, 0 to 255. images: (n, B, B), the change of each. p: of each block, corrected for their number; found:
-    whether it changes more than in the control, or, without one, than its image does in the mean.
+    originals, 0 to 255. images: (n, B, B), the change of each. p: of each block, that it changes more than in the
+    control, or, without one, than its image does in the mean; corrected for the number of blocks.
     """
 
     change: np.ndarray
@@ -45,44 +50,41 @@ class ChangeMap:
     regions: list[Region]
 
     @property
-    def found(self):
-        return self.p < LEVEL
+    def stands_out(self):
+        return self.p < FALSE_ALARMS
 
 
-def map_change(pairs, control, batch_size, workers=None):
+def map_change(pairs, control, batches):
     """The ChangeMap of n Pairs. control: those of the same images in the control experiment, or None."""
-    own = _Means(pairs, batch_size, workers)
-    other = _Means(control, batch_size, workers) if control else None
-    images = own.blocks
-    expected = images.mean((1, 2), keepdims=True) if other is None else other.blocks
-    p = sign_flip_test((images - expected).reshape(len(pairs), -1)).reshape(images.shape[1:])
-    control_change = None if other is None else other.change
-    regions = find_regions(p < LEVEL, images.mean(0))
-    return ChangeMap(own.change, own.signed, control_change, own.original, images, p, regions)
+    (change, signed, original), images = _mean_change(pairs, batches)
+    control_change, expected = None, images.mean((1, 2), keepdims=True)
+    if control:
+        (control_change, *_), expected = _mean_change(control, batches)
+    p = max_t_test((images - expected).reshape(len(pairs), -1)).reshape(images.shape[1:])
+    regions = find_regions(p < FALSE_ALARMS, images.mean(0))
+    return ChangeMap(change, signed, control_change, original, images, p, regions)
 
 
-class _Means:
-    """The means over the images of pairs, and the blocks (n, B, B) of each."""
-
-    def __init__(self, pairs, batch_size, workers):
-        sums, blocks = None, []
-        with progress(total=len(pairs), desc="mapping", unit="image") as bar:
-            for original, counterfactual in read_batches(lambda pair: pair.pixels(), pairs, batch_size, workers):
-                change = counterfactual.float() - original
-                parts = change.abs().mean(1), change.mean(1), original.float().mean(1)
-                total = torch.stack([part.sum(0, dtype=torch.float64) for part in parts])
-                sums = total if sums is None else sums + total
-                blocks.append(F.adaptive_avg_pool2d(parts[0], min(BLOCKS, *change.shape[-2:])))
-                bar.update(len(change))
-        self.change, self.signed, self.original = (sums / len(pairs)).numpy()
-        self.blocks = torch.cat(blocks).numpy()
+def _mean_change(pairs, batches):
+    """(the means over the pairs (3, H, W): change, signed change, original; the changes in blocks (n, B, B))."""
+    sums, blocks = 0, []
+    in_batches = read_batches(lambda pair: pair.pixels(), pairs, batches.size, batches.workers)
+    with progress(total=len(pairs), desc="mapping", unit="image") as bar:
+        for original, counterfactual in in_batches:
+            change = counterfactual.float() - original
+            parts = change.abs().mean(1), change.mean(1), original.float().mean(1)
+            sums = sums + torch.stack([part.sum(0, dtype=torch.float64) for part in parts])
+            blocks.append(F.adaptive_avg_pool2d(parts[0], min(BLOCKS, *change.shape[-2:])))
+            bar.update(len(change))
+    return (sums / len(pairs)).numpy(), torch.cat(blocks).numpy()
 
 
-def sign_flip_test(differences, seed=0):
+def max_t_test(differences, seed=0):
     """(n, K) differences of n images -> (K,) p, one-sided, that their mean is above 0, corrected for all K.
 
-    The images' signs are flipped at random, each image's all together: exact where a difference is as likely as its
-    negative. The largest of the K statistics, Student's t, is what each is held against.
+    The signs of the images are flipped at random, those of an image all together: exact where a difference is as
+    likely as its negative. Each of the K statistics, Student's t, is held against the largest of all (Westfall and
+    Young, 1993).
     """
     differences = np.asarray(differences, np.float64)
     n, squares = len(differences), (differences**2).sum(0)
@@ -93,20 +95,20 @@ def sign_flip_test(differences, seed=0):
         spread = np.maximum(squares - sums**2 / n, 1e-12)
         return sums / np.sqrt(n / (n - 1) * spread)
 
-    rng, found = np.random.default_rng(seed), t(differences.sum(0))
-    largest = [t(rng.choice([-1.0, 1.0], (100, n)) @ differences).max(1) for _ in range(RESAMPLES // 100)]
-    least = found - 1e-9 - 1e-6 * np.abs(found)  # the signs as they are must count, however they are summed up
-    return p_against_largest(least, np.concatenate(largest))
+    observed = t(differences.sum(0))
+    largest = np.concatenate([t(signs.T @ differences).max(1) for signs in draw_signs(n, seed)])
+    # A little less than observed: these signs count as well, in whatever order a draw of them is summed up.
+    return p_against_largest(observed - 1e-9 - 1e-6 * np.abs(observed), largest)
 
 
-def find_regions(found, change):
-    """(B, B) booleans and changes -> the Regions, the largest sum of change first, at most MOST."""
-    labels, count = ndimage.label(found, np.ones((3, 3)))
-    regions, places = [], {}
+def find_regions(blocks, change):
+    """(B, B) booleans and changes -> the Regions, the largest sum of change first, at most MOST_REGIONS."""
+    labels, count = ndimage.label(blocks, np.ones((3, 3)))
     parts = sorted((labels == number for number in range(1, count + 1)), key=lambda part: -change[part].sum())
-    for part in parts[:MOST]:
+    regions, places = [], Counter()
+    for part in parts[:MOST_REGIONS]:
         place = place_of(part)
-        places[place] = places.get(place, 0) + 1
+        places[place] += 1
         name = place if places[place] == 1 else f"{place} ({places[place]})"
         regions.append(Region(name, float(part.mean()), box_of(part), float(change[part].mean()), part))
     return regions
@@ -139,7 +141,5 @@ def the(place):
 
 def pixels_of(blocks, height, width):
     """(B, B) booleans of blocks -> (H, W) of the pixels in them."""
-    rows, columns = (
-        np.arange(size) * count // size for size, count in zip((height, width), blocks.shape, strict=True)
-    )
-    return blocks[rows[:, None], columns]
+    rows, columns = np.arange(height) * len(blocks) // height, np.arange(width) * blocks.shape[1] // width
+    return blocks[np.ix_(rows, columns)]

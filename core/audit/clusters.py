@@ -8,28 +8,29 @@ from scipy.spatial.distance import cdist, pdist, squareform
 
 from .change_map import find_regions
 
-MOST = 6  # clusters
-FEWEST = 10  # images, below which they are one cluster
-CLEAR = 0.25  # the mean silhouette from which clusters count as such (Kaufman and Rousseeuw, 1990)
-ALIKE = 0.8  # the cosine from which the means of two clusters are the same kind of change
+MOST_CLUSTERS = 6
+ONE_CLUSTER_BELOW = 10  # images
+CLEAR_SILHOUETTE = 0.25  # the mean from which clusters count as such (Kaufman and Rousseeuw, 1990)
+SAME_KIND = 0.8  # the cosine from which the means of two clusters are the same kind of change
 SAMPLE = 2000  # images that clusters are formed from; the others join the nearest
-EXAMPLES = 4
+CLUSTER_EXAMPLES = 4
 
 
 @dataclass
 class Cluster:
-    """n images, given by rows; examples: those nearest to their mean. place: of the blocks that change the most."""
+    """n images. place: of the blocks that change the most. examples: the ids of those nearest to their mean."""
 
     n: int
     place: str
-    examples: list[int]
+    examples: list[str]
 
 
-def cluster_changes(images):
-    """(n, B, B) changes of each image -> the Clusters, the largest first. Images without a change are in none.
+def cluster_changes(images, ids):
+    """(n, B, B) changes of images, and their ids -> the Clusters, the largest first. Those without a change are in
+    none.
 
-    Ward's clustering of each image's changes, scaled to length 1, so that it matters where it changed and not how
-    much. As many clusters as have the largest mean silhouette, if that is clear and their means differ; else one.
+    Ward's clustering of the changes, each image's scaled to length 1: where it changed matters, and not how much.
+    As many clusters as have the largest mean silhouette, if that is clear and their means differ; else one.
     """
     points = images.reshape(len(images), -1)
     length = np.linalg.norm(points, axis=1)
@@ -37,43 +38,35 @@ def cluster_changes(images):
     if not len(rows):
         return []
     points = points[rows] / length[rows, None]
-    labels = _labels(points)
-    clusters = []
+    labels, clusters = _labels(points), []
     for label in np.unique(labels):
-        members = rows[labels == label]
-        mean = points[labels == label].mean(0)
-        nearest = np.argsort(((points[labels == label] - mean) ** 2).sum(1), kind="stable")
-        strong = (mean >= np.sort(mean)[::-1][: max(1, len(mean) // 20)].min()).reshape(images.shape[1:])
-        examples = [int(row) for row in members[nearest[:EXAMPLES]]]
-        clusters.append(Cluster(len(members), find_regions(strong, mean.reshape(strong.shape))[0].place, examples))
+        members, own = rows[labels == label], points[labels == label]
+        mean = own.mean(0)
+        nearest = ((own - mean) ** 2).sum(1).argsort(kind="stable")[:CLUSTER_EXAMPLES]
+        strong = (mean >= np.sort(mean)[-max(1, len(mean) // 20)]).reshape(images.shape[1:])
+        place = find_regions(strong, mean.reshape(strong.shape))[0].place
+        clusters.append(Cluster(len(members), place, [ids[row] for row in members[nearest]]))
     return sorted(clusters, key=lambda cluster: -cluster.n)
 
 
 def _labels(points):
     """(n, D) of length 1 -> (n,) the number of each one's cluster."""
-    if len(points) < FEWEST:
-        return np.zeros(len(points), int)
+    labels, clearest = np.zeros(len(points), int), CLEAR_SILHOUETTE
+    if len(points) < ONE_CLUSTER_BELOW:
+        return labels
     chosen = np.sort(np.random.default_rng(0).permutation(len(points))[:SAMPLE])
     sample = points[chosen]
     tree, distances = linkage(sample, "ward"), squareform(pdist(sample))
-    best, most = np.zeros(len(sample), int), CLEAR
-    for count in range(2, MOST + 1):
-        labels = fcluster(tree, count, "maxclust")
-        found = silhouette(distances, labels)
-        if found > most and _differ(_centres(sample, labels)):
-            best, most = labels, found
-    nearest = np.unique(best)[cdist(points, _centres(sample, best)).argmin(1)]
-    nearest[chosen] = best
-    return nearest
-
-
-def _centres(points, labels):
-    return np.stack([points[labels == label].mean(0) for label in np.unique(labels)])
-
-
-def _differ(centres):
-    """Whether no two of some vectors (K, D) are alike."""
-    return (1 - pdist(centres, "cosine")).max() < ALIKE
+    for count in range(2, MOST_CLUSTERS + 1):
+        of_sample = fcluster(tree, count, "maxclust") - 1
+        clearness = silhouette(distances, of_sample)
+        if clearness <= clearest:
+            continue
+        centres = np.stack([sample[of_sample == label].mean(0) for label in np.unique(of_sample)])
+        if 1 - pdist(centres, "cosine").min() < SAME_KIND:
+            clearest, labels = clearness, cdist(points, centres).argmin(1)
+            labels[chosen] = of_sample
+    return labels
 
 
 def silhouette(distances, labels):

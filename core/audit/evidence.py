@@ -12,35 +12,25 @@ from ..metrics.batches import Batches
 from ..metrics.judges import judge_pairs
 from .own_change import own_change, put_back
 
-MOVED = 0.25  # of the way from a typical no to a typical yes, from which the asked attribute takes its pixels
+MOVED_FROM = 0.25  # of the way from a typical no to a typical yes: the asked attribute takes its pixels
 CONTEXTS = 9  # how much of all else is changed back, from nothing to all, where p is compared
 
 
 @dataclass
-class Networks:
+class AuditNetworks:
     """The two networks of an audit, and how they are run. Both take images (N, 3, H, W) in [-1, 1]."""
 
     classify: Callable  # -> logits, (N,) of an attribute or (N, K) of classes
     oracle: Callable | None  # -> logits (N, A), positive for yes; None: no attributes are audited
     attributes: tuple[str, ...]  # what the A are called
     asked: int | None  # the one among them that the classifier is asked about; None of classes
-    device: torch.device
-    batch_size: int
-    workers: int | None = None
+    batches: Batches
     of_classes: bool = False  # whether the classifier tells K classes apart, not an attribute's yes from its no
 
     @property
     def asked_name(self):
         """The attribute that the classifier is asked about, "" of classes."""
         return "" if self.asked is None else self.attributes[self.asked]
-
-    def run(self, function, load, items, desc):
-        """Batches.map on the device of the networks."""
-        return self.batches.map(function, load, items, desc)
-
-    @property
-    def batches(self):
-        return Batches(self.device, self.batch_size, self.workers)
 
     def p_of(self, target):
         """images -> (N,) the classifier's probability of the targets, (N,) or one for all."""
@@ -54,16 +44,16 @@ class Networks:
 
 @dataclass
 class Evidence:
-    """What was found: a row for each of n images, a column for each of A attributes.
+    """A row for each of n images, a column for each of A attributes.
 
     changed, control: whether the oracle's decision differs between the original and the counterfactual, of the
-    experiment and of the control. effect, at_end: what changing the attribute alone back does to p (falls). NaN
-    where it did not change, and where it cannot be told from an attribute that was looked at before: the pixels
-    that are not among that one's do not bring it back.
+    experiment and of the control; None without a control. effect, at_end: what changing the attribute alone back
+    does to p (falls). NaN where it did not change, and where it cannot be told from an attribute that was looked at
+    before: the pixels that are not among that one's do not bring it back.
     """
 
     changed: np.ndarray
-    control: np.ndarray
+    control: np.ndarray | None
     effect: np.ndarray
     at_end: np.ndarray
 
@@ -77,15 +67,16 @@ def gather_evidence(pairs, control, networks):
     """The Evidence of n pairs, and the pixels (n, H, W) of the asked attribute's own change.
 
     control: the pairs of the same images in the control experiment; None: the originals, in which nothing changed.
-    The asked attribute is changed back first, and its pixels are kept out of the others' own changes.
+    The asked attribute is changed back first. No other attribute may have its pixels.
     """
     changed, moved = _changes(pairs, networks)
     unknown = np.full(changed.shape, np.nan)
-    in_control = _changes(control, networks)[0] if control else np.zeros_like(changed)
-    evidence, taken = Evidence(changed, in_control, unknown, unknown), no_pixels(pairs)
+    in_control = _changes(control, networks)[0] if control else None
+    evidence = Evidence(changed, in_control, unknown, unknown)
     asked = np.arange(changed.shape[1]) == (-1 if networks.asked is None else networks.asked)
-    evidence, taken = change_back(evidence, pairs, asked & (changed | (moved >= MOVED)), taken, networks)
-    return change_back(evidence, pairs, ~asked & changed, taken, networks)[0], taken
+    visible = asked & (changed | (moved >= MOVED_FROM))
+    evidence, asked_pixels = change_back(evidence, pairs, visible, no_pixels(pairs), networks)
+    return change_back(evidence, pairs, ~asked & changed, asked_pixels, networks)[0], asked_pixels
 
 
 def no_pixels(pairs):
@@ -101,38 +92,36 @@ def _changes(pairs, networks):
     return ((before > 0) != (after > 0)).numpy(), ((after - before).abs() / typical).numpy()
 
 
-def change_back(evidence, pairs, which, taken, networks):
-    """Changes attributes back, each alone, where `which` (n, A) says -> (Evidence, the taken pixels with theirs).
+def change_back(evidence, pairs, which, known_pixels, networks):
+    """Changes attributes back, each alone, where `which` (n, A) says -> (Evidence, the known pixels with theirs).
 
-    taken: (n, H, W) booleans, the pixels of attributes that were looked at before.
+    known_pixels: (n, H, W) booleans, those of attributes that were looked at before.
     """
-    chosen = [tuple(map(int, item)) for item in np.argwhere(which)]
-    effect, at_end, all_taken = evidence.effect.copy(), evidence.at_end.copy(), taken.clone()
-    if chosen:
-        own, possible = own_changes(chosen, pairs, taken, networks)
-        found = undo([row for row, _ in chosen], own, pairs, networks)
-        for index, (row, attribute) in enumerate(chosen):
-            told = bool(possible[index])
-            effect[row, attribute] = found.effect[index] if told else np.nan
-            at_end[row, attribute] = found.at_end[index] if told else np.nan
-            all_taken[row] |= own[index]
-    return replace(evidence, effect=effect, at_end=at_end), all_taken
+    items = [tuple(map(int, item)) for item in np.argwhere(which)]
+    if not items:
+        return evidence, known_pixels
+    effect, at_end, with_theirs = evidence.effect.copy(), evidence.at_end.copy(), known_pixels.clone()
+    own, possible = own_changes(items, pairs, known_pixels, networks)
+    fall = undo([row for row, _ in items], own, pairs, networks)
+    places = tuple(np.transpose(items))
+    effect[places] = np.where(possible, fall.effect, np.nan)
+    at_end[places] = np.where(possible, fall.at_end, np.nan)
+    for (row, _), pixels in zip(items, own, strict=True):
+        with_theirs[row] |= pixels
+    return replace(evidence, effect=effect, at_end=at_end), with_theirs
 
 
-def own_changes(chosen, pairs, taken, networks):
+def own_changes(items, pairs, excluded, networks):
     """own_change of some (image, attribute), M of them -> pixels (M, H, W), and whether they bring it back (M,)."""
 
     def load(item):
         row, attribute = item
-        return *pairs[row].pixels(), torch.tensor(attribute), taken[row]
+        return *pairs[row].pixels(), torch.tensor(attribute), excluded[row]
 
-    def find(pixels, cf_pixels, attribute, kept_out):
-        def logit(images):
-            return networks.oracle(images).gather(1, attribute[:, None])[:, 0]
+    def find(pixels, cf_pixels, attribute, out):
+        return own_change(networks.oracle, attribute, from_uint8(pixels), from_uint8(cf_pixels), out)
 
-        return own_change(logit, from_uint8(pixels), from_uint8(cf_pixels), kept_out)
-
-    return networks.run(find, load, chosen, "attributes")
+    return networks.batches.map(find, load, items, "attributes")
 
 
 @dataclass
@@ -159,8 +148,8 @@ def undo(rows, own, pairs, networks):
         p, x, counterfactual = networks.p_of(target), from_uint8(pixels), from_uint8(cf_pixels)
         return *falls(p, x, counterfactual, back), p(counterfactual)
 
-    found = networks.run(evaluate, load, range(len(rows)), "changing back")
-    return Undone(*(part.double().numpy() for part in found))
+    parts = networks.batches.map(evaluate, load, range(len(rows)), "changing back")
+    return Undone(*(part.double().numpy() for part in parts))
 
 
 def falls(p, x, counterfactual, own):
@@ -170,8 +159,8 @@ def falls(p, x, counterfactual, own):
     changed back before, from nothing to all. Counterfactuals go further than they must, so that p is nearly 1 in
     them whatever is changed back; as all else goes back, p comes to depend on what is left.
     """
-    found = []
-    for done in torch.linspace(0, 1, CONTEXTS).tolist():
-        rest = counterfactual + done * (x - counterfactual)
-        found.append(p(put_back(counterfactual, rest, own)) - p(put_back(x, rest, own)))
-    return torch.stack(found).mean(0), found[0]
+    each = []
+    for share in torch.linspace(0, 1, CONTEXTS).tolist():
+        rest = counterfactual + share * (x - counterfactual)
+        each.append(p(put_back(counterfactual, rest, own)) - p(put_back(x, rest, own)))
+    return torch.stack(each).mean(0), each[0]

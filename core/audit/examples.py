@@ -8,7 +8,7 @@ from ..data.images import from_uint8, to_uint8, write_png
 from .own_change import put_back
 
 EXAMPLES = 6
-DIGITS = 5  # of effects that are told apart; further ones depend on the size of the batches
+EFFECT_DIGITS = 5  # of effects that are told apart; further ones depend on the size of the batches
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Example:
 
 def strongest(effects):
     """(n,) effects, NaN where there are none -> the rows of the largest, at most EXAMPLES."""
-    order = np.argsort(-np.nan_to_num(effects, nan=-np.inf).round(DIGITS), kind="stable")
+    order = np.argsort(-np.nan_to_num(effects, nan=-np.inf).round(EFFECT_DIGITS), kind="stable")
     return [int(row) for row in order if not np.isnan(effects[row])][:EXAMPLES]
 
 

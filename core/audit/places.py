@@ -1,18 +1,19 @@
 """What the regions of the map of change do to p: the classifier's use of what no attribute names."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..metrics.intervals import LEVEL, normal_mean_interval, simultaneous_margin
-from .change_map import Region, pixels_of
-from .evidence import Undone, undo
-from .ranking import LEAST, within
+from ..metrics.intervals import LEVEL, simultaneous_margin
+from .change_map import pixels_of
+from .evidence import undo
+from .examples import Example
+from .ranking import LEAST_EFFECT, effect_interval
 
-KNOWN = 0.25  # of a region's change, from which it counts as a place of the attributes that are known to be used
-OFTEN = 0.05  # of the images, in which a pixel must be a known attribute's to be a place of it
+KNOWN_CHANGE = 0.25  # a region counts as a place of known attributes from this share of its change
+PLACE_PIXEL_FROM = 0.05  # of the images: a pixel that is an attribute's own in so many is a place of it
 AROUND = 1 / 16  # of the image's side: as near to such a pixel is still the same place
 
 
@@ -20,57 +21,52 @@ AROUND = 1 / 16  # of the image's side: as near to such a pixel is still the sam
 class Place:
     """A Region, and how far p falls where it is changed back; the places of known attributes stay as they are.
 
-    known: how much of its change those have. used: whether p hangs on the rest. undone: of each image.
+    known: how much of its change those have. used: whether p hangs on the rest.
     """
 
-    region: Region
-    pixels: torch.Tensor  # (H, W) booleans: those that are changed back
+    place: str
+    share: float
+    box: tuple[float, float, float, float]
+    change: float
     known: float
     effect: float
     effect_low: float
     effect_high: float
-    score_low: float
-    undone: Undone
-
-    def facts(self):
-        """What is kept of it, but for its pixels."""
-        region = {name: getattr(self.region, name) for name in ("place", "share", "box", "change")}
-        return region | {
-            name: getattr(self, name) for name in ("known", "effect", "effect_low", "effect_high", "used")
-        }
-
-    @property
-    def used(self):
-        moves_p = self.effect >= LEAST and self.effect_low > 0 and self.score_low > 0
-        return self.known < KNOWN and moves_p
+    used: bool
+    examples: list[Example] = field(default_factory=list)
 
 
-def judge_places(change_map, pairs, taken, networks):
-    """The Places of a ChangeMap of n pairs. taken: (n, H, W), the pixels of the asked and the named attributes."""
+def judge_places(change_map, pairs, known_pixels, networks):
+    """A list of (Place, the pixels (H, W) that are changed back, their Undone), for each region of a ChangeMap.
+
+    known_pixels: (n, H, W), of n pairs, those of the asked and the named attributes.
+    """
     regions, n = change_map.regions, len(pairs)
     if not regions:
         return []
-    known = known_places(taken)
+    known = known_places(known_pixels)
     inside = [torch.from_numpy(pixels_of(region.blocks, *known.shape)) for region in regions]
     undone = [undo(range(n), (each & ~known).expand(n, -1, -1), pairs, networks) for each in inside]
-    margin = simultaneous_margin(np.stack([found.effect for found in undone], 1))
+    margin = simultaneous_margin(np.stack([each.effect for each in undone], 1))
     level = 1 - (1 - LEVEL) / len(regions)
     places = []
-    for region, pixels, found in zip(regions, inside, undone, strict=True):
-        low, high = within(-1, 1, normal_mean_interval(found.effect, level))
-        effect, share = float(found.effect.mean()), _share(change_map.change, pixels, known)
-        places.append(Place(region, pixels & ~known, share, effect, low, high, effect - margin, found))
+    for r, pixels, fall in zip(regions, inside, undone, strict=True):
+        effect, (low, high) = float(fall.effect.mean()), effect_interval(fall.effect, level)
+        share = _share(change_map.change, pixels, known)
+        used = share < KNOWN_CHANGE and effect >= LEAST_EFFECT and low > 0 and effect > margin
+        place = Place(r.place, r.share, r.box, r.change, share, effect, low, high, used)
+        places.append((place, pixels & ~known, fall))
     return places
 
 
-def known_places(taken, often=OFTEN):
+def known_places(known_pixels, often=PLACE_PIXEL_FROM):
     """(n, H, W) booleans, the pixels of attributes in each image -> (H, W), where these attributes lie.
 
     An attribute's own pixels in one image are the fewest that bring it back; where it lies is known from all.
     often: the share of the images in which a pixel must be an attribute's.
     """
-    width = 2 * round(AROUND * min(taken.shape[1:])) + 1
-    there = (taken.float().mean(0) >= often).float()
+    width = 2 * round(AROUND * min(known_pixels.shape[1:])) + 1
+    there = (known_pixels.float().mean(0) >= often).float()
     return F.max_pool2d(there[None, None], width, 1, width // 2)[0, 0] > 0
 
 

@@ -1,14 +1,15 @@
 """The attributes by what they move: shares, effects, scores and contrasts with intervals, and which are used."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..metrics.intervals import LEVEL, difference_interval, normal_mean_interval, simultaneous_margin
 from .evidence import change_back
+from .examples import Example
 
-LEAST = 0.05  # a mean change of p, below which an attribute does not count as used
-MOST = 0.15  # what a contrast below that may be at most, with its interval, to clear an attribute
+LEAST_EFFECT = 0.05  # a mean change of p, below which an attribute does not count as used
+CLEARING_WITHIN = 0.15  # a contrast below that clears an attribute if its interval lies within this
 
 
 @dataclass
@@ -19,8 +20,9 @@ class Ranked:
     images; None without any. effect_at_end: the same in the counterfactual itself (see falls). score: the mean over
     all n, where those count 0 in which it did not change or could not be told from the asked attribute. alike: an
     attribute that is named before, in whose pixels this one lies.
-    contrast: of Contrast, of images as they are, of which with_it have the attribute; None where it is not known.
+    contrast: of Contrast, of real images, of which with_it have the attribute; None where it is not known.
     by_change, by_contrast: what shows that the classifier uses it. named: whether it counts as used.
+    ValueError of an effect or a contrast without its interval, or the other way round.
     """
 
     attribute: str
@@ -47,6 +49,12 @@ class Ranked:
     by_contrast: bool = False
     named: bool = False
     alike: str = ""
+    examples: list[Example] = field(default_factory=list)
+
+    def __post_init__(self):
+        for name in ("effect", "contrast"):
+            if len({getattr(self, f"{name}{end}") is None for end in ("", "_low", "_high")}) > 1:
+                raise ValueError(name)
 
     @property
     def strength(self):
@@ -58,84 +66,93 @@ class Ranked:
         """Whether images with the attribute and without it say that it hardly moves p."""
         if self.contrast is None:
             return False
-        return abs(self.contrast) < LEAST and -MOST < self.contrast_low <= self.contrast_high < MOST
+        within = -CLEARING_WITHIN < self.contrast_low <= self.contrast_high < CLEARING_WITHIN
+        return abs(self.contrast) < LEAST_EFFECT and within
+
+    @property
+    def moves_p(self):
+        """Whether changing it back shows that the classifier uses it beside the one that it is asked about."""
+        beyond_chance = self.score_low > 0 and self.excess_low > 0
+        return not self.asked and beyond_chance and self.effect >= LEAST_EFFECT and self.effect_low > 0
 
 
-def rank(evidence, attributes, asked, controlled):
-    """The Ranked, highest score first; none is named yet. controlled: whether there was a control experiment."""
+def rank(evidence, networks):
+    """The Ranked of all attributes, highest score first; none is named yet."""
     margin = simultaneous_margin(evidence.owed)
-    rows = [_ranked(evidence, a, name, a == asked, controlled, margin) for a, name in enumerate(attributes)]
+    rows = [_row(evidence, a, networks, margin) for a in range(len(networks.attributes))]
     return sorted(rows, key=lambda row: -row.score)
 
 
-def _ranked(evidence, a, name, asked, controlled, margin):
+def _row(evidence, a, networks, margin):
     n, count = evidence.changed.shape
     level = 1 - (1 - LEVEL) / count
-    changed, control, effects = evidence.changed[:, a], evidence.control[:, a], evidence.effect[:, a]
-    told = ~np.isnan(effects)
-    low, high = difference_interval(changed, control if controlled else None, level)
-    interval = within(-1, 1, normal_mean_interval(effects[told], level)) if told.any() else (None, None)
+    changed, effects = evidence.changed[:, a], evidence.effect[:, a]
+    control = None if evidence.control is None else evidence.control[:, a]
+    in_control = 0.0 if control is None else float(control.mean())
+    excess_low, excess_high = difference_interval(changed, control, level)
+    clear = ~np.isnan(effects)
+    effect = effect_low = effect_high = at_end = None
+    if clear.any():
+        effect, at_end = float(effects[clear].mean()), float(evidence.at_end[clear, a].mean())
+        effect_low, effect_high = effect_interval(effects[clear], level)
     score = float(evidence.owed[:, a].mean())
     return Ranked(
-        attribute=name,
+        attribute=networks.attributes[a],
         n=n,
         changed=float(changed.mean()),
-        control=float(control.mean()),
-        excess=float(changed.mean() - control.mean()),
-        excess_low=low,
-        excess_high=high,
-        effect=float(effects[told].mean()) if told.any() else None,
-        effect_low=interval[0],
-        effect_high=interval[1],
-        effect_n=int(told.sum()),
-        effect_at_end=float(evidence.at_end[told, a].mean()) if told.any() else None,
+        control=in_control,
+        excess=float(changed.mean()) - in_control,
+        excess_low=excess_low,
+        excess_high=excess_high,
+        effect=effect,
+        effect_low=effect_low,
+        effect_high=effect_high,
+        effect_n=int(clear.sum()),
+        effect_at_end=at_end,
         score=score,
         score_low=max(score - margin, -1.0),
         score_high=min(score + margin, 1.0),
-        asked=asked,
+        asked=a == networks.asked,
     )
 
 
-def within(lowest, highest, interval):
-    """The interval, cut off at what can be; all that can be, where there is none."""
-    if interval is None:
-        return lowest, highest
-    return max(interval[0], lowest), min(interval[1], highest)
+def effect_interval(effects, level):
+    """(low, high): Student's interval of the mean of effects (N,), in [-1, 1]; for N = 1 all of that."""
+    low, high = normal_mean_interval(effects, level) or (-1.0, 1.0)
+    return max(low, -1.0), min(high, 1.0)
 
 
-def moves_p(row):
-    """Whether changing an attribute back shows that the classifier uses it beside the one it is asked about."""
-    moved = row.score_low > 0 and row.excess_low > 0
-    return not row.asked and moved and row.effect >= LEAST and row.effect_low > 0
-
-
-def judge_changes(rows, evidence, pairs, taken, networks, controlled):
+def judge_changes(rows, evidence, pairs, known_pixels, networks):
     """Sets by_change of the Ranked, and `alike` of those that lie in the pixels of another one that moves p.
 
     The highest score comes first. Each of the others is changed back anew, outside the pixels of those before it.
-    taken: the pixels (n, H, W) of the asked attribute. Returns them with those of the attributes that move p.
+    known_pixels: (n, H, W), those of the asked attribute. Returns them with those of the attributes that move p.
     """
     first = ""
-    for row in filter(moves_p, rows):
+    for row in [row for row in rows if row.moves_p]:
+        evidence, with_its_pixels = change_one_back(evidence, row.attribute, pairs, known_pixels, networks)
         a = networks.attributes.index(row.attribute)
-        its = evidence.changed & (np.arange(len(rows)) == a)
-        evidence, with_its = change_back(evidence, pairs, its, taken, networks)
-        again = _ranked(evidence, a, row.attribute, False, controlled, simultaneous_margin(evidence.owed))
-        if moves_p(again):
-            row.by_change, first, taken = True, row.attribute, with_its
+        if _row(evidence, a, networks, simultaneous_margin(evidence.owed)).moves_p:
+            row.by_change, first, known_pixels = True, row.attribute, with_its_pixels
         else:
             row.alike = first
-    return taken
+    return known_pixels
+
+
+def change_one_back(evidence, attribute, pairs, known_pixels, networks):
+    """change_back of one attribute, named, wherever it changed."""
+    own = evidence.changed & (np.array(networks.attributes) == attribute)
+    return change_back(evidence, pairs, own, known_pixels, networks)
 
 
 def judge_contrasts(rows, contrasts):
     """Sets the contrasts of the Ranked, and by_contrast. contrasts: attribute -> its Contrast, or None."""
     for row in rows:
-        found = contrasts.get(row.attribute)
-        if found is not None:
-            row.contrast, row.contrast_low, row.contrast_high = found.value, found.low, found.high
-            row.with_it = found.with_it
-            row.by_contrast = not row.asked and abs(found.value) >= LEAST and found.low * found.high > 0
+        if contrast := contrasts.get(row.attribute):
+            row.contrast, row.contrast_low, row.contrast_high = contrast.value, contrast.low, contrast.high
+            row.with_it = contrast.with_it
+            beyond_chance = contrast.low * contrast.high > 0
+            row.by_contrast = not row.asked and abs(contrast.value) >= LEAST_EFFECT and beyond_chance
 
 
 def name_used(rows):

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from ..audit.change_map import the
-from ..audit.kept import PICTURE, read_audit
+from ..audit.clusters import Cluster
+from ..audit.files import PICTURE, Findings, read_audit
+from ..data.words import words
 from .cases import Case, Experiment
 from .pictures import address
 
@@ -22,7 +24,7 @@ class Shown:
 
 @dataclass
 class AuditPart:
-    """An experiment's part of the page. found: what audit.yaml holds; picture: the address of the map, or None.
+    """An experiment's part of the page. picture: the address of the map, or None.
 
     stale: whether the experiment has been run again since.
     examples: pairs of a title and its Shown, first of the attributes, then of the places. kinds: the same of the
@@ -30,11 +32,11 @@ class AuditPart:
     """
 
     experiment: Experiment
-    found: dict
+    found: Findings
     stale: bool
     picture: str | None
     examples: list[tuple[str, list[Shown]]]
-    kinds: list[tuple[dict, list[tuple[str, str, str]]]]
+    kinds: list[tuple[Cluster, list[tuple[str, str, str]]]]
 
 
 def read_audit_part(experiment, root):
@@ -46,25 +48,25 @@ def read_audit_part(experiment, root):
     cases = {case.id: case for case in experiment.cases if case.pair}
 
     def shown(example):
-        picture, case = folder / example["picture"], cases.get(example["id"])
+        picture, case = folder / example.picture, cases.get(example.id)
         if case is None or not picture.is_file():
             return None
         before, after = address(case.pair.original, root), address(case.pair.counterfactual, root)
-        return Shown(case, before, after, address(picture, root), example["p"], example["p_back"])
+        return Shown(case, before, after, address(picture, root), example.p, example.p_back)
 
-    named = [(row["attribute"].replace("_", " "), row["examples"]) for row in found["attributes"]]
-    named += [(the(place["place"]), place["examples"]) for place in found["places"]]
+    named = [(words(row.attribute), row.examples) for row in found.attributes]
+    named += [(the(place.place), place.examples) for place in found.places]
     examples = [(title, list(filter(None, map(shown, rows)))) for title, rows in named]
     picture = folder / PICTURE
     kinds = []
-    for cluster in found["clusters"]:
-        pairs = [(name, cases[name].pair) for name in cluster["examples"] if name in cases]
+    for cluster in found.clusters:
+        pairs = [(name, cases[name].pair) for name in cluster.examples if name in cases]
         addresses = [(name, address(p.original, root), address(p.counterfactual, root)) for name, p in pairs]
         kinds.append((cluster, addresses))
     return AuditPart(
         experiment,
         found,
-        found["records"] != experiment.run.records_hash,
+        found.records != experiment.run.records_hash,
         address(picture, root) if picture.is_file() else None,
         [(title, rows) for title, rows in examples if rows],
         kinds,

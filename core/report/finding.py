@@ -136,7 +136,7 @@ def _company(changes, question, audit):
 
 def _use_of(attribute, audit):
     """Whether the classifier uses an attribute: what the audit found, or that the change is no proof."""
-    named = [row["named"] for row in (audit["attributes"] if audit else ()) if row["attribute"] == attribute]
+    named = [row.named for row in (audit.attributes if audit else ()) if row.attribute == attribute]
     if any(named):
         return "but the audit found that the classifier uses it: see the audit's page"
     unsaid = "so its change alone does not show that the classifier uses it"

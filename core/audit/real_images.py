@@ -1,7 +1,7 @@
-"""Images as they are: of the data that was explained, of other data, or the originals of the experiment."""
+"""Which real images attributes are contrasted on: of the run's data, of other data, or the originals of the run."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -11,11 +11,9 @@ from guided_diffusion.script.errors import UserError
 from ..data.explained_data import AUTO, load_explained_data, settle_dataset
 from ..data.images import read_image
 from ..data.labels import OneHot
+from ..results.layout import REACHED
 from ..running.flags import FLAGS, choose_split
-from ..running.run import read_run
 
-BOTH = ("CCF", "ICF")
-LABELS, ORACLE = "labels", "oracle"  # what tells the attributes of an image
 DATA = ("dataset", "data_dir", "split", "use_train")  # flags of main.py
 
 
@@ -32,27 +30,21 @@ class Images:
     labels: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def images_to_contrast(args, size):
-    """The Images that audit.py's flags ask for, decoded at this size; None for --contrast_images 0."""
-    if args.split and not args.data_dir:
-        raise UserError(f"--split {args.split} is of --data_dir, which is not given; name it, or leave out --split")
-    if not args.contrast_images:
-        if args.data_dir:
-            raise UserError(
-                f"--contrast_images 0 and --data_dir {args.data_dir} contradict each other; leave out one"
-            )
+def images_to_contrast(run, size, most, data_dir=None, split=None):
+    """At most `most` Images, decoded at this size: of a split of --data_dir, or of a Run's data; None for 0."""
+    if split and not data_dir:
+        raise UserError(f"--split {split} is of --data_dir, which is not given; name it, or leave out --split")
+    if data_dir and not most:
+        raise UserError(f"--contrast_images 0 and --data_dir {data_dir} contradict each other; leave out one")
+    if not most:
         return None
-    if args.data_dir:
-        images = images_of_data(args.data_dir, args.split or "val", size, args.contrast_images)
-    else:
-        images = images_of_run(read_run(args.output_path, args.exp_name), size, args.contrast_images)
-    return images if args.contrast_by == LABELS else replace(images, labels={})
+    return images_of_data(data_dir, split or "val", size, most) if data_dir else images_of_run(run, size, most)
 
 
 def images_of_run(run, size, most):
-    """At most `most` Images of the data that an experiment was explained from, evenly spaced.
+    """At most `most` Images of the data that a Run explained, evenly spaced.
 
-    Where that cannot be read any more: the originals of the experiment, however it answered.
+    Where that cannot be read any more: the originals of the run, whether they reached their target or not.
     """
     flags = {name: FLAGS[name].default for name in DATA} | dict(run.flags)
     try:
@@ -61,7 +53,7 @@ def images_of_run(run, size, most):
         name = settle_dataset(flags["dataset"], flags["data_dir"])
         return images_of_data(flags["data_dir"], choose_split(flags | {"dataset": name}), size, most, name)
     except UserError as error:
-        pairs = _spread(run.pairs(reached=BOTH), most)
+        pairs = _spread(run.pairs(reached=tuple(REACHED)), most)
         source = f"the originals, as the run's data cannot be read: {error}"
         return Images(lambda pair: read_image(pair.original), pairs, source)
 
