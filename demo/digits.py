@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from core.data.image_lists import list_images
-from guided_diffusion.script.errors import UserError, hub_package
+from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.flags import SEED, Flag, FlagParser, check_flags
 from guided_diffusion.script.run import require_flags, run_script
 from guided_diffusion.script_util import args_to_dict
@@ -34,10 +34,10 @@ def write_digits(data_dir: str | Path, val: int, test: int, seed: int):
 
     val, test: how many images of each class; the others are for training. They are named after their index in
     scikit-learn's array. The folder appears once it is complete; a complete one is left alone.
-    Raises UserError where scikit-learn is missing, or the folder cannot be made or holds something else.
+    Raises UserError where the folder cannot be made or holds something else.
     """
-    with hub_package("demo.digits"):
-        from sklearn.datasets import load_digits
+    from sklearn.datasets import load_digits
+
     digits = load_digits()
     names = name_digits(digits.target, val, test, seed)
     data_dir = Path(data_dir)

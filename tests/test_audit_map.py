@@ -7,7 +7,7 @@ from toy_audit import NAMES, PATCHES, marked, oracle, write_experiment
 from toy_results import write_pair
 
 from core.audit.change_map import box_of, find_regions, map_change, max_t_test, pixels_of, place_of
-from core.audit.clusters import cluster_changes, silhouette
+from core.audit.clusters import cluster_changes
 from core.audit.evidence import AuditNetworks, no_pixels
 from core.audit.places import judge_places
 from core.metrics.batches import Batches
@@ -144,18 +144,6 @@ def test_images_without_a_change_are_in_no_cluster():
     images[2] = 0
     (cluster,) = clusters_of(images)
     assert cluster.n == 4 and 2 not in cluster.examples and clusters_of(images[2:3]) == []
-
-
-def test_the_silhouette_by_its_definition():
-    points, labels = np.array([0.0, 1.0, 5.0, 6.0, 20.0]), np.array([1, 1, 2, 2, 3])
-    expected = []
-    for i, label in enumerate(labels):
-        own = [abs(points[i] - points[j]) for j in range(5) if labels[j] == label and j != i]
-        others = [
-            np.mean([abs(points[i] - points[j]) for j in range(5) if labels[j] == k]) for k in {1, 2, 3} - {label}
-        ]
-        expected.append((min(others) - np.mean(own)) / max(min(others), np.mean(own)) if own else 0)
-    assert silhouette(np.abs(points[:, None] - points), labels) == pytest.approx(np.mean(expected))
 
 
 def test_identical_pairs_change_nowhere(tmp_path):

@@ -25,7 +25,7 @@ ROOMS = {  # what a room of core may import of the others
 }
 # What most users of the packages do not need: imported in the functions that use it.
 HUB = {"diffusers", "huggingface_hub", "safetensors", "timm", "transformers"}  # requirements-hub.txt
-LAZY = {"mpi4py", "tensorboard", "lpips", "pytorch_fid", "matplotlib", "jinja2"} | HUB
+LAZY = {"mpi4py", "tensorboard", "lpips", "pytorch_fid", "matplotlib", "jinja2", "captum", "sklearn"} | HUB
 DEFINITIONS = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
 
 SCRIPTS = {path.name: ast.parse(path.read_text()) for path in sorted(ROOT.glob("*.py"))}
@@ -145,15 +145,9 @@ def test_what_the_hub_needs_is_imported_by_networks_and_weight_files_alone():
     assert users == {trainings: {"safetensors"}, digits: {"diffusers"}}
 
 
-def test_scikit_learn_is_imported_by_the_demo_of_its_digits_alone():
-    users = offenders(SCRIPTS | MODULES, lambda name, tree: imported(name, ast.walk(tree)) & {"sklearn"})
-    assert users == {"demo/digits.py": {"sklearn"}}
-    assert "sklearn" not in imported("demo/digits.py", run_at_import(MODULES["demo/digits.py"]))
-
-
 def test_the_requirements_of_the_hub_are_these():
     lines = (ROOT / "requirements-hub.txt").read_text().splitlines()
-    assert {re.match(r"[\w-]+", line)[0] for line in lines if line[0] != "#"} == HUB | {"scikit-learn"}
+    assert {re.match(r"[\w-]+", line)[0] for line in lines if line[0] != "#"} == HUB
 
 
 def test_networks_need_neither_a_parser_nor_ranks():

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import cdist, pdist, squareform
+from scipy.spatial.distance import cdist, pdist
 
 from .change_map import find_regions
 
@@ -51,32 +50,21 @@ def cluster_changes(images, ids):
 
 def _labels(points):
     """(n, D) of length 1 -> (n,) the number of each one's cluster."""
+    from sklearn.cluster import AgglomerativeClustering
+    from sklearn.metrics import silhouette_score
+
     labels, clearest = np.zeros(len(points), int), CLEAR_SILHOUETTE
     if len(points) < ONE_CLUSTER_BELOW:
         return labels
     chosen = np.sort(np.random.default_rng(0).permutation(len(points))[:SAMPLE])
     sample = points[chosen]
-    tree, distances = linkage(sample, "ward"), squareform(pdist(sample))
     for count in range(2, MOST_CLUSTERS + 1):
-        of_sample = fcluster(tree, count, "maxclust") - 1
-        clearness = silhouette(distances, of_sample)
-        if clearness <= clearest:
+        of_sample = AgglomerativeClustering(count, linkage="ward").fit_predict(sample)
+        silhouette = silhouette_score(sample, of_sample)
+        if silhouette <= clearest:
             continue
-        centres = np.stack([sample[of_sample == label].mean(0) for label in np.unique(of_sample)])
+        centres = np.stack([sample[of_sample == label].mean(0) for label in range(count)])
         if 1 - pdist(centres, "cosine").min() < SAME_KIND:
-            clearest, labels = clearness, cdist(points, centres).argmin(1)
+            clearest, labels = silhouette, cdist(points, centres).argmin(1)
             labels[chosen] = of_sample
     return labels
-
-
-def silhouette(distances, labels):
-    """(n, n) distances, (n,) labels -> the mean silhouette (Rousseeuw, 1987); that of a single member is 0."""
-    numbers, members = np.unique(labels, return_inverse=True)
-    if len(numbers) < 2:
-        return -1.0
-    belongs = members[:, None] == np.arange(len(numbers))
-    sizes, sums = belongs.sum(0), distances @ belongs
-    own = sums[belongs] / np.maximum(sizes[members] - 1, 1)
-    other = np.where(belongs, np.inf, sums / sizes).min(1)
-    scores = (other - own) / np.maximum(np.maximum(other, own), 1e-12)
-    return float(np.where(sizes[members] > 1, scores, 0).mean())
