@@ -1,7 +1,5 @@
 """The results of benchmarks.methods, as columns of a table, and as a plot of quality over evaluations."""
 
-import argparse
-
 import numpy as np
 
 from core.data.images import from_uint8
@@ -60,9 +58,9 @@ def column_of(root, name, baseline):
 
 def evaluations(root, name):
     """(N,) network evaluations of each image, in the order of their ids, all attempts included."""
-    args = argparse.Namespace(**read_flags(root, name))
-    method, options = method_and_options(args)
-    cost = method.cost(args.start_step, **options)
+    flags = read_flags(root, name)
+    method, options = method_and_options(flags)
+    cost = method.cost(flags["start_step"], **options)
     attempts = read_records(experiment_folder(root, name) / "records.csv")["attempts"].to_numpy()
     return cost.once + cost.each * attempts
 

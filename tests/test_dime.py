@@ -2,11 +2,11 @@ import math
 import weakref
 from itertools import combinations
 
-import numpy as np
 import pytest
 import torch
 from assertions import assert_near, refusal
 from golden import SeededNoise, golden, reference_vgg19
+from naive import DIFFUSION, TARGET, Network, X, naive_dime
 from reference_weights import deterministic_array
 from torch.utils._python_dispatch import TorchDispatchMode
 from toy_networks import stand_in_classifier, stand_in_features, stand_in_network, tiny_unet
@@ -15,9 +15,6 @@ from core.methods.dime import dime_sample, evaluations
 from core.methods.guidance import make_guidance
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script_util import create_gaussian_diffusion
-
-DIFFUSION = create_gaussian_diffusion(diffusion_steps=200, timestep_respacing="12", learn_sigma=True)
-X = deterministic_array("test_dime.x", (2, 3, 8, 8), 0.4).clamp(-1, 1)
 
 
 def pull(z, x_clean, sqrt_abar):
@@ -31,18 +28,6 @@ def sample(guidance=pull, model_fn=stand_in_network, tau=5, noise=None, **option
 
 def no_noise(like):
     pytest.fail("noise was asked for")
-
-
-class Network:
-    """A stand-in network that remembers the steps it was asked about."""
-
-    def __init__(self):
-        self.steps = []
-
-    def __call__(self, z, t):
-        assert len(set(t.tolist())) == 1 and len(t) == len(z)
-        self.steps.append(DIFFUSION.timestep_map.tolist().index(t[0]))
-        return stand_in_network(z, t)
 
 
 # -- the numbers -------------------------------------------------------------------------------------------
@@ -72,62 +57,14 @@ def test_a_trajectory_is_that_of_the_reference(golden_unet):
         assert_near(torch.stack([step[name] for step in steps]), arrays[name], 1e-4)
 
 
-def naive_dime(unet, x, target, classifier, tau, noise, scale, l1, l2, l_perc, use_logits, stochastic):
-    """DiME from the paper's formulas: 200 linear steps of which 12 are kept, and one loss, differentiated."""
-    betas = np.linspace(0.1 / 200, 20 / 200, 200)
-    kept = [round(i * 199 / 11) for i in range(12)]
-    abar = np.cumprod(1 - betas)[kept]
-
-    def mean_and_variance(z, t):
-        previous = abar[t - 1] if t else 1.0
-        beta = 1 - abar[t] / previous
-        smallest = [(1 - abar[s - 1]) / (1 - abar[s]) * (1 - abar[s] / abar[s - 1]) for s in (max(t, 1),)][0]
-        with torch.no_grad():
-            output = unet(z.float(), torch.tensor([kept[t]] * len(z))).double()
-        eps, v = output[:, :3], (output[:, 3:] + 1) / 2
-        x0 = torch.clamp((z - math.sqrt(1 - abar[t]) * eps) / math.sqrt(abar[t]), -1, 1)
-        mean = math.sqrt(previous) * beta / (1 - abar[t]) * x0
-        mean = mean + math.sqrt(1 - beta) * (1 - previous) / (1 - abar[t]) * z
-        return mean, torch.exp(v * math.log(beta) + (1 - v) * math.log(smallest))
-
-    def loss(z, z_now, x_clean, t):
-        clean = x_clean + (z - z_now) / math.sqrt(abar[t])  # so that dclean/dz is 1 / sqrt(abar)
-        logit = classifier(clean.float()).double()
-        p = torch.sigmoid(logit)
-        signed, log_p = torch.where(target == 1, logit, -logit), torch.where(target == 1, p, 1 - p).log()
-        gain = signed if use_logits else log_p
-        perceptual = (stand_in_features(clean.float()) - stand_in_features(x.float())).double() ** 2
-        distance = l1 * (z - x).abs().sum() + l2 * (z - x).square().sum(1).sqrt().sum()
-        return -scale * gain.sum() + l_perc * perceptual.mean((1, 2, 3)).sum() + distance
-
-    x = x.double()
-    z = math.sqrt(abar[tau]) * x + math.sqrt(1 - abar[tau]) * noise(x)
-    x_clean = x
-    for t in range(tau - 1, -1, -1):
-        mean, variance = mean_and_variance(z, t)
-        moving = z.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(loss(moving, z, x_clean, t), moving)
-        z = mean - variance * gradient
-        if t > 0:
-            z = z + variance.sqrt() * noise(z)
-            x_clean = z
-            for s in range(t - 1, -1, -1):
-                x_clean, variance = mean_and_variance(x_clean, s)
-                if s > 0 and stochastic:
-                    x_clean = x_clean + variance.sqrt() * noise(x_clean)
-    return z
-
-
 @pytest.mark.parametrize("use_logits, stochastic", [(True, True), (False, True), (True, False)])
 def test_the_loop_is_the_papers_algorithm(use_logits, stochastic):
-    unet, classifier, target = tiny_unet(learn_sigma=True), stand_in_classifier(8), torch.tensor([1, 0])
+    unet, classifier = tiny_unet(learn_sigma=True), stand_in_classifier(8)
     weights = {"l1_loss": 0.05, "l2_loss": 0.02, "l_perc": 30.0}
     options = {"use_logits": use_logits, "perceptual": stand_in_features} | weights
-    guidance = make_guidance(X, target, classifier, classifier_scale=3.0, **options)
+    guidance = make_guidance(X, TARGET, classifier, classifier_scale=3.0, **options)
     found = sample(guidance, unet, inner_stochastic=stochastic)
-    expected = naive_dime(
-        unet, X, target, classifier, 5, SeededNoise(), 3.0, *weights.values(), use_logits, stochastic
-    )
+    expected = naive_dime(unet, classifier, X, 5, SeededNoise(), 3.0, *weights.values(), use_logits, stochastic)
     assert_near(found, expected, 1e-4)
     assert (found - X).abs().max() > 0.1
 
@@ -376,9 +313,7 @@ def test_no_gradient_runs_through_the_network_or_touches_anybodys_grad():
         assert not torch.is_grad_enabled() and not z.requires_grad
         return unet(z, t)
 
-    guidance = make_guidance(
-        images, torch.tensor([1, 0]), lambda i: head(i.flatten(1))[:, 0], classifier_scale=8.0, l1_loss=0.05
-    )
+    guidance = make_guidance(images, TARGET, lambda i: head(i.flatten(1))[:, 0], classifier_scale=8.0, l1_loss=0.05)
     found = dime_sample(DIFFUSION, model_fn, images, guidance, tau=3, noise=SeededNoise())
     assert not found.requires_grad and images.grad is None
     assert all(p.requires_grad and p.grad is None for p in unet.parameters())

@@ -14,6 +14,7 @@ from reference_weights import deterministic_array
 from scripts import call_script, contents, run_script
 
 from core.data.images import read_image
+from core.methods.chain import Chain
 from core.methods.flags import OPTION_FLAGS
 from core.methods.inversion import invert, path_of
 from core.methods.registry import METHODS, find_method
@@ -67,8 +68,8 @@ def test_a_sampler_is_the_method_of_its_name():
 
 
 def test_the_noise_picture_of_inversion_is_the_end_of_its_path():
-    noises = invert(DIFFUSION, network, IMAGES, tau=TAU)
-    assert torch.equal(run("inversion").start, path_of(DIFFUSION, IMAGES, noises)[-1])
+    chain = Chain(DIFFUSION, network, IMAGES, None, tau=TAU, noise=None)
+    assert torch.equal(run("inversion").start, path_of(chain, invert(chain))[-1])
 
 
 def test_outside_of_the_mask_is_the_image():
@@ -87,10 +88,34 @@ def test_one_class_an_image_is_the_column_or_of_two_the_other():
 
 
 def test_every_option_of_a_method_is_a_flag_and_every_flag_is_an_option():
-    assert set().union(*(method.options for method in METHODS.values())) == OPTION_FLAGS.keys()
-    for name in ("dime", "maskdime", "inversion"):  # whose samplers spell their arguments out
-        arguments = {OPTION_FLAGS[option].argument or option for option in METHODS[name].options}
-        assert arguments <= inspect.signature(METHODS[name].sample).parameters.keys()
+    arguments = {flag.argument or name for name, flag in OPTION_FLAGS.items()}
+    assert set().union(*(method.options for method in METHODS.values())) == arguments
+    assert "fastdime*, inversion, ace: " in OPTION_FLAGS["mask_threshold"].help
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_samplers_share_their_arguments_and_refuse_those_that_there_are_not(name):
+    sampler = METHODS[name].sample
+    arguments = str(inspect.signature(sampler))
+    assert arguments.startswith("(diffusion, model_fn, x, guidance, *, tau, noise, z=None, clip_denoised=True, ")
+    assert "guided_steps=None, callback=None, " in arguments
+    with pytest.raises(TypeError, match="guided_step"):
+        sampler(DIFFUSION, network, IMAGES, None, tau=TAU, noise=None, guided_step=3)
+    with pytest.raises(TypeError, match="noise"):
+        sampler(DIFFUSION, network, IMAGES, None, tau=TAU)
+
+
+def test_the_defaults_of_the_samplers_are_the_published_ones():
+    options = {name: method.options for name, method in METHODS.items()}
+    shared = {"sampling_scale": 1.0, "rescale_gradient": False, "background_lag": 0}
+    masked = {"mask_threshold": 0.15, "mask_dilation": 5} | shared
+    expected = {"inner_stochastic": True, "inner_ddim": False, "inner_steps": None, "sampling_scale": 1.0}
+    assert options["dime"] == expected
+    assert options["fastdime2"] == masked
+    assert options["fastdime"] == options["fastdime2plus"] == masked | {"mask_warm_up": None}
+    assert {"mask_share": 0.05, "mask_dilation": 5, "rescale_gradient": True}.items() <= options["maskdime"].items()
+    expected = {"iterations": 50, "kept_steps": None, "mask_threshold": 0.15, "mask_dilation": 15}
+    assert options["ace"] == expected
 
 
 @pytest.mark.parametrize("count, target, possible", [(2, -1, True), (3, 1, True), (3, -1, False), (3, 0, False)])

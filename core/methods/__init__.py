@@ -1,1 +1,1 @@
-"""Explaining one batch of images: a file a method, each with the signature of dime_sample."""
+"""Explaining one batch of images: a file a method, each a sampler (chain.py) with options (options.py)."""

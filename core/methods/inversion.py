@@ -24,48 +24,37 @@ varies among real images, and by as much as it varies, where the bare gradient w
 
 import torch
 
-from guided_diffusion.script.errors import UserError
-
 from .backward import pulled_back
-from .dime import ddim_step, predict, require_depth
-from .inputs import require_images
-from .masks import changed, require_dilation, require_threshold, require_warm_up
+from .chain import Cost, sampler
+from .masks import changed
 
-THRESHOLD, DILATION, WARM_UP = 0.15, 5, 3  # of the mask
-FINAL_THRESHOLD = 0.15
-LEAST_STEPS = 2
+WARM_UP = 3  # steps without a mask, where there are more
 
 
-@torch.no_grad()
+@sampler
 def inversion(
-    diffusion,
-    model_fn,
-    x,
-    guidance,
+    chain,
     *,
-    tau,
-    noise=None,
-    z=None,
-    clip_denoised=True,
-    guided_steps=None,
-    callback=None,
-    margin=10.0,
-    growth=1.2,
-    mask_threshold=THRESHOLD,
-    mask_dilation=DILATION,
-    mask_warm_up=None,
-    final_threshold=FINAL_THRESHOLD,
-    through_network=True,
-    path_correction=True,
+    margin,
+    growth,
+    mask_threshold,
+    mask_dilation,
+    mask_warm_up,
+    final_threshold,
+    through_network,
+    path_correction,
 ):
     """x (N, C, H, W) in [-1, 1] -> its counterfactual, same shape. tau - 1 evaluations, tau more where z is None.
 
     Where the class gradient runs through the network, the tau - 1 evaluations go backward as well.
 
-    The arguments are dime_sample's without inner_* and sampling_scale, with these differences:
+    The arguments are the fields of a Chain, with these differences:
     guidance: a Guidance, whose parts are needed. noise: not used, since nothing is drawn.
     z: invert()'s result, to share it between attempts; None: it is computed.
     clip_denoised: clip the network's clean estimate; x_clean, which is corrected, may leave [-1, 1].
+    callback(dict(t, z, x_clean, mask)): mask (N, 1, H, W) is the one that the step's update uses, or None.
+
+    The options:
     margin: an image is not guided while the target leads by this many logits at x_clean.
     growth: multiplies an image's class gradient once more after each step at which the target leads by less.
     mask_threshold: the change, as a share of the image's largest, from which a pixel is in the mask; 0: no mask.
@@ -75,71 +64,58 @@ def inversion(
     through_network: whether the class gradient runs through the network, which then must be differentiable by z;
     False: it is that at x_clean, divided by sqrt(abar), as DiME has it.
     path_correction: add e_t - e_t+1 to each prediction; False: DDIM's own inversion, which does not lead back to x.
-    callback(dict(t, z, x_clean, mask)): mask (N, 1, H, W) is the one that the step's update uses, or None.
     """
-    require_images(x, channels=getattr(model_fn, "in_channels", None))
-    require_depth(diffusion, tau)
-    require_margin(margin)
-    require_growth(growth)
-    require_threshold(mask_threshold)
-    require_threshold(final_threshold, "final_threshold")
-    require_dilation(mask_dilation)
-    warm_up = min(WARM_UP, tau - 1) if mask_warm_up is None else mask_warm_up
-    require_warm_up(warm_up, tau)
-    guided_steps = tau if guided_steps is None else guided_steps
-    path_noise = invert(diffusion, model_fn, x, tau=tau, clip_denoised=clip_denoised) if z is None else z
-    path = path_of(diffusion, x, path_noise)
-    z = path[-1]
-    strength = torch.ones_like(x[:, :1, :1, :1])
+    x, diffusion = chain.x, chain.diffusion
+    warm_up = min(WARM_UP, chain.tau - 1) if mask_warm_up is None else mask_warm_up
+    path_noise = invert(chain) if chain.z is None else chain.z
+    path = path_of(chain, path_noise)
+    z, strength = path[-1], torch.ones_like(x[:, :1, :1, :1])
 
-    for number, t in enumerate(reversed(range(tau))):
-        guided, abar, mask = number < guided_steps, float(diffusion.alphas_cumprod[t]), None
+    for number, t, guided in chain.steps():
+        abar, mask = float(diffusion.alphas_cumprod[t]), None
         with torch.set_grad_enabled(through_network and guided and number > 0):
             z_t = z.detach().requires_grad_(torch.is_grad_enabled())
             eps = path_noise[:, t]
             if number > 0:
-                predicted = predicted_noise(diffusion, model_fn, z_t, t, clip_denoised)
+                predicted = predicted_noise(chain, z_t, t)
                 eps = predicted + eps - path_noise[:, t + 1] if path_correction else predicted
-            estimate = diffusion.x0_from_eps(z_t, diffusion.batch_t(t, z), eps)
+            estimate = diffusion.x0_from_eps(z_t, chain.batch_t(t), eps)
         x0 = x_clean = estimate.detach()
         if guided:
-            parts = guidance.parts(z, x_clean, abar**0.5)
+            parts = chain.guidance.parts(z, x_clean, abar**0.5)
             if estimate.requires_grad:  # instead of DiME's dx_clean/dz_t, which is 1 / sqrt(abar)
                 parts = parts._replace(class_part=pulled_back(abar**0.5 * parts.class_part, estimate, z_t))
             x0, strength = apply_guidance(x_clean, parts, strength, abar, margin, growth)
         if mask_threshold and number >= warm_up:
             mask = changed(x, x0, mask_threshold, mask_dilation)
-        if callback is not None:
-            callback({"t": t, "z": z, "x_clean": x_clean, "mask": mask})
-        z = ddim_step(diffusion, z, t, x0, t - 1)
+        chain.report(t=t, z=z, x_clean=x_clean, mask=mask)
+        z = chain.ddim_step(z, t, x0, t - 1)
         if mask is not None:
             z = torch.where(mask, z, path[t])
     return torch.where(changed(x, z, final_threshold, 1), z, x) if final_threshold else z
 
 
 @torch.no_grad()
-def invert(diffusion, model_fn, x, *, tau, clip_denoised=True):
-    """x (N, C, H, W) in [-1, 1] -> e_0 … e_tau-1, the noises of its path, (N, tau, C, H, W). tau evaluations."""
-    require_depth(diffusion, tau)
-    noises, z = [], x
-    for t in range(tau):
-        noises.append(predicted_noise(diffusion, model_fn, z, max(t - 1, 0), clip_denoised))
-        z = _one_step_up(diffusion, z, t, noises[-1])
+def invert(chain):
+    """-> e_0 … e_tau-1, the noises of x's path, (N, tau, C, H, W). tau evaluations."""
+    noises, z = [], chain.x
+    for t in range(chain.tau):
+        noises.append(predicted_noise(chain, z, max(t - 1, 0)))
+        z = _one_step_up(chain, z, t, noises[-1])
     return torch.stack(noises, dim=1)
 
 
-def path_of(diffusion, x, noises):
-    """x and the noises of its path (N, tau, C, H, W) -> [x, z_0, …, z_tau-1]; the chain starts at the last."""
-    path = [x]
+def path_of(chain, noises):
+    """The noises of x's path (N, tau, C, H, W) -> [x, z_0, …, z_tau-1]; the chain starts at the last."""
+    path = [chain.x]
     for t, eps in enumerate(noises.unbind(1)):
-        path.append(_one_step_up(diffusion, path[-1], t, eps))
+        path.append(_one_step_up(chain, path[-1], t, eps))
     return path
 
 
-def predicted_noise(diffusion, model_fn, z, t, clip_denoised=True):
+def predicted_noise(chain, z, t):
     """One evaluation -> the noise in z_t (N, C, H, W) that follows from its clean estimate."""
-    x0 = predict(diffusion, model_fn, z, t, clip_denoised)["pred_xstart"]
-    return diffusion.eps_from_x0(z, diffusion.batch_t(t, z), x0)
+    return chain.diffusion.eps_from_x0(z, chain.batch_t(t), chain.predict(z, t)["pred_xstart"])
 
 
 def apply_guidance(x_clean, parts, strength, abar, margin, growth):
@@ -153,32 +129,13 @@ def apply_guidance(x_clean, parts, strength, abar, margin, growth):
     return x_clean - (1 - abar) / abar**0.5 * gradient, torch.where(guided, growth * strength, strength)
 
 
-def require_steps(tau):
-    """UserError, naming --start_step, for a single step: the guidance of the last step changes hardly anything."""
-    if tau < LEAST_STEPS:
-        raise UserError(
-            f"--start_step {tau} changes nothing with --method inversion; give at least {LEAST_STEPS}, such as 12"
-        )
+def inversion_cost(tau, guided_steps=None, through_network=True, **options):
+    """The Cost of an attempt, and once of the inversion."""
+    guided = tau if guided_steps is None else min(guided_steps, tau)
+    return Cost(tau - 1, once=tau, backward=max(guided - 1, 0) if through_network else 0)
 
 
-def require_margin(margin):
-    """UserError for a margin that is negative or NaN."""
-    if not margin >= 0:
-        raise UserError(f"--margin {margin} must be at least 0, a number of logits")
-
-
-def require_growth(growth):
-    """UserError for a growth below 1, with which the class gradient would fade, or one that is not finite."""
-    if not 1 <= growth < float("inf"):
-        raise UserError(f"--growth {growth} must be at least 1, and finite")
-
-
-def inversion_evaluations(tau):
-    """Network evaluations: (once for each image, for its inversion; for each attempt)."""
-    return tau, tau - 1
-
-
-def _one_step_up(diffusion, z, t, eps):
+def _one_step_up(chain, z, t, eps):
     """z_t-1 (x where t is 0) and its noise -> z_t. The inverse of ddim_step."""
-    x0 = z if t == 0 else diffusion.x0_from_eps(z, diffusion.batch_t(t - 1, z), eps)
-    return diffusion.q_sample(x0, diffusion.batch_t(t, z), eps)
+    x0 = z if t == 0 else chain.diffusion.x0_from_eps(z, chain.batch_t(t - 1), eps)
+    return chain.diffusion.q_sample(x0, chain.batch_t(t), eps)

@@ -9,6 +9,7 @@ from guided_diffusion.sampling import once_more_on_overflow, raise_overflow
 from guided_diffusion.script.errors import UserError
 
 from ..data.images import from_uint8, to_uint8
+from ..methods.chain import Chain
 from ..methods.decisions import choose_target, predicted_class, probability
 from ..methods.guidance import make_guidance
 from ..methods.inputs import require_images, require_logits
@@ -92,7 +93,7 @@ class Explainer:
         model_fn = with_labels(self.model_fn, labels)
         noise = ImageNoise(self.settings.seed, [job.id for job in jobs], [START] * len(jobs))
         z, start = once_more_on_overflow(
-            lambda: self.method.start(self.diffusion, model_fn, images, noise=noise, **self._chain())
+            lambda: self.method.start(Chain(self.diffusion, model_fn, images, None, noise=noise, **self._chain()))
         )
         prepared = Prepared(
             image=images,

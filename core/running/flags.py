@@ -16,7 +16,7 @@ from guided_diffusion.script_util import (
 from ..data.datasets import ALL, DATASETS, SPLITS
 from ..data.explained_data import AUTO
 from ..data.training_data import TRAINING_DATA_FLAGS
-from ..methods.dime import require_depth
+from ..methods.chain import require_depth
 from ..methods.flags import METHOD_FLAGS
 
 DATA_DIR = TRAINING_DATA_FLAGS["data_dir"]

@@ -18,8 +18,8 @@ from guided_diffusion.script.errors import UserError
 
 from ..data.datasets import load_images
 from ..methods.ace import purify
+from ..methods.chain import Chain, require_depth
 from ..methods.decisions import logit_margin, predicted_class
-from ..methods.dime import require_depth
 from ..methods.flags import require_depth_for
 from ..methods.noise import ImageNoise
 from ..methods.registry import find_method
@@ -227,7 +227,8 @@ class _Tuner:
 
         def purified(draw):
             noise = ImageNoise(self.settings.seed, ids, [FIRST_DRAW + draw] * len(ids))
-            return purify(self.networks.diffusion, model_fn, images, self.settings.tau, noise)
+            diffusion, tau = self.networks.diffusion, self.settings.tau
+            return purify(Chain(diffusion, model_fn, images, None, tau=tau, noise=noise), images)
 
         after = [once_more_on_overflow(lambda draw=draw: purified(draw)) for draw in range(DRAWS)]
         kept = [predicted_class(self.networks.classify(each)) == classes for each in after]
