@@ -12,6 +12,8 @@ NAMES = ("FR", "bKL", "L1")
 def measure(run, judges=None):
     """The Metrics of a Run. They need no network; of several ranks the first alone measures them."""
     records = run.records
+    if records is None and run.layout.records.exists():
+        raise UserError(f"{run.layout.records} holds no rows; run main.py again")
     if records is None or run.layout.chunks and not run.layout.records.exists():
         raise UserError(
             f"{run.layout.records} does not exist; run main.py, and merge its chunks with --merge_and_eval True"
