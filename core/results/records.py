@@ -1,19 +1,19 @@
 """Records, one row for each explained image: making them, summarising them, reading and writing files."""
 
+import csv
 import sys
-from bisect import bisect_left
-from io import BytesIO, StringIO
+from io import StringIO
 from pathlib import Path
 
 import pandas as pd
 import yaml
 
 from guided_diffusion.script.errors import UserError, require_file
+from guided_diffusion.script.flags import MANY
 from guided_diffusion.script.storage import append_text, write_text
 
 from ..data.images import to_uint8
 
-MAX_FLOAT = sys.float_info.max
 BITS = ("oracle_pred", "oracle_cf_pred")  # an oracle's decisions, a 0 or 1 for each attribute; or its class
 INSTEAD = {  # end of a YAML file's name -> what to do where it is lost
     "flags.yaml": "run main.py with the same flags as before, which goes on",
@@ -22,9 +22,13 @@ INSTEAD = {  # end of a YAML file's name -> what to do where it is lost
     "audit.yaml": "run audit.py again",
 }
 ANEW = "run again what wrote it"  # where it is another file
-NUMBERS = ("bkl", "l_1", "p_target_before", "p_target", "scale", "mnac", "oracle_flip")  # the first two always
-NO_RECORDS = (ValueError, KeyError, OverflowError)  # raised of a table that is not one of records
-INTEGERS = ("id", "label", "pred", "target", "cf_pred", "attempts")
+KINDS = {  # column -> what its cells are; those of other columns are text
+    **dict.fromkeys(("id", "label", "pred", "target", "cf_pred", "attempts"), int),
+    **dict.fromkeys(("bkl", "l_1", "p_target_before", "p_target", "scale"), float),
+    **dict.fromkeys(("mnac", "oracle_flip"), int),
+}
+REQUIRED = ("id", "label", "pred", "target", "cf_pred", "attempts", "bkl", "l_1")
+LARGEST = {int: MANY, float: sys.float_info.max}
 
 
 def make_records(ids, names, images, labels, explanation, oracle_decisions=None, query=None):
@@ -133,49 +137,35 @@ def read_records(path):
         text = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); restore it") from None
-    lines = text[: text.rfind(b"\n") + 1].splitlines(keepends=True)
     try:
-        table = _parse(lines)
-    except NO_RECORDS as error:
-        raise UserError(_what_is_wrong(path, lines, error)) from None
+        header, *rows = csv.reader(StringIO(text[: text.rfind(b"\n") + 1].decode(), newline=""))
+        if missing := [name for name in REQUIRED if name not in header]:
+            raise ValueError(f"it has no column {missing[0]}")
+    except (ValueError, csv.Error) as error:  # bytes that are no text, no line at all, or other columns
+        raise UserError(
+            f"{path} is not a records.csv ({error}); restore it: without it main.py explains all images again"
+        ) from None
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(header) or not all(map(_fits, header, row)):
+            raise UserError(
+                f"{path} is damaged in line {number} ({','.join(row)[:60]}); remove this line, and main.py's same "
+                "command goes on with the images that are not in the file"
+            )
+    table = pd.DataFrame(rows, columns=header)
+    kinds = {name: kind for name, kind in KINDS.items() if name in table}
+    table = table.astype(kinds).round(6)
     if (repeated := table["id"][table["id"].duplicated()]).size:
         raise UserError(f"{path} has image {repeated.iloc[0]} twice; remove one of the rows")
     return table
 
 
-def _parse(lines):
-    """The lines of a records.csv, bytes -> the DataFrame; raises one of NO_RECORDS where they are not that."""
-    table = pd.read_csv(BytesIO(b"".join(lines)), dtype=dict.fromkeys(BITS, str))
-    table = table.round(6).astype(dict.fromkeys(INTEGERS, int))
-    _require_numbers(table)
-    return table
-
-
-def _what_is_wrong(path, lines, error):
-    """A sentence with the remedy. No beginning with a damaged line can be parsed, so bisection finds the first."""
-
-    def is_damaged(count):
-        try:
-            _parse(lines[:count])
-        except NO_RECORDS:
-            return True
+def _fits(name, text):
+    """Whether a cell is what its column holds: any text, or a finite number."""
+    kind = KINDS.get(name, str)
+    try:
+        return kind is str or abs(kind(text)) <= LARGEST[kind]
+    except ValueError:
         return False
-
-    reason = str(error).splitlines()[0]
-    if is_damaged(1):
-        return f"{path} is not a records.csv ({reason}); restore it: without it main.py explains all images again"
-    first = bisect_left(range(len(lines)), True, lo=1, key=is_damaged)
-    return (
-        f"{path} is damaged in line {first} ({reason}); remove this line, and main.py's same command goes on with "
-        "the images that are not in the file"
-    )
-
-
-def _require_numbers(table):
-    for name in NUMBERS[:2] + tuple(name for name in NUMBERS[2:] if name in table):
-        numeric = pd.api.types.is_numeric_dtype(table[name]) or not len(table)
-        if not numeric or not table[name].between(-MAX_FLOAT, MAX_FLOAT).all():
-            raise ValueError(f"{name} holds what is no number")
 
 
 def is_torn(path):
