@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PYTEST := PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 \
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: install test test-slow test-all lint demo demo-fashion demo-digits clean
+.PHONY: install test test-slow test-all lint docs demo demo-fashion demo-digits clean
 
 install: $(VENV)/installed
 $(VENV)/installed: requirements.txt
@@ -31,6 +31,9 @@ test-all: test test-slow
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
+
+docs: $(VENV)/installed
+	$(BIN)/python docs/make.py
 
 demo: $(VENV)/installed
 	PATH="$(abspath $(BIN)):$$PATH" bash demo/faces.sh

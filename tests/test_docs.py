@@ -2,12 +2,12 @@
 
 import importlib
 import re
-from collections import Counter
+import runpy
 from itertools import dropwhile, takewhile
 from pathlib import Path
 
 import pytest
-from pages import MARKER, NAMES, PAGES, README, ROOT, SCRIPTS, blocks_of, module_of, prose_of
+from pages import MARKER, NAMES, PAGES, README, ROOT, SCRIPTS, blocks_of, prose_of
 from PIL import Image
 
 
@@ -107,48 +107,10 @@ def test_the_half_hour_of_an_image_follows_from_what_was_measured():
 # -- the flags ---------------------------------------------------------------------------------------------
 
 
-def flags_of(script):
-    """flag -> its default as docs/flags.md shows it."""
-    actions = module_of(script).create_argparser()._actions
-    return {f"--{action.dest}": shown(action.default) for action in actions if action.dest != "help"}
-
-
-def shown(default):
-    return "–" if default in (None, "", []) else str(default)
-
-
-def rows_of_flags():
-    """(script, flag, default) of every row of docs/flags.md, for each script that it is about.
-
-    A table is about the scripts that the ## heading above it names, with their default; or a column stands for a
-    script; or the column "of" holds the metrics' scripts.
-    """
-    for section in re.split(r"^## ", (ROOT / "docs/flags.md").read_text(), flags=re.M)[1:]:
-        scripts = re.findall(r"[\w-]+\.py", section.splitlines()[0])
-        columns = []
-        for line in section.splitlines():
-            cells = cells_of(line)
-            if cells[:1] == ["flag"]:
-                columns = cells
-            elif cells and cells[0].startswith("`--"):
-                row = dict(zip(columns, cells, strict=True))
-                assert row.pop("meaning")
-                flag = row.pop("flag").strip("`")
-                if "of" in row:
-                    scripts_of_row = [f"compute_{name.strip()}.py" for name in row["of"].split(",")]
-                    assert set(scripts_of_row) <= set(scripts), flag
-                    row = dict.fromkeys(scripts_of_row, row["default"])
-                elif "default" in row:
-                    row = dict.fromkeys(scripts, row["default"])
-                yield from ((script, flag, default) for script, default in row.items() if default)
-
-
-def test_every_flag_of_every_script_is_in_the_table_with_its_default_and_no_other():
-    rows = list(rows_of_flags())
-    assert max(Counter((script, flag) for script, flag, _ in rows).values()) == 1
-    assert {script for script, *_ in rows} == set(SCRIPTS)
-    for script in SCRIPTS:
-        assert {flag: default for of, flag, default in rows if of == script} == flags_of(script), script
+def test_the_page_of_flags_is_made_of_the_flags():
+    make = runpy.run_path(str(ROOT / "docs/make.py"))
+    assert set(make["SCRIPTS"]) == set(SCRIPTS)
+    assert make["PAGE"].read_text() == make["flags_page"](), "make docs writes it anew"
 
 
 # -- the figures -------------------------------------------------------------------------------------------

@@ -18,10 +18,16 @@ def _methods_with(argument):
 
 
 def _option_flag(name, option):
-    """The flag of an option: its help names the methods that have it, and it has no default of its own."""
-    methods = _methods_with(option.argument or name).replace("fastdime, fastdime2, fastdime2plus", "fastdime*")
-    default = option.default if name in RELEASED else None
-    return replace(option, default=default, help=f"{methods}: {option.help}")
+    """The flag of an option: its help names the methods that have it and their defaults; it has none of its own."""
+    argument = option.argument or name
+    methods = _methods_with(argument).replace("fastdime, fastdime2, fastdime2plus", "fastdime*")
+    if name in RELEASED:
+        return replace(option, help=f"{methods}: {option.help}")
+    own = {each: method.options[argument] for each, method in METHODS.items() if argument in method.options}
+    usual, *others = dict.fromkeys(own.values())
+    also = "".join(f", {method} {value}" for method, value in own.items() if value in others)
+    default = "" if usual is None else f"; by default {usual}{also}"
+    return replace(option, default=None, help=f"{methods}: {option.help}{default}")
 
 
 OPTION_FLAGS = {name: _option_flag(name, option) for name, option in OPTIONS.items()}

@@ -87,7 +87,7 @@ class Flag:
         """Whether True and False are among its values."""
         return self.kind in (bool, parse_bool_or_auto)
 
-    def full_help(self, required=False):
+    def full_help(self, required=False, with_default=True):
         """The help with the choices, the range and the default, as far as there are any."""
         notes = ["required"] * required
         if self.choices:
@@ -96,7 +96,7 @@ class Flag:
         if self.low is not None:
             limits = f"at least {self.low}" if self.high in (None, MANY) else f"from {self.low} to {self.high}"
             notes.append(limits if self.kind in (int, float) else f"each {limits}")
-        if self.default not in (None, "", []):
+        if with_default and self.default not in (None, "", []):
             notes.append(f"default: {self.default}")
         return self.help + f" ({'; '.join(notes)})" * bool(notes)
 
