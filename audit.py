@@ -1,9 +1,6 @@
 """What does the classifier's decision hang on? The attributes that it uses, and where in the image it looks"""
 
-if __name__ == "__main__":
-    from guided_diffusion.script.interrupts import end_on_interrupt
-
-    end_on_interrupt()
+import guided_diffusion.script.guard  # noqa: F401
 
 from dataclasses import replace
 from pathlib import Path

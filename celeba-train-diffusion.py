@@ -1,9 +1,6 @@
 """Train a DDPM on CelebA, a folder of images, or the images that a csv lists."""
 
-if __name__ == "__main__":
-    from guided_diffusion.script.interrupts import end_on_interrupt
-
-    end_on_interrupt()
+import guided_diffusion.script.guard  # noqa: F401
 
 from functools import partial
 

@@ -1,9 +1,6 @@
 """CD: do attributes change together as they go together in the data? (Jeanneret et al., ACCV 2022)"""
 
-if __name__ == "__main__":
-    from guided_diffusion.script.interrupts import end_on_interrupt
-
-    end_on_interrupt()
+import guided_diffusion.script.guard  # noqa: F401
 
 from core.metrics import cd
 from core.metrics.flags import DEVICE_FLAGS, ORACLE_FLAGS, QUERY_FLAGS, RESULTS_FLAGS

@@ -1,9 +1,6 @@
 """COUT: how few of the changed pixels turn the classifier's mind (Khorram and Fuxin, CVPR 2022)"""
 
-if __name__ == "__main__":
-    from guided_diffusion.script.interrupts import end_on_interrupt
-
-    end_on_interrupt()
+import guided_diffusion.script.guard  # noqa: F401
 
 from core.metrics import cout
 from core.metrics.flags import CLASSIFIER_FLAGS, DEVICE_FLAGS, QUERY_FLAGS, RESULTS_FLAGS

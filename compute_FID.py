@@ -1,9 +1,6 @@
 """FID, sFID and KID: do the counterfactuals look like photographs of the data? (pytorch-fid's Inception)"""
 
-if __name__ == "__main__":
-    from guided_diffusion.script.interrupts import end_on_interrupt
-
-    end_on_interrupt()
+import guided_diffusion.script.guard  # noqa: F401
 
 from core.metrics import fid
 from core.metrics.flags import DEVICE_FLAGS, RESULTS_FLAGS

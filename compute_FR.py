@@ -1,9 +1,6 @@
 """FR, bKL and L1: how often the target was reached, how surely, and how far away (from records.csv)"""
 
-if __name__ == "__main__":
-    from guided_diffusion.script.interrupts import end_on_interrupt
-
-    end_on_interrupt()
+import guided_diffusion.script.guard  # noqa: F401
 
 from core.metrics import fr
 from core.metrics.flags import RESULTS_FLAGS

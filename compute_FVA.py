@@ -1,9 +1,6 @@
 """FVA and FS: is the counterfactual of a face still the same person? (VGGFace2's opinion)"""
 
-if __name__ == "__main__":
-    from guided_diffusion.script.interrupts import end_on_interrupt
-
-    end_on_interrupt()
+import guided_diffusion.script.guard  # noqa: F401
 
 from core.metrics import fva
 from core.metrics.flags import DEVICE_FLAGS, RESULTS_FLAGS

@@ -1,9 +1,6 @@
 """MNAC and Oracle FR: how many attributes changed, and did the queried one? (the oracle's opinion)"""
 
-if __name__ == "__main__":
-    from guided_diffusion.script.interrupts import end_on_interrupt
-
-    end_on_interrupt()
+import guided_diffusion.script.guard  # noqa: F401
 
 from core.metrics import mnac
 from core.metrics.flags import DEVICE_FLAGS, ORACLE_FLAGS, QUERY_FLAGS, RESULTS_FLAGS

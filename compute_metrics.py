@@ -1,9 +1,6 @@
 """Every metric of some experiments that can be computed, why the others could not, and a table"""
 
-if __name__ == "__main__":
-    from guided_diffusion.script.interrupts import end_on_interrupt
-
-    end_on_interrupt()
+import guided_diffusion.script.guard  # noqa: F401
 
 from core.metrics import cd, fid, fva, sigma_l
 from core.metrics.flags import CLASSIFIER_FLAGS, DEVICE_FLAGS, ORACLE_FLAGS, OUTPUT_PATH, QUERY_FLAGS

@@ -1,9 +1,6 @@
 """A report of experiments to click through: what was found, the figures, and every image, before and after"""
 
-if __name__ == "__main__":
-    from guided_diffusion.script.interrupts import end_on_interrupt
-
-    end_on_interrupt()
+import guided_diffusion.script.guard  # noqa: F401
 
 from core.metrics.flags import OUTPUT_PATH
 from core.report.site import write_report

@@ -4,10 +4,12 @@ import importlib.util
 from functools import partial
 
 from dime import ROOT
+from guided_diffusion.script.interrupts import end_on_interrupt
 
 
 def run(script):
     """Runs a script of the root, by its path, as `python script` does. It tells its errors as the command's."""
+    end_on_interrupt()
     spec = importlib.util.spec_from_file_location("__main__", ROOT / script)
     spec.loader.exec_module(importlib.util.module_from_spec(spec))
 

@@ -84,6 +84,7 @@ def _become(script, argv, env, cwd, outputs):
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
+    sys.modules.pop("guided_diffusion.script.guard")  # which acts when a script is the first to import it
     _run(script, argv)
 
 

@@ -2,8 +2,11 @@
 
 import ast
 import re
+import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = {"guided_diffusion", "core", "models", "demo", "dime"}
@@ -26,6 +29,7 @@ ROOMS = {  # what a room of core may import of the others
 # What most users of the packages do not need: imported in the functions that use it.
 HUB = {"diffusers", "huggingface_hub", "safetensors", "timm", "transformers"}  # requirements-hub.txt
 LAZY = {"mpi4py", "tensorboard", "lpips", "pytorch_fid", "matplotlib", "jinja2", "captum", "sklearn"} | HUB
+GUARD = "guided_diffusion/script/guard.py"  # the first import of a script, which acts when a script is run
 DEFINITIONS = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
 
 SCRIPTS = {path.name: ast.parse(path.read_text()) for path in sorted(ROOT.glob("*.py"))}
@@ -70,7 +74,7 @@ def is_docstring(node):
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
-def is_guard(node):
+def runs_main(node):
     return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
 
 
@@ -177,14 +181,43 @@ def test_mpi_has_one_user_that_imports_it_when_first_needed():
 def test_nothing_happens_when_a_file_is_imported():
     def excess(name, tree):
         actions = [node for node in tree.body if not (isinstance(node, DEFINITIONS) or is_docstring(node))]
-        return [ast.unparse(node) for node in actions if not is_guard(node)]
+        return [ast.unparse(node) for node in actions if not runs_main(node)]
 
     # Making the packages importable is what `import dime` is for.
-    assert offenders(SCRIPTS | MODULES, excess) == {"dime/__init__.py": ["_come_first()"]}
+    acting = offenders(SCRIPTS | MODULES, excess)
+    assert acting.keys() == {"dime/__init__.py", GUARD} and acting["dime/__init__.py"] == ["_come_first()"]
 
 
-def test_a_script_is_a_docstring_a_parser_a_main_and_a_guard():
+def in_python(code, *words):
+    """What the code prints in a Python of its own, which is started at the root."""
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("name", ["main", "guided_diffusion.script.guard"])
+def test_importing_a_script_leaves_the_signals_alone(name):
+    code = f"from signal import *; import {name}; print(getsignal(SIGTERM).name, getsignal(SIGINT).__name__)"
+    assert in_python(code) == ["SIG_DFL", "default_int_handler"]
+
+
+def test_the_factories_need_no_processes_sockets_or_signals():
+    """Nothing but what torch and numpy bring, and of this library neither ranks nor a script's surroundings."""
+    code = "import sys, torch, numpy; exec(sys.argv[1]); print(*sys.modules)"
+    before = set(in_python(code, ""))
+    loaded = set(in_python(code, "from guided_diffusion.script_util import create_model_and_diffusion")) - before
+    assert loaded & {"psutil", "socket", "signal", "multiprocessing", "mpi4py", "filelock", "blobfile"} == set()
+    ours = {name for name in loaded if name.startswith("guided_diffusion.")}
+    assert "guided_diffusion.unet" in ours and not [name for name in ours if ".ranks" in name]
+    assert {name for name in ours if ".script." in name} == {
+        "guided_diffusion.script.errors",
+        "guided_diffusion.script.flags",
+    }
+
+
+def test_a_script_is_a_docstring_the_guard_a_parser_and_a_main_that_is_run():
     for name, tree in SCRIPTS.items():
         functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-        assert is_docstring(tree.body[0]) and is_guard(tree.body[-1]), name
+        assert is_docstring(tree.body[0]) and runs_main(tree.body[-1]), name
+        assert ast.unparse(tree.body[1]) == "import guided_diffusion.script.guard", name
         assert {"create_argparser", "main"} <= functions, name

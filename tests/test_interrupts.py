@@ -41,6 +41,13 @@ def test_sigterm_while_a_script_imports_is_one_line(tmp_path):
     assert (code, out, err) == (143, "", f"{ROOT / 'main.py'}: interrupted before it began\n")
 
 
+def test_ctrl_c_while_an_installed_command_imports_is_one_line(tmp_path):
+    (tmp_path / "torch.py").write_text(INTERRUPTED.format("SIGINT"))
+    words = sys.executable, "-c", "from dime.commands import explain; explain()"
+    code, out, err = run_command(*words, PYTHONPATH=f"{tmp_path}:{ROOT}")
+    assert (code, out, err) == (130, "", "-c: interrupted before it began\n")
+
+
 @pytest.fixture
 def long_run(toy_files, tmp_path):
     """Flags of a main.py that takes minutes."""
