@@ -1,14 +1,18 @@
-"""Runs of scripts on several ranks, as srun starts them, each in a process forked as scripts.py does."""
+"""Runs of scripts on several ranks, each in a forked process that is told what a launcher tells it."""
 
+import socket
 import time
 
-from scripts import TIMEOUT, start_script
+from scripts import ROOT, TIMEOUT, start_script
 
-from guided_diffusion.ranks.addresses import free_port
+
+def free_port():
+    with socket.create_server(("", 0)) as listener:
+        return listener.getsockname()[1]
 
 
 def start_tasks(script, flags, number, **extra):
-    """Starts a script on this many ranks, told what srun tells its tasks. None is ended for another."""
+    """Starts a script on this many ranks, as srun does."""
     step = {"SLURM_JOB_ID": "1", "SLURM_STEP_NUM_TASKS": str(number), "MASTER_PORT": str(free_port())}
     return [
         start_script(script, flags, SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank), **step, **extra)
@@ -16,8 +20,24 @@ def start_tasks(script, flags, number, **extra):
     ]
 
 
+def start_ranks(script, flags, folders=(ROOT, ROOT)):
+    """Starts a script on a rank in each of the folders, as torchrun does."""
+    size = str(len(folders))
+    everywhere = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    everywhere |= {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+    return [
+        start_script(script, flags, folder, RANK=str(rank), LOCAL_RANK=str(rank), **everywhere)
+        for rank, folder in enumerate(folders)
+    ]
+
+
 def finish_tasks(tasks):
-    """Waits for all -> (their exit codes, stdouts, stderrs)."""
+    """Waits for all -> (their exit codes, stdouts, stderrs). One that fails ends the others, as by a launcher."""
+    while any(task.poll() is None for task in tasks) and not any(task.poll() for task in tasks):
+        time.sleep(0.01)
+    for task in tasks:
+        if task.poll() is None:
+            task.kill()
     return tuple(zip(*[task.finish() for task in tasks], strict=True))
 
 

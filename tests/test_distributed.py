@@ -1,14 +1,13 @@
 """Trainings of several ranks, started as their users start them."""
 
 import shutil
-import socket
 import sys
-import time
 
 import pytest
 import torch
 from assertions import assert_near
-from scripts import ROOT, SEARCH_PATH, as_argv, logged, run_command, run_shell, start_script
+from rank_runs import finish_tasks, start_ranks
+from scripts import ROOT, SEARCH_PATH, as_argv, logged, run_command, run_shell
 from toy_celeba import write_celeba
 from toy_networks import MODEL_FLAGS
 
@@ -88,25 +87,9 @@ def start_by_mpiexec(flags):
     return run_command("mpiexec", "-n", 2, sys.executable, ROOT / DIFFUSION, *as_argv(flags))
 
 
-def start_ranks(flags, script=DIFFUSION, folders=(ROOT, ROOT)):
-    """Runs a script on two forked ranks, told what torchrun tells its own -> (exit code, stdout, stderr).
-
-    As under torchrun, a rank that fails ends the other.
-    """
-    with socket.socket() as any_socket:
-        any_socket.bind(("", 0))
-        port = str(any_socket.getsockname()[1])
-    everywhere = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    ranks = [
-        start_script(script, flags, folder, RANK=str(rank), LOCAL_RANK=str(rank), **everywhere)
-        for rank, folder in enumerate(folders)
-    ]
-    while {rank.poll() for rank in ranks} in ({None}, {None, 0}):
-        time.sleep(0.01)
-    for rank in ranks:
-        if rank.poll() is None:
-            rank.kill()
-    codes, outs, errs = zip(*[rank.finish() for rank in ranks], strict=True)
+def run_ranks(flags, script=DIFFUSION, folders=(ROOT, ROOT)):
+    """Runs a script on two forked ranks -> (exit code, stdout, stderr)."""
+    codes, outs, errs = finish_tasks(start_ranks(script, flags, folders))
     return max(codes), "".join(outs), "".join(errs)
 
 
@@ -166,7 +149,7 @@ def test_a_training_may_go_on_with_other_ranks_and_the_same_batch(flags, alone, 
     shutil.copytree(alone, output)
     for path in output.glob("*000020.pt"):
         path.unlink()
-    code, out, err = start_ranks(flags | {"output_path": output})
+    code, out, err = run_ranks(flags | {"output_path": output})
     assert code == 0 and "going on from" in out, err
     assert_near(torch.tensor(float(logged(output)[-1]["loss"])), float(logged(alone)[-1]["loss"]), 1e-4)
 
@@ -175,13 +158,13 @@ def test_ranks_that_would_go_on_from_different_steps_are_refused(flags, alone, t
     folders = tmp_path / "first", tmp_path / "second"  # the second as a disk that the other machine has for itself
     shutil.copytree(alone, folders[0] / "run")
     folders[1].mkdir()
-    code, _, err = start_ranks(flags | {"output_path": "run"}, folders=folders)
+    code, _, err = run_ranks(flags | {"output_path": "run"}, folders=folders)
     assert code == 2 and "--output_path run is not the same folder for all ranks" in err and "steps 0, 20" in err
     assert "Traceback" not in err
 
 
 def test_microbatches_of_ranks_add_up_to_the_gradient_of_all(flags, alone, tmp_path):
-    code, _, err = start_ranks(flags | {"output_path": tmp_path, "microbatch": 1, "lr_anneal_steps": 1})
+    code, _, err = run_ranks(flags | {"output_path": tmp_path, "microbatch": 1, "lr_anneal_steps": 1})
     assert code == 0, err
     assert_near(first_gradient(tmp_path), first_gradient(alone), 1e-5)
 
@@ -198,7 +181,7 @@ def test_a_classifier_trains_on_two_ranks_and_the_first_one_validates(flags, tmp
         "save_interval": 2,
         "log_interval": 1,
     }
-    code, out, err = start_ranks(classifier_flags, CLASSIFIER)
+    code, out, err = run_ranks(classifier_flags, CLASSIFIER)
     assert code == 0, err
     assert out.count("balanced accuracy") == 1 and (tmp_path / "best.pt").exists()
 
@@ -210,7 +193,7 @@ def test_what_is_wrong_on_every_rank_is_said_once(flags, tmp_path, name, value):
 
 
 def test_more_ranks_than_gpus_named_are_refused(flags, tmp_path):
-    code, _, err = start_ranks(flags | {"output_path": tmp_path / "new", "gpus": "0"})
+    code, _, err = run_ranks(flags | {"output_path": tmp_path / "new", "gpus": "0"})
     assert code == 2 and "--gpus 0 names 1 GPU(s) for 2 ranks" in err
     assert not (tmp_path / "new").exists()
 

@@ -44,12 +44,13 @@ def test_every_marker_stands_before_a_block():
 OTHERS = {  # flags of torchrun, uv, pip and SLURM
     *("--nproc-per-node", "--python", "--resolution", "--index-url"),
     *("--nodes", "--ntasks-per-node", "--gpus-per-task", "--cpus-per-task", "--time", "--requeue", "--array"),
-    "--kill-on-bad-exit",
+    *("--kill-on-bad-exit", "--gpus-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint"),
 }
 SHIMS = {  # what a shell finds instead of these programs; python notes the words that it is given
     "python": 'printf "%s\\x1f" "$@" >> "$NOTED"; printf "\\x1e" >> "$NOTED"',
     "mpiexec": '[ "$1" = -n ] && shift 2 && exec "$@"',
     "srun": 'while [[ $1 == -* ]]; do shift; done; exec "$@"',
+    "scontrol": "echo node1",
     "torchrun": '[ "$1" = --nproc-per-node ] && shift 2 && exec python "$@"',
     "pip": "",
     "make": 'for target in "$@"; do grep -q "^$target:" Makefile || exit 1; done',

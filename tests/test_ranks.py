@@ -1,7 +1,6 @@
 """Which rank a process is, by the variables of whatever started it."""
 
 import os
-import socket
 import sys
 from types import SimpleNamespace
 
@@ -10,8 +9,6 @@ import torch
 from assertions import refusal
 
 from guided_diffusion.dist_util import device_from, device_of_rank
-from guided_diffusion.ranks import addresses, ranks
-from guided_diffusion.ranks.addresses import first_resolving, interface_towards, listen, own_names, reaches
 from guided_diffusion.ranks.connecting import refuse_shared_gpus
 from guided_diffusion.ranks.counters import Counter
 from guided_diffusion.ranks.ranks import Ranks, find_ranks
@@ -50,20 +47,19 @@ STEP = {
     "SLURM_JOB_ID": 1234,
     "SLURM_STEP_ID": 0,
     "SLURM_PROCID": 4,
-    "SLURM_LOCALID": 0,
-    "SLURM_NODEID": 2,
+    "SLURM_LOCALID": 1,
     "SLURM_STEP_NUM_TASKS": 5,
-    "SLURM_STEP_TASKS_PER_NODE": "2(x2),1",
-    "SLURM_STEP_NODELIST": "localhost,node[07-08]",
+    "SLURM_STEP_NUM_NODES": 2,
+    "MASTER_ADDR": "node07",
 }
 
 
-def test_a_step_over_nodes_knows_how_many_ranks_each_has(started):
-    started(**STEP)
-    assert find_ranks() == Ranks(4, 5, 0, 1)
-    assert os.environ["MASTER_ADDR"] == "localhost"
-    started(SLURM_NODEID=1, SLURM_PROCID=3, SLURM_LOCALID=1)
-    assert find_ranks() == Ranks(3, 5, 1, 2)
+def test_a_step_over_nodes_meets_where_the_user_says(started):
+    started(**STEP, MASTER_PORT=12345)
+    assert find_ranks() == Ranks(4, 5, 1, 3)
+    assert (os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]) == ("node07", "12345")
+    del os.environ["MASTER_ADDR"]
+    assert "set MASTER_ADDR to the first one's name: export" in refusal(UserError, find_ranks)
 
 
 def test_every_task_of_a_step_comes_to_the_same_port_and_other_steps_to_another(started):
@@ -74,12 +70,6 @@ def test_every_task_of_a_step_comes_to_the_same_port_and_other_steps_to_another(
         find_ranks()
         ports.append(os.environ["MASTER_PORT"])
     assert ports[0] == ports[1] != ports[2]
-
-
-def test_where_the_ranks_meet_is_what_the_user_has_set(started):
-    started(**STEP, MASTER_ADDR="login", MASTER_PORT=12345)
-    find_ranks()
-    assert (os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]) == ("login", "12345")
 
 
 @pytest.mark.parametrize(
@@ -96,31 +86,39 @@ def test_what_srun_has_not_started_as_one_of_several_is_the_only_rank(started, v
     assert find_ranks() == Ranks()
 
 
-@pytest.mark.parametrize(
-    "nodes, first",
-    [
-        ("gpu[07-09,12],login1", "gpu07"),
-        ("n1", "n1"),
-        ("n1,n2", "n1"),
-        ("rack2-n[1,3]-ib", "rack2-n1-ib"),
-        ("", None),
-    ],
-)
-def test_the_first_node_of_a_list(nodes, first):
-    assert ranks._first_host(nodes) == first
-
-
 # -- torchrun and mpiexec ------------------------------------------------------------------------------------
 
 
 def test_a_rank_of_torchrun_is_one_inside_of_srun_too(started):
-    started(**STEP, RANK=3, WORLD_SIZE=8, LOCAL_RANK=1, LOCAL_WORLD_SIZE=2)
+    started(**STEP, RANK=3, WORLD_SIZE=8, LOCAL_RANK=1, LOCAL_WORLD_SIZE=2, MASTER_PORT=1)
     assert find_ranks() == Ranks(3, 8, 1, 2)
+
+
+@pytest.mark.parametrize(
+    "variables, words",
+    [
+        ({"RANK": 0, "WORLD_SIZE": 2}, "not MASTER_ADDR and MASTER_PORT"),
+        ({"RANK": 0, "WORLD_SIZE": 2, "MASTER_ADDR": "localhost"}, "not MASTER_PORT"),
+        ({"RANK": "", "WORLD_SIZE": ""}, "RANK, '', is no whole number"),
+        ({"RANK": 0, "WORLD_SIZE": "two"}, "WORLD_SIZE, 'two', is no whole number"),
+        ({"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": "-1"}, "LOCAL_RANK, '-1', is no whole number"),
+        ({"RANK": 2, "WORLD_SIZE": 2}, "RANK, 2, must be below WORLD_SIZE, 2"),
+        ({"SLURM_PROCID": 0, "SLURM_LOCALID": 0, "SLURM_STEP_NUM_TASKS": "many"}, "SLURM_STEP_NUM_TASKS, 'many'"),
+    ],
+)
+def test_a_variable_that_is_missing_or_no_number_is_named(started, variables, words):
+    started(**variables)
+    assert words in refusal(UserError, find_ranks)
+
+
+def test_the_only_rank_of_a_launcher_needs_no_place_to_meet(started):
+    started(RANK=0, WORLD_SIZE=1)
+    assert find_ranks() == Ranks()
 
 
 def test_srun_may_set_pmis_variables_too(started):
     started(**STEP, PMI_RANK=4, PMI_SIZE=5)
-    assert find_ranks() == Ranks(4, 5, 0, 1) and "mpi4py.MPI" not in sys.modules
+    assert find_ranks() == Ranks(4, 5, 1, 3) and "mpi4py.MPI" not in sys.modules
 
 
 def with_mpi(monkeypatch, size, rank=0):
@@ -159,25 +157,6 @@ def test_an_mpi4py_without_its_library_is_an_error_of_one_line(started, monkeypa
     del sys.modules["mpi4py"]
 
 
-# -- addresses -----------------------------------------------------------------------------------------------
-
-
-def test_a_name_that_does_not_resolve_gives_way_to_an_address(monkeypatch):
-    assert first_resolving([None, "no.such.machine.invalid", "127.0.0.1"]) == "127.0.0.1"
-    assert "no.such.machine.invalid" in refusal(UserError, first_resolving, ["no.such.machine.invalid"])
-    monkeypatch.setattr(socket, "getfqdn", lambda: "no.such.machine.invalid")
-    with listen() as listener:
-        reached = [name for name in own_names() if reaches(name, listener.getsockname()[1])]
-        assert "no.such.machine.invalid" not in reached and not reaches("no.such.machine.invalid", 80)
-        assert interface_towards("127.0.0.1", listener.getsockname()[1]) is None
-
-
-def test_a_port_that_is_taken_is_named():
-    with listen() as listener:
-        port = listener.getsockname()[1]
-        assert f"MASTER_PORT {port}" in refusal(UserError, addresses.listen, port)
-
-
 # -- GPUs ----------------------------------------------------------------------------------------------------
 
 
@@ -207,7 +186,7 @@ def test_a_gpu_of_two_ranks_is_refused():
     class Store(dict):
         set, get = dict.__setitem__, dict.__getitem__
 
-    store = Store({"gpu/1": f"{socket.gethostname()} uuid-0"})
+    store = Store({"gpu/1": "uuid-0"})
     assert "1 GPU(s) for 2 ranks" in refusal(UserError, refuse_shared_gpus, Ranks(0, 2, 0, 1, store), "uuid-0")
     refuse_shared_gpus(Ranks(0, 2, 0, 1, store), "uuid-1")
 

@@ -1,11 +1,12 @@
-"""Connecting the ranks of a run, and ending them."""
+"""Connecting the ranks of a run, and ending them.
+
+That a rank has died is its launcher's to notice: torchrun, mpiexec and `srun --kill-on-bad-exit` end the others.
+"""
 
 import json
 import os
-import socket
 import sys
 import time
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -14,14 +15,11 @@ import torch.distributed as dist
 
 from ..dist_util import cpu_count
 from ..script.errors import UserError
-from .addresses import interface_towards
-from .lifeline import Lifeline
-from .ranks import find_ranks, rank_in_environment
+from .ranks import connected, find_ranks, mpi_world, rank_in_environment
 
 _TO_MEET = timedelta(minutes=5)  # ranks start at different times, and import for long on a slow disk
-# One rank works while the others wait: draws samples, validates, merges. A rank that has died ends them sooner.
-_TO_WAIT = timedelta(days=7)
-_lifelines = []  # of this process: one once its ranks are connected
+_TO_WAIT = timedelta(days=7)  # one rank works while the others wait: draws samples, validates, merges
+_stores = []  # of this process: the one in which it has met the other ranks, or None where they did not meet
 
 
 def connect(ranks=None, device=None):
@@ -29,7 +27,7 @@ def connect(ranks=None, device=None):
 
     ranks: of find_ranks(), which it calls itself where they are not given.
     device: where the tensors are that they exchange, by NCCL on a GPU, else by Gloo. None: on the CPU.
-    Call it early: from then on a rank that dies ends the others. UserError where a rank does not come in time.
+    UserError where a rank does not come in time.
     """
     ranks = ranks or find_ranks()
     on_gpu = device is not None and device.type == "cuda"
@@ -40,20 +38,9 @@ def connect(ranks=None, device=None):
         sys.stdout = open(os.devnull, "w")
     if not ranks.several:
         return ranks
-    address = os.environ["MASTER_ADDR"]
-    try:
-        store, *_ = next(dist.rendezvous("env://", ranks.rank, ranks.world_size, timeout=_TO_MEET))
-    except (dist.DistError, ValueError, OSError) as error:
-        raise UserError(
-            f"the {ranks.world_size} ranks do not meet at {address}, port {os.environ['MASTER_PORT']} "
-            f"({str(error).splitlines()[0][:200]}); set MASTER_ADDR and MASTER_PORT to what all reach"
-        ) from None
-    ranks = replace(ranks, store=store)
-    _lifelines.append(Lifeline(ranks, address))
+    store = _meet(ranks)
     store.set_timeout(_TO_WAIT)
-    interface = interface_towards(address, int(os.environ["MASTER_PORT"]))
-    if interface:  # left to itself, Gloo takes the host name's address, which is often 127.0.1.1
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+    ranks = replace(ranks, store=store)
     if on_gpu:
         refuse_shared_gpus(ranks, torch.cuda.get_device_properties(device).uuid)
     dist.init_process_group(
@@ -67,59 +54,84 @@ def connect(ranks=None, device=None):
     return ranks
 
 
+def _meet(ranks):
+    """The store of torch.distributed that all ranks come to; None where they failed to meet before."""
+    if _stores:
+        return _stores[0]
+    _stores.append(None)
+    try:
+        _stores[0] = _store_of_mpi(ranks) if mpi_world() else _store_of_environment(ranks)
+    except (dist.DistError, ValueError, OSError) as error:
+        raise UserError(
+            f"the {ranks.world_size} ranks do not meet at {os.environ['MASTER_ADDR']}, port "
+            f"{os.environ.get('MASTER_PORT', 'chosen by the first')} ({str(error).splitlines()[0][:200]}); set "
+            "MASTER_ADDR and MASTER_PORT to what all reach"
+        ) from None
+    return _stores[0]
+
+
+def _store_of_environment(ranks):
+    return next(dist.rendezvous("env://", ranks.rank, ranks.world_size, timeout=_TO_MEET))[0]
+
+
+def _store_of_mpi(ranks):
+    """At MASTER_PORT, or at any free port, which the first rank tells the others over MPI."""
+    address, port = os.environ["MASTER_ADDR"], int(os.environ.get("MASTER_PORT", 0))
+    if not ranks.first:
+        return dist.TCPStore(address, mpi_world().bcast(None), timeout=_TO_MEET)
+    store = dist.TCPStore(address, port, is_master=True, wait_for_workers=False, timeout=_TO_MEET)
+    mpi_world().bcast(store.port)
+    return store
+
+
 def refuse_shared_gpus(ranks, gpu):
     """UserError where two ranks have the same GPU. gpu: what tells this rank's from others."""
-    ranks.store.set(f"gpu/{ranks.rank}", f"{socket.gethostname()} {gpu}")
+    ranks.store.set(f"gpu/{ranks.rank}", str(gpu))
     gpus = [ranks.store.get(f"gpu/{rank}") for rank in range(ranks.world_size)]
     if len(set(gpus)) < len(gpus):
         raise UserError(f"{len(set(gpus))} GPU(s) for {len(gpus)} ranks; give each rank one, or start fewer ranks")
 
 
 def let_go():
-    """This rank has done its part of the run, and may end before the others."""
-    for lifeline in _lifelines:
-        lifeline.let_go()
+    """This rank has done its part of the run. Returns when all have, as the first one serves the store."""
     if dist.is_initialized():
+        dist.barrier()
         dist.destroy_process_group()
 
 
-def under_mpiexec():
-    """Whether this is one of several ranks that mpiexec started."""
-    return "mpi4py.MPI" in sys.modules and sys.modules["mpi4py.MPI"].COMM_WORLD.size > 1
-
-
-def joined():
-    """Whether connect() has connected this process with other ranks."""
-    return bool(_lifelines)
+def among_several():
+    """Whether this process is known to be one of several ranks."""
+    return mpi_world() is not None or connected().several
 
 
 def end_process(code, message):
-    """Ends this process with a message on stderr, and the other ranks, which would wait.
-
-    An error that every rank has is printed once, by the first: the others wait a moment, and it ends them.
-    """
-    if rank_in_environment() > 0:
-        time.sleep(3)
-    if _lifelines:
-        time.sleep(0.3)  # an error may come from the end of another rank
-        while _lifelines[0].lost:
-            time.sleep(1)  # until that ends this one
-    print(message, file=sys.stderr, flush=True)
+    """Ends this process, and under mpiexec all ranks. Of several ranks the first one to end prints its message."""
+    sys.stdout.flush()
+    if _is_first_to_end():
+        print(message, file=sys.stderr, flush=True)
     _tell_torchrun(message)
-    for lifeline in _lifelines:
-        lifeline.cut()
-    if under_mpiexec():
-        time.sleep(0.5)  # mpiexec drops what it has not passed on yet when a rank aborts
-        sys.modules["mpi4py.MPI"].COMM_WORLD.Abort(code)
-    if _lifelines:
+    if mpi_world():
+        mpi_world().Abort(code)
+    if dist.is_initialized():
         os._exit(code)  # threads of torch.distributed would abort the process with a message of their own
     sys.exit(code)
 
 
+def _is_first_to_end():
+    try:
+        ranks = find_ranks()
+        store = _meet(ranks) if ranks.several else None
+        return store is None or store.add("ended", 1) == 1
+    except UserError:  # of find_ranks(), which under mpiexec and srun every rank has
+        return rank_in_environment() == 0
+    except dist.DistError:  # the first rank has ended, and its store with it
+        return False
+
+
 def _tell_torchrun(message):
-    """Writes the message where torchrun looks for it, who then reports it last."""
+    """Writes the message where torchrun looks for it, whose long report then ends with it."""
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if path:
-        report = {"message": message, "extraInfo": {"py_callstack": message, "timestamp": str(int(time.time()))}}
-        with suppress(OSError), open(path, "w") as file:
-            json.dump({"message": report}, file)
+        extra = {"py_callstack": message, "timestamp": str(int(time.time()))}
+        with open(path, "w") as file:
+            json.dump({"message": {"message": message, "extraInfo": extra}}, file)

@@ -4,17 +4,18 @@ The only user of mpi4py, which is imported under mpiexec alone.
 """
 
 import os
-import re
+import sys
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from ..script.errors import UserError
-from .addresses import FREE, LOOPBACK, first_resolving, listen, own_names, reaches
 from .counters import Counter
 
+_LOOPBACK = "127.0.0.1"  # where the ranks of one machine meet
 _PORTS = 16_000, 14_000  # srun's ranks meet at one of these: the first, and how many; below what systems hand out
 
 
@@ -80,9 +81,9 @@ def connected():
 
 
 def rank_in_environment():
-    """The number that the launcher gave this process, 0 where there is none; for errors, before find_ranks()."""
-    names = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
-    numbers = [os.environ[name] for name in names if os.environ.get(name, "").isdigit()]
+    """The number that mpiexec or srun gave this process, 0 where there is none; for the errors of find_ranks()."""
+    names = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
+    numbers = [os.environ[name] for name in names if os.environ.get(name, "").isdecimal()]
     return int(numbers[0]) if numbers else 0
 
 
@@ -90,25 +91,44 @@ def find_ranks():
     """The Ranks of this process, as its launcher has set them; without one it is the only rank.
 
     The launcher is torchrun, the mpiexec of MPICH, Intel MPI or Open MPI, or srun, with or without MPI. Sets
-    MASTER_ADDR and MASTER_PORT, where connect() lets the ranks meet; what the user set there is kept.
-    Raises UserError where mpiexec and mpi4py do not fit together, or the ranks cannot reach the first one.
+    MASTER_ADDR, where connect() lets the ranks meet, if it can be known; what the user set there is kept.
+    UserError where mpiexec and mpi4py do not fit together, or a variable is missing or no number.
     """
     env = os.environ
     if "RANK" in env and "WORLD_SIZE" in env:
-        rank, size = int(env["RANK"]), int(env["WORLD_SIZE"])
-        return Ranks(rank, size, int(env.get("LOCAL_RANK", rank)), int(env.get("LOCAL_WORLD_SIZE", size)))
+        return _ranks_of_torchrun()
     tasks = _tasks_of_srun()
     if "OMPI_COMM_WORLD_SIZE" in env:
-        return _ranks_of_mpi(int(env["OMPI_COMM_WORLD_SIZE"]))
+        return _ranks_of_mpi(_number("OMPI_COMM_WORLD_SIZE"))
     # Where srun sets PMI's variables they are the same as its own. mpiexec sets its own inside of srun's, too.
     if "PMI_RANK" in env and (env["PMI_RANK"], env.get("PMI_SIZE", "1")) != (env.get("SLURM_PROCID"), str(tasks)):
-        return _ranks_of_mpi(int(env.get("PMI_SIZE", 1)))
+        return _ranks_of_mpi(_number("PMI_SIZE", 1))
     return _ranks_of_srun(tasks) if tasks else Ranks()
+
+
+def _number(name, default=""):
+    """The whole number of a launcher's variable; UserError where it is none."""
+    text = str(os.environ.get(name, default))
+    if not text.isdecimal():
+        raise UserError(f"the variable {name}, {text!r}, is no whole number; unset it, or start with torchrun")
+    return int(text)
+
+
+def _ranks_of_torchrun():
+    """The ranks of torchrun, or of any launcher that sets the same variables."""
+    rank, size = _number("RANK"), _number("WORLD_SIZE")
+    if rank >= size:
+        raise UserError(f"the variable RANK, {rank}, must be below WORLD_SIZE, {size}; start with torchrun")
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if missing and size > 1:
+        raise UserError(f"RANK and WORLD_SIZE are set, but not {' and '.join(missing)}; start with torchrun")
+    return Ranks(rank, size, _number("LOCAL_RANK", rank), _number("LOCAL_WORLD_SIZE", size))
 
 
 # -- mpiexec -------------------------------------------------------------------------------------------------
 
 
+@cache
 def _ranks_of_mpi(started):
     """The ranks of which mpiexec has started this many."""
     instead = "or start with torchrun instead"
@@ -128,7 +148,8 @@ def _ranks_of_mpi(started):
         )
     machine = world.Split_type(MPI.COMM_TYPE_SHARED)
     if world.size > 1:
-        _meet_over_mpi(world, one_machine=machine.size == world.size)
+        own = _LOOPBACK if machine.size == world.size else MPI.Get_processor_name()
+        os.environ["MASTER_ADDR"] = world.bcast(os.environ.get("MASTER_ADDR", own))
     return Ranks(world.rank, world.size, machine.rank, machine.size)
 
 
@@ -136,25 +157,10 @@ def _line(error):
     return str(error).strip().splitlines()[0]
 
 
-def _meet_over_mpi(world, one_machine):
-    """Sets MASTER_ADDR to a name of the first rank's machine that every rank reaches, and MASTER_PORT."""
-    env, listener = os.environ, None
-    if world.rank == 0:
-        given = env.get("MASTER_ADDR")
-        names = [given] if given else [LOOPBACK] * one_machine + own_names()
-        listener = listen(int(env.get("MASTER_PORT", FREE)))
-    names, port = world.bcast((names, listener.getsockname()[1]) if listener else None)
-    reached = world.allgather([reaches(name, port) for name in names])
-    if listener:
-        listener.close()
-    world.barrier()  # so that nobody takes this listener for the store's, which comes next
-    good = [name for name, *answers in zip(names, *reached, strict=True) if all(answers)]
-    if not good:
-        raise UserError(
-            f"not every rank reaches the first one, at {' or '.join(names)}; set MASTER_ADDR to an address that "
-            "all machines reach"
-        )
-    env["MASTER_ADDR"], env["MASTER_PORT"] = good[0], str(port)
+def mpi_world():
+    """The communicator of the ranks that mpiexec has started, once they are found; None where there is but one."""
+    mpi = sys.modules.get("mpi4py.MPI")
+    return mpi.COMM_WORLD if mpi and mpi.COMM_WORLD.size > 1 else None
 
 
 # -- srun ----------------------------------------------------------------------------------------------------
@@ -168,30 +174,20 @@ def _tasks_of_srun():
     env = os.environ
     if not {"SLURM_PROCID", "SLURM_LOCALID"} <= env.keys():
         return 0
-    of_job = 0 if "SLURM_JOB_ID" in env else env.get("SLURM_NTASKS", 0)
-    return int(env.get("SLURM_STEP_NUM_TASKS", of_job))
+    of_job = 0 if "SLURM_JOB_ID" in env else _number("SLURM_NTASKS", 0)
+    return _number("SLURM_STEP_NUM_TASKS", of_job)
 
 
 def _ranks_of_srun(tasks):
-    env = os.environ
-    on_nodes = _numbers_of_tasks(env.get("SLURM_STEP_TASKS_PER_NODE", str(tasks)))
-    local_size = on_nodes[int(env.get("SLURM_NODEID", 0))] if len(on_nodes) > 1 else tasks
-    if "MASTER_ADDR" not in env and tasks > 1:
-        hosts = [_first_host(env.get("SLURM_STEP_NODELIST", "")), env.get("SLURM_LAUNCH_NODE_IPADDR")]
-        env["MASTER_ADDR"] = LOOPBACK if local_size == tasks else first_resolving(hosts)
+    nodes = _number("SLURM_STEP_NUM_NODES", 1)
+    if nodes == 1:
+        os.environ.setdefault("MASTER_ADDR", _LOOPBACK)
+    elif tasks > 1 and not os.environ.get("MASTER_ADDR"):
+        raise UserError(
+            f"srun has started {tasks} tasks on {nodes} nodes; set MASTER_ADDR to the first one's name: "
+            'export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)'
+        )
     # Every task has to come to the same port by itself.
-    job, step = (int(env.get(name, 0)) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
-    env.setdefault("MASTER_PORT", str(_PORTS[0] + (job * 31 + step) % _PORTS[1]))
-    return Ranks(int(env["SLURM_PROCID"]), tasks, int(env["SLURM_LOCALID"]), local_size)
-
-
-def _numbers_of_tasks(text):
-    """2(x3),1 -> [2, 2, 2, 1]."""
-    parts = re.findall(r"(\d+)(?:\(x(\d+)\))?", text)
-    return [int(tasks) for tasks, nodes in parts for _ in range(int(nodes or 1))]
-
-
-def _first_host(nodes):
-    """gpu[07-09,12],login1 -> gpu07."""
-    match = re.match(r"([^,\[]+)(?:\[(\d+)[^\]]*\]([^,\[]*))?", nodes)
-    return "".join(part or "" for part in match.groups()) if match else None
+    job, step = _number("SLURM_JOB_ID", 0), _number("SLURM_STEP_ID", 0)
+    os.environ.setdefault("MASTER_PORT", str(_PORTS[0] + (job * 31 + step) % _PORTS[1]))
+    return Ranks(_number("SLURM_PROCID"), tasks, _number("SLURM_LOCALID"), -(-tasks // nodes))

@@ -4,7 +4,7 @@ import errno
 import sys
 import traceback
 
-from ..ranks.connecting import end_process, joined, let_go, under_mpiexec
+from ..ranks.connecting import among_several, end_process, let_go
 from .errors import UserError
 from .interrupts import exit_code, interrupted, raise_on_interrupt, undisturbed
 
@@ -22,18 +22,26 @@ def run_script(main, hint=""):
     """
     raise_on_interrupt(hint)
     try:
-        main()
-        let_go()
-    except UserError as error:
-        end_process(2, f"{sys.argv[0]}: error: {error}")
-    except OSError as error:
-        where = f"{error.filename}: " * bool(error.filename)
-        remedy = "; make room, and start again" * (error.errno == errno.ENOSPC)
-        end_process(2, f"{sys.argv[0]}: error: {where}{error.strerror or error}{remedy}")
+        failure = _run(main)
+        if failure:
+            end_process(*failure)
     except KeyboardInterrupt as interrupt:
         with undisturbed():
             end_process(exit_code(interrupt), interrupted(hint))
+
+
+def _run(main):
+    """Runs main() -> the exit code and the message of an error, None where there is none."""
+    try:
+        main()
+        let_go()
+    except UserError as error:
+        return 2, f"{sys.argv[0]}: error: {error}"
+    except OSError as error:
+        where = f"{error.filename}: " * bool(error.filename)
+        remedy = "; make room, and start again" * (error.errno == errno.ENOSPC)
+        return 2, f"{sys.argv[0]}: error: {where}{error.strerror or error}{remedy}"
     except Exception:
-        if not (under_mpiexec() or joined()):
+        if not among_several():
             raise
-        end_process(1, traceback.format_exc().rstrip())
+        return 1, traceback.format_exc().rstrip()
