@@ -13,7 +13,6 @@ from main_runs import main_flags
 from pages import SCRIPTS
 from rank_runs import finish_tasks, start_tasks, wait_for
 from scripts import ROOT, SEARCH_PATH, as_argv, environment, run_command, run_script, start_script
-from test_compute_metrics import write_experiment
 from toy_celeba import write_celeba
 from toy_networks import MODEL_FLAGS
 
@@ -101,28 +100,6 @@ def test_a_training_ends_and_says_that_it_goes_on(long_training, script, flags, 
     wait_for(lambda: started(long_training["output_path"]), [running])
     assert_ends(running, number, f"{ROOT}/{script}: interrupted; the same command goes on from the last checkpoint")
     assert not [path for path in long_training["output_path"].rglob("*.part")]
-
-
-@pytest.mark.parametrize("number", SIGNALS, ids=str)
-def test_compute_metrics_ends_with_the_script_that_it_has_started(tmp_path, weights_dir, number):
-    write_experiment(tmp_path, weights_dir)
-    began = tmp_path / "began"
-    # A torch that takes forever to import, for what is started; the process itself is forked from one that has it.
-    slow = tmp_path / "slow"
-    slow.mkdir()
-    (slow / "torch.py").write_text(
-        f"import os, time\nopen({str(began)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)"
-    )
-    flags = {"output_path": tmp_path, "exp_names": "exp", "metrics": "FR"}
-    running = start_script("compute_metrics.py", flags, PYTHONPATH=str(slow))
-    wait_for(lambda: began.exists() and began.read_text(), [running])
-    assert_ends(
-        running,
-        number,
-        f"{ROOT}/compute_metrics.py: interrupted; what was measured is kept; --metrics measures the rest alone",
-    )
-    time.sleep(0.2)
-    assert not os.path.exists(f"/proc/{began.read_text()}")
 
 
 @pytest.mark.slow
