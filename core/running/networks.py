@@ -99,7 +99,7 @@ def weight_hashes(flags, files):
 def _weight_files(path):
     """The file of a flag, or the files of the folder in timm:local-dir:FOLDER or transformers:FOLDER; [] else."""
     place = Path(str(path or "").removeprefix("timm:local-dir:").removeprefix("transformers:"))
-    if place.is_dir():
+    if path and place.is_dir():
         return sorted(file for file in place.iterdir() if file.suffix in (".json", ".safetensors", ".bin"))
     return [place] if place.is_file() else []
 
