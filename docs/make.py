@@ -19,8 +19,8 @@ python main.py --help
 ```
 
 Every script answers `--help`. A flag may be written with underscores or with hyphens: `--batch_size`,
-`--batch-size`. Switches take `True` or `False`; alone they mean `True`: `--overwrite`. A dash in the tables means that
-there is no default.
+`--batch-size`. Switches take `True` or `False`; alone they mean `True`: `--overwrite`. A dash in the tables means
+that there is no default.
 """
 
 
