@@ -89,7 +89,7 @@ def main():
     about = args.architecture, train.attributes, args.image_size, task
 
     def validate(step, ema_network):
-        found = VALIDATE[task](ema_network.eval(), val, device, ranks)
+        found = VALIDATE[task](ema_network.eval(), val, device)
         if not ranks.first:
             return
         print(f"step {step}: {found.line}", flush=True)

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 
 from core.data.datasets import SPLITS, make_dataset
-from core.metrics.scores import attribute_accuracy, decide
+from core.metrics.validation import attribute_accuracy, decide
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.flags import Flag, FlagParser, check_flags
 from guided_diffusion.script.run import require_flags, run_script

@@ -75,6 +75,6 @@ def test_the_table_has_a_column_for_each_experiment(tmp_path):
     merge_metrics(Layout(tmp_path, "two"), [Metric("FR", 0.75, 8, "images")])
     lines = metrics_table(tmp_path, ["one", "two"]).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert cells[0] == ["metric", "one", "two"] and set("".join(cells[1])) == {"-"}
+    assert cells[0] == ["metric", "one", "two"] and set("".join(cells[1])) == {":", "-"}
     assert cells[2:] == [["FR ↑", "0.5, n = 4", "0.75, n = 8"], ["CD ↓", "2.3 [2, 2.5], n = 1,500", "–"]]
     assert len({len(line) for line in lines}) == 1

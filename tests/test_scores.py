@@ -12,10 +12,8 @@ from core.metrics.cout import cout, insertions
 from core.metrics.scores import (
     change_correlations,
     changed_attributes,
-    class_accuracy,
     correlation_difference,
     correlation_matrix,
-    decide,
     face_similarity,
     pearson,
 )
@@ -148,22 +146,7 @@ def test_cout_of_an_unchanged_image_is_the_margin_of_the_classifier():
     assert found.item() == pytest.approx(0.25 - 0.75)
 
 
-def test_decisions_do_not_depend_on_the_batches():
-    images = deterministic_array("decide.images", (7, 3, 2, 2))
-    dataset = [(image, None) for image in images]
-    whole = decide(lambda x: x.flatten(1)[:, :4], dataset, torch.device("cpu"), batch_size=100)
-    assert torch.equal(whole, (images.flatten(1)[:, :4] > 0).long())
-    assert torch.equal(whole, decide(lambda x: x.flatten(1)[:, :4], dataset, torch.device("cpu"), batch_size=2))
-
-
 # -- classes -------------------------------------------------------------------------------------------------
-
-
-def test_the_accuracy_of_a_class_is_that_on_its_images_and_one_without_images_is_left_out():
-    decided, classes = torch.tensor([0, 0, 1, 2, 2, 0]), torch.tensor([0, 0, 0, 2, 1, 1])
-    table = class_accuracy(decided, classes, ("cat", "dog", "lynx", "puma"))
-    assert table["accuracy"].to_dict() == {"cat": pytest.approx(2 / 3), "dog": 0, "lynx": 1}
-    assert table["images"].to_dict() == {"cat": 3, "dog": 2, "lynx": 1}
 
 
 def test_the_loss_of_classes_is_the_weighted_cross_entropy_of_each_image():

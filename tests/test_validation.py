@@ -1,16 +1,21 @@
-"""The validation of a classifier in training, on several ranks."""
+"""The validation of a classifier in training, also on several ranks."""
 
 import shutil
 import sys
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
+from assertions import refusal
+from reference_weights import deterministic_array
 from scripts import ROOT, SEARCH_PATH, as_argv, run_command
 from toy_celeba import write_celeba
 
 from core.data.datasets import CelebA
-from core.metrics.validation import decide_together, validate_attributes
+from core.metrics import batches
+from core.metrics.validation import attribute_accuracy, class_accuracy, decide, validate_attributes
+from guided_diffusion.script.errors import UserError
 from models.classifiers import load_classifier
 
 
@@ -33,21 +38,43 @@ def test_a_validation_on_two_ranks_is_that_of_one(tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 6])
-def test_ranks_decide_on_all_images_in_their_order(count):
-    dataset = [(torch.full((3, 2, 2), float(i)), None) for i in range(count)]
-    asked = []
+def test_ranks_decide_on_all_images_once(count, monkeypatch):
+    dataset, decisions = [(torch.full((3, 2, 2), float(i)), None) for i in range(count)], torch.zeros(count)
+    for rank in range(min(count, 4)):
+        own = SimpleNamespace(rank=rank, world_size=4, first=False, several=True, collect=lambda value: [value])
+        monkeypatch.setattr(batches, "connected", lambda own=own: own)
+        part = decide(lambda x: x[:, 0, 0, 0], dataset, torch.device("cpu"), decision=lambda x: x)
+        decisions[rank::4] += part
+    assert decisions.tolist() == list(range(count))
 
-    class Rank:
-        world_size = 4
 
-        def __init__(self, rank):
-            self.rank = rank
+def test_an_error_of_one_rank_is_raised_on_all(monkeypatch):
+    errors = [None, "b.jpg is gone"]
+    own = SimpleNamespace(rank=0, world_size=2, first=True, several=True, collect=lambda value: errors)
+    monkeypatch.setattr(batches, "connected", lambda: own)
+    own_part = batches.Batches(torch.device("cpu"), 2)
+    message = refusal(UserError, own_part.map, lambda x: (x,), lambda i: (torch.zeros(1),), range(4), "")
+    assert message == "b.jpg is gone"
 
-        def gather(self, tensor):
-            asked.append(tensor)
-            return tensor
 
-    for rank in range(4):
-        decide_together(lambda x: x[:, :1, 0, 0], dataset, torch.device("cpu"), Rank(rank), decision=lambda x: x)
-    assert len({part.shape for part in asked}) == 1
-    assert torch.cat(asked)[:count, 0].tolist() == list(range(count))
+def test_decisions_do_not_depend_on_the_batches():
+    images = deterministic_array("decide.images", (7, 3, 2, 2))
+    dataset, device = [(image, None) for image in images], torch.device("cpu")
+    whole = decide(lambda x: x.flatten(1)[:, :4], dataset, device, batch_size=100)
+    assert torch.equal(whole, (images.flatten(1)[:, :4] > 0).long())
+    assert torch.equal(whole, decide(lambda x: x.flatten(1)[:, :4], dataset, device, batch_size=2))
+
+
+def test_the_accuracy_of_an_attribute_counts_yes_and_no_alike():
+    decisions = torch.tensor([[1, 1], [0, 1], [1, 1], [0, 1]])
+    labels = torch.tensor([[1, 1], [1, 1], [1, 1], [0, 1]])
+    table = attribute_accuracy(decisions, labels, ("a", "b"))
+    assert table.loc["a"].tolist() == pytest.approx([0.75, (2 / 3 + 1) / 2, 0.75])
+    assert table.loc["b"].tolist() == [1, 1, 1]  # of which there are only images with it
+
+
+def test_the_accuracy_of_a_class_is_that_on_its_images_and_one_without_images_is_left_out():
+    decided, classes = torch.tensor([0, 0, 1, 2, 2, 0]), torch.tensor([0, 0, 0, 2, 1, 1])
+    table = class_accuracy(decided, classes, ("cat", "dog", "lynx", "puma"))
+    assert table["accuracy"].to_dict() == {"cat": pytest.approx(2 / 3), "dog": 0, "lynx": 1}
+    assert table["images"].to_dict() == {"cat": 3, "dog": 2, "lynx": 1}

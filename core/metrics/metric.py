@@ -5,6 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import yaml
 from filelock import FileLock
 
@@ -148,18 +149,14 @@ def metrics_table(output_path, exp_names):
 
 
 def table_of(columns, better):
-    """columns, title -> (metric -> its entry()), as a Markdown table. Each column is as wide as its widest cell.
+    """columns, title -> (metric -> its entry()), as a Markdown table.
 
     better: metric -> ↑ or ↓, for the metrics to show, in order. Those that no column has are left out.
     """
-    rows = [["metric", *columns]]
-    for name, arrow in better.items():
-        if any(name in column for column in columns.values()):
-            rows.append([f"{name} {arrow}", *(_cell(column.get(name)) for column in columns.values())])
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in rows]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines) + "\n"
+    names = [name for name in better if any(name in column for column in columns.values())]
+    cells = {title: [_cell(column.get(name)) for name in names] for title, column in columns.items()}
+    table = pd.DataFrame({"metric": [f"{name} {better[name]}" for name in names]} | cells)
+    return table.to_markdown(index=False) + "\n"
 
 
 def _cell(metric):

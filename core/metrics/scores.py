@@ -1,8 +1,6 @@
 """Metrics as pure functions of decisions, features, probabilities and labels."""
 
 import numpy as np
-import pandas as pd
-import torch
 import torch.nn.functional as F
 
 SAME_FACE = 0.5  # the cosine above which two photographs of VGGFace2 count as one person
@@ -41,43 +39,3 @@ def change_correlations(decisions, cf_decisions, query):
 def correlation_difference(expected, measured):
     """Two (A,) correlations -> CD (Jeanneret et al., ACCV 2022): Σ_a |c_a - r_a|."""
     return float(np.abs(expected - measured).sum())
-
-
-@torch.no_grad()
-def decide(network, dataset, device, batch_size=64, decision=lambda logits: (logits > 0).long()):
-    """network, images -> (N, A) logits, and a dataset of N images -> its decisions on them, (N, A) of 0/1.
-
-    decision: logits -> decisions; with predicted_class these are (N,) classes.
-    """
-    decisions = []
-    for start in range(0, len(dataset), batch_size):
-        images = [dataset[i][0] for i in range(start, min(start + batch_size, len(dataset)))]
-        decisions.append(decision(network(torch.stack(images).to(device))).cpu())
-    return torch.cat(decisions)
-
-
-def attribute_accuracy(decisions, labels, attributes):
-    """decisions and labels (N, A) of 0/1 -> a DataFrame with a row for each attribute.
-
-    Columns: accuracy; balanced, the mean of the accuracies on the images with label 1 and with label 0 (where there
-    are only images of one kind, the accuracy on these); yes, the share of labels that are 1.
-    """
-    right, yes = (decisions == labels).numpy(), (labels == 1).numpy()
-    rows = {}
-    for a, name in enumerate(attributes):
-        kinds = [right[mask, a].mean() for mask in (yes[:, a], ~yes[:, a]) if mask.any()]
-        rows[name] = {"accuracy": right[:, a].mean(), "balanced": sum(kinds) / len(kinds), "yes": yes[:, a].mean()}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("attribute")
-
-
-def class_accuracy(decisions, classes, names):
-    """Decided and true classes (N,) -> a table by class: accuracy on its images, how many there are.
-
-    Classes without an image are left out.
-    """
-    right, rows = decisions == classes, {}
-    for number, name in enumerate(names):
-        of_class = classes == number
-        if of_class.any():
-            rows[name] = {"accuracy": float(right[of_class].float().mean()), "images": int(of_class.sum())}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("class")
