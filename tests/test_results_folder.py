@@ -74,6 +74,15 @@ def test_the_folder_is_the_one_of_the_release(tmp_path):
     assert image_id(7) == "0000007"
 
 
+def test_every_folder_of_the_release_is_there_from_the_start(tmp_path):
+    """Its metric scripts list them all, also those of a run in which nothing is misclassified."""
+    begin(tmp_path, save_images=True)
+    experiment = tmp_path / "Results/exp"
+    places = [f"{right}/{reached}" for right in ("CC", "IC") for reached in ("CCF", "ICF")]
+    assert all((experiment / place / part).is_dir() for place in places for part in ("CF", "Noise", "Info", "SM"))
+    assert all((tmp_path / "Original" / name).is_dir() for name in ("Correct", "Incorrect"))
+
+
 def test_images_are_written_as_they_are(tmp_path):
     run(tmp_path)
     assert torch.equal(read_image(tmp_path / "Original/Correct/0000030.png"), PIXELS[0])
