@@ -11,17 +11,15 @@ other flags adds to what is there: the table is of all that the folder holds.
 """
 
 import math
-import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from benchmarks.audit_summary import draw_scores, summary_of
-from benchmarks.audited import CASE, collect
+from benchmarks import runs
+from benchmarks.audit_table import table_of_methods
 from benchmarks.methods import SETS, flags_of, processor
 from benchmarks.planted import ASKED, SHORTCUTS, SIZE, choose_from_pool, draw_pool, render_held_out, write_held_out
-from benchmarks.runs import demo_flags, run
-from benchmarks.truths import rendered_changes
-from core.results.folder import experiment_folder
+from benchmarks.scoring import CASE, collect, rendered_changes
+from core.results.layout import Layout
 from core.results.records import flipped, read_records, read_yaml, write_yaml
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.flags import WORKERS, Flag, FlagParser, check_flags, parse_numbers
@@ -32,11 +30,10 @@ METHODS = ("inversion", "maskdime", "dime")  # of benchmarks.methods
 REDRAWS = ("dime",)  # changes an image without any guidance, too; the others then end at the original itself
 CLASSIFIER = f"""--architecture tiny_cnn --image_size {SIZE} --random_flip False --batch_size 64 --lr 2e-3
   --lr_warmup_steps 50 --ema_rate 0.9 --compile False"""
-SECONDS = "seconds.yaml"  # beside a classifier: how long its training took
 DEMO_CLASSIFIER = "models/demo/faces_classifier.pt"
 HELD_OUT = 1000  # faces that there are to explain, and to contrast attributes on
 FLAGS = {
-    "output_path": Flag(None, "folder of the faces, the classifiers, the results, the table and the plot"),
+    "output_path": Flag(None, "folder of the faces, the classifiers, the results and the table"),
     "shortcuts": Flag(",".join(SHORTCUTS), "what goes with the smile, each in classifiers of its own"),
     "levels": Flag("50,60,70,80,90,100", "in how many percent of the images", parse_numbers, low=50, high=100),
     "seeds": Flag(
@@ -109,62 +106,49 @@ def _names(args, flag, known):
 def train(root, case, args):
     """Trains the classifier of a case, unless it is there -> the path of its weights."""
     folder = root / "classifiers" / case.name
-    if not (folder / SECONDS).exists():
+    if not (folder / "last.pt").exists():
         pool = root / "pools" / f"{case.shortcut}-{args.pool}"
         pool.parent.mkdir(exist_ok=True)
         draw_pool(pool, case.shortcut, args.pool, args.workers)
         data = choose_from_pool(pool, args.pool, case.level, case.seed)
         length = ("--lr_anneal_steps", args.steps, "--save_interval", args.steps, "--seed", case.seed)
         places = ("--data_dir", data, "--output_path", folder)
-        seconds = timed(run, "celeba-train-classifier.py", *CLASSIFIER.split(), *length, *places)
-        write_yaml(folder / SECONDS, {"training": seconds})
+        runs.run("celeba-train-classifier.py", *CLASSIFIER.split(), *length, *places)
     return folder / "last.pt"
 
 
 def explain(root, case, method, weights, images):
     """Explains held-out faces to the classifier of a case, and audits it, unless both is done."""
     name, output_path = f"{case.name}-{method}", root / "explained"
-    experiment = experiment_folder(output_path, name)
-    if (experiment / CASE).exists() and read_yaml(experiment / CASE)["images"] == images:
+    layout = Layout(output_path, name)
+    path = layout.experiment / CASE
+    if path.exists() and read_yaml(path)["images"] == images:
         return
     flags = flags_of(SETS["methods"][method], "faces")
-    explaining = timed(run_main, root, name, flags, weights, images)
+    run_main(root, name, flags, weights, images)
     control = ()
     if method in REDRAWS:  # once for all classifiers: without guidance none has an influence
         control = ("--control", f"unguided-{method}")
         run_main(root, control[1], [*flags, "--classifier_scales", 0], DEMO_CLASSIFIER, images)
-    auditing = 0.0
-    if flipped(read_records(experiment / "records.csv")).any():  # of no image there is nothing to audit
-        auditing = timed(run, "audit.py", "--output_path", output_path, "--exp_names", name, *control)
-    seconds = read_yaml(weights.parent / SECONDS) | {"explaining": explaining, "auditing": auditing}
-    write_yaml(experiment / CASE, asdict(case) | {"method": method, "images": images} | seconds)
-
-
-def timed(function, *inputs):
-    """Calls function(*inputs) -> the seconds that it took, of which a resumed one has only the rest."""
-    began = time.perf_counter()
-    function(*inputs)
-    return time.perf_counter() - began
+    if flipped(read_records(layout.records)).any():  # of no image there is nothing to audit
+        runs.run("audit.py", "--output_path", output_path, "--exp_names", name, *control)
+    write_yaml(path, asdict(case) | {"method": method, "images": images})
 
 
 def run_main(root, name, flags, weights, images):
     """Runs or resumes main.py on the first of the held-out faces. flags: words, of the method."""
-    batch_size = math.gcd(images, 16)
-    run(
-        *("main.py", *demo_flags("faces", "RUN"), *flags),
-        *("--classifier_path", weights, "--data_dir", root / "held_out", "--query_label", ASKED),
-        *("--batch_size", batch_size, "--num_batches", images // batch_size),
-        *("--output_path", root / "explained", "--exp_name", name),
-    )
+    size = math.gcd(images, 16)
+    amount = ("--batch_size", size, "--num_batches", images // size)
+    flags = (*flags, "--classifier_path", weights, *amount)
+    runs.explain(root / "explained", name, "faces", root / "held_out", ASKED, flags)
 
 
 def report(root, renderings):
-    """Writes audited.csv, audited.md and audited.png of all that is in the folder -> the Markdown."""
-    found = collect(root, renderings)
-    write_text(root / "audited.csv", found.rows.to_csv(index=False))
-    text = f"On {processor()}\n\n{summary_of(found)}"
-    write_text(root / "audited.md", text)
-    draw_scores(root / "audited.png", found)
+    """Writes audit.csv and audit.md of all that is in the folder -> the Markdown."""
+    rows = collect(root, renderings)
+    write_text(root / "audit.csv", rows.to_csv(index=False))
+    text = f"On {processor()}\n\n{table_of_methods(rows)}"
+    write_text(root / "audit.md", text)
     return text
 
 

@@ -1,9 +1,10 @@
 """Kills main.py, the trainers and compute_metrics.py with -9 at random moments: is anything lost when they go on?
 
+    python -m benchmarks.kills --work_dir DIR --kills 105
+
 Each is first run undisturbed. Then it is started in an empty folder and killed, again and again, until it ends: a
 round. After each kill every file is looked at; after a round the folder is compared with the undisturbed one.
-Networks and images are tiny. Scripts of one process are forked from this one, which has imported what they need, so
-that few kills come while Python is importing.
+Networks and images are tiny.
 """
 
 import csv
@@ -11,33 +12,32 @@ import io
 import json
 import os
 import random
-import runpy
 import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import psutil
 import torch
 import yaml
 from PIL import Image
 from tqdm import tqdm
 
-from benchmarks.training_size import write_images
+from benchmarks.runs import ROOT
 from core.metrics.metric import read_metrics
-from core.results.folder import ResultsFolder
 from core.results.layout import Layout
+from core.results.reading import read_rows
+from demo.faces import write_celeba
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.flags import Flag, FlagParser, check_flags
 from guided_diffusion.script.run import require_flags, run_script
 
-ROOT = Path(__file__).parent.parent
-FORK = get_context("fork")
 MOST_IN_A_ROUND = 5  # kills
 TO_END = 600  # seconds that a script which is not killed may take
 FLAGS = {
@@ -45,17 +45,7 @@ FLAGS = {
     "kills": Flag(100, "how many kills in all; each script gets an equal share", low=1, high=100_000),
     "seed": Flag(0, "decides the moments of the kills, as shares of a run", low=0, high=2**32 - 1),
 }
-NETWORK = {
-    "image_size": 16,
-    "num_channels": 32,
-    "num_res_blocks": 1,
-    "channel_mult": "1,1",
-    "attention_resolutions": "8",
-    "num_heads": 2,
-    "learn_sigma": True,
-    "diffusion_steps": 40,
-}
-CLASSIFIER = "benchmarks.training_size:smallest_network"
+TIMED = ("images_per_s", "memory_mib")  # columns of progress.csv
 
 
 @dataclass
@@ -85,133 +75,102 @@ class Subject:
 
     def finished(self):
         """What a start has left of the work done: ids of images, files of checkpoints, or names of metrics."""
-        if self.keeps == "images":
-            records = ResultsFolder(Layout(self.output, "exp")).records()
-            return set() if records is None else set(records["id"])
         if self.keeps == "checkpoints":
             return {path.name for path in self.output.glob("opt*.pt")}
-        return set(read_metrics(ResultsFolder(Layout(self.output, "exp")).layout.metrics))
-
-
-@dataclass
-class Count:
-    kills: int = 0
-    ends: int = 0
-    lost: int = 0
-    different: int = 0
-    half_written: int = 0
+        layout = Layout(self.output, "exp")
+        if self.keeps == "metrics":
+            return set(read_metrics(layout.metrics))
+        records = read_rows(layout)
+        return set() if records is None else set(records["id"])
 
 
 # -- processes ---------------------------------------------------------------------------------------------------
 
 
-class Started:
-    """A script that runs: forked, or by a command of its own where it has ranks or starts further scripts."""
+class Process:
+    """A script that runs, with its launcher and what it has started itself."""
 
     def __init__(self, subject, log):
         words = [word for name, value in subject.flags.items() for word in (f"--{name}", *str(value).split(" "))]
-        words += ["--output_path", str(subject.output)]
+        launcher = ["mpiexec", "-n", str(subject.ranks)] if subject.ranks > 1 else []
+        command = [*launcher, sys.executable, ROOT / subject.script, *words, "--output_path", subject.output]
         self.log, self.script = log, subject.script
-        if subject.ranks > 1 or subject.keeps == "metrics":
-            launcher = ["mpiexec", "-n", str(subject.ranks)] if subject.ranks > 1 else []
-            command = [*launcher, sys.executable, str(ROOT / subject.script), *words]
-            with open(log, "w") as file:
-                self.process = subprocess.Popen(command, stdout=file, stderr=file, cwd=ROOT)
-        else:
-            self.process = FORK.Process(target=_become, args=(subject.script, words, log))
-            self.process.start()
+        with open(log, "w") as file:
+            self.process = subprocess.Popen(command, stdout=file, stderr=file, cwd=ROOT)
         self.family = [psutil.Process(self.process.pid)]
 
-    def code(self):
-        """The exit code; None while it runs."""
-        return self.process.poll() if isinstance(self.process, subprocess.Popen) else self.process.exitcode
+    def end(self):
+        """Waits for the end -> the exit code; UserError where it does not come."""
+        try:
+            return self.process.wait(TO_END)
+        except subprocess.TimeoutExpired:
+            raise UserError(f"{self.script} is still running after {TO_END} s; see {self.log}") from None
 
-    def wait(self, seconds):
-        """Waits for the end, at most so long -> the exit code, or None."""
-        end = time.monotonic() + seconds
-        while self.code() is None and time.monotonic() < end:
-            time.sleep(0.005)
-        return self.code()
+    def succeed(self):
+        if code := self.end():
+            raise UserError(f"{self.script} failed with exit code {code}; see {self.log}")
 
-    def kill(self, rng):
-        """Kills all processes that run the script, with their launcher, or one of them alone -> whether any ran."""
+    def kill_after(self, seconds, rng):
+        """Waits, then kills all processes, or one alone of those that run the script -> whether any still ran."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+            return False
         with suppress(psutil.NoSuchProcess):
             self.family += self.family[0].children(recursive=True)
         own = [process for process in self.family if _runs_script(process)]
-        chosen = self.family if len(own) < 2 or rng.random() < 0.5 else [rng.choice(own)]
-        killed = 0
-        for process in chosen:
+        victims = self.family if len(own) < 2 or rng.random() < 0.5 else [rng.choice(own)]
+        killed = False
+        for process in victims:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-                killed += 1
-        if self.wait(TO_END) is None:
-            raise UserError(f"{self.script} is still running {TO_END} s after a kill; see {self.log}")
-        return killed > 0
+                killed = True
+        self.end()
+        return killed
 
 
 def _runs_script(process):
     """Whether a process was started as `python script.py`."""
-    try:
+    with suppress(psutil.Error):
         words = process.cmdline()
-    except psutil.Error:
-        return False
-    return len(words) > 1 and words[1].endswith(".py")
-
-
-def _become(script, words, log):
-    """What a forked process does: it becomes the script."""
-    for descriptor in (1, 2):
-        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
-    os.chdir(ROOT)
-    sys.argv = [str(ROOT / script), *words]
-    runpy.run_path(str(ROOT / script), run_name="__main__")
+        return len(words) > 1 and words[1].endswith(".py")
+    return False
 
 
 def run_undisturbed(subject, log):
     """Runs a script to its end, and notes the time of its first file and of its end."""
     subject.prepare()
     before, began, first = _files(subject.output), time.monotonic(), None
-    started = Started(subject, log)
-    while started.code() is None:
+    process = Process(subject, log)
+    while process.process.poll() is None:
         if first is None and _files(subject.output) != before:
             first = time.monotonic() - began
         time.sleep(0.01)
-    require_success(started)
+    process.succeed()
     subject.start_up, subject.whole = first, time.monotonic() - began
 
 
-def require_success(started):
-    if started.code() != 0:
-        raise UserError(f"{started.script} failed with exit code {started.code()}; see {started.log}")
-
-
 def run_round(subject, whole, most, rng, log):
-    """One round: kills, at most so many, and an end -> its Count. whole: the folder of the undisturbed run."""
+    """One round: kills, at most so many, and an end -> its Counter. whole: the folder of the undisturbed run."""
     subject.prepare()
-    count, kept, left, family = Count(), set(), subject.whole, []
-    while True:
-        started = Started(subject, log)
-        killed = False
-        if count.kills < min(most, MOST_IN_A_ROUND):
-            moment = rng.uniform(0.5 * subject.start_up, max(left, subject.start_up))
-            killed = started.wait(moment) is None and started.kill(rng)
+    count, done, left, family = Counter(rounds=1), set(), subject.whole, []
+    killed = True
+    while killed:
+        process, killed = Process(subject, log), False
+        if count["kills"] < min(most, MOST_IN_A_ROUND):
+            moment = rng.uniform(0.9 * subject.start_up, max(left, subject.start_up))
+            killed = process.kill_after(moment, rng)
             left -= max(0, moment - subject.start_up)
         if not killed:
-            started.wait(TO_END)
-            require_success(started)
-        family += started.family
+            process.succeed()
+        family += process.family
         now = subject.finished()
-        count.lost += len(kept - now)
-        kept = now
-        count.half_written += len(half_written(subject.output))
-        if not killed:
-            break
-        count.kills += 1
-    # A script that compute_metrics.py had started may have outlived it.
-    psutil.wait_procs([each for each in family if each.pid != os.getpid()], timeout=TO_END)
-    count.ends = 1
-    count.half_written += sum(name.endswith(".part") for name in _files(subject.output))
-    count.different = len(differing(subject.output, whole, subject.ranks > 1))
+        count["lost"] += len(done - now)
+        count["half_written"] += len(half_written(subject.output))
+        count["kills"] += killed
+        done = now
+    psutil.wait_procs(family, timeout=TO_END)  # a process may have outlived the one that started it
+    count["half_written"] += sum(name.endswith(".part") for name in _files(subject.output))
+    count["different"] = len(differing(subject.output, whole, subject.ranks > 1))
     return count
 
 
@@ -220,20 +179,18 @@ def run_round(subject, whole, most, rng, log):
 
 def _files(folder):
     """The names of all files below a folder, relative to it, but for locks."""
-    names = {
-        str(Path(directory, name).relative_to(folder)) for directory, _, files in os.walk(folder) for name in files
-    }
-    return {name for name in names if not name.endswith("lock")}
+    paths = (Path(directory, name) for directory, _, names in os.walk(folder) for name in names)
+    return {str(path.relative_to(folder)) for path in paths if not path.name.endswith("lock")}
 
 
 def half_written(folder):
     """The files below a folder, .part apart, that are not whole."""
-    found = []
+    broken = []
     for name in _files(folder):
-        with suppress(FileNotFoundError):  # a script that outlived its starter has just replaced it
+        with suppress(FileNotFoundError):  # a process that outlived its starter has just replaced it
             if not name.endswith(".part") and not _is_whole(folder / name):
-                found.append(name)
-    return found
+                broken.append(name)
+    return broken
 
 
 def _is_whole(path):
@@ -261,12 +218,14 @@ def differing(folder, whole, by_ranks):
     """The files below a folder whose contents are not those of the undisturbed run, or that one of them lacks.
 
     by_ranks: one grey level of an image counts as equal; of the difference maps and tables, which follow from the
-    images and are scaled, only that they are there. Otherwise every byte counts, but for the clock's, which are two
-    columns of progress.csv and TensorBoard's events; and of a checkpoint every number, name and bit of a tensor:
-    pickle writes two equal strings otherwise than one that is used twice.
+    images and are scaled, only that they are there. Otherwise every byte counts, but for the clock's: runs.yaml,
+    TensorBoard's events, two columns of progress.csv. Of a checkpoint every number, name and bit of a tensor
+    counts: pickle writes two equal strings otherwise than one that is used twice.
     """
-    ours, theirs = ({name for name in _files(each) if "tfevents" not in name} for each in (folder, whole))
-    ours = {name for name in ours if not name.endswith(".part")}
+    ours, theirs = (
+        {name for name in _files(each) if "tfevents" not in name and not name.endswith(("runs.yaml", ".part"))}
+        for each in (folder, whole)
+    )
     equal = _within_a_level if by_ranks else _identical
     return sorted(ours ^ theirs) + [
         name for name in sorted(ours & theirs) if not equal(folder / name, whole / name)
@@ -274,12 +233,14 @@ def differing(folder, whole, by_ranks):
 
 
 def _identical(path, other):
-    if path.name == "progress.csv":
-        return _without_clock(path) == _without_clock(other)
     if path.read_bytes() == other.read_bytes():
         return True
-    both = path.suffix == ".pt" and _is_whole(path) and _is_whole(other)
-    return both and _equal(*(torch.load(each, weights_only=True) for each in (path, other)))
+    if not (_is_whole(path) and _is_whole(other)):
+        return False
+    if path.name == "progress.csv":
+        table, other_table = (pd.read_csv(each).drop(columns=[*TIMED], errors="ignore") for each in (path, other))
+        return table.equals(other_table)
+    return path.suffix == ".pt" and _equal(*(torch.load(each, weights_only=True) for each in (path, other)))
 
 
 def _equal(value, other):
@@ -291,12 +252,6 @@ def _equal(value, other):
     if isinstance(value, list | tuple):
         return len(value) == len(other) and all(map(_equal, value, other))
     return type(value) is type(other) and value == other
-
-
-def _without_clock(path):
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [{name: row[name] for name in row if name not in ("images_per_s", "memory_mib")} for row in rows]
 
 
 def _within_a_level(path, other):
@@ -312,29 +267,16 @@ def _within_a_level(path, other):
 def subjects_in(work):
     """The Subjects in the order in which each makes what the next ones need."""
     data, whole = work / "celeba", work / "undisturbed"
-    training = {"data_dir": data, "batch_size": 4, "log_interval": 2, "keep_checkpoints": 100}
-    ddpm = NETWORK | training | {"lr_anneal_steps": 60, "save_interval": 6, "ema_rate": 0.9, "sample_steps": 2}
-    classifier = training | {
-        "architecture": CLASSIFIER,
-        "image_size": 16,
-        "lr": 0.1,
-        "lr_anneal_steps": 300,
-        "save_interval": 10,
-    }
-    explaining = NETWORK | {
-        "data_dir": data,
-        "model_path": whole / "celeba-train-diffusion.py-1/model000060.pt",
-        "classifier_path": whole / "celeba-train-classifier.py-1/best.pt",
-        "classifier_architecture": CLASSIFIER,
-        "query_label": "Smiling",
-        "classifier_scales": "1,100000",
-        "start_step": 8,
-        "batch_size": 3,
-        "exp_name": "exp",
-        "save_z_t": True,
-    }
-    oracle = {"oracle_path": explaining["classifier_path"], "oracle_architecture": CLASSIFIER}
-    measuring = {"exp_names": "exp", "metrics": "FR,MNAC", "query_label": "Smiling"} | oracle
+    training = {"data_dir": data, "image_size": 16, "batch_size": 4, "log_interval": 2, "keep_checkpoints": 100}
+    ddpm = training | {"num_channels": 32, "num_res_blocks": 1, "channel_mult": "1,1", "attention_resolutions": 8}
+    ddpm |= {"num_heads": 2, "learn_sigma": True, "diffusion_steps": 40, "ema_rate": 0.9, "sample_steps": 2}
+    ddpm |= {"lr_anneal_steps": 60, "save_interval": 6}
+    classifier = training | {"architecture": "tiny_cnn", "lr_anneal_steps": 100, "save_interval": 5}
+    classifier_path = whole / "celeba-train-classifier.py-1/best.pt"
+    explaining = {"data_dir": data, "model_path": whole / "celeba-train-diffusion.py-1/model000060.pt"}
+    explaining |= {"classifier_path": classifier_path, "query_label": "Smiling", "classifier_scales": "1,100000"}
+    explaining |= {"start_step": 8, "batch_size": 3, "exp_name": "exp", "save_z_t": True}
+    measuring = {"exp_names": "exp", "metrics": "FR,MNAC", "query_label": "Smiling", "oracle_path": classifier_path}
     main = Subject("main.py", explaining, work / "run", "images")
     return [
         Subject("celeba-train-diffusion.py", ddpm, work / "run", "checkpoints"),
@@ -358,17 +300,15 @@ def main():
     if any(work.iterdir()):
         raise UserError(f"--work_dir {work} is not empty; name another folder")
     os.environ.update(OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT), XDG_CACHE_HOME=str(work / "cache"))
-    write_images(work / "celeba", 75)
+    write_celeba(work / "celeba", {"train": 60, "val": 15})
     subjects, rng, rows, good = subjects_in(work), random.Random(args.seed), [], True
-    for subject in subjects:  # so that those forked later need not
-        runpy.run_path(str(ROOT / subject.script))
     for place, subject in enumerate(subjects):
         share = args.kills // len(subjects) + (place < args.kills % len(subjects))
         count = measure(subject, work, share, rng)
-        good = good and not (count.lost or count.different or count.half_written)
+        good = good and not (count["lost"] or count["different"] or count["half_written"])
         rows.append(
-            f"| {subject.title} | {count.kills} | {count.ends} | {count.lost} {subject.keeps} | {count.different} "
-            f"| {count.half_written} | {subject.whole:.1f} | {subject.start_up:.1f} |"
+            f"| {subject.title} | {count['kills']} | {count['rounds']} | {count['lost']} {subject.keeps} "
+            f"| {count['different']} | {count['half_written']} | {subject.whole:.1f} | {subject.start_up:.1f} |"
         )
     print(
         "| | kills | rounds | lost | files that differ | half-written files | an undisturbed run, s "
@@ -380,18 +320,17 @@ def main():
 
 
 def measure(subject, work, kills, rng):
-    """Kills a script so often -> the Count of all rounds."""
-    whole, total, log = work / "undisturbed" / f"{subject.script}-1", Count(), work / "log.txt"
+    """Kills a script so often -> the Counter of all rounds."""
+    whole, total, log = work / "undisturbed" / f"{subject.script}-1", Counter(), work / "log.txt"
     run_undisturbed(subject, log)
     if subject.ranks == 1:  # several are compared with one
         whole.parent.mkdir(exist_ok=True)
         subject.output.rename(whole)
     with tqdm(total=kills, desc=subject.title, unit="kill") as bar:
-        while total.kills < kills:
-            count = run_round(subject, whole, kills - total.kills, rng, log)
-            for name in vars(count):
-                setattr(total, name, getattr(total, name) + getattr(count, name))
-            bar.update(count.kills)
+        while total["kills"] < kills:
+            count = run_round(subject, whole, kills - total["kills"], rng, log)
+            total.update(count)
+            bar.update(count["kills"])
     return total
 
 

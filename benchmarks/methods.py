@@ -1,7 +1,6 @@
-"""Every method on the same images: how good, after how many network evaluations. A table and a plot.
+"""Every method on the same images: how good, after how many network evaluations. A table.
 
     python -m benchmarks.methods --output_path DIR
-    python -m benchmarks.methods --output_path DIR --set ablation --images 64
     python -m benchmarks.methods --output_path DIR --dataset fashion
     python -m benchmarks.methods --output_path DIR/glasses --query Eyeglasses --set deep
 
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.frontier import BETTER, column_of, draw_frontier
+from benchmarks.columns import METHOD_ROWS, column_of
 from benchmarks.runs import DATA, demo_flags, evaluate, explain, write_data
 from core.data.datasets import attribute_index
 from core.metrics.metric import table_of
@@ -50,36 +49,15 @@ SETS = {  # set -> experiment -> its flags; speed-ups refer to the first experim
         "maskdime": "DIME --method maskdime --start_step 18",
         "inversion": "OURS --start_step 25",
     },
-    "ablation": {
-        "inversion": "OURS",
-        "no-jacobian": "OURS --through_network False",
-        "no-mask": "OURS --mask_threshold 0",
-        "no-final-mask": "OURS --final_threshold 0",
-        "no-masks": "OURS --mask_threshold 0 --final_threshold 0",
-        "plain": "OURS --through_network False --mask_threshold 0 --final_threshold 0",
-        "no-correction": "OURS --path_correction False",
-        "growth-1": "OURS --growth 1 --classifier_scales 4,8",
-        "growth-1.5": "OURS --growth 1.5 --classifier_scales 1,2",
-        "margin-10": "OURS --margin 10",
-        "margin-30": "OURS --margin 30",
-        "never-rests": "OURS --margin 1e9",
-        "l1-0": "OURS --l1_loss 0",
-        "l1-0.2": "OURS --l1_loss 0.2",
-        "tau-6": "OURS --start_step 6",
-        "tau-18": "OURS --start_step 18",
-        "scale-1": "OURS --classifier_scales 1,2,4",
-        "scale-4": "OURS --classifier_scales 4",
-    },
 }
 FLAGS = {
-    "output_path": Flag(None, "folder of the data, the results, the table and the plot"),
+    "output_path": Flag(None, "folder of the data, the results and the table"),
     "dataset": Flag("faces", "whose data and networks", choices=OURS),
     "set": Flag("methods", "what is compared", choices=SETS),
     "methods": Flag(None, "these experiments of the set alone, separated by commas"),
     "query": Flag(None, "the attribute that is to change; by default Smiling, or Dress"),
     "images": Flag(256, "how many images are explained", low=1, high=10**6),
     "table": Flag(None, "the Markdown file to write; by default OUTPUT_PATH/SET.md"),
-    "plot": Flag(None, "the PNG to write; by default OUTPUT_PATH/SET.png"),
     "workers": replace(WORKERS, help="processes that compare faces with the true counterfactuals"),
 }
 REQUIRED = ("output_path",)
@@ -103,10 +81,9 @@ def main():
     evaluate(root, chosen, args.dataset, query, args.workers)
 
     columns = {name: column_of(root, name, next(iter(SETS[args.set]))) for name in chosen}
-    table = f"{about(args)}\n\n{table_of(columns, BETTER)}"
+    table = f"{about(args)}\n\n{table_of(columns, METHOD_ROWS)}"
     print(f"\n{table}")
     write_text(args.table or root / f"{args.set}.md", table)
-    draw_frontier(args.plot or root / f"{args.set}.png", columns)
 
 
 def choose(args, further):

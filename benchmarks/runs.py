@@ -1,4 +1,4 @@
-"""The processes that benchmarks.methods starts: to write the data, to run main.py, and to measure its results."""
+"""What the benchmarks start: to write the data, to run main.py, and to measure its results."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.data.datasets import CELEBA_ATTRIBUTES
-from core.results.folder import experiment_folder
+from core.results.layout import Layout
 from guided_diffusion.script.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -55,40 +55,22 @@ def write_data(root, dataset, images):
 
 
 def explain(root, name, dataset, data, query, flags):
-    """Runs or resumes main.py."""
-    run(
-        "main.py",
-        *demo_flags(dataset, "RUN"),
-        *flags,
-        "--data_dir",
-        data,
-        "--query_label",
-        query,
-        "--output_path",
-        root.resolve(),
-        "--exp_name",
-        name,
-    )
+    """Runs or resumes main.py. flags: further words, which may stand for flags of the demo's."""
+    places = ("--output_path", root.resolve(), "--exp_name", name, "--data_dir", data, "--query_label", query)
+    run("main.py", *demo_flags(dataset, "RUN"), *places, *flags)
 
 
 def evaluate(root, names, dataset, query, workers):
     """Runs the scripts that measure experiments. They write metrics.yaml and, for faces, truth.yaml."""
     root, faces = root.resolve(), dataset == "faces"
-    run(
-        "compute_metrics.py",
-        "--output_path",
-        root,
-        "--exp_names",
-        *names,
-        "--metrics",
-        "FR,bKL,L1,MNAC" + (",CD" if faces else ""),
-    )
-    if stale := [name for name in names if faces and _truth_is_stale(experiment_folder(root, name))]:
+    metrics = "FR,bKL,L1,MNAC" + (",CD" if faces else "")
+    run("compute_metrics.py", "--output_path", root, "--exp_names", *names, "--metrics", metrics)
+    if stale := [name for name in names if faces and _truth_is_stale(Layout(root, name))]:
         words = ("--output_path", root, "--exp_names", *stale, "--query_label", query, "--workers", workers)
         run("-m", "demo.truth", *words)
 
 
-def _truth_is_stale(experiment):
+def _truth_is_stale(layout):
     """Whether demo.truth, which takes a second for each face, has yet to measure this run."""
-    records, truth = experiment / "records.csv", experiment / "truth.yaml"
-    return not truth.exists() or truth.stat().st_mtime < records.stat().st_mtime
+    truth = layout.experiment / "truth.yaml"
+    return not truth.exists() or truth.stat().st_mtime < layout.records.stat().st_mtime

@@ -1,4 +1,4 @@
-"""The benchmark of the methods: what it reads back, its table and its plot, and what it refuses."""
+"""The benchmark of the methods: what it reads back, its table, and what it refuses."""
 
 import shutil
 
@@ -11,18 +11,11 @@ from PIL import Image
 from scripts import SEARCH_PATH, as_argv, environment, fork_script, run_script
 
 from benchmarks import kills, methods, runs
-from benchmarks.frontier import (
-    BETTER,
-    column_of,
-    draw_frontier,
-    evaluations,
-    resources,
-    seen_by_the_oracle,
-    speed_up,
-)
+from benchmarks.columns import METHOD_ROWS, column_of, distances_in_features, evaluations, resources, speed_up
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.metrics.metric import table_of
 from core.results.reading import Pair
+from core.running.run import read_run
 from guided_diffusion.script.errors import UserError
 from models.classifiers import build_classifier, classifier_checkpoint
 from models.oracles import load_oracle
@@ -39,9 +32,8 @@ COLUMNS = {
 
 
 def test_the_table_has_a_row_for_each_metric_that_any_method_has():
-    head, _, *rows = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in table_of(COLUMNS, BETTER).splitlines()
-    ]
+    lines = table_of(COLUMNS, METHOD_ROWS).splitlines()
+    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert head == ["metric", "dime", "inversion"]
     assert rows == [
         ["evaluations an image ↓", "46 [40, 52], n = 9", "23, n = 9"],
@@ -49,15 +41,6 @@ def test_the_table_has_a_row_for_each_metric_that_any_method_has():
         ["L1 ↓", "0.04, n = 9", "–"],
         ["true CD ↓", "–", "2, n = 9"],
     ]
-
-
-def test_the_plot_shows_the_metrics_that_there_are(tmp_path):
-    draw_frontier(tmp_path / "two.png", COLUMNS)
-    without_l1 = {name: found for name, found in COLUMNS["dime"].items() if name != "L1"}
-    draw_frontier(tmp_path / "one.png", {"dime": without_l1})
-    two, one = (Image.open(tmp_path / name) for name in ("two.png", "one.png"))
-    assert two.width > 1.5 * one.width and one.getextrema() != ((255, 255),) * 4
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.png", "two.png"]
 
 
 def test_the_speed_up_is_that_of_the_means_and_its_interval_holds_it():
@@ -113,9 +96,9 @@ def test_in_the_oracles_features_an_image_is_like_itself(tmp_path):
         reached = "ICF" if k == 5 else "CCF"
         pairs.append(Pair(str(k), tmp_path / f"x{k}.png", tmp_path / f"cf{k}.png", "CC", reached))
     same = [Pair(pair.id, pair.original, pair.original, "CC", "CCF") for pair in pairs]
-    similarity, none, halves = seen_by_the_oracle(tmp_path / "oracle.pt", same)
+    similarity, none, halves = distances_in_features(tmp_path / "oracle.pt", same)
     assert similarity.value == pytest.approx(1)
-    similarity, distance, of_others = seen_by_the_oracle(tmp_path / "oracle.pt", pairs)
+    similarity, distance, of_others = distances_in_features(tmp_path / "oracle.pt", pairs)
     assert similarity.n == distance.n == 5 and similarity.value < 0.5
     assert abs(none.value) < 1e-4 * distance.value  # whatever the scale of the features
     assert halves.value > 0.1 * distance.value and of_others.name == "sFID in oracle features"  # of other images
@@ -135,12 +118,12 @@ def test_an_experiment_is_timed_over_its_sittings_and_read_back(toy_files, tmp_p
     for batches, images in ((1, 4), (0, 8), (0, 8)):
         runs.explain(tmp_path, "exp", "faces", toy_files / "data", "31", ["--num_batches", str(batches)])
         monkeypatch.setattr(runs, "run", fork_script)  # once it has shown that it works
-        seconds, memory = resources(tmp_path, "exp")
+        seconds, memory = resources(read_run(tmp_path, "exp"))
         assert seconds.n == images and seconds.value > 0 and memory.value > 100
     for name, each, once in (("exp", 7, 0), ("ours", 3, 4)):
         if name == "ours":
             runs.explain(tmp_path, name, "faces", toy_files / "data", "31", ["--method", "inversion"])
-        found = evaluations(tmp_path, name)
+        found = evaluations(read_run(tmp_path, name))
         assert len(found) == 8 and set(found) <= {once + each, once + 2 * each}
     column = column_of(tmp_path, "ours", "exp")
     assert column["evaluations an image"]["value"] == found.mean() and column["seconds an image"]["n"] == 8
@@ -153,30 +136,6 @@ def test_an_experiment_is_timed_over_its_sittings_and_read_back(toy_files, tmp_p
 def test_the_command_says_in_one_line_what_is_missing():
     code, _, err = run_script("benchmarks.methods", [])
     assert code == 2 and len(err.splitlines()) == 1 and "--output_path" in err
-
-
-@pytest.mark.slow
-def test_the_benchmark_of_listing_reads_every_made_up_data_set():
-    code, out, err = run_script("benchmarks.listing", ["--set", "tiny", "--rounds", "1"])
-    assert code == 0, err
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines()[2:]]
-    assert [row[1:3] for row in rows] == [["2,000", "1,600"]] * 2 + [["2,000", "1,800"]] * 2
-    assert all(float(peak) >= float(kept) for *_, peak, kept in rows)
-
-
-@pytest.mark.slow
-def test_the_benchmark_of_the_trainings_size_starts_them_on_two_ranks(tmp_path):
-    if not shutil.which("mpiexec", path=SEARCH_PATH):
-        pytest.skip("no mpiexec on this machine")
-    flags = {"work_dir": tmp_path, "images": 50, "image_size": 16, "epochs": 1, "batch_size": 5, "starts": 1}
-    code, out, err = run_script("benchmarks.training_size", flags, PATH=SEARCH_PATH)
-    assert code == 0 and "50 images, decoded 0 MiB, 40 attributes; 2 ranks train 4 steps of 5 images each" in out, (
-        err
-    )
-    assert len(list((tmp_path / "celeba-50/img_align_celeba").iterdir())) == 50
-    cells = out.splitlines()[-1].replace(",", "").strip("|").split("|")
-    start, first, whole, own, together = map(float, cells)
-    assert start == 1 and 0 < first <= whole and 50 < own < together < 20 * own
 
 
 @pytest.mark.slow
