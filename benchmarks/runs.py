@@ -21,7 +21,7 @@ class Data(NamedTuple):
 
 
 DATA = {
-    "faces": Data("demo.faces", "Smiling", CELEBA_ATTRIBUTES),
+    "faces": Data("demo.faces --correlations 12000", "Smiling", CELEBA_ATTRIBUTES),
     "fashion": Data("demo.fashion --classes Trouser,Dress", "Dress", ("Trouser", "Dress")),
 }
 
@@ -49,8 +49,6 @@ def write_data(root, dataset, images):
     """Writes a data set of the first images of the demo's test split -> its folder."""
     data = (root / "data").resolve()
     run("-m", *DATA[dataset].writer.split(), "--data_dir", data, "--train", 0, "--val", 0, "--test", images)
-    if dataset == "faces":
-        run("-m", "demo.correlations", "--data_dir", data)
     return data
 
 

@@ -20,6 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from core.data.datasets import CELEBA_ATTRIBUTES, SPLITS
+from core.metrics.correlations import correlation_table, keep_correlations
 from demo.layout import check_counts, write_layout
 from demo.look import Nuisance
 from demo.portrait import draw_portrait
@@ -34,6 +35,9 @@ FLAGS = {
     "train": Flag(12000, "number of training images", low=0, high=10**6),
     "val": Flag(1000, "number of validation images", low=0, high=10**6),
     "test": Flag(1000, "number of test images", low=0, high=10**6),
+    "correlations": Flag(
+        0, "for CD, the correlations of the labels of so many training faces; 0: not written", low=0, high=10**6
+    ),
     "seed": replace(SEED, help="seed of the whole set"),
     "workers": WORKERS,
 }
@@ -137,6 +141,11 @@ def face_of(seed: int, split: str, k: int) -> tuple[dict[str, bool], int]:
     return sample_attributes(rng), nuisance_seed
 
 
+def training_labels(seed, count):
+    """(count, 40) of 0/1: the labels of the first training faces, of which none is drawn."""
+    return np.array([list(face_of(seed, "train", k)[0].values()) for k in range(count)], int)
+
+
 def image_name(split: str, k: int) -> str:
     return f"{split}_{k:05d}.jpg"
 
@@ -179,6 +188,9 @@ def main():
     require_flags(args, *REQUIRED)
     counts = {split: getattr(args, split) for split in SPLITS}
     write_celeba(args.data_dir, counts, args.seed, args.workers)
+    if args.correlations:
+        labels = training_labels(args.seed, args.correlations)
+        keep_correlations(args.data_dir, correlation_table(labels, CELEBA_ATTRIBUTES))
 
 
 if __name__ == "__main__":

@@ -13,13 +13,12 @@ output=${OUTPUT:-demo/output/faces} exp=${EXP:-demo} query=${QUERY:-Smiling} dat
 name=$(tr 'A-Z_' 'a-z ' <<<"$query")
 for_every_step "OUTPUT, EXP or QUERY" "output_path exp_name query_label" "$@"
 
-python -m demo.faces --data_dir $data --train 0 --val 0 --test 32
+python -m demo.faces --data_dir $data --train 0 --val 0 --test 32 --correlations 12000
 python main.py $FACES_RUN $FACES_DIME --data_dir $data --query_label "$query" \
   --output_path "$output" --exp_name "$exp" --overwrite True "$@"
 python -m demo.sheet --output_path "$output" --exp_name "$exp" --no "not $name" --yes "$name" \
   --picture "$output/$exp.png"
 # The metrics that need no download; compute_metrics.sh without --metrics says what the others need.
-python -m demo.correlations --data_dir $data
 bash compute_metrics.sh "$output" "$exp" --metrics FR,MNAC,CD,COUT
 python -m demo.truth --output_path "$output" --exp_name "$exp" --query_label "$query" \
   --picture "$output/$exp-truth.png"

@@ -37,7 +37,7 @@ faces_ddpm() {
 faces_ddpm "$work/faces_ddpm_1" --norm_groups 32 --lr_anneal_steps 3000
 faces_ddpm "$work/faces_ddpm_2" --norm_groups 32 --lr_anneal_steps 3600 \
   --resume_checkpoint "$work/faces_ddpm_1/ema_0.999_003000.pt"
-python -m demo.pack --trained "$work/faces_ddpm_2/ema_0.999_003600.pt" --shipped "$work/faces_ddpm_2/regrouped.pt" \
+python -m demo.card pack "$work/faces_ddpm_2/ema_0.999_003600.pt" --shipped "$work/faces_ddpm_2/regrouped.pt" \
   --norm_groups 8
 faces_ddpm "$work/faces_ddpm" --lr_anneal_steps 5400 --seed 5 --resume_checkpoint "$work/faces_ddpm_2/regrouped.pt"
 
@@ -49,12 +49,12 @@ python celeba-train-diffusion.py $FASHION_FLAGS $diffusion --lr_anneal_steps 600
 classify() {
   python celeba-train-classifier.py --architecture "$4" --image_size "$2" --seed "$5" --batch_size 64 --lr 2e-3 \
     --lr_warmup_steps 100 --lr_anneal_steps 2500 --save_interval 500 --data_dir "$work/$1" --output_path "$work/$1_$3"
-  python -m demo.pack --trained "$work/$1_$3/best.pt" --shipped "models/demo/$1_$3.pt"
+  python -m demo.card pack "$work/$1_$3/best.pt" --shipped "models/demo/$1_$3.pt"
 }
 for data in "faces 64" "fashion 32"; do
   classify $data classifier small_cnn 1
   classify $data oracle shufflenet_v2_x1_0 2
   name=${data% *}
   newest="$(ls "$work/${name}_ddpm"/ema_*.pt | sort | tail -n 1)"
-  python -m demo.pack --trained "$newest" --shipped "models/demo/${name}_ddpm.pt"
+  python -m demo.card pack "$newest" --shipped "models/demo/${name}_ddpm.pt"
 done

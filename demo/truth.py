@@ -22,7 +22,7 @@ from core.metrics.scores import change_correlations, correlation_difference, pea
 from core.results.records import BITS, write_yaml
 from core.running.run import FLIPPED
 from demo.compare import TRUTH, compare_all, find_faces, tiles
-from demo.correlations import training_labels
+from demo.faces import training_labels
 from demo.sheet import BAD, COLUMNS, GOOD, INK, TILE, lay_out, save_picture
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.flags import SEED, WORKERS, Flag, FlagParser, check_flags

@@ -1,14 +1,12 @@
-"""The demos' tools: the picture of an experiment, and the weights as they are shipped."""
+"""The demos' tools: the picture of an experiment, the flags of the demos, and the faces' correlations."""
 
 import subprocess
 
 import numpy as np
 import pytest
-import torch
 from main_runs import explain, main_flags
 from PIL import Image
 from scripts import ROOT, run_script
-from toy_celeba import write_celeba
 
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.metrics.correlations import train_correlations
@@ -16,8 +14,6 @@ from core.results.layout import Layout
 from core.results.reading import read_pairs
 from demo.faces import face_of
 from demo.sheet import draw_sheet
-from guided_diffusion.training.weight_files import save_aside
-from models.checkpoints import attach_flags, flags_of, read_weights
 
 
 @pytest.fixture(scope="module")
@@ -77,52 +73,12 @@ def test_a_demo_refuses_flags_that_would_reach_one_of_its_steps(script, flags):
 
 def test_the_correlations_of_the_training_faces_need_no_face_drawn(tmp_path):
     labels = np.array([list(face_of(0, "train", k)[0].values()) for k in range(50)])
-    code, _, err = run_script("demo.correlations", {"data_dir": tmp_path, "train": 50})
+    flags = {"data_dir": tmp_path, "train": 0, "val": 0, "test": 1, "correlations": 50}
+    code, _, err = run_script("demo.faces", flags)
     assert code == 0, err
     table = train_correlations(tmp_path)
     smiling, cheekbones = (list(CELEBA_ATTRIBUTES).index(name) for name in ("Smiling", "High_Cheekbones"))
     expected = np.corrcoef(labels[:, smiling], labels[:, cheekbones])[0, 1]
     assert table.loc["Smiling", "High_Cheekbones"] == pytest.approx(expected)
-    assert tuple(table.columns) == CELEBA_ATTRIBUTES and [path.name for path in tmp_path.iterdir()] == [
-        "train_correlations.csv"
-    ]
-
-
-def test_samples_of_shipped_weights_are_a_command_that_needs_no_flags(tmp_path):
-    flags = {"picture": tmp_path / "new/samples.png", "count": 3, "timestep_respacing": 3}
-    code, _, err = run_script("demo.samples", flags | {"weights": ROOT / "models/demo/fashion_ddpm.pt"})
-    assert code == 0, err
-    assert Image.open(tmp_path / "new/samples.png").size == (3 * 34 + 2, 36)
-
-    bare = torch.load(ROOT / "models/demo/fashion_ddpm.pt")
-    torch.save(dict(bare), tmp_path / "bare.pt")
-    code, _, err = run_script("demo.samples", flags | {"weights": tmp_path / "bare.pt"})
-    assert code == 2 and "carries no flags" in err
-
-
-def test_packed_weights_are_halved_and_keep_their_flags_but_for_those_that_are_given(tmp_path):
-    trained = read_weights(ROOT / "models/demo/fashion_ddpm.pt")
-    whole = {name: tensor.float() for name, tensor in trained.items()}
-    save_aside(attach_flags(whole, flags_of(trained)), tmp_path / "trained.pt")
-    for given, changes in (({}, {}), ({"norm_groups": 16}, {"norm_groups": 16})):
-        flags = {"trained": tmp_path / "trained.pt", "shipped": tmp_path / "made/shipped.safetensors"} | given
-        code, out, err = run_script("demo.pack", flags)
-        assert code == 0 and "shipped.safetensors: 2." in out, err
-        packed = read_weights(tmp_path / "made/shipped.safetensors")
-        assert {tensor.dtype for tensor in packed.values()} == {torch.float16}
-        assert all(torch.equal(packed[name].float(), whole[name]) for name in whole)
-        assert flags_of(packed) == flags_of(trained) | changes
-
-
-@pytest.mark.parametrize("name, groups", [("fashion_ddpm", 7), ("fashion_classifier", 8)])
-def test_norm_groups_that_a_network_cannot_have_are_not_packed(tmp_path, name, groups):
-    flags = {"trained": ROOT / f"models/demo/{name}.pt", "shipped": tmp_path / "a.pt", "norm_groups": groups}
-    code, _, err = run_script("demo.pack", flags)
-    assert code == 2 and "norm_groups" in err and len(err.splitlines()) == 1 and not (tmp_path / "a.pt").exists()
-
-
-def test_a_classifier_is_not_asked_about_attributes_that_it_does_not_know(tmp_path):
-    write_celeba(tmp_path, {"test": 2})
-    words = ["--data_dir", tmp_path, ROOT / "models/demo/fashion_classifier.pt"]
-    code, _, err = run_script("demo.accuracy", [str(word) for word in words])
-    assert code == 2 and "other attributes" in err and "--data_dir" in err
+    assert tuple(table.columns) == CELEBA_ATTRIBUTES
+    assert [path.name for path in (tmp_path / "img_align_celeba").iterdir()] == ["test_00000.jpg"]

@@ -324,7 +324,7 @@ def test_the_help_of_main_is_in_groups():
 def test_every_flag_of_every_script_has_help_a_kind_and_a_default_that_can_be():
     for script, parser in all_parsers():
         flags = flags_of(parser)
-        assert {action.dest for action in parser._actions} - flags.keys() <= {"help", "weights"}, script
+        assert {action.dest for action in parser._actions} - flags.keys() <= {"help", "what", "weights"}, script
         for name, flag in flags.items():
             assert flag.help, (script, name)
             assert parser.get_default(name) == flag.default

@@ -1,4 +1,4 @@
-"""What model cards say of a diffusion model: its loss on held-out images, and how near its own are to real ones."""
+"""What model cards show of weight files: samples, losses, fidelity, accuracies; and packing."""
 
 import re
 
@@ -11,14 +11,20 @@ from toy_celeba import write_celeba
 
 from core.data.datasets import load_images, make_dataset
 from core.metrics.distributions import frechet_distance
-from demo.fidelity import BATCH, drawn, features_of
-from demo.heldout import losses_of
-from demo.samples import load_for_sampling
+from demo.card import BATCH, draw_images, features_of, load_for_sampling, losses_of
 from guided_diffusion.script_util import create_gaussian_diffusion
+from guided_diffusion.training.weight_files import save_aside
+from models.checkpoints import attach_flags, flags_of, read_weights
 from models.oracles import load_oracle
 
 DDPM, ORACLE = (ROOT / f"models/demo/faces_{name}.pt" for name in ("ddpm", "oracle"))
 FASHION_ORACLE = ROOT / "models/demo/fashion_oracle.pt"
+
+
+def card(*words, **flags):
+    """Runs demo.card -> (exit code, stdout, stderr)."""
+    flags = [word for name, value in flags.items() for word in (f"--{name}", value)]
+    return run_script("demo.card", [str(word) for word in (*words, *flags)])
 
 
 class Silent(torch.nn.Module):
@@ -54,14 +60,14 @@ def test_a_network_that_predicts_nothing_loses_the_variance_of_the_noise():
 
 def test_an_image_is_drawn_whatever_the_number_of_the_batch_that_it_is_in():
     diffusion = create_gaussian_diffusion(diffusion_steps=2, noise_schedule="cosine")
-    images = drawn(Silent(), diffusion, 8, BATCH + 3, 0, torch.device("cpu"))
+    images = draw_images(Silent(), diffusion, 8, BATCH + 3, 0, torch.device("cpu"))
     assert images.shape == (BATCH + 3, 3, 8, 8) and len(images.flatten(1).unique(dim=0)) == BATCH + 3
-    assert torch.equal(drawn(Silent(), diffusion, 8, BATCH, 0, torch.device("cpu")), images[:BATCH])
+    assert torch.equal(draw_images(Silent(), diffusion, 8, BATCH, 0, torch.device("cpu")), images[:BATCH])
 
 
 def test_losses_are_a_table_and_a_curve(data, tmp_path):
-    flags = ["--data_dir", data, "--draws", 1, "--picture", tmp_path / "losses.png"]
-    code, out, err = run_script("demo.heldout", [*map(str, flags), "--steps", "10,20", str(DDPM), str(DDPM)])
+    flags = {"data_dir": data, "draws": 1, "picture": tmp_path / "losses.png", "steps": "10,20"}
+    code, out, err = card("losses", DDPM, DDPM, **flags)
     assert code == 0, err
     rows = re.findall(r"\| .*faces_ddpm.pt \| ([\d.]+) \| ([\d.]+) \|", out)
     assert len(rows) == 2 and rows[0] == rows[1]
@@ -71,27 +77,67 @@ def test_losses_are_a_table_and_a_curve(data, tmp_path):
         images = load_images(dataset, range(len(dataset)))
         assert losses_of(network, diffusion, images, 1).mean() == pytest.approx(float(loss), rel=0.01)
     assert Image.open(tmp_path / "losses.png").width > 300
-    code, _, err = run_script("demo.heldout", ["--data_dir", str(data), "--picture", "x.png", str(DDPM)])
+    code, _, err = card("losses", DDPM, data_dir=data, picture="x.png")
     assert code == 2 and "--steps" in err and len(err.splitlines()) == 1
 
 
 def test_fidelity_is_the_distance_in_the_oracles_features(data):
-    flags = {"data_dir": data, "weights": DDPM, "oracle_path": ORACLE, "count": 5, "timestep_respacing": "2"}
-    code, out, err = run_script("demo.fidelity", flags)
+    flags = {"data_dir": data, "oracle_path": ORACLE, "count": 5, "timestep_respacing": "2"}
+    code, out, err = card("fidelity", DDPM, **flags)
     assert code == 0, err
-    found = dict(re.findall(r"FID of 5 images \((\w+)\) and 5 of the test split: ([\d.]+)", out))
+    distances = dict(re.findall(r"FID of 5 images \((\w+)\) and 5 of the test split: ([\d.]+)", out))
     oracle, features = load_oracle(ORACLE), {}
     for split in ("train", "test"):
         images = load_images(make_dataset("CelebA", data, split, 64), range(5))
         features[split] = oracle.features(images).detach().numpy()
         assert np.allclose(features_of(oracle, images, torch.device("cpu"), ""), features[split], atol=1e-5)
-    assert float(found["train"]) == pytest.approx(frechet_distance(features["train"], features["test"]), rel=1e-3)
-    assert float(found["drawn"]) > float(found["train"])  # two steps make no faces
+    assert float(distances["train"]) == pytest.approx(
+        frechet_distance(features["train"], features["test"]), rel=1e-3
+    )
+    assert float(distances["drawn"]) > float(distances["train"])  # two steps make no faces
 
 
 def test_fidelity_refuses_an_oracle_of_other_images_and_a_single_one(data):
-    flags = {"data_dir": data, "weights": DDPM, "oracle_path": FASHION_ORACLE}
-    code, _, err = run_script("demo.fidelity", flags)
+    code, _, err = card("fidelity", DDPM, data_dir=data, oracle_path=FASHION_ORACLE)
     assert code == 2 and "was trained at 32" in err and "images of 64" in err
-    code, _, err = run_script("demo.fidelity", flags | {"oracle_path": ORACLE, "count": 1})
+    code, _, err = card("fidelity", DDPM, data_dir=data, oracle_path=ORACLE, count=1)
     assert code == 2 and "--count 1" in err
+
+
+def test_samples_of_shipped_weights_are_a_command_that_needs_no_flags(tmp_path):
+    flags = {"picture": tmp_path / "new/samples.png", "count": 3, "timestep_respacing": 3}
+    code, _, err = card("samples", ROOT / "models/demo/fashion_ddpm.pt", **flags)
+    assert code == 0, err
+    assert Image.open(tmp_path / "new/samples.png").size == (3 * 34 + 2, 36)
+
+    bare = torch.load(ROOT / "models/demo/fashion_ddpm.pt")
+    torch.save(dict(bare), tmp_path / "bare.pt")
+    code, _, err = card("samples", tmp_path / "bare.pt", **flags)
+    assert code == 2 and "carries no flags" in err
+
+
+def test_packed_weights_are_halved_and_keep_their_flags_but_for_those_that_are_given(tmp_path):
+    trained = read_weights(ROOT / "models/demo/fashion_ddpm.pt")
+    whole = {name: tensor.float() for name, tensor in trained.items()}
+    save_aside(attach_flags(whole, flags_of(trained)), tmp_path / "trained.pt")
+    for given, changes in (({}, {}), ({"norm_groups": 16}, {"norm_groups": 16})):
+        flags = {"shipped": tmp_path / "made/shipped.safetensors"} | given
+        code, out, err = card("pack", tmp_path / "trained.pt", **flags)
+        assert code == 0 and "shipped.safetensors: 2." in out, err
+        packed = read_weights(tmp_path / "made/shipped.safetensors")
+        assert {tensor.dtype for tensor in packed.values()} == {torch.float16}
+        assert all(torch.equal(packed[name].float(), whole[name]) for name in whole)
+        assert flags_of(packed) == flags_of(trained) | changes
+
+
+@pytest.mark.parametrize("name, groups", [("fashion_ddpm", 7), ("fashion_classifier", 8)])
+def test_norm_groups_that_a_network_cannot_have_are_not_packed(tmp_path, name, groups):
+    flags = {"shipped": tmp_path / "a.pt", "norm_groups": groups}
+    code, _, err = card("pack", ROOT / f"models/demo/{name}.pt", **flags)
+    assert code == 2 and "norm_groups" in err and len(err.splitlines()) == 1 and not (tmp_path / "a.pt").exists()
+
+
+def test_a_classifier_is_not_asked_about_attributes_that_it_does_not_know(tmp_path):
+    write_celeba(tmp_path, {"test": 2})
+    code, _, err = card("accuracy", ROOT / "models/demo/fashion_classifier.pt", data_dir=tmp_path)
+    assert code == 2 and "other attributes" in err and "--data_dir" in err

@@ -18,7 +18,7 @@ from toy_networks import MODEL_FLAGS
 from toy_training import names, train
 
 from core.running.explainer import explain
-from demo.pack import pack
+from demo.card import pack
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script_util import create_model, create_model_and_diffusion
 from guided_diffusion.training import weight_files

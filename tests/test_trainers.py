@@ -19,7 +19,7 @@ from core.data.image_lists import ImageFolder
 from core.data.labels import class_numbers
 from core.data.training_data import load_training_data
 from core.running.explainer import explain
-from demo.pack import pack
+from demo.card import pack
 from guided_diffusion.script.storage import lock_folder
 from guided_diffusion.script_util import create_model_and_diffusion
 from models.checkpoints import load_diffusion, read_weights
