@@ -53,7 +53,7 @@ class Face:
         nuisance = Nuisance.from_seed(self.nuisance)
         if BACKDROP in self.properties:
             colour = YELLOW if self.properties[BACKDROP] else BLUE
-            nuisance = replace(nuisance, backdrop=(colour + 0.5) / len(BACKDROPS))
+            nuisance = nuisance._replace(backdrop=(colour + 0.5) / len(BACKDROPS))
         has = frozenset(name for name in CELEBA_ATTRIBUTES if self.properties[name])
         image = centre_crop(draw_portrait(has, nuisance), SIZE)
         if self.properties.get(MARK):

@@ -27,7 +27,7 @@ from core.metrics.validation import attribute_accuracy, decide
 from guided_diffusion.dist_util import half_precision, pick_device
 from guided_diffusion.sampling import SamplingNetwork
 from guided_diffusion.script.errors import UserError
-from guided_diffusion.script.flags import GPU, SEED, Flag, FlagParser, check_flags
+from guided_diffusion.script.flags import GPU, SEED, Flag, FlagParser, check_flags, parse_numbers
 from guided_diffusion.script.run import require_flags, run_script
 from guided_diffusion.script_util import (
     DIFFUSION_FLAGS,
@@ -48,7 +48,9 @@ FLAGS = {
     ),
     "timestep_respacing": replace(DIFFUSION_FLAGS["timestep_respacing"], default="100"),
     "draws": Flag(4, "losses: timesteps that each image's loss is the mean of", low=1, high=1000),
-    "steps": Flag(None, "losses: the training steps of each file, separated by commas, for the curve"),
+    "steps": Flag(
+        None, "losses: the training steps of each file, separated by commas, for the curve", parse_numbers
+    ),
     "oracle_path": Flag(None, "fidelity: the classifier whose features are compared"),
     "shipped": Flag(None, "pack: the file to write, .pt or .safetensors"),
     "norm_groups": Flag(
@@ -109,7 +111,9 @@ def samples(args):
 
 def losses(args):
     require_flags(args, "data_dir")
-    steps = _steps(args.steps, len(args.weights)) if args.steps or args.picture else []
+    steps = parse_numbers(args.steps, "steps") if args.steps else []
+    if len(steps) != len(args.weights) and (args.steps or args.picture):
+        raise UserError(f"--steps {args.steps or ''} must be a number for each of {len(args.weights)} weight files")
     device, means = pick_device(args.gpu), {"train": [], "val": []}
     for path in args.weights:
         network, diffusion, flags = load_for_sampling(path, "", device)
@@ -122,13 +126,6 @@ def losses(args):
     if args.picture:
         draw_losses(args.picture, steps, means)
         print(f"the picture: {args.picture}")
-
-
-def _steps(text, count):
-    words = (text or "").split(",")
-    if len(words) != count or not all(word.isdecimal() for word in words):
-        raise UserError(f"--steps {text or ''} must be a whole number for each of the {count} weight files")
-    return [int(word) for word in words]
 
 
 @torch.no_grad()

@@ -1,7 +1,5 @@
 """Compares counterfactuals of drawn faces with the true ones: the same portraits, with the query at its target."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

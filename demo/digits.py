@@ -29,7 +29,7 @@ FLAGS = {
 REQUIRED = ("data_dir",)
 
 
-def write_digits(data_dir: str | Path, val: int, test: int, seed: int):
+def write_digits(data_dir, val, test, seed):
     """Write train/, val/ and test/, each with the classes 0/ to 9/, of 16 × 16 grey PNG files.
 
     val, test: how many images of each class; the others are for training. They are named after their index in
@@ -57,7 +57,7 @@ def write_digits(data_dir: str | Path, val: int, test: int, seed: int):
         raise UserError(f"--data_dir {data_dir} cannot be made ({error.strerror}): name another") from None
 
 
-def name_digits(classes: np.ndarray, val: int, test: int, seed: int) -> list[str]:
+def name_digits(classes, val, test, seed):
     """The file of each digit, such as train/7/0123.png. classes: (N,) 0 … 9. Each class is split by the seed."""
     splits = np.full(len(classes), "train", object)
     rng = np.random.default_rng(seed)
@@ -68,7 +68,7 @@ def name_digits(classes: np.ndarray, val: int, test: int, seed: int) -> list[str
     return [f"{split}/{each}/{i:04d}.png" for i, (split, each) in enumerate(zip(splits, classes, strict=True))]
 
 
-def enlarge(pixels: np.ndarray) -> Image.Image:
+def enlarge(pixels):
     """(8, 8), 0 to WHITE -> a grey PIL image of 16 × 16 pixels."""
     grey = Image.fromarray(np.round(pixels * 255 / WHITE).astype(np.uint8))
     return ImageOps.expand(grey.resize((14, 14), Image.Resampling.BICUBIC), BORDER)

@@ -3,8 +3,6 @@
 Points are float arrays (n, 2) of x, y; colours are RGB triples in 0..255; lengths are image pixels.
 """
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
 
@@ -24,12 +22,17 @@ _CATMULL_ROM = 0.5 * np.hstack(
 )
 
 
-def mix(a, b, share: float):
+def colours(codes):
+    """The RGB triples of hexadecimal codes, separated by spaces."""
+    return [tuple(bytes.fromhex(code)) for code in codes.split()]
+
+
+def mix(a, b, share):
     """The colour `share` of the way from a to b."""
     return tuple((1 - share) * x + share * y for x, y in zip(a, b, strict=True))
 
 
-def smooth(points, closed: bool = False) -> np.ndarray:
+def smooth(points, closed=False):
     """A polyline along the Catmull-Rom spline through the points, six samples to a segment."""
     points = np.asarray(points, float)
     if closed:
@@ -41,18 +44,23 @@ def smooth(points, closed: bool = False) -> np.ndarray:
     return curve if closed else np.concatenate([curve, points[-1:]])
 
 
-def mirrored(right_half) -> np.ndarray:
+def mirrored(right_half):
     """A closed outline, symmetric about x = 0, from its right half, which starts and ends on the axis."""
     right_half = np.asarray(right_half, float)
     return np.concatenate([right_half, (right_half * [-1, 1])[-2:0:-1]])
 
 
-def ellipse(x: float, y: float, rx: float, ry: float, n: int = 28) -> np.ndarray:
+def symmetric(side, middle=()):
+    """An outline, symmetric about x = 0: the points of one side, those on the axis, and the side mirrored back."""
+    return np.array([*side, *middle, *((-x, y) for x, y in side[::-1])], float)
+
+
+def ellipse(x, y, rx, ry, n=28):
     angle = np.linspace(0, 2 * np.pi, n, endpoint=False)
     return np.stack([x + rx * np.cos(angle), y + ry * np.sin(angle)], 1)
 
 
-def resampled(curve, n: int) -> np.ndarray:
+def resampled(curve, n):
     """n points equally spaced along a polyline."""
     curve = np.asarray(curve, float)
     length = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(curve, axis=0).T))])
@@ -60,13 +68,13 @@ def resampled(curve, n: int) -> np.ndarray:
     return np.stack([np.interp(at, length, curve[:, 0]), np.interp(at, length, curve[:, 1])], 1)
 
 
-def normals(curve) -> np.ndarray:
+def normals(curve):
     tangent = np.gradient(curve, axis=0)
     tangent /= np.maximum(np.hypot(tangent[:, 0], tangent[:, 1]), 1e-6)[:, None]
     return np.stack([-tangent[:, 1], tangent[:, 0]], 1)
 
 
-def ribbon(curve, width: float, start: float = 0.0, end: float = 0.0, peak: float = 0.5) -> np.ndarray:
+def ribbon(curve, width, start=0.0, end=0.0, peak=0.5):
     """The outline of a pen stroke along the curve. It is `width` wide at the share `peak` of its length,
     start · width at the first point, and end · width at the last."""
     curve = np.asarray(curve, float)
@@ -81,12 +89,12 @@ def ribbon(curve, width: float, start: float = 0.0, end: float = 0.0, peak: floa
 class Canvas:
     """An RGB image to fill outlines in. matrix (2, 2), offset (2,): pixel = matrix · point + offset."""
 
-    def __init__(self, image: Image.Image, matrix, offset):
+    def __init__(self, image, matrix, offset):
         self.image = image
         self.matrix = np.asarray(matrix, float)
         self.offset = np.asarray(offset, float)
 
-    def fill(self, points, colour, alpha: float = 1.0, soft: float = 0.0, clip: Image.Image | None = None):
+    def fill(self, points, colour, alpha=1.0, soft=0.0, clip=None):
         """Paint the inside of a closed outline. soft: radius of the blur of its edge; clip: a mask() to stay in."""
         coverage, box = self._coverage(points, alpha, soft)
         if coverage is None:
@@ -99,7 +107,7 @@ class Canvas:
         """Paint a tapered pen stroke along a curve; start, end, peak as in `ribbon`."""
         self.fill(ribbon(curve, width, start, end, peak), colour, alpha, soft, clip)
 
-    def mask(self, points) -> Image.Image:
+    def mask(self, points):
         """The coverage of a closed outline, as a grey (L) image of the canvas' size."""
         mask = Image.new("L", self.image.size)
         coverage, box = self._coverage(points, 1.0, 0.0)
@@ -114,7 +122,7 @@ class Canvas:
 
 # Cached, because the renderings of one face share most of their outlines.
 @lru_cache(maxsize=1024)
-def _coverage(points: bytes, alpha: float, soft: float, size):
+def _coverage(points, alpha, soft, size):
     """(share of each pixel that lies inside the outline, times alpha, as a grey image; the box that it covers).
 
     points: the bytes of an outline in pixels, float (n, 2). (None, None) where it lies outside the image.

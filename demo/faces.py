@@ -8,15 +8,10 @@ Image k of a split depends on (seed, split, k) only, and every face has a known 
     render(attributes | {"Smiling": not attributes["Smiling"]}, nuisance)
 """
 
-from __future__ import annotations
-
-from collections.abc import Mapping
 from dataclasses import replace
 from multiprocessing import Pool
-from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from core.data.datasets import CELEBA_ATTRIBUTES, SPLITS
@@ -44,7 +39,7 @@ FLAGS = {
 REQUIRED = ("data_dir",)
 
 
-def render(attributes: Mapping[str, bool], seed: int) -> Image.Image:
+def render(attributes, seed):
     """The portrait with these attributes and this nuisance seed: an RGB image of 178 × 218, always the same.
 
     attributes: names of CELEBA_ATTRIBUTES to True or False (or 1, 0); a name left out is False. Any
@@ -64,11 +59,11 @@ def render(attributes: Mapping[str, bool], seed: int) -> Image.Image:
     return draw_portrait(has, Nuisance.from_seed(seed))
 
 
-def sample_attributes(rng: np.random.Generator) -> dict[str, bool]:
+def sample_attributes(rng):
     """One person: all 40 names to bool. They are correlated much as in CelebA, and never contradict each other."""
     has = dict.fromkeys(CELEBA_ATTRIBUTES, False)
 
-    def draw(name: str, probability: float) -> bool:
+    def draw(name, probability):
         has[name] = bool(rng.random() < probability)
         return has[name]
 
@@ -103,7 +98,7 @@ def sample_attributes(rng: np.random.Generator) -> dict[str, bool]:
     return has
 
 
-def _draw_hair(draw, has: dict[str, bool]):
+def _draw_hair(draw, has):
     male, young = has["Male"], has["Young"]
     draw("Wearing_Hat", 0.10 if male else 0.06)
     if draw("Bald", (0.08 if young else 0.20) if male else 0.0):
@@ -125,7 +120,7 @@ def _draw_hair(draw, has: dict[str, bool]):
         draw("Receding_Hairline", (0.08 if young else 0.32) if male else (0.02 if young else 0.08))
 
 
-def _draw_beard(draw, has: dict[str, bool]):
+def _draw_beard(draw, has):
     if draw("No_Beard", 0.58 if has["Male"] else 1.0):
         return
     draw("5_o_Clock_Shadow", 0.45)
@@ -134,7 +129,7 @@ def _draw_beard(draw, has: dict[str, bool]):
     draw("Sideburns", 0.35)
 
 
-def face_of(seed: int, split: str, k: int) -> tuple[dict[str, bool], int]:
+def face_of(seed, split, k):
     """The attributes and the nuisance seed of image k of a split. They do not depend on the size of the set."""
     rng = np.random.default_rng([seed, SPLITS[split], k])
     nuisance_seed = int(rng.integers(2**32))
@@ -146,11 +141,11 @@ def training_labels(seed, count):
     return np.array([list(face_of(seed, "train", k)[0].values()) for k in range(count)], int)
 
 
-def image_name(split: str, k: int) -> str:
+def image_name(split, k):
     return f"{split}_{k:05d}.jpg"
 
 
-def write_celeba(data_dir: str | Path, counts: Mapping[str, int], seed: int = 0, workers: int = 2):
+def write_celeba(data_dir, counts, seed=0, workers=2):
     """Write a synthetic CelebA: img_align_celeba/*.jpg, list_attr_celeba.csv, list_eval_partition.csv.
 
     counts: a split of `SPLITS` to its number of images. A complete set with the same contents is left
@@ -163,7 +158,7 @@ def write_celeba(data_dir: str | Path, counts: Mapping[str, int], seed: int = 0,
     faces = [(split, k) for split in SPLITS for k in range(counts.get(split, 0))]
     rows = ((image_name(split, k), split, face_of(seed, split, k)[0].values()) for split, k in faces)
 
-    def write_images(folder: Path):
+    def write_images(folder):
         jobs = ((folder, seed, split, k) for split, k in faces)
         with Pool(workers) as pool:
             drawn = pool.imap_unordered(_write_image, jobs, chunksize=16)
@@ -173,7 +168,7 @@ def write_celeba(data_dir: str | Path, counts: Mapping[str, int], seed: int = 0,
     write_layout(data_dir, CELEBA_ATTRIBUTES, rows, write_images)
 
 
-def _write_image(job: tuple[Path, int, str, int]):
+def _write_image(job):
     images, seed, split, k = job
     render(*face_of(seed, split, k)).save(images / image_name(split, k), quality=JPEG_QUALITY)
 

@@ -7,11 +7,9 @@ Xiao, Rasul, Vollgraf 2017, arXiv 1708.07747. The classes are the attributes: wi
 """
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import torch
 from torch.nn.functional import pad
 from torchvision.datasets import FashionMNIST
 from torchvision.datasets.mnist import read_image_file, read_label_file
@@ -58,10 +56,10 @@ REQUIRED = ("data_dir",)
 
 
 def write_fashion(
-    data_dir: str | Path,
-    counts: Mapping[str, int],
-    classes: Sequence[str] = CLASSES,
-    source: str | Path | None = None,
+    data_dir,
+    counts,
+    classes=CLASSES,
+    source=None,
 ):
     """Write the images of some classes with CelebA's layout: 32 × 32 grey PNG files, one attribute per class.
 
@@ -90,14 +88,14 @@ def write_fashion(
             rows.append((name, split, [each == CLASSES[labels[i]] for each in classes]))
             pixels[name] = images[i]
 
-    def write_images(folder: Path):
+    def write_images(folder):
         for name, image in tqdm(pixels.items(), desc="images"):
             write_png(folder / name, pad(image, [BORDER] * 4))
 
     write_layout(data_dir, classes, rows, write_images)
 
 
-def find_raw(source: str | Path | None, data_dir: str | Path) -> Path:
+def find_raw(source, data_dir):
     """The folder with Fashion-MNIST's four files, gzipped or not: in `source`, Debian's, or downloaded to data_dir.
 
     Raises UserError where `source` lacks some of them, or the download fails.
@@ -121,7 +119,7 @@ def find_raw(source: str | Path | None, data_dir: str | Path) -> Path:
         raise UserError(f"Fashion-MNIST's files cannot be downloaded ({cause}): {remedy}") from None
 
 
-def read_split(raw: Path, split: str) -> tuple[int, torch.Tensor, list[int]]:
+def read_split(raw, split):
     """(index of the first image in its file, images (N, 28, 28) uint8, their N labels 0 … 9)."""
     part = "t10k" if split == "test" else "train"
     images = _read_idx(raw, f"{part}-images-idx3-ubyte", read_image_file)
@@ -133,7 +131,7 @@ def read_split(raw: Path, split: str) -> tuple[int, torch.Tensor, list[int]]:
     return first, images[first:last], labels[first:last].tolist()
 
 
-def _read_idx(raw: Path, stem: str, read: Callable) -> torch.Tensor:
+def _read_idx(raw, stem, read):
     path = raw / stem
     try:
         if path.is_file():

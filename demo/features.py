@@ -1,12 +1,9 @@
 """The face itself: skin, eyes, brows, nose, mouth, cheeks, and the marks of age."""
 
-from __future__ import annotations
-
 import numpy as np
-from PIL import Image
 
-from demo.drawing import Canvas, ellipse, mix, smooth
-from demo.look import IRIS, Look, between, choice
+from demo.drawing import ellipse, mix, smooth, symmetric
+from demo.look import IRIS, between, choice
 
 EYE = np.array([(-10.5, 1.8), (-5.5, -3.4), (0.5, -5.6), (6.5, -4.2), (11, -0.8), (6.5, 3.0), (0, 4.2), (-6, 3.4)])
 EYE_Y, NOSE_Y, MOUTH_Y = 111.0, 133.0, 149.5
@@ -14,7 +11,7 @@ LIPSTICK = [(206, 28, 66), (188, 22, 84), (222, 48, 96)]
 EYESHADOW = [(112, 72, 150), (64, 104, 148), (150, 62, 104)]
 
 
-def draw_face(canvas: Canvas, look: Look) -> Image.Image:
+def draw_face(canvas, look):
     """Draws the bare head; returns its mask."""
     canvas.fill(look.face, look.skin)
     head = canvas.mask(look.face)
@@ -29,14 +26,12 @@ def draw_face(canvas: Canvas, look: Look) -> Image.Image:
     return head
 
 
-def draw_cheeks(canvas: Canvas, look: Look, head: Image.Image):
+def draw_cheeks(canvas, look, head):
     turn = look.turn
     for s in (-1, 1):
         if "High_Cheekbones" in look:
-            hollow = smooth(
-                [(s * 43, 126), (s * 34, 135), (s * 25, 143), (s * 28, 147), (s * 38, 143), (s * 43, 136)],
-                closed=True,
-            )
+            hollow = [(43, 126), (34, 135), (25, 143), (28, 147), (38, 143), (43, 136)] * np.array([s, 1])
+            hollow = smooth(hollow, closed=True)
             canvas.fill(hollow + [turn, 0], look.deep, 0.48, 2.6, head)
             canvas.fill(ellipse(s * 32 + turn, 123, 8, 3.6), mix(look.glow, (255, 255, 250), 0.3), 0.75, 2.6, head)
         if "Rosy_Cheeks" in look:
@@ -45,20 +40,13 @@ def draw_cheeks(canvas: Canvas, look: Look, head: Image.Image):
             canvas.fill(ellipse(s * 33 + turn, 127, 8, 4), mix(look.skin, (206, 74, 104), 0.5), 0.5, 3, head)
 
 
-def draw_age(canvas: Canvas, look: Look, head: Image.Image):
+def draw_age(canvas, look, head):
     if "Young" in look:
         return
     turn = look.turn
     for y, half in ((78, 17), (84, 20), (90, 16)):
-        wrinkle = smooth(
-            [
-                (turn - half, y + 1),
-                (turn - half / 2, y - 0.5),
-                (turn, y + 0.8),
-                (turn + half / 2, y - 0.5),
-                (turn + half, y + 1),
-            ]
-        )
+        wrinkle = symmetric([(-half, y + 1), (-half / 2, y - 0.5)], [(0, y + 0.8)])
+        wrinkle = smooth(wrinkle + [turn, 0])
         canvas.stroke(wrinkle, 1.7, look.deep, 0.55, clip=head)
     for s in (-1, 1):
         fold = smooth([(s * 11.5, 131), (s * 17, 136), (s * 20.5, 142), (s * 22, 147)])
@@ -71,12 +59,12 @@ def draw_age(canvas: Canvas, look: Look, head: Image.Image):
             )
 
 
-def draw_eyes(canvas: Canvas, look: Look):
+def draw_eyes(canvas, look):
     for s in (-1, 1):
         _draw_eye(canvas, look, s)
 
 
-def _draw_eye(canvas: Canvas, look: Look, s: int):
+def _draw_eye(canvas, look, s):
     n = look.n
     shape = EYE * between(n.eye_size, 0.95, 1.06)
     if "Narrow_Eyes" in look:
@@ -130,7 +118,7 @@ def _draw_eye(canvas: Canvas, look: Look, s: int):
         canvas.stroke(pouch, 1.3, look.deep, 0.5)
 
 
-def draw_brows(canvas: Canvas, look: Look):
+def draw_brows(canvas, look):
     n = look.n
     colour = mix(look.hair, (40, 26, 24), 0.35 if "Gray_Hair" in look else 0.5)
     width = (3.6 if "Male" in look else 2.6) * between(n.brow, 0.92, 1.1)
@@ -146,7 +134,7 @@ def draw_brows(canvas: Canvas, look: Look):
         canvas.stroke(curve, width, colour, 0.95, 0.4, start=0.55, end=0.05, peak=0.35)
 
 
-def draw_nose(canvas: Canvas, look: Look):
+def draw_nose(canvas, look):
     n, side = look.n, look.light
     x = look.turn * 1.7
     half = between(n.nose, 6.4, 7.6)
@@ -155,35 +143,16 @@ def draw_nose(canvas: Canvas, look: Look):
         half, tip = half + 4.6, tip + 2.2
     if "Pointy_Nose" in look:
         half, tip = half - 1.8, tip + 0.6
-    flank = smooth(
-        [
-            (x - side * 4, 108),
-            (x - side * 3.6, 118),
-            (x - side * (half - 1), tip - 4),
-            (x - side * (half + 1.5), tip + 1),
-            (x - side * 1, tip - 1),
-            (x - side * 0.5, 118),
-        ],
-        closed=True,
-    )
+    flank = [(4, 108), (3.6, 118), (half - 1, tip - 4), (half + 1.5, tip + 1), (1, tip - 1), (0.5, 118)]
+    flank = smooth(flank * np.array([-side, 1]) + [x, 0], closed=True)
     canvas.fill(flank, look.shade, 0.62, 1.2)
-    under = smooth(
-        [
-            (x - half, tip + 0.5),
-            (x - half / 2, tip + 3),
-            (x, tip + 4.4),
-            (x + half / 2, tip + 3),
-            (x + half, tip + 0.5),
-            (x, tip + 1),
-        ],
-        closed=True,
-    )
+    under = np.array([*symmetric([(-half, 0.5), (-half / 2, 3)], [(0, 4.4)]), (0, 1)])
+    under = smooth(under + [x, tip], closed=True)
     canvas.fill(under, look.deep, 0.55, 0.8)
     canvas.stroke(smooth([(x, 107), (x + side * 0.8, 118), (x + side, tip - 5)]), 3.4, look.glow, 0.75, 1.0)
     for s in (-1, 1):
-        wing = smooth(
-            [(x + s * (half - 1), tip - 4.6), (x + s * (half + 0.6), tip - 1), (x + s * (half - 1), tip + 1.6)]
-        )
+        wing = [(half - 1, tip - 4.6), (half + 0.6, tip - 1), (half - 1, tip + 1.6)] * np.array([s, 1])
+        wing = smooth(wing + [x, 0])
         canvas.stroke(wing, 1.5, look.deep, 0.75)
         canvas.fill(
             ellipse(x + s * half * 0.5, tip + 1.2, 1.5 + 0.12 * half, 1.0), mix(look.deep, (40, 12, 16), 0.5), 0.85
@@ -200,7 +169,7 @@ def draw_nose(canvas: Canvas, look: Look):
         canvas.fill(ellipse(x + side, tip - 2.2, 2.8, 2.2), look.glow, 0.8, 1.0)
 
 
-def draw_mouth(canvas: Canvas, look: Look):
+def draw_mouth(canvas, look):
     """Draws a parabola between two corners: clearly up when smiling, level or a little down when not."""
     n, x0 = look.n, look.turn * 1.2
     smiling, parted, big = (name in look for name in ("Smiling", "Mouth_Slightly_Open", "Big_Lips"))

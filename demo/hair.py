@@ -1,15 +1,12 @@
 """Hair, fringe, beard and hat."""
 
-from __future__ import annotations
-
 import numpy as np
-from PIL import Image
 
-from demo.drawing import Canvas, ellipse, mix, normals, resampled, smooth
-from demo.look import HATS, Look, between, choice
+from demo.drawing import ellipse, mirrored, mix, normals, resampled, smooth, symmetric
+from demo.look import HATS, between, choice
 
 
-def _waved(curve, look: Look, amplitude: float, wavelength: float, along=None):
+def _waved(curve, look, amplitude, wavelength, along=None):
     """The curve with a sine wave added across it, which grows from the crown (row 45) downwards.
 
     along: each point's position on the sine, in pixels; None: the length along the curve.
@@ -21,7 +18,7 @@ def _waved(curve, look: Look, amplitude: float, wavelength: float, along=None):
     return curve + normals(curve) * offset[:, None]
 
 
-def _outer(look: Look) -> np.ndarray:
+def _outer(look):
     """The outer edge of the hair, from the lower left over the crown to the lower right."""
     n = look.n
     lift = 6 * n.hair_volume
@@ -35,21 +32,14 @@ def _outer(look: Look) -> np.ndarray:
         end = between(n.hair_length, 172, 214)
         sleek = "Straight_Hair" in look
         out = 0 if sleek else 6
-        right = [
-            (32, 48 - lift * 0.6),
-            (48, 68),
-            (52, 96),
-            (53 + out * 0.6, 130),
-            (53 + out, 156),
-            (53 + out * 0.7, end - 8),
-            (50 if sleek else 44, end),
-        ]
+        right = [(32, 48 - lift * 0.6), (48, 68), (52, 96), (53 + out * 0.6, 130), (53 + out, 156)]
+        right += [(53 + out * 0.7, end - 8), (50 if sleek else 44, end)]
         top = [(lean * 0.4, 40.5 - lift * 0.8)]
     left = [(-x, y) for x, y in right[::-1]]
     return smooth(left + top + right)
 
 
-def _inner(look: Look, receding: bool) -> np.ndarray:
+def _inner(look, receding):
     """The inner edge of the hair, from the lower left over the hairline to the lower right."""
     n = look.n
     part = between(n.hair_part, -12, 12)
@@ -66,20 +56,20 @@ def _inner(look: Look, receding: bool) -> np.ndarray:
     return smooth([(-x, y) for x, y in sides] + crown + sides[::-1])
 
 
-def draw_back_hair(canvas: Canvas, look: Look):
+def draw_back_hair(canvas, look):
     if "Male" in look or "Bald" in look:
         return
     canvas.fill(_styled(_outer(look), look), look.hair_dark)
 
 
-def _styled(outer, look: Look):
+def _styled(outer, look):
     if "Wavy_Hair" not in look:
         return outer
     dense = resampled(outer, 150)
     return _waved(dense, look, 2.8, 13) if "Male" in look else _waved(dense, look, 3.4, 24)
 
 
-def draw_front_hair(canvas: Canvas, look: Look, head: Image.Image):
+def draw_front_hair(canvas, look, head):
     if "Bald" in look:
         if "Wearing_Hat" not in look:
             canvas.fill(ellipse(look.light * 12, 60, 13, 5), mix(look.glow, (255, 255, 255), 0.4), 0.8, 3, head)
@@ -98,7 +88,7 @@ def draw_front_hair(canvas: Canvas, look: Look, head: Image.Image):
         _draw_bangs(canvas, look, head)
 
 
-def _draw_strands(canvas: Canvas, look: Look, outer, inner, hair: Image.Image):
+def _draw_strands(canvas, look, outer, inner, hair):
     """Draws lines between the outer and the inner edge of the hair, and a sheen across the crown."""
     count = 90
     outer, inner = resampled(outer, count), resampled(inner, count)
@@ -120,21 +110,12 @@ def _draw_strands(canvas: Canvas, look: Look, outer, inner, hair: Image.Image):
         canvas.stroke(between_them[1][50:-4], 1.8, look.hair_dark, 0.4, clip=hair)
 
 
-def _draw_bangs(canvas: Canvas, look: Look, head: Image.Image):
+def _draw_bangs(canvas, look, head):
     lean = between(look.n.hair_part, -3, 3)
-    left, right = [(-43, 94), (-42, 76), (-26, 58)], [(26, 58), (42, 76), (43, 94)]
-    hem = [
-        (38, 97),
-        (30, 95.5),
-        (20 + lean, 93),
-        (10 + lean, 94.5),
-        (lean, 92.5),
-        (-10 + lean, 94.5),
-        (-20 + lean, 93),
-        (-30, 95.5),
-        (-38, 97),
-    ]
-    shape = smooth(left + [(0, 52)] + right + hem, closed=True)
+    hem = symmetric([(38, 97), (30, 95.5), (20, 93), (10, 94.5)], [(0, 92.5)])
+    hem[2:7, 0] += lean
+    crown = symmetric([(-43, 94), (-42, 76), (-26, 58)], [(0, 52)])
+    shape = smooth(np.concatenate([crown, hem]), closed=True)
     canvas.fill(shape + [0, 3], look.deep, 0.5, 1.6, head)
     canvas.fill(shape, look.hair)
     for x in (-30, -17, -5, 7, 19, 31):
@@ -142,65 +123,24 @@ def _draw_bangs(canvas: Canvas, look: Look, head: Image.Image):
         canvas.stroke(lock, 2.0, look.hair_light if x * look.light > 6 else look.hair_dark, 0.55, end=0.3, peak=0.6)
 
 
-def draw_beard(canvas: Canvas, look: Look, head: Image.Image):
+def draw_beard(canvas, look, head):
     """Draws all that grows below the nose. The lips are painted over it later."""
     turn, chin = look.turn, look.chin
     beard = mix(look.hair, (30, 20, 22), 0.22)
     if "5_o_Clock_Shadow" in look:
         stubble = mix(mix(look.skin, look.hair_dark, 0.55), (70, 78, 96), 0.35)
-        jaw = smooth(
-            [
-                (-41, 128),
-                (-30, 141),
-                (-17, 139),
-                (0, 137),
-                (17, 139),
-                (30, 141),
-                (41, 128),
-                (44, 150),
-                (26, chin + 3),
-                (0, chin + 4),
-                (-26, chin + 3),
-                (-44, 150),
-            ],
-            closed=True,
-        )
+        jaw = symmetric([(-41, 128), (-30, 141), (-17, 139)], [(0, 137)])
+        jaw = np.concatenate([jaw, symmetric([(44, 150), (26, chin + 3)], [(0, chin + 4)])])
+        jaw = smooth(jaw, closed=True)
         canvas.fill(jaw + [turn * 0.5, 0], stubble, 0.58, 3.6, head)
     if "No_Beard" not in look:
         edge = look.face[look.face[:, 1] > 112]
         edge = (edge[np.argsort(edge[:, 0])] - [0, 140]) * [1.02, 1.03] + [0, 140]
-        inside = smooth(
-            [
-                (42, 112),
-                (37, 126),
-                (29, 139),
-                (22, 150),
-                (13, 157),
-                (0, 158.5),
-                (-13, 157),
-                (-22, 150),
-                (-29, 139),
-                (-37, 126),
-                (-42, 112),
-            ]
-        )
-        canvas.fill(np.concatenate([edge, inside + [turn * 0.7, 0]]), beard, 0.80, 0.9)
+        lip = symmetric([(42, 112), (37, 126), (29, 139), (22, 150), (13, 157)], [(0, 158.5)])
+        canvas.fill(np.concatenate([edge, smooth(lip) + [turn * 0.7, 0]]), beard, 0.80, 0.9)
     if "Goatee" in look:
-        patch = smooth(
-            [
-                (0, 156),
-                (7, 157.5),
-                (13, 155),
-                (14, 163),
-                (9, chin + 3),
-                (0, chin + 6),
-                (-9, chin + 3),
-                (-14, 163),
-                (-13, 155),
-                (-7, 157.5),
-            ],
-            closed=True,
-        )
+        patch = mirrored([(0, 156), (7, 157.5), (13, 155), (14, 163), (9, chin + 3), (0, chin + 6)])
+        patch = smooth(patch, closed=True)
         canvas.fill(patch + [turn, 0], beard, 0.97, 0.6)
         canvas.stroke(smooth([(turn - 5, 162), (turn - 3, chin), (turn, chin + 4)]), 1.4, look.hair_light, 0.4)
     if "Mustache" in look:
@@ -209,27 +149,18 @@ def draw_beard(canvas: Canvas, look: Look, head: Image.Image):
         canvas.fill(shape + [turn * 1.3, 0], beard, 0.97, 0.5)
 
 
-def draw_sideburns(canvas: Canvas, look: Look):
+def draw_sideburns(canvas, look):
     if "Sideburns" not in look:
         return
     colour = mix(look.hair, (30, 20, 22), 0.22)
     for s in (-1, 1):
-        edge = look.cheek(126)
-        shape = smooth(
-            [
-                (s * (edge + 3), 98),
-                (s * (edge + 2), 126),
-                (s * (edge - 1), 139),
-                (s * (edge - 7.5), 137),
-                (s * (edge - 6.5), 122),
-                (s * (edge - 5), 98),
-            ],
-            closed=True,
-        )
+        x = look.cheek(126)
+        edge = [(x + 3, 98), (x + 2, 126), (x - 1, 139), (x - 7.5, 137), (x - 6.5, 122), (x - 5, 98)]
+        shape = smooth(edge * np.array([s, 1]), closed=True)
         canvas.fill(shape, colour, 0.97, 0.6)
 
 
-def draw_hat(canvas: Canvas, look: Look, head: Image.Image):
+def draw_hat(canvas, look, head):
     if "Wearing_Hat" not in look:
         return
     colour = choice(look.n.hat_colour, HATS)
@@ -241,7 +172,7 @@ def draw_hat(canvas: Canvas, look: Look, head: Image.Image):
         _draw_brimmed_hat(canvas, look, colour, dark, pale)
 
 
-def _draw_beanie(canvas: Canvas, look: Look, colour, dark, pale):
+def _draw_beanie(canvas, look, colour, dark, pale):
     dome = smooth([(-53, 82), (-54, 62), (-42, 40), (-18, 27), (0, 25), (18, 27), (42, 40), (54, 62), (53, 82)])
     canvas.fill(dome, colour)
     crown = canvas.mask(dome)
@@ -255,32 +186,15 @@ def _draw_beanie(canvas: Canvas, look: Look, colour, dark, pale):
     canvas.stroke(smooth([(-54, 87), (0, 83.5), (54, 87)]), 1.8, dark, 0.6)
 
 
-def _draw_brimmed_hat(canvas: Canvas, look: Look, colour, dark, pale):
-    dome = smooth(
-        [(-52, 80), (-51, 60), (-45, 36), (-26, 25), (-8, 28), (8, 28), (26, 25), (45, 36), (51, 60), (52, 80)]
-    )
+def _draw_brimmed_hat(canvas, look, colour, dark, pale):
+    dome = smooth(symmetric([(-52, 80), (-51, 60), (-45, 36), (-26, 25), (-8, 28)]))
     canvas.fill(dome, colour)
     crown = canvas.mask(dome)
     canvas.fill(ellipse(-look.light * 48, 54, 17, 42), dark, 0.6, 8, crown)
     canvas.fill(ellipse(look.light * 22, 40, 10, 9), pale, 0.6, 5, crown)
     band = smooth([(-52, 62), (0, 67), (52, 62), (53, 76), (0, 81), (-53, 76)], closed=True)
     canvas.fill(band, dark, clip=crown)
-    brim = smooth(
-        [
-            (-78, 78),
-            (-60, 75),
-            (-30, 77),
-            (0, 78),
-            (30, 77),
-            (60, 75),
-            (78, 78),
-            (66, 86),
-            (34, 88.5),
-            (0, 89),
-            (-34, 88.5),
-            (-66, 86),
-        ],
-        closed=True,
-    )
+    top = symmetric([(-78, 78), (-60, 75), (-30, 77)], [(0, 78)])
+    brim = smooth(np.concatenate([top, symmetric([(66, 86), (34, 88.5)], [(0, 89)])]), closed=True)
     canvas.fill(brim, mix(colour, pale, 0.5))
     canvas.stroke(smooth([(-74, 82), (-34, 88), (0, 88.5), (34, 88), (74, 82)]), 2.4, dark, 0.7)

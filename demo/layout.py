@@ -1,16 +1,13 @@
 """Writing data sets with CelebA's layout: img_align_celeba/, list_attr_celeba.csv, list_eval_partition.csv."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from core.data.datasets import SPLITS
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.storage import write_text
 
-Row = tuple[str, str, Collection[bool]]  # an image's file name, its split, the values of its attributes
 
-
-def check_counts(counts: Mapping[str, int], least: int = 0):
+def check_counts(counts, least=0):
     """UserError where `counts` has a split that is not in `SPLITS`, or a number below `least`."""
     for split, count in counts.items():
         if split not in SPLITS:
@@ -19,10 +16,10 @@ def check_counts(counts: Mapping[str, int], least: int = 0):
             raise UserError(f"--{split} {count} must be at least {least}")
 
 
-def write_layout(
-    data_dir: str | Path, attributes: Sequence[str], rows: Iterable[Row], write_images: Callable[[Path], None]
-):
+def write_layout(data_dir, attributes, rows, write_images):
     """Write a data set: write_images(folder) writes the images of `rows`, then come the csv files.
+
+    rows: an image's file name, its split and the values of its attributes, for each.
 
     A complete set with the same csv files is left alone. They are written last, so an incomplete set is
     written again.
@@ -49,11 +46,11 @@ def write_layout(
         write_text(data_dir / name, table)
 
 
-def _attribute_table(attributes: Sequence[str], rows: list[Row]) -> str:
+def _attribute_table(attributes, rows):
     lines = [["image_id", *attributes]]
     lines += [[name, *("1" if value else "-1" for value in values)] for name, _, values in rows]
     return "".join(",".join(line) + "\n" for line in lines)
 
 
-def _partition_table(rows: list[Row]) -> str:
+def _partition_table(rows):
     return "".join(["image_id,partition\n", *(f"{name},{SPLITS[split]}\n" for name, split, _ in rows)])

@@ -1,39 +1,24 @@
 """What a portrait depends on: the attributes, and for all else numbers that are drawn from the nuisance seed."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass, fields
+from collections import namedtuple
 
 import numpy as np
 
-from demo.drawing import mirrored, mix, smooth
+from demo.drawing import colours, mirrored, mix, smooth
 
-SKIN = [(247, 211, 184), (243, 203, 172), (232, 184, 148), (215, 160, 122), (184, 127, 90), (141, 93, 66)]
-IRIS = [(92, 62, 44), (70, 108, 140), (88, 124, 84), (120, 86, 48), (84, 96, 104)]
-OTHER_HAIR = [(158, 64, 38), (182, 92, 46), (122, 40, 44), (140, 78, 60)]
-CLOTHES = [
-    (62, 84, 122),
-    (186, 84, 78),
-    (74, 122, 112),
-    (226, 206, 178),
-    (104, 82, 120),
-    (56, 60, 70),
-    (206, 150, 80),
-    (238, 236, 232),
-    (132, 166, 190),
-]
-HATS = [(178, 68, 64), (52, 72, 106), (216, 170, 88), (78, 110, 92), (116, 84, 116), (74, 74, 82)]
-TIES = [(170, 40, 48), (36, 62, 116), (34, 98, 86), (120, 44, 96)]
-BACKDROPS = [
-    ((214, 226, 232), (158, 184, 202)),
-    ((244, 228, 210), (220, 184, 156)),
-    ((220, 230, 214), (160, 188, 166)),
-    ((234, 222, 234), (188, 168, 198)),
-    ((204, 216, 222), (118, 144, 164)),
-    ((246, 236, 204), (226, 200, 142)),
-    ((240, 218, 216), (208, 156, 154)),
-    ((196, 200, 208), (110, 118, 134)),
-]
+SKIN = colours("f7d3b8 f3cbac e8b894 d7a07a b87f5a 8d5d42")
+IRIS = colours("5c3e2c 466c8c 587c54 785630 546068")
+OTHER_HAIR = colours("9e4026 b65c2e 7a282c 8c4e3c")
+CLOTHES = colours("3e547a ba544e 4a7a70 e2ceb2 685278 383c46 ce9650 eeece8 84a6be")
+HATS = colours("b24440 34486a d8aa58 4e6e5c 745474 4a4a52")
+TIES = colours("aa2830 243e74 226256 782c60")
+BACKDROPS = list(
+    zip(
+        colours("d6e2e8 f4e4d2 dce6d6 eadeea ccd8de f6eccc f0dad8 c4c8d0"),
+        colours("9eb8ca dcb89c a0bca6 bca8c6 7690a4 e2c88e d09c9a 6e7686"),
+        strict=True,
+    )
+)  # pale, dark
 HAIR = {
     "Black_Hair": (44, 38, 42),
     "Blond_Hair": (230, 192, 116),
@@ -42,61 +27,27 @@ HAIR = {
 }
 
 
-@dataclass(frozen=True)
-class Nuisance:
+NUISANCES = """
+    skin skin_hue width jaw roll scale shift_x shift_y yaw gaze iris eye_size brow nose mouth_curve
+    mouth_width mouth_opening lip_tint light hair_hue hair_tone hair_volume hair_length hair_part hair_phase
+    backdrop backdrop_turn blob_x blob_y blob_size clothes collar shoulders tie hat hat_colour frame
+    frame_colour jewel makeup
+"""
+
+
+class Nuisance(namedtuple("Nuisance", NUISANCES)):
     """Uniform numbers in [0, 1), one for each property that no attribute decides."""
 
-    skin: float
-    skin_hue: float
-    width: float
-    jaw: float
-    roll: float
-    scale: float
-    shift_x: float
-    shift_y: float
-    yaw: float
-    gaze: float
-    iris: float
-    eye_size: float
-    brow: float
-    nose: float
-    mouth_curve: float
-    mouth_width: float
-    mouth_opening: float
-    lip_tint: float
-    light: float
-    hair_hue: float
-    hair_tone: float
-    hair_volume: float
-    hair_length: float
-    hair_part: float
-    hair_phase: float
-    backdrop: float
-    backdrop_turn: float
-    blob_x: float
-    blob_y: float
-    blob_size: float
-    clothes: float
-    collar: float
-    shoulders: float
-    tie: float
-    hat: float
-    hat_colour: float
-    frame: float
-    frame_colour: float
-    jewel: float
-    makeup: float
-
     @classmethod
-    def from_seed(cls, seed: int) -> Nuisance:
-        return cls(*np.random.default_rng(seed).random(len(fields(cls))).tolist())
+    def from_seed(cls, seed):
+        return cls(*np.random.default_rng(seed).random(len(cls._fields)).tolist())
 
 
-def between(u: float, low: float, high: float) -> float:
+def between(u, low, high):
     return low + (high - low) * u
 
 
-def choice(u: float, options):
+def choice(u, options):
     return options[int(u * len(options))]
 
 
@@ -106,7 +57,7 @@ class Look:
     Coordinates: x = 0 is the middle of the face, y is CelebA's row; eyes at (±19.5, 111), mouth at y = 150.
     """
 
-    def __init__(self, attributes: frozenset[str], nuisance: Nuisance):
+    def __init__(self, attributes, nuisance):
         self.attributes = attributes
         self.n = nuisance
         self.turn = between(nuisance.yaw, -3.0, 3.0)
@@ -120,7 +71,7 @@ class Look:
         self.hair_light = mix(self.hair, (255, 240, 222), 0.26)
         self.face = self._face()
 
-    def __contains__(self, attribute: str) -> bool:
+    def __contains__(self, attribute):
         return attribute in self.attributes
 
     def _skin(self):
@@ -137,7 +88,7 @@ class Look:
         tone = between(self.n.hair_tone, -0.10, 0.10)
         return mix(colour, (255, 236, 214) if tone > 0 else (20, 10, 20), abs(tone))
 
-    def _face(self) -> np.ndarray:
+    def _face(self):
         """The outline of the head, without the ears."""
         right = np.array(
             [(0, 48), (24, 53), (40, 74), (44, 103), (42, 129), (34, 149), (17, 164), (0, 168.5)], float
@@ -155,11 +106,11 @@ class Look:
         return smooth(mirrored(right), closed=True)
 
     @property
-    def chin(self) -> float:
+    def chin(self):
         """The lowest row of the face."""
         return float(self.face[:, 1].max())
 
-    def cheek(self, y: float) -> float:
+    def cheek(self, y):
         """Half the width of the face at row y."""
         right = self.face[self.face[:, 0] >= 0]
         right = right[np.argsort(right[:, 1])]

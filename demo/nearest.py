@@ -1,7 +1,5 @@
 """Reads the attributes that a picture of a drawn face shows: those of the nearest rendering."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -32,11 +30,11 @@ class Portraits:
     """The renderings with one nuisance seed. portraits(attributes) -> the image as a data set of S × S images holds
     it, (3, S, S) in 0 … 255."""
 
-    def __init__(self, nuisance: int, size: int):
+    def __init__(self, nuisance, size):
         self.nuisance, self.size = nuisance, size
-        self._drawn: dict[frozenset[str], np.ndarray] = {}
+        self._drawn = {}
 
-    def __call__(self, attributes: dict[str, bool]) -> np.ndarray:
+    def __call__(self, attributes):
         key = frozenset(name for name, value in attributes.items() if value)
         if key not in self._drawn:
             file = BytesIO()
@@ -44,20 +42,20 @@ class Portraits:
             self._drawn[key] = read_image(file, self.size).numpy().astype(float)
         return self._drawn[key]
 
-    def change(self, attributes: dict[str, bool], name: str) -> np.ndarray:
+    def change(self, attributes, name):
         """The difference (3, S, S) that toggling an attribute makes to the rendering."""
         return self(toggled(attributes, name)) - self(attributes)
 
-    def tells(self, attributes: dict[str, bool], name: str) -> bool:
+    def tells(self, attributes, name):
         """Whether toggling an attribute is visible. Below a hat it may not be, or where another overrides it."""
         return bool(np.abs(self.change(attributes, name)).max() >= VISIBLE_CHANGE)
 
 
-def toggled(attributes: dict[str, bool], name: str) -> dict[str, bool]:
+def toggled(attributes, name):
     return attributes | {name: not attributes[name]}
 
 
-def read_attributes(pixels, attributes: dict[str, bool], query: str, portraits: Portraits) -> Reading:
+def read_attributes(pixels, attributes, query, portraits):
     """The Reading of a picture of a face, (3, S, S) in 0 … 255. The search starts at `attributes`.
 
     Greedy search: toggle the attribute that brings the rendering nearest to the picture, until none brings it
@@ -93,6 +91,6 @@ def read_attributes(pixels, attributes: dict[str, bool], query: str, portraits: 
     return Reading(shown if share > 0.5 else toggled(shown, query), told, share)
 
 
-def _share(difference: np.ndarray, change: np.ndarray) -> float:
+def _share(difference, change):
     """The share of `change` that `difference` has, by projection; 0 where `change` is 0."""
     return float((difference * change).sum() / max((change**2).sum(), 1))

@@ -4,15 +4,13 @@ Flipping an attribute and keeping the nuisance gives the true counterfactual of 
 not belong to the attribute.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image
 
-from demo.drawing import Canvas, ellipse, mix, smooth
+from demo.drawing import Canvas, ellipse, mix, smooth, symmetric
 from demo.features import draw_age, draw_brows, draw_cheeks, draw_eyes, draw_face, draw_mouth, draw_nose
 from demo.hair import draw_back_hair, draw_beard, draw_front_hair, draw_hat, draw_sideburns
-from demo.look import BACKDROPS, CLOTHES, TIES, Look, Nuisance, between, choice
+from demo.look import BACKDROPS, CLOTHES, TIES, Look, between, choice
 
 SIZE = (178, 218)
 PIVOT = np.array([0.0, 120.0])
@@ -20,7 +18,7 @@ FRAMES = [(38, 34, 40), (92, 50, 36), (120, 30, 48), (34, 54, 92)]
 JEWELS = [(250, 206, 84), (244, 246, 250), (72, 196, 200)]
 
 
-def draw_portrait(attributes: frozenset[str], nuisance: Nuisance) -> Image.Image:
+def draw_portrait(attributes, nuisance):
     """The attributes that are true, and all else that a portrait depends on -> an RGB image of 178 × 218."""
     look = Look(attributes, nuisance)
     image = _backdrop(look)
@@ -44,7 +42,7 @@ def draw_portrait(attributes: frozenset[str], nuisance: Nuisance) -> Image.Image
     return image
 
 
-def _backdrop(look: Look) -> Image.Image:
+def _backdrop(look):
     """An image with a smooth gradient between two colours, and one soft disc."""
     n = look.n
     pale, dark = choice(n.backdrop, BACKDROPS)
@@ -60,7 +58,7 @@ def _backdrop(look: Look) -> Image.Image:
     return image
 
 
-def _posed(image: Image.Image, look: Look) -> Canvas:
+def _posed(image, look):
     n = look.n
     angle = np.deg2rad(between(n.roll, -3.5, 3.5))
     scale = between(n.scale, 0.96, 1.03)
@@ -69,23 +67,12 @@ def _posed(image: Image.Image, look: Look) -> Canvas:
     return Canvas(image, matrix, centre - matrix @ PIVOT)
 
 
-def _draw_body(canvas: Canvas, look: Look):
+def _draw_body(canvas, look):
     n = look.n
     male = "Male" in look
     neck_half = 22.0 if male else 17.0
-    neck = smooth(
-        [
-            (-neck_half, 140),
-            (-neck_half, 170),
-            (-neck_half - 4, 182),
-            (-neck_half - 16, 194),
-            (0, 215),
-            (neck_half + 16, 194),
-            (neck_half + 4, 182),
-            (neck_half, 170),
-            (neck_half, 140),
-        ]
-    )
+    left = [(-neck_half, 140), (-neck_half, 170), (-neck_half - 4, 182), (-neck_half - 16, 194)]
+    neck = smooth(symmetric(left, [(0, 215)]))
     canvas.fill(neck, look.skin)
     skin = canvas.mask(neck)
     canvas.fill(look.face + [-look.light * 3, 9], look.deep, 0.50, 2.2, skin)
@@ -102,24 +89,12 @@ def _draw_body(canvas: Canvas, look: Look):
     wide = between(n.shoulders, 66, 74) + (10 if male else 0)
     side = [(wide + 14, 240), (wide + 6, 214), (wide - 8, 200), (wide - 32, 191)]
     kind = int(n.collar * 3)
-    if kind == 0:
-        opening = [(neck_half + 7, 182), (neck_half, 188), (0, 194), (-neck_half, 188), (-neck_half - 7, 182)]
-    elif kind == 1:
-        opening = [
-            (neck_half + 6, 182),
-            (neck_half - 4, 190),
-            (0, 208),
-            (-neck_half + 4, 190),
-            (-neck_half - 6, 182),
-        ]
-    else:
-        opening = [
-            (neck_half + 5, 180),
-            (neck_half - 6, 188),
-            (0, 198),
-            (-neck_half + 6, 188),
-            (-neck_half - 5, 180),
-        ]
+    edge, bottom = [
+        ([(7, 182), (0, 188)], 194),
+        ([(6, 182), (-4, 190)], 208),
+        ([(5, 180), (-6, 188)], 198),
+    ][kind]
+    opening = symmetric([(neck_half + x, y) for x, y in edge], [(0, bottom)])
     outline = np.concatenate([smooth(side), smooth(opening), smooth([(-x, y) for x, y in side[::-1]])])
     canvas.fill(outline, cloth)
     body = canvas.mask(outline)
@@ -134,22 +109,21 @@ def _draw_body(canvas: Canvas, look: Look):
         _draw_necklace(canvas, look, neck_half)
 
 
-def _draw_collar(canvas: Canvas, neck_half: float, pale, dark):
+def _draw_collar(canvas, neck_half, pale, dark):
     for s in (-1, 1):
-        flap = np.array(
-            [
-                (s * (neck_half + 4), 177),
-                (s * (neck_half + 12), 188),
-                (s * (neck_half - 2), 203),
-                (s * 1.5, 196.5),
-                (s * (neck_half - 6), 187),
-            ]
-        )
+        flap = [
+            (neck_half + 4, 177),
+            (neck_half + 12, 188),
+            (neck_half - 2, 203),
+            (1.5, 196.5),
+            (neck_half - 6, 187),
+        ]
+        flap = flap * np.array([s, 1])
         canvas.fill(flap, pale)
         canvas.stroke(flap[1:4], 1.5, dark, 0.6, start=0.7, end=0.7)
 
 
-def _draw_tie(canvas: Canvas, look: Look, neck_half: float):
+def _draw_tie(canvas, look, neck_half):
     """Draws a white shirt front with its collar, and the tie."""
     front = np.array(
         [(-neck_half - 6, 178), (0, 186), (neck_half + 6, 178), (neck_half + 4, 240), (-neck_half - 4, 240)]
@@ -165,7 +139,7 @@ def _draw_tie(canvas: Canvas, look: Look, neck_half: float):
     _draw_collar(canvas, neck_half, (250, 250, 252), (150, 156, 172))
 
 
-def _draw_necklace(canvas: Canvas, look: Look, neck_half: float):
+def _draw_necklace(canvas, look, neck_half):
     colour = choice(look.n.jewel, JEWELS)
     edge = mix(colour, (70, 40, 20), 0.55)
     for x in np.linspace(-neck_half - 2, neck_half + 2, 11):
@@ -174,7 +148,7 @@ def _draw_necklace(canvas: Canvas, look: Look, neck_half: float):
         canvas.fill(ellipse(x - 0.3, y - 0.4, 2.3, 2.3, 14), colour)
 
 
-def _draw_ears(canvas: Canvas, look: Look):
+def _draw_ears(canvas, look):
     for s in (-1, 1):
         x = s * (look.cheek(116) + 1.5)
         ear = smooth(
@@ -186,7 +160,7 @@ def _draw_ears(canvas: Canvas, look: Look):
         canvas.stroke(inner, 1.7, look.deep, 0.6)
 
 
-def _draw_earrings(canvas: Canvas, look: Look):
+def _draw_earrings(canvas, look):
     if "Wearing_Earrings" not in look:
         return
     colour = choice(look.n.jewel, JEWELS)
@@ -200,22 +174,16 @@ def _draw_earrings(canvas: Canvas, look: Look):
         canvas.fill(ellipse(x - 1.2, 139.5, 1.1, 1.8, 12), mix(colour, (255, 255, 255), 0.75))
 
 
-def _draw_glasses(canvas: Canvas, look: Look):
+def _draw_glasses(canvas, look):
     if "Eyeglasses" not in look:
         return
     n, turn = look.n, look.turn
     colour = choice(n.frame_colour, FRAMES)
+    angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+    circle = np.stack([np.cos(angle), np.sin(angle)], 1)
+    unit = np.sign(circle) * np.abs(circle) ** (1.0 if n.frame < 0.5 else 0.55)
     for s in (-1, 1):
         x, y = s * 20 + turn, 112.0
-        angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-        power = 1.0 if n.frame < 0.5 else 0.55
-        unit = np.stack(
-            [
-                np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** power,
-                np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** power,
-            ],
-            1,
-        )
         rim = unit * ([15.2, 13.4] if n.frame < 0.5 else [15.4, 11.2]) + [x, y]
         canvas.fill(rim, (226, 238, 248), 0.16)
         glint = np.array([(x - 9, y + 4), (x - 1, y - 8), (x + 3, y - 8), (x - 6, y + 6)])
