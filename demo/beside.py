@@ -6,8 +6,9 @@ python -m demo.beside --output_path DIR --exp_names dime inversion --titles DiME
 from dataclasses import replace
 
 from core.data.datasets import CELEBA_ATTRIBUTES, attribute_index
+from core.running.run import read_run
 from demo import sheet
-from demo.compare import brightened, find_faces, to_image, true_counterfactual
+from demo.compare import brightened, read_faces, to_image, true_counterfactual
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.flags import SEED, Flag, FlagParser, check_flags
 from guided_diffusion.script.run import require_flags, run_script
@@ -66,7 +67,7 @@ def main():
     if len(titles) != len(args.exp_names):
         raise UserError(f"--titles has {len(titles)} words; give one for each of {len(args.exp_names)} --exp_names")
     query = CELEBA_ATTRIBUTES[attribute_index(CELEBA_ATTRIBUTES, args.query_label)]
-    experiments = [find_faces(args.output_path, name, query, args.seed) for name in args.exp_names]
+    experiments = [read_faces(read_run(args.output_path, name), query, args.seed) for name in args.exp_names]
     picture = draw_beside(experiments, titles, query, args.columns, args.rows, args.tile)
     sheet.save_picture(picture, args.picture, args.colours)
 

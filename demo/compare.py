@@ -2,16 +2,14 @@
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.data.images import read_image
-from core.results.layout import Layout
-from core.results.reading import Pair, read_pairs
-from core.results.records import BITS, read_records
+from core.results.reading import Pair
+from core.results.records import BITS
 from demo.faces import face_of
 from demo.nearest import VISIBLE_CHANGE, Portraits, read_attributes
 from guided_diffusion.script.errors import UserError
@@ -52,19 +50,21 @@ class Face:
         return tuple(read_image(path).numpy().astype(float) for path in paths)
 
 
-def find_faces(output_path, exp_name, query, seed):
-    """The counterfactuals of an experiment as Faces, sorted by id. seed: that of the data set.
+def read_faces(run, query, seed):
+    """The counterfactuals of a Run as Faces, sorted by id. seed: that of the data set.
 
     Raises UserError where there are none, where demo.faces does not draw these images with this seed, and where the
     labels are not those of the query.
     """
     if seed < 0:
         raise UserError(f"--seed {seed} must be at least 0")
-    pairs = read_pairs(Layout(output_path, exp_name), reached=("CCF", "ICF"))
+    pairs = run.pairs(reached=("CCF", "ICF"))
     if not pairs:
-        raise UserError(f"{output_path}/Results/{exp_name} holds no images; run main.py with --save_images True")
-    path = Path(output_path) / "Results" / exp_name / "records.csv"
-    records = read_records(path).set_index("id")
+        raise UserError(f"{run.layout.experiment} holds no images; run main.py with --save_images True")
+    path = run.layout.records
+    if not path.exists():
+        raise UserError(f"{path} is not there, and it alone names the images; give a run of main.py")
+    records = run.records.set_index("id")
     faces = []
     for pair in pairs:
         if int(pair.id) not in records.index:

@@ -18,7 +18,6 @@ from guided_diffusion.script.run import require_flags, run_script
 from guided_diffusion.script_util import args_to_dict
 
 WHITE = 16  # of scikit-learn's 8 × 8 pixels, which begin at 0
-BORDER = 1  # pixels of black on each side: 14 × 14 becomes 16 × 16, which a UNet can halve
 
 FLAGS = {
     "data_dir": Flag(None, "folder to write to"),
@@ -71,7 +70,7 @@ def name_digits(classes, val, test, seed):
 def enlarge(pixels):
     """(8, 8), 0 to WHITE -> a grey PIL image of 16 × 16 pixels."""
     grey = Image.fromarray(np.round(pixels * 255 / WHITE).astype(np.uint8))
-    return ImageOps.expand(grey.resize((14, 14), Image.Resampling.BICUBIC), BORDER)
+    return ImageOps.expand(grey.resize((14, 14), Image.Resampling.BICUBIC), border=1)  # a UNet can halve 16 × 16
 
 
 def create_argparser():

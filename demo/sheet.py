@@ -7,9 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from core.results.layout import Layout
-from core.results.reading import read_classes, read_pairs
-from core.results.records import read_records
+from core.running.run import read_run
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.flags import MANY, Flag, FlagParser, check_flags
 from guided_diffusion.script.run import require_flags, run_script
@@ -35,17 +33,17 @@ TILES = ("original", "noise", "counterfactual", "difference")
 INK, FAINT, GOOD, BAD, PAPER = (32, 36, 44), (120, 126, 136), (28, 122, 80), (186, 50, 42), (255, 255, 255)
 
 
-def draw_sheet(output_path, exp_name, names, columns=4, tile=96, rows=0):
-    """The experiment's images, in the order of their ids -> a PIL image.
+def draw_sheet(run, names, columns=4, tile=96, rows=0):
+    """The images of a Run, in the order of their ids -> a PIL image.
 
-    names: what the predictions 0 and 1 are called, where the experiment has no names of its own; rows: how many
-    rows are drawn, 0 for all.
+    names: what the predictions 0 and 1 are called, where the run is about an attribute; rows: how many rows are
+    drawn, 0 for all.
     """
-    names = read_classes(Layout(output_path, exp_name)) or names
-    pairs = read_pairs(Layout(output_path, exp_name), reached=("CCF", "ICF"))
-    if not pairs:
-        raise UserError(f"{output_path}/Results/{exp_name} holds no images; run main.py with --save_images True")
-    records = read_records(Path(output_path) / "Results" / exp_name / "records.csv").set_index("id")
+    names = run.require_classes() if run.question.of_classes else names
+    pairs = run.pairs(reached=("CCF", "ICF"))
+    if not pairs or run.records is None:
+        raise UserError(f"{run.layout.experiment} holds no images; run main.py with --save_images True")
+    records = run.records.set_index("id")
     cells = [(_tiles(pair), _caption(records.loc[int(pair.id)], names)) for pair in pairs[: rows * columns or None]]
     return lay_out(cells, TILES, columns, tile)
 
@@ -89,8 +87,9 @@ def save_picture(picture, path, colours=0):
 
 
 def _tiles(pair):
-    folder = pair.counterfactual.parent.parent
-    noise, difference = (folder / part / f"{pair.id}.png" for part in ("Noise", "SM"))
+    noise, difference = pair.part("Noise"), pair.part("SM")
+    if not (noise and difference):
+        raise UserError(f"{pair.counterfactual} has no image in Noise or SM; explain it again")
     return [Image.open(path).convert("RGB") for path in (pair.original, noise, pair.counterfactual, difference)]
 
 
@@ -98,17 +97,19 @@ def _caption(record, names):
     """A list of (text, colour): the prediction before and after, coloured by whether the target was reached."""
     flipped = record["cf_pred"] == record["target"]
     start, end = (
-        _seen(names, record[pred], record["target"], record[p])
+        _prediction(names, record[pred], record["target"], record.get(p))
         for pred, p in (("pred", "p_target_before"), ("cf_pred", "p_target"))
     )
     return [(f"{start}  to  ", INK), (end, GOOD if flipped else BAD)]
 
 
-def _seen(names, predicted, target, p_target):
-    """The predicted class and its probability, such as "cat 93 %".
+def _prediction(names, predicted, target, p_target):
+    """The predicted class and its probability, such as "cat 93 %"; without it in a folder that does not say.
 
     Of three and more classes the probability of one that is not the target is not recorded: then the target's.
     """
+    if p_target is None:
+        return names[predicted]
     if predicted == target:
         return f"{names[predicted]} {100 * p_target:.0f} %"
     if len(names) == 2:
@@ -124,7 +125,8 @@ def main():
     args = create_argparser().parse_args()
     check_flags(args, FLAGS)
     require_flags(args, *REQUIRED)
-    sheet = draw_sheet(args.output_path, args.exp_name, (args.no, args.yes), args.columns, args.tile, args.rows)
+    run = read_run(args.output_path, args.exp_name)
+    sheet = draw_sheet(run, (args.no, args.yes), args.columns, args.tile, args.rows)
     save_picture(sheet, args.picture, args.colours)
 
 

@@ -10,7 +10,6 @@ from collections import defaultdict
 from dataclasses import replace
 from functools import partial
 from multiprocessing import Pool
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,8 +19,8 @@ from core.metrics.batches import progress
 from core.metrics.metric import mean_of, statistic_of
 from core.metrics.scores import change_correlations, correlation_difference, pearson
 from core.results.records import BITS, write_yaml
-from core.running.run import FLIPPED
-from demo.compare import TRUTH, compare_all, find_faces, tiles
+from core.running.run import FLIPPED, read_run
+from demo.compare import TRUTH, compare_all, read_faces, tiles
 from demo.faces import training_labels
 from demo.sheet import BAD, COLUMNS, GOOD, INK, TILE, lay_out, save_picture
 from guided_diffusion.script.errors import UserError
@@ -109,9 +108,9 @@ def compare_experiments(experiments, query, workers):
     print(f"{query}: comparing {total} counterfactuals with some 80 renderings each", flush=True)
     rows, groups = {name: {} for name in experiments}, list(by_image.values())
     with Pool(workers) as pool, progress(total=total, desc="comparing", unit="face") as bar:
-        found = pool.imap(partial(compare_all, query=query), [[face for _, face in group] for group in groups])
-        for group, compared in zip(groups, found, strict=True):
-            for (name, face), row in zip(group, compared, strict=True):
+        compared = pool.imap(partial(compare_all, query=query), [[face for _, face in group] for group in groups])
+        for group, compared_rows in zip(groups, compared, strict=True):
+            for (name, face), row in zip(group, compared_rows, strict=True):
                 rows[name][face.image] = row
             bar.update(len(group))
     return {name: pd.DataFrame([rows[name][face.image] for face in experiments[name]]) for name in experiments}
@@ -143,12 +142,13 @@ def main():
     if args.picture and len(names) > 1:
         raise UserError(f"--picture is of one experiment; leave it out, or give one of {' '.join(names)}")
     query = CELEBA_ATTRIBUTES[attribute_index(CELEBA_ATTRIBUTES, args.query_label)]
-    experiments = {name: find_faces(args.output_path, name, query, args.seed) for name in names}
+    runs = {name: read_run(args.output_path, name) for name in names}
+    experiments = {name: read_faces(run, query, args.seed) for name, run in runs.items()}
     tables = compare_experiments(experiments, query, args.workers)
     labels = training_labels(args.seed, args.train)
     for name, table in tables.items():
         metrics = summarise(table, labels, CELEBA_ATTRIBUTES.index(query))
-        experiment = Path(args.output_path) / "Results" / name
+        experiment = runs[name].layout.experiment
         write_text(experiment / "truth.csv", table.round(6).to_csv(index=False))
         write_yaml(experiment / "truth.yaml", {metric.name: metric.entry() for metric in metrics})
         print(f"{name}: {table['reached'].sum()} of {len(table)} counterfactuals reached their target")

@@ -47,7 +47,7 @@ def test_every_experiment_has_its_counterfactual_and_its_change_between_original
 @pytest.mark.parametrize(
     "names, flags, words",
     [
-        (("right", "none"), {}, "Results/none is not a folder"),
+        (("right", "none"), {}, "Results/none is not there"),
         (("right", "idle"), {"titles": "one"}, "--titles has 1 words; give one for each of 2 --exp_names"),
         (("right",), {"rows": 0}, "--rows 0 must be at least 1"),
     ],

@@ -23,6 +23,7 @@ import compute_MNAC
 from core.results.layout import Layout
 from core.results.reading import read_pairs
 from core.running.judging import class_seer
+from core.running.run import read_run
 from demo.sheet import draw_sheet
 
 
@@ -125,7 +126,7 @@ def test_the_picture_names_the_classes(flags, monkeypatch):
     records, _ = explain(flags | {"query_label": "red", "target_label": "blue"})
     captions = []
     monkeypatch.setattr("demo.sheet.lay_out", lambda cells, *_: captions.extend(words for _, words in cells))
-    draw_sheet(flags["output_path"], "exp", ("no", "yes"))
+    draw_sheet(read_run(flags["output_path"], "exp"), ("no", "yes"))
     texts = ["".join(text for text, _ in words) for words in captions]
     for text, record in zip(texts, records.itertuples(), strict=True):
         before = f"red (blue {100 * record.p_target_before:.0f} %)  to  "

@@ -12,6 +12,7 @@ from core.data.datasets import CELEBA_ATTRIBUTES
 from core.metrics.correlations import train_correlations
 from core.results.layout import Layout
 from core.results.reading import read_pairs
+from core.running.run import read_run
 from demo.faces import face_of
 from demo.sheet import draw_sheet
 
@@ -24,7 +25,7 @@ def output(toy_files, tmp_path_factory):
 
 
 def test_the_sheet_shows_original_noise_counterfactual_and_difference_of_every_image(output):
-    sheet = np.array(draw_sheet(output, "exp", ("no", "yes"), columns=3, tile=16)).astype(int)
+    sheet = np.array(draw_sheet(read_run(output, "exp"), ("no", "yes"), columns=3, tile=16)).astype(int)
     pairs = read_pairs(Layout(output, "exp"), reached=("CCF", "ICF"))
     assert len(pairs) == 8
     gap, margin, caption, head = 0, 4, 4, 5
@@ -41,7 +42,7 @@ def test_the_sheet_shows_original_noise_counterfactual_and_difference_of_every_i
 
 
 def test_a_sheet_of_some_rows_is_the_top_of_the_whole(output):
-    whole, top = (np.array(draw_sheet(output, "exp", ("no", "yes"), 3, 16, rows)) for rows in (0, 2))
+    whole, top = (np.array(draw_sheet(read_run(output, "exp"), ("no", "yes"), 3, 16, rows)) for rows in (0, 2))
     assert 0 < top.shape[0] < whole.shape[0] and (top == whole[: top.shape[0]]).all()
     assert top.shape[0] - 9 == 2 * (whole.shape[0] - 9) // 3  # below the head
 
@@ -53,7 +54,7 @@ def test_the_sheet_is_a_command(output, tmp_path):
     sheet = Image.open(tmp_path / "sheet.png")
     assert sheet.width > 400 and 1 < len(sheet.convert("RGB").getcolors()) <= 64
     code, _, err = run_script("demo.sheet", {"output_path": tmp_path / "none", "picture": tmp_path / "x.png"})
-    assert code == 2 and "is not a folder" in err and not (tmp_path / "x.png").exists()
+    assert code == 2 and "is not there" in err and not (tmp_path / "x.png").exists()
 
 
 REACHING = [("--exp-name", "x"), ("--seed", "1", "--output_path=x"), ("--query_label", "3")]

@@ -12,7 +12,8 @@ from scripts import run_script
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.data.images import centre_crop, read_image
 from core.results.records import write_records
-from demo.compare import compare, find_faces, outside
+from core.running.run import read_run
+from demo.compare import compare, outside, read_faces
 from demo.faces import JPEG_QUALITY, VISIBLE_ATTRIBUTES, face_of, render
 from demo.nearest import Portraits, read_attributes, toggled
 from demo.truth import summarise
@@ -99,7 +100,7 @@ def table(tmp_path_factory):
         return bits(attributes), bits({name: not value for name, value in attributes.items()})
 
     root = write_run(tmp_path_factory.mktemp("truth"), CASES, oracle)
-    return pd.DataFrame([compare(face, QUERY) for face in find_faces(root, "exp", QUERY, seed=0)])
+    return pd.DataFrame([compare(face, QUERY) for face in read_faces(read_run(root, "exp"), QUERY, seed=0)])
 
 
 def test_true_counterfactuals_are_at_distance_zero_but_for_the_encoding(table):
@@ -285,16 +286,18 @@ def test_several_experiments_at_once_are_each_what_it_is_alone(tmp_path):
     assert code == 2 and "--exp_names exclude each other" in err
 
 
-@pytest.mark.parametrize(
-    "given, words",
-    [
-        ({"query": "Male"}, "give the --query_label of main.py"),
-        ({"exp_name": "none"}, "is not a folder"),
-    ],
-)
-def test_another_query_or_folder_is_refused(two, given, words):
-    with pytest.raises(UserError, match=words):
-        find_faces(**{"output_path": two, "exp_name": "exp", "query": QUERY, "seed": 0} | given)
+def test_another_query_or_folder_is_refused(two):
+    with pytest.raises(UserError, match="give the --query_label of main.py"):
+        read_faces(read_run(two, "exp"), "Male", seed=0)
+    code, _, err = command(two, "--exp_name", "none")
+    assert code == 2 and "Results/none is not there" in err and len(err.splitlines()) == 1
+
+
+def test_a_folder_that_does_not_name_its_images_is_one_line(tmp_path):
+    root = write_run(tmp_path, [seen])
+    (root / "Results/exp/records.csv").unlink()
+    code, _, err = command(root)
+    assert code == 2 and "records.csv is not there" in err and len(err.splitlines()) == 1
 
 
 def test_images_that_nobody_drew_are_one_line(tmp_path):
@@ -325,7 +328,7 @@ def test_another_seed_is_found_out_though_the_labels_agree(two):
 
     seed = next(seed for seed in range(1, 100) if smiles(seed) == smiles(0))
     with pytest.raises(UserError, match="give the --seed of that"):
-        find_faces(two, "exp", QUERY, seed)
+        read_faces(read_run(two, "exp"), QUERY, seed)
 
 
 def test_images_that_were_drawn_otherwise_are_refused(tmp_path):
@@ -333,4 +336,4 @@ def test_images_that_were_drawn_otherwise_are_refused(tmp_path):
     original = root / "Original/Correct/0000000.png"
     Image.open(original).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(original)
     with pytest.raises(UserError, match="is not test_00000.jpg as demo.faces draws it"):
-        find_faces(root, "exp", QUERY, seed=0)
+        read_faces(read_run(root, "exp"), QUERY, seed=0)
