@@ -48,7 +48,7 @@ def column_of(root, name, baseline):
     metrics += resources(run)
     if oracle_path := run.flags["oracle_path"]:
         metrics += distances_in_features(oracle_path, run.pairs(reached=("CCF", "ICF")))
-    measured = [read_metrics(path) for path in (run.layout.metrics, run.layout.experiment / "truth.yaml")]
+    measured = [read_metrics(path) for path in (run.layout.metrics, run.layout.truth)]
     return {metric.name: metric.entry() for metric in metrics} | measured[0] | measured[1]
 
 

@@ -70,5 +70,5 @@ def evaluate(root, names, dataset, query, workers):
 
 def _truth_is_stale(layout):
     """Whether demo.truth, which takes a second for each face, has yet to measure this run."""
-    truth = layout.experiment / "truth.yaml"
+    truth = layout.truth
     return not truth.exists() or truth.stat().st_mtime < layout.records.stat().st_mtime

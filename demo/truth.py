@@ -148,9 +148,9 @@ def main():
     labels = training_labels(args.seed, args.train)
     for name, table in tables.items():
         metrics = summarise(table, labels, CELEBA_ATTRIBUTES.index(query))
-        experiment = runs[name].layout.experiment
-        write_text(experiment / "truth.csv", table.round(6).to_csv(index=False))
-        write_yaml(experiment / "truth.yaml", {metric.name: metric.entry() for metric in metrics})
+        layout = runs[name].layout
+        write_text(layout.truth_of_images, table.round(6).to_csv(index=False))
+        write_yaml(layout.truth, {metric.name: metric.entry() for metric in metrics})
         print(f"{name}: {table['reached'].sum()} of {len(table)} counterfactuals reached their target")
         for metric in metrics:
             print(metric.line())

@@ -10,6 +10,7 @@ OUTPUT_PATH/Results/EXP/.lock                                (held while a run w
 OUTPUT_PATH/Results/EXP/runs.yaml                            (device, time, versions; chunked likewise)
 OUTPUT_PATH/Results/EXP/tuned.txt, tuned.csv                 (by main.py --tune)
 OUTPUT_PATH/Results/EXP/metrics.yaml, CD.png, similarity.csv    (by the compute_ scripts)
+OUTPUT_PATH/Results/EXP/truth.yaml, truth.csv                (by demo.truth)
 OUTPUT_PATH/Results/EXP/audit/                               (by audit.py; core/audit/ says what is in it)
 OUTPUT_PATH/Original/activations.npz, Results/EXP/activations.npz   (Inception's, for FID)
 OUTPUT_PATH/{x_t,z_t}/EXP/<id>/<step>.png
@@ -117,6 +118,14 @@ class Layout:
     @property
     def similarity(self):
         return self.experiment / "similarity.csv"
+
+    @property
+    def truth(self):
+        return self.experiment / "truth.yaml"
+
+    @property
+    def truth_of_images(self):
+        return self.experiment / "truth.csv"
 
     @property
     def activations(self):
