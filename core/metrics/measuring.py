@@ -98,6 +98,8 @@ def _why_not(metric, name, flags, judges):
         print(f"{sys.argv[0]}: error: {error}", file=sys.stderr)
         return str(error)
     except Exception as error:  # of whatever kind: the other metrics are none of its
+        if judges.ranks.several:  # which would no longer do the same
+            raise
         traceback.print_exc()
         return f"{type(error).__name__}: {error}".splitlines()[0]
     return ""
