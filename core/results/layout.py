@@ -42,6 +42,11 @@ def experiment_names(output_path):
     return sorted(path.name for path in (Path(output_path) / _RESULTS).glob("*") if path.is_dir())
 
 
+def _file(name):
+    """A file of the experiment; {prefix} stands for what the names of a chunk's own files begin with."""
+    return property(lambda layout: layout.experiment / name.format(prefix=layout.prefix))
+
+
 @dataclass(frozen=True)
 class Layout:
     """The paths of one experiment in an output folder, or of one chunk of it.
@@ -65,18 +70,22 @@ class Layout:
 
     # -- the experiment ------------------------------------------------------------------------------------------
 
+    records, summary = _file("{prefix}records.csv"), _file("{prefix}summary.yaml")
+    flags, runs, lock = _file("{prefix}flags.yaml"), _file("{prefix}runs.yaml"), _file(".{prefix}lock")
+    classes = _file("classes.txt")
+    metrics, chart, similarity = _file("metrics.yaml"), _file("CD.png"), _file("similarity.csv")
+    activations = _file("activations.npz")
+    truth, truth_of_images = _file("truth.yaml"), _file("truth.csv")
+    tuned, trials = _file("tuned.txt"), _file("tuned.csv")
+    audit = _file("audit")
+
     @property
     def experiment(self):
         return self.output_path / _RESULTS / self.exp_name
 
     @property
     def prefix(self):
-        """What the names of a chunk's own files begin with."""
         return f"chunk-{self.chunk}_num-chunks-{self.num_chunks}_" if self.num_chunks > 1 else ""
-
-    @property
-    def records(self):
-        return self.experiment / f"{self.prefix}records.csv"
 
     def records_of_rank(self, rank):
         """Where a rank writes its rows while the run goes on."""
@@ -87,62 +96,6 @@ class Layout:
         """The files that are there, sorted."""
         return sorted(self.experiment.glob(f"{self.prefix}records-rank-*.csv"))
 
-    @property
-    def summary(self):
-        return self.experiment / f"{self.prefix}summary.yaml"
-
-    @property
-    def flags(self):
-        return self.experiment / f"{self.prefix}flags.yaml"
-
-    @property
-    def runs(self):
-        return self.experiment / f"{self.prefix}runs.yaml"
-
-    @property
-    def lock(self):
-        return self.experiment / f".{self.prefix}lock"
-
-    @property
-    def classes(self):
-        return self.experiment / "classes.txt"
-
-    @property
-    def metrics(self):
-        return self.experiment / "metrics.yaml"
-
-    @property
-    def chart(self):
-        return self.experiment / "CD.png"
-
-    @property
-    def similarity(self):
-        return self.experiment / "similarity.csv"
-
-    @property
-    def truth(self):
-        return self.experiment / "truth.yaml"
-
-    @property
-    def truth_of_images(self):
-        return self.experiment / "truth.csv"
-
-    @property
-    def activations(self):
-        return self.experiment / "activations.npz"
-
-    @property
-    def tuned(self):
-        return self.experiment / "tuned.txt"
-
-    @property
-    def trials(self):
-        return self.experiment / "tuned.csv"
-
-    @property
-    def audit(self):
-        return self.experiment / "audit"
-
     def part(self, right, reached, name):
         """The folder of a part of the images, such as CF. right, reached: values of CLASSIFIED and REACHED."""
         return self.experiment / ("CC" if right else "IC") / ("CCF" if reached else "ICF") / name
@@ -151,9 +104,8 @@ class Layout:
     def part_folders(self):
         """The folders that every experiment has, and the two of originals."""
         places = [(right, reached) for right in (True, False) for reached in (True, False)]
-        return [self.part(*place, name) for place in places for name in PARTS] + [
-            self.originals(right) for right in (True, False)
-        ]
+        parts = [self.part(*place, name) for place in places for name in PARTS]
+        return [*parts, self.originals(True), self.originals(False)]
 
     @property
     def image_folders(self):
