@@ -5,12 +5,13 @@ UserError, one line that names the file and what to do.
 """
 
 import pickle
+import shlex
 from collections import OrderedDict
 from pathlib import Path
 
 import torch
 
-from guided_diffusion.script.errors import UserError, require_file
+from guided_diffusion.script.errors import UserError, first_sentence, require_file
 
 from .diffusion_flags import disagreements, infer_flags
 from .safetensors_files import is_safetensors, read_safetensors
@@ -19,6 +20,13 @@ from .safetensors_files import is_safetensors, read_safetensors
 ZIP_HEAD = b"PK\x03\x04"
 LEGACY_HEAD = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 PUBLISHED_PARTS = ("feat_extract", "classifier")
+KINDS = {  # by a name in it; a VGG19 has all of a VGG16's
+    "param_groups": "an optimizer's state",
+    "input_blocks.0.0.weight": "a diffusion UNet",
+    "features.34.weight": "a VGG19",
+    "features.28.weight": "a VGG16",
+}
+STATE_KEYS = ("state_dict", "model_state_dict", "model")  # where trainings keep the weights in their files
 
 
 def read_weights(path, mapped=False):
@@ -26,14 +34,14 @@ def read_weights(path, mapped=False):
 
     mapped: leave the tensors' values on the disk until they are used; the zip format alone can do so.
     Reads the zip format, the one before it, and safetensors, of which it makes what torch.save would be given. The
-    content tells them apart, not the name. Raises UserError for a path without a file, an empty, damaged or foreign
-    file, and one that would run code when it is unpickled.
+    content tells them apart, not the name. UserError for a path without a file, an empty, damaged or foreign file,
+    and one that would run code when it is unpickled.
     """
     head = read_head(path)
     if not head.startswith((ZIP_HEAD, LEGACY_HEAD)) and not is_safetensors(head):
-        found = "a bare pickle, which can run code and is not opened" if head[:1] == b"\x80" else "neither"
+        kind = "a bare pickle, which can run code and is not opened" if head[:1] == b"\x80" else "neither"
         raise UserError(
-            f"{path} should be a PyTorch weight file or a safetensors file, but is {found}; check the path"
+            f"{path} should be a PyTorch weight file or a safetensors file, but is {kind}; check the path"
         )
     try:
         if is_safetensors(head):
@@ -42,15 +50,16 @@ def read_weights(path, mapped=False):
     except UserError:
         raise
     except pickle.UnpicklingError as error:
+        _, _, words = str(error).partition("GLOBAL ")  # before the Python name that is refused, if any is
+        name = f" ({words.split()[0]})" if words else ""
         raise UserError(
-            f"{path} is refused: it holds more than tensors and plain values{_refused_name(error)}, "
+            f"{path} is refused: it holds more than tensors and plain values{name}, "
             "so opening it could run code; use a file of the state dict alone: "
             "torch.save(network.state_dict(), FILE)"
         ) from error
     except Exception as error:  # the reader raises nearly anything on damaged bytes
-        reason = str(error).strip().split("\n")[0].split(". ")[0] or type(error).__name__
-        if isinstance(error, OSError):  # a seek to before the file's beginning, of which only a number is said
-            reason = "its end is missing"
+        # An OSError, of a seek to before the file's beginning, says a number alone.
+        reason = "its end is missing" if isinstance(error, OSError) else first_sentence(error)
         raise UserError(
             f"{path} is cut short, damaged or no weight file ({reason}); copy or download it again"
         ) from error
@@ -78,29 +87,26 @@ def _published_parts(tensors):
 def load_state(model, state, path, kind="network"):
     """Copy a state dict, read from path, into model; names and shapes must match exactly. Returns model.
 
-    The `module.` that DistributedDataParallel puts before every name is dropped, and half-precision tensors
-    are cast to the model's dtype. Raises UserError for anything but a state dict, for missing,
-    unexpected or mis-shaped tensors, and for values that are not finite; kind is what the error calls model.
+    The `module.` of DistributedDataParallel is dropped, and half-precision tensors are cast to the model's dtype.
+    UserError, which calls the model a `kind`, for anything but a state dict, for missing, unexpected or mis-shaped
+    tensors, and for values that are not finite.
     """
     if not _is_state_dict(state):
         raise UserError(f"{path} is {describe(state)}, not the weights of a {kind}; check the path")
     state = without_module_prefix(state)
     wanted = model.state_dict()
-    problems = [
-        _some("missing", [name for name in wanted if name not in state]),
-        _some("unexpected", [name for name in state if name not in wanted]),
-        _some(
-            "of another shape",
-            [
-                f"{name}: {list(tensor.shape)} for {list(wanted[name].shape)}"
-                for name, tensor in state.items()
-                if name in wanted and tensor.shape != wanted[name].shape
-            ],
-        ),
-    ]
-    if any(problems):
+    wrong = misfits(
+        [name for name in wanted if name not in state],
+        [name for name in state if name not in wanted],
+        [
+            f"{name}: {list(tensor.shape)} for {list(wanted[name].shape)}"
+            for name, tensor in state.items()
+            if name in wanted and tensor.shape != wanted[name].shape
+        ],
+    )
+    if wrong:
         raise UserError(
-            f"{path} does not fit this {kind}: {'; '.join(filter(None, problems))}; "
+            f"{path} does not fit this {kind}: {wrong}; "
             f"it seems to be {describe(state)}: check the path and the flags"
         )
     for name, tensor in state.items():
@@ -112,17 +118,47 @@ def load_state(model, state, path, kind="network"):
     return model
 
 
-def load_diffusion(model, path, flags):
-    """Load a diffusion UNet (OpenAI's tensor names) and hold it against the flags it is run with.
+def misfits(missing, unexpected, reshaped):
+    """Names of tensors that do not fit a network, counted and the first named; "" where there are none."""
+    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
+    return "; ".join(f"{len(names)} {kind} ({_first(names)})" for kind, names in kinds.items() if names)
 
-    flags: the command line's model and diffusion flags, by guided-diffusion's names. Those that the file
-    carries (attach_flags), or else those that its shapes betray, must agree where they decide what is
-    computed; otherwise UserError names every flag to change. Returns model in eval mode.
+
+def read_state(path, called):
+    """The state dict in a weight file (find_state); UserError where it holds none. called: the network's name."""
+    contents = read_weights(path)
+    state = find_state(contents)
+    if state is None:
+        raise UserError(f"{path} is {describe(contents)}, not the weights of {called}; check the path")
+    return without_module_prefix(state)
+
+
+def find_state(contents):
+    """The state dict in the contents of a weight file: all, or what stands under one of STATE_KEYS; or None."""
+    if not isinstance(contents, dict):
+        return None
+    for state in (*(contents[key] for key in STATE_KEYS if key in contents), contents):
+        if isinstance(state, dict) and state and all(isinstance(each, torch.Tensor) for each in state.values()):
+            return state
+    return None
+
+
+def count_rows(state, name):
+    """The rows of a tensor of a state dict; None where there is no such tensor, or a number alone."""
+    return state[name].shape[0] if name in state and state[name].dim() else None
+
+
+def load_diffusion(model, path, flags):
+    """Load a diffusion UNet (OpenAI's tensor names), and hold it against the flags that it is run with.
+
+    flags: model and diffusion flags, by guided-diffusion's names. Where they decide what is computed, those that
+    the file carries (attach_flags), or else those that its shapes betray, must agree; otherwise UserError names all
+    to change. Returns model in eval mode.
     """
     state = read_weights(path)
     trained, verb = flags_of(state), "was trained with"
     state = without_module_prefix(state)
-    if not _is_unet(state):
+    if not _is_state_dict(state) or "input_blocks.0.0.weight" not in state:
         raise UserError(
             f"{path} is {describe(state)}, not a diffusion model; give one that the diffusion training saved"
         )
@@ -133,18 +169,17 @@ def load_diffusion(model, path, flags):
     except ValueError as error:
         raise UserError(f"{path} carries flags that no diffusion model has ({error}); use another file") from error
     if wrong:
-        given = ", ".join(f"--{name} is {_shell(value)}" for name, value, _ in wrong)
-        found = ", ".join(f"{name} {_shell(value)}" for name, _, value in wrong)
+        asked = ", ".join(f"--{name} is {shlex.quote(str(value))}" for name, value, _ in wrong)
+        held = ", ".join(f"{name} {shlex.quote(str(value))}" for name, _, value in wrong)
         remedy = shell_words({name: value for name, _, value in wrong})
-        raise UserError(f"{given}, but {path} {verb} {found}; give {remedy}")
+        raise UserError(f"{asked}, but {path} {verb} {held}; give {remedy}")
     return load_state(model, state, path, kind="diffusion model").eval()
 
 
 def attach_flags(state, flags):
     """A copy of a state dict that carries flags (str -> str, int, bool or float) wherever it is saved.
 
-    They lie in the dict's `_metadata`, which torch.save keeps and load_state_dict ignores: to other code the
-    file is a plain state dict.
+    They lie in `_metadata`, which torch.save keeps and load_state_dict ignores.
     """
     tagged = OrderedDict(state)
     metadata = getattr(state, "_metadata", {})
@@ -155,16 +190,16 @@ def attach_flags(state, flags):
 
 def flags_of(state):
     """The flags that attach_flags put into a state dict, or None."""
-    metadata = getattr(state, "_metadata", None)
-    own = metadata.get("") if isinstance(metadata, dict) else None
-    flags = own.get("flags") if isinstance(own, dict) else None
-    return dict(flags) if isinstance(flags, dict) else None
+    try:
+        return dict(state._metadata[""]["flags"])
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
 
 
 def read_flags(path):
     """The flags that a weight file carries (attach_flags), without reading the values of its tensors.
 
-    None where it carries none, and where it cannot be read: whoever loads it is told why.
+    None where it carries none or cannot be read: loading it says why.
     """
     try:
         return flags_of(read_weights(path, mapped=True))
@@ -188,17 +223,10 @@ def describe(contents):
             return "a densenet121 classifier"
         case {"architecture": str(architecture), "state_dict": _}:
             return f"a {architecture} classifier"
-        case {"param_groups": _}:
-            return "an optimizer's state"
-        case {"input_blocks.0.0.weight": _}:
-            return "a diffusion UNet"
-        case {"features.34.weight": _}:
-            return "a VGG19"
-        case {"features.28.weight": _}:
-            return "a VGG16"
         case {}:
+            kinds = (kind for name, kind in KINDS.items() if name in contents)
             kind = "a state dict" if _is_state_dict(contents) else "a dict"
-            return f"{kind} of {_first(list(contents)) or 'nothing'}"
+            return next(kinds, f"{kind} of {_first(list(contents)) or 'nothing'}")
     return f"a {type(contents).__name__}"
 
 
@@ -221,25 +249,10 @@ def read_head(path):
     return head
 
 
-def _refused_name(error):
-    """The Python name in the unpickler's refusal, in parentheses, where it gives one."""
-    words = str(error).split()
-    return f" ({words[words.index('GLOBAL') + 1]})" if "GLOBAL" in words[:-1] else ""
-
-
 def _is_state_dict(contents):
     return isinstance(contents, dict) and all(
         isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in contents.items()
     )
-
-
-def _is_unet(contents):
-    return _is_state_dict(contents) and "input_blocks.0.0.weight" in contents
-
-
-def _some(what, names):
-    """`2 missing (a, b)`, with the first few names; "" without any."""
-    return f"{len(names)} {what} ({_first(names)})" if names else ""
 
 
 def _first(names, shown=3):
@@ -248,8 +261,4 @@ def _first(names, shown=3):
 
 def shell_words(flags):
     """Flags -> `--name value --name value`, as a shell reads them."""
-    return " ".join(f"--{name} {_shell(value)}" for name, value in flags.items())
-
-
-def _shell(value):
-    return '""' if value == "" else str(value)
+    return " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in flags.items())

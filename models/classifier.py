@@ -1,5 +1,6 @@
 """A classifier as the rest of the project sees it, wherever it came from."""
 
+import torch
 from torch import nn
 
 from guided_diffusion.script.errors import UserError
@@ -12,13 +13,11 @@ CELEBA_OUTPUTS = 40
 class Classifier(nn.Module):
     """A frozen classifier in eval mode: images (N, 3, H, W) in [-1, 1] -> logits (N, K).
 
+    architecture: its name. attributes: the K names, or None where nothing says them (the published networks:
+    CelebA's 40 in order). image_size: pixels that images must have, None where any will do or nothing says them.
     task: "attributes", a yes/no question for each output, positive for yes; or "classes", of which one is right;
     or None, where nothing says which. task_is_said: whether its file or its code says so; else take_task may change
-    it.
-    attributes, or class_names: the K names, or None where a file gives none (the published networks: CelebA's 40 in
-    order). image_size: pixels that images must have, or None where any will do or the file does not say.
-    preprocessing: what is done to images first, None: nothing. about: a line for the user on
-    what was loaded and what is done to its images, where it is to be announced; "" for a plain file.
+    it. preprocessing: what is done to images first, None: nothing. remark: what a user should know, see about.
     """
 
     def __init__(
@@ -37,25 +36,33 @@ class Classifier(nn.Module):
         self.attributes = attributes
         self.image_size = image_size
         self.task, self.task_is_said = task, task_is_said
-        self.preprocess = None if preprocessing in (None, Preprocessing()) else Preprocess(preprocessing)
-        self.announced, self.remark = False, ""
+        self.preprocessing = preprocessing or Preprocessing()
+        self.preprocess = None if self.preprocessing == Preprocessing() else Preprocess(self.preprocessing)
+        self.remark = None
         self.eval().requires_grad_(False)
 
     @property
-    def class_names(self):
-        return self.attributes
-
-    @property
     def about(self):
-        return self.describe() + self.remark if self.announced else ""
+        """A line for the user: what was loaded, what is done to its images, and the remark; "" for a plain file."""
+        if self.remark is None:
+            return ""
+        names = self.attributes or []
+        first = ", ".join([*names[:3], *(["..."] if len(names) > 3 else [])]) or "CelebA's"
+        answers = f"{len(names) or CELEBA_OUTPUTS} {self.task or 'outputs'}" if len(names) != 1 else "1 attribute"
+        images = self.preprocessing.describe()
+        return f"{self.architecture}: {answers} ({first}), images {images}{self.remark}"
 
     def take_task(self, task):
         """The task that the user names, None for none, where neither the file nor the code says one."""
         if task is not None and not self.task_is_said:
             self.task = task
 
+    def prepare(self, images):
+        """What the network gets for images (N, 3, H, W) in [-1, 1]."""
+        return images if self.preprocess is None else self.preprocess(images)
+
     def forward(self, images):
-        return self.network(images if self.preprocess is None else self.preprocess(images))
+        return self.network(self.prepare(images))
 
     def features(self, images):
         """images (N, 3, H, W) in [-1, 1] -> (N, D), what the last linear layer reads."""
@@ -70,14 +77,6 @@ class Classifier(nn.Module):
             hook.remove()
         return read[0]
 
-    def describe(self):
-        """What was loaded, and what is done to its images."""
-        names = self.attributes or []
-        first = ", ".join([*names[:3], *(["..."] if len(names) > 3 else [])]) or "CelebA's"
-        answers = f"{len(names) or CELEBA_OUTPUTS} {self.task or 'outputs'}" if len(names) != 1 else "1 attribute"
-        how = self.preprocess.how if self.preprocess is not None else Preprocessing()
-        return f"{self.architecture}: {answers} ({first}), images {how.describe()}"
-
 
 class BinaryQuestion(nn.Module):
     """One attribute of a classifier: images (N, 3, H, W) in [-1, 1] -> logits (N,), positive for yes."""
@@ -89,3 +88,21 @@ class BinaryQuestion(nn.Module):
 
     def forward(self, images):
         return self.classifier(images)[:, self.index]
+
+
+def require_logits(output, name, num_outputs=None):
+    """UserError unless a network made logits (N, num_outputs) of N images; None: of any number of outputs."""
+    if not isinstance(output, torch.Tensor):
+        keys = f" of {', '.join(map(str, output))}" if isinstance(output, dict) and output else ""
+        raise UserError(
+            f"{name} makes a {type(output).__name__}{keys} of images, not logits; let it return the tensor alone"
+        )
+    if output.dim() != 2 or num_outputs not in (None, output.shape[1]):
+        raise UserError(
+            f"{name} makes shape {list(output.shape)} of images; it should be logits (N, {num_outputs or 'K'})"
+        )
+    shares = output.shape[1] > 1 and ((output >= 0) & (output <= 1)).all()
+    if shares and torch.allclose(output.sum(1), torch.ones(len(output)), atol=1e-4):
+        raise UserError(
+            f"{name} makes probabilities, which add up to 1, of images, not logits; leave out its last softmax"
+        )

@@ -8,19 +8,19 @@ carries what ours says as flags (attach_flags).
 """
 
 import copy
+import difflib
 
 import torch
 
 from guided_diffusion.script.choices import TASKS
-from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.errors import UserError, first_sentence
 
-from .by_name import is_named, load_by_name, require_no_weights
-from .checkpoints import attach_flags, describe, flags_of, load_state, read_weights
-from .classifier import CELEBA_OUTPUTS, Classifier
+from .by_name import load_by_name
+from .checkpoints import attach_flags, count_rows, describe, find_state, flags_of, load_state, read_weights
+from .classifier import CELEBA_OUTPUTS, Classifier, require_logits
 from .classifier import BinaryQuestion as BinaryQuestion
 from .from_code import call_function
 from .from_torchvision import build_torchvision, list_networks, misfit
-from .network import are_probabilities, close_names, count_rows, find_state, first_line
 from .preprocessing import Preprocessing
 from .small import ARCHITECTURES
 
@@ -42,13 +42,18 @@ def build_classifier(architecture, num_outputs, image_size=None):
     elif architecture in list_networks():
         network = build_torchvision(architecture, num_outputs, image_size)
     else:
-        close = close_names(architecture, [*list_networks(), *ARCHITECTURES], DENSENET)
+        close = difflib.get_close_matches(architecture, [*list_networks(), *ARCHITECTURES]) or [DENSENET]
         raise UserError(
             f"{architecture} is no torchvision classification network; "
-            f"name one (such as {close}), small_cnn, tiny_cnn, or module:function"
+            f"name one (such as {', '.join(close)}), small_cnn, tiny_cnn, or module:function"
         )
     if image_size is not None:
-        _try(network.eval(), architecture, num_outputs, image_size)
+        try:
+            with torch.no_grad():
+                logits = network.eval()(torch.zeros(1, 3, image_size, image_size))
+        except Exception as error:  # it may be anybody's code
+            raise misfit(architecture, image_size, error) from error
+        require_logits(logits, architecture, num_outputs)
     return network.train()
 
 
@@ -61,22 +66,8 @@ def require_trainable(network, architecture, image_size, batch_size):
         except Exception as error:
             raise UserError(
                 f"{architecture} cannot be trained at --image_size {image_size} on {batch_size} image(s) at a time "
-                f"({first_line(error)}); raise --batch_size (or --microbatch), or the size"
+                f"({first_sentence(error)}); raise --batch_size (or --microbatch), or the size"
             ) from error
-
-
-def _try(network, architecture, num_outputs, image_size):
-    """UserError unless the network, in eval mode, makes logits of images of this size."""
-    try:
-        with torch.no_grad():
-            logits = network(torch.zeros(1, 3, image_size, image_size))
-    except Exception as error:  # it may be anybody's code
-        raise misfit(architecture, image_size, error) from error
-    if not isinstance(logits, torch.Tensor) or logits.shape != (1, num_outputs):
-        found = f"shape {list(logits.shape)}" if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise UserError(f"{architecture} makes {found} of an image; it should be logits (1, {num_outputs})")
-    if are_probabilities(logits):
-        raise UserError(f"{architecture} makes probabilities of an image, not logits; leave out its last softmax")
 
 
 def classifier_checkpoint(network, architecture, attributes, image_size, task="attributes"):
@@ -103,13 +94,11 @@ def load_classifier(path, architecture=None, weights=None, changes=None, image_s
     a `module:function`. A state dict that names none needs it. weights: a file of the weights of a network by name,
     None for those that it comes with. changes: what is done to its images instead of what its library says (see
     Preprocessing.changed). image_size: pixels of the images to come. run_code: whether the path may be a
-    `module:function`; False where a file says the path. Raises UserError for any other file or name, with the flags
+    `module:function`; False where a file says the path. UserError for any other file or name, with the flags
     --classifier_... of what should change.
     """
-    if is_named(path):
-        return load_by_name(path, architecture, weights, changes, image_size, run_code, "classifier")
-    require_no_weights(path, weights, "classifier")
-    return classifier_from(read_weights(path), path, architecture, changes, image_size)
+    named = load_by_name(path, architecture, weights, changes, image_size, run_code, "classifier")
+    return named or classifier_from(read_weights(path), path, architecture, changes, image_size)
 
 
 def classifier_from(contents, path, architecture=None, changes=None, image_size=None, role="classifier"):
@@ -159,7 +148,8 @@ def classifier_from(contents, path, architecture=None, changes=None, image_size=
         raise UserError(f"{path} cannot be built: {error}") from error
     load_state(network, state, path, kind=f"{trained} classifier")
     classifier = from_file(network, trained, attributes, own_size, _task_of(contents, num_outputs, path), changes)
-    classifier.announced |= own_state is not None
+    if own_state is not None:
+        classifier.remark = ""
     return classifier
 
 
@@ -172,8 +162,10 @@ def _bare_state(contents):
 
 
 def _with_flags(contents, state, architecture):
-    """What a file of ours says, for one of a state dict alone: by its flags, or else with the architecture and with
-    numbers for the names of its outputs, which are as many as its last tensor has rows."""
+    """What a file of ours holds, of a file of a state dict: the names are its flags', or else numbers.
+
+    There are as many outputs as its last tensor has rows.
+    """
     about = (flags_of(state) or {}) | {
         name: contents[name] for name in ("attributes", "task", "image_size") if name in contents
     }
@@ -185,11 +177,11 @@ def _with_flags(contents, state, architecture):
 
 def from_file(network, architecture, attributes=None, image_size=None, task=None, changes=None):
     """The Classifier of a file: nothing is done to its images but the changes; resized, they may have any size."""
-    changes = changes or {}
-    how = Preprocessing().changed(**changes)
-    own_size = None if "size" in changes else image_size
+    how = Preprocessing().changed(**changes or {})
+    own_size = image_size if how.resize is None else None
     classifier = Classifier(network, architecture, attributes, own_size, task, how, task is not None)
-    classifier.announced = bool(changes)
+    if changes:
+        classifier.remark = ""
     return classifier
 
 
@@ -205,10 +197,9 @@ def _task_of(contents, num_outputs, path):
 
 def require_names(attributes, num_outputs, path):
     """UserError unless there is a name for each output; None are CelebA's 40."""
-    named = CELEBA_OUTPUTS if attributes is None else len(attributes)
-    if named != num_outputs:
-        told = "none" if attributes is None else f"{named} attributes"
-        raise UserError(f"{path} names {told} for {num_outputs} outputs; save it with all names")
+    if num_outputs != (CELEBA_OUTPUTS if attributes is None else len(attributes)):
+        names = "none" if attributes is None else f"{len(attributes)} attributes"
+        raise UserError(f"{path} names {names} for {num_outputs} outputs; save it with all names")
     for name in attributes or ():
         if not isinstance(name, str) or len(name.splitlines()) != 1:
             raise UserError(f"{path} calls an output {name!r}; save it with names, each a text of one line")

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from guided_diffusion.gaussian_diffusion import ModelMeanType, ModelVarType
-from guided_diffusion.script.errors import UserError, hub_package
+from guided_diffusion.script.errors import UserError, first_sentence, hub_package
 
-from .hub_files import folder_of
+from .downloads import hub_folder
 
 NETWORKS = ("unet/config.json", "config.json")
 SCHEDULERS = ("scheduler/scheduler_config.json", "scheduler_config.json")
@@ -51,18 +51,19 @@ class DiffusersModel:
     @property
     def flags(self):
         """The model and diffusion flags that the files decide: flag -> value."""
-        flags = {
-            "class_cond": self.num_classes is not None,
-            "learn_sigma": self.var_type is ModelVarType.LEARNED_RANGE,
-            "diffusion_steps": len(self.betas),
-            "predict_xstart": self.mean_type is ModelMeanType.START_X,
-            "rescale_timesteps": False,
-        }
-        if self.num_classes is not None:
-            flags |= {"num_classes": self.num_classes, "multiclass": False}
-        if self.image_size is not None:
-            flags["image_size"] = self.image_size
-        return flags
+        size = {} if self.image_size is None else {"image_size": self.image_size}
+        classes = {} if self.num_classes is None else {"num_classes": self.num_classes, "multiclass": False}
+        return (
+            size
+            | classes
+            | {
+                "class_cond": self.num_classes is not None,
+                "learn_sigma": self.var_type is ModelVarType.LEARNED_RANGE,
+                "diffusion_steps": len(self.betas),
+                "predict_xstart": self.mean_type is ModelMeanType.START_X,
+                "rescale_timesteps": False,
+            }
+        )
 
 
 def find_diffusers_model(name):
@@ -71,7 +72,8 @@ def find_diffusers_model(name):
     A Hub name that was used before needs no internet. UserError for what is not there, is damaged, or cannot be
     mapped to our diffusion, with the name of what that is.
     """
-    folder = folder_of(name, ("model_index.json", *NETWORKS, *SCHEDULERS), _places(SAFE), _places(PICKLED))
+    places = [[str(Path(config).parent / weights) for config in NETWORKS] for weights in (SAFE, PICKLED)]
+    folder = hub_folder(name, ("model_index.json", *NETWORKS, *SCHEDULERS), *places)
     if folder is None:
         return None
     pipeline = folder / "model_index.json"
@@ -135,7 +137,7 @@ def _read_betas(config, name):
     try:
         scheduler = getattr(diffusers, config.values["_class_name"]).from_config(config.values)
     except Exception as error:  # whatever it cannot make of what the file says
-        raise UserError(f"{config.path} makes no scheduler ({_first_line(error)}); correct it") from error
+        raise UserError(f"{config.path} makes no scheduler ({first_sentence(error)}); correct it") from error
     betas, steps = scheduler.betas.double().numpy(), scheduler.config.num_train_timesteps
     if betas.shape != (steps,) or not len(betas) or not ((0 < betas) & (betas < 1)).all():
         raise UserError(f"{config.path} must give betas between 0 and 1, {steps} (num_train_timesteps); correct it")
@@ -159,7 +161,7 @@ class _Config:
         try:
             self.values = json.loads(path.read_text())
         except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read ({_first_line(error)}); copy or download it again") from error
+            raise UserError(f"{path} is not read ({first_sentence(error)}); copy or download it again") from error
         if not isinstance(self.values, dict):
             raise UserError(f"{path} is no JSON object; copy or download it again")
 
@@ -174,13 +176,5 @@ class _Config:
         return UserError(f"{self.path} says {key} {value}, which cannot be mapped: {reason}")
 
 
-def _places(weights):
-    return [str(Path(config).parent / weights) for config in NETWORKS]
-
-
 def _first_there(folder, names):
     return next((folder / name for name in names if (folder / name).is_file()), None)
-
-
-def _first_line(error):
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -4,7 +4,7 @@ from torch import nn
 
 from guided_diffusion.gaussian_diffusion import LossType
 from guided_diffusion.respace import SpacedDiffusion, space_timesteps
-from guided_diffusion.script.errors import UserError, hub_package
+from guided_diffusion.script.errors import UserError, first_sentence, hub_package
 
 from .checkpoints import load_state, read_weights
 
@@ -38,8 +38,7 @@ def load_diffusers_network(model, image_size):
     try:
         network = UNet2DModel.from_config(model.config)
     except Exception as error:  # whatever it cannot make of what the file says
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{config} makes no UNet2DModel ({reason}); correct it") from error
+        raise UserError(f"{config} makes no UNet2DModel ({first_sentence(error)}); correct it") from error
     halvings = len(network.config.block_out_channels) - 1
     if image_size % 2**halvings:
         raise UserError(
@@ -53,8 +52,8 @@ def load_diffusers_network(model, image_size):
 def diffusers_diffusion(model, timestep_respacing=""):
     """The SpacedDiffusion of a DiffusersModel; timestep_respacing as in create_gaussian_diffusion."""
     steps = len(model.betas)
-    kept = space_timesteps(steps, timestep_respacing or str(steps))
-    return SpacedDiffusion(model.betas, kept, model.mean_type, model.var_type, LossType.MSE)
+    timesteps = space_timesteps(steps, timestep_respacing or str(steps))
+    return SpacedDiffusion(model.betas, timesteps, model.mean_type, model.var_type, LossType.MSE)
 
 
 def _new_name(name):

@@ -7,7 +7,6 @@ load the same tensors, but compute different functions.
 from guided_diffusion.unet import USUAL_CHANNEL_MULT
 
 EVERYWHERE_ELSE = {"norm_groups": 32}  # flags that no other project has, and what its weights mean
-
 # The flags that decide which function the network and its diffusion compute.
 DECIDING = (
     "image_size",
@@ -41,8 +40,8 @@ def disagreements(wanted, trained):
 
     Compares what the values mean, not how they are written: "8,16" equals "16,8", and an empty channel_mult equals
     the default of its image size. Flags that either side lacks, or that have no effect with the weights' other
-    flags, are not compared; but weights that say nothing of EVERYWHERE_ELSE mean that. Raises ValueError where a
-    value is impossible for its flag.
+    flags, are not compared; but weights that say nothing of EVERYWHERE_ELSE mean that. ValueError where a value is
+    impossible for its flag.
     """
     trained = EVERYWHERE_ELSE | dict(trained)
     unused = _unused(trained)
@@ -113,34 +112,29 @@ def _infer(state, image_size):
 
 def _unused(flags):
     """The names of the flags that have no effect because of the others."""
-    heads = {"num_heads", "num_heads_upsample"} if flags.get("num_head_channels", -1) != -1 else set()
-    classes = {"num_classes", "multiclass"} if not flags.get("class_cond", True) else set()
-    return heads | classes
+    heads = ("num_heads", "num_heads_upsample") if flags.get("num_head_channels", -1) != -1 else ()
+    classes = ("num_classes", "multiclass") if not flags.get("class_cond", True) else ()
+    return heads + classes
 
 
 def _meaning(flags):
     """Flags -> the same flags, with values that are equal exactly if they mean the same."""
+    meaning, size = dict(flags), flags.get("image_size")
     try:
-        return _normalised(flags)
+        if "channel_mult" in flags:
+            meaning["channel_mult"] = tuple(_numbers(flags["channel_mult"])) or USUAL_CHANNEL_MULT.get(size)
+        if "attention_resolutions" in flags and size:
+            # Resolutions at which the network has no level mean nothing.
+            levels = {2**level for level in range(len(meaning.get("channel_mult") or ()))}
+            meaning["attention_resolutions"] = levels & {
+                size // int(resolution) for resolution in _numbers(flags["attention_resolutions"])
+            }
     except (TypeError, ArithmeticError) as error:
         raise ValueError(str(error)) from error
-
-
-def _normalised(flags):
-    meaning = dict(flags)
-    size = flags.get("image_size")
-    if "channel_mult" in flags:
-        written = [float(multiple) for multiple in _split(flags["channel_mult"])]
-        meaning["channel_mult"] = tuple(written) or USUAL_CHANNEL_MULT.get(size)
-    if "attention_resolutions" in flags and size:
-        # Resolutions at which the network has no level mean nothing.
-        levels = {2**level for level in range(len(meaning.get("channel_mult") or ()))}
-        named = {size // int(float(resolution)) for resolution in _split(flags["attention_resolutions"])}
-        meaning["attention_resolutions"] = levels & named
     if flags.get("num_heads_upsample") == -1:
         meaning["num_heads_upsample"] = flags.get("num_heads")
     return meaning
 
 
-def _split(text):
-    return [part for part in str(text).split(",") if part.strip()]
+def _numbers(text):
+    return [float(part) for part in str(text).split(",") if part.strip()]

@@ -18,14 +18,20 @@ from .diffusion_flags import DECIDING, UNDECIDING, disagreements
 def flags_of_weights(path, values, given, flags):
     """Name -> value of the flags that a weight file carries and that differ from those not given. Prints them.
 
-    flags: name -> Flag of all flags of the script. A given flag that contradicts the file is not among them:
+    flags: name -> Flag of all flags of the script. A given flag that contradicts the file is not among the result:
     load_diffusion refuses it. {} of a file without flags, or one that cannot be read: load_diffusion says why.
     UserError for values in the file that cannot be.
     """
     trained = read_flags(path)
     if trained is None:
         return {}
-    _check(trained, path, flags)
+    try:
+        for name in set(DECIDING) & trained.keys():
+            if type(trained[name]) is not type(flags[name].default):
+                raise UserError(f"--{name} {trained[name]!r}")
+            flags[name].check(name, trained[name])
+    except UserError as error:
+        raise UserError(f"{path} carries flags that no diffusion model has ({error}); use another file") from None
     decided = {}
     # One by one, image_size first: what the others mean depends on those before them.
     while rest := _differing(values | decided, trained, given):
@@ -44,31 +50,20 @@ def _differing(wanted, trained, given):
         return []
 
 
-def _check(trained, path, flags):
-    """UserError where a flag that decides what is computed has another type than ours, or a value out of range."""
-    try:
-        for name in set(DECIDING) & trained.keys():
-            if type(trained[name]) is not type(flags[name].default):
-                raise UserError(f"--{name} {trained[name]!r}")
-            flags[name].check(name, trained[name])
-    except UserError as error:
-        raise UserError(f"{path} carries flags that no diffusion model has ({error}); use another file") from None
-
-
 def flags_of_diffusers(model, values, given):
     """Name -> value of the flags that a DiffusersModel decides.
 
     UserError for given flags that contradict the model, and for those that describe a UNet of ours.
     """
     wrong = {name: value for name, value in model.flags.items() if name in given and values[name] != value}
-    if "noise_schedule" in given and not _are(model.betas, values["noise_schedule"]):
-        wrong["noise_schedule"] = model.schedule
+    if "noise_schedule" in given:
+        betas = named_betas(values["noise_schedule"], len(model.betas))
+        if not np.allclose(model.betas, betas, rtol=1e-4, atol=0):  # up to float32
+            wrong["noise_schedule"] = model.schedule
     if wrong:
         asked = ", ".join(f"--{name} is {values[name]}" for name in wrong)
-        raise UserError(
-            f"{asked}, but {model.name} has {', '.join(f'{name} {value}' for name, value in wrong.items())}; "
-            "leave out what the model decides itself"
-        )
+        own = ", ".join(f"{name} {value}" for name, value in wrong.items())
+        raise UserError(f"{asked}, but {model.name} has {own}; leave out what the model decides itself")
     ours = {*DECIDING, *UNDECIDING} - model.flags.keys() - {"image_size", "noise_schedule"}
     if ours & given:
         raise UserError(
@@ -77,8 +72,3 @@ def flags_of_diffusers(model, values, given):
         )
     clip = {} if "clip_denoised" in given or model.clip is None else {"clip_denoised": model.clip}
     return model.flags | clip
-
-
-def _are(betas, name):
-    """Whether these are, up to float32, the betas of the named schedule."""
-    return np.allclose(betas, named_betas(name, len(betas)), rtol=1e-4, atol=0)

@@ -5,10 +5,10 @@ import importlib
 from torch import nn
 
 from guided_diffusion.script.choices import TASKS
-from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.errors import UserError, first_sentence
 
-from .checkpoints import load_state
-from .network import NamedNetwork, first_line, read_state
+from .checkpoints import load_state, read_state
+from .classifier import Classifier
 from .preprocessing import Preprocessing
 
 
@@ -22,7 +22,7 @@ def call_function(location, *arguments):
     try:
         network = build(*arguments)
     except Exception as error:  # it is anybody's code
-        reason = f"{type(error).__name__}: {first_line(error)}"
+        reason = f"{type(error).__name__}: {first_sentence(error)}"
         called = f"with {arguments[0]} outputs" if arguments else "without arguments"
         raise UserError(f"{location} fails when called {called} ({reason})") from error
     if not isinstance(network, nn.Module):
@@ -31,7 +31,7 @@ def call_function(location, *arguments):
 
 
 def load_code(location, weights, changes):
-    """`module:function`, called without arguments -> NamedNetwork.
+    """`module:function`, called without arguments -> Classifier.
 
     The network gets images in [-1, 1] at the size of the run, but for the changes (Preprocessing.changed). It
     may have an attribute `class_names` or `attributes`, the names of its outputs, and `task`. Without `task`, its
@@ -39,12 +39,12 @@ def load_code(location, weights, changes):
     UserError where it cannot be built or the file does not fit.
     """
     network = call_function(location)
-    classes, attributes = getattr(network, "class_names", None), getattr(network, "attributes", None)
-    task = getattr(network, "task", None) or ("attributes" if attributes and not classes else "classes")
+    classes, attributes, own_task = (getattr(network, name, None) for name in ("class_names", "attributes", "task"))
+    task = own_task or ("attributes" if attributes and not classes else "classes")
     if task not in TASKS:
         raise UserError(f"{location} builds a network of task {task!r}; it should be {' or '.join(TASKS)}")
     if weights is not None:
         load_state(network, read_state(weights, location), weights, kind=location)
-    names = [str(name) for name in classes or attributes or []]
-    is_said = getattr(network, "task", None) is not None
-    return NamedNetwork(network, names or None, task, Preprocessing().changed(**changes), is_said)
+    names = [str(name) for name in classes or attributes or []] or None
+    how = Preprocessing().changed(**changes)
+    return Classifier(network, location, names, None, task, how, own_task is not None)

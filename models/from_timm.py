@@ -1,20 +1,20 @@
 """Classification networks of timm, by the names that timm gives them, a Hub name or a folder."""
 
-from pathlib import Path
+import difflib
 
-from guided_diffusion.script.errors import UserError, hub_package
+from guided_diffusion.script.errors import UserError, first_sentence, hub_package
 
-from .checkpoints import load_state
-from .network import NamedNetwork, close_names, count_rows, first_line, read_state
+from .checkpoints import count_rows, load_state, read_state
+from .classifier import Classifier
+from .downloads import hub_file, published_weights
 from .preprocessing import Preprocessing, settle
-from .published import published_weights
 
 # How the Hub and timm's own folders call the weights, the first one first.
 _FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def load_timm(name, weights, changes, role):
-    """`NETWORK` or `NETWORK.TAG` of timm, `hf-hub:REPOSITORY` or `local-dir:FOLDER` -> NamedNetwork.
+    """`NETWORK` or `NETWORK.TAG` of timm, `hf-hub:REPOSITORY` or `local-dir:FOLDER` -> Classifier.
 
     weights: a file of its state dict, for any number of classes; None for those of the name, downloaded where they
     are not in a cache. The images are prepared as timm's configuration of the name says, but for the changes
@@ -23,7 +23,7 @@ def load_timm(name, weights, changes, role):
     called = f"timm:{name}"
     with hub_package(called):
         import timm
-    _require_known(name, called)
+    _require_name(name, called)
     untrained = _create(name, called, role)
     about = untrained.pretrained_cfg
     config = timm.data.resolve_data_config({}, model=untrained)
@@ -34,8 +34,8 @@ def load_timm(name, weights, changes, role):
     sized = {"img_size": changes["size"]} if "size" in changes and about.get("fixed_input_size") else {}
     if weights is None:
         # timm fits its files to its networks: it interpolates positions, and leaves out a class that means none.
-        given = {"source": "", "state_dict": read_state(_published_file(about, called, role), called)}
-        network = _create(name, called, role, pretrained=True, pretrained_cfg_overlay=given, **sized)
+        file = {"source": "", "state_dict": read_state(_published_file(about, called, role), called)}
+        network = _create(name, called, role, pretrained=True, pretrained_cfg_overlay=file, **sized)
         network.pretrained_cfg.pop("state_dict", None)  # a copy of all weights
     else:
         state, heads = read_state(weights, called), about.get("classifier") or "head"
@@ -43,25 +43,25 @@ def load_timm(name, weights, changes, role):
         num_classes = count_rows(state, f"{head}.weight") or untrained.num_classes
         network = _create(name, called, role, num_classes=num_classes, **sized)
         load_state(network, state, weights, kind=called)
-    return NamedNetwork(network, _class_names(network.num_classes, about), "classes", how)
+    return Classifier(network, called, _class_names(network.num_classes, about), None, "classes", how, False)
 
 
-def _require_known(name, called):
-    """UserError for a name that is not timm's; those of the Hub and of folders are found when they are opened."""
+def _require_name(name, called):
+    """UserError for a name that is not timm's. Names on the Hub and folders are tried when they are opened."""
     import timm
 
     if ":" in name:
         return
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
-        close = close_names(architecture, timm.list_models(), "resnet50")
+        close = ", ".join(difflib.get_close_matches(architecture, timm.list_models()) or ["resnet50"])
         raise UserError(
             f"{called} is no network of timm; name one, such as {close}, "
             "or give timm:hf-hub:REPOSITORY or timm:local-dir:FOLDER"
         )
-    known = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
-    if tag and tag not in known:
-        close = close_names(tag, known, known[0] if known else "none")
+    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        close = ", ".join(difflib.get_close_matches(tag, tags) or tags[:1] or ["none"])
         raise UserError(f"timm has no weights {called}; those of {architecture} include {close}")
 
 
@@ -73,41 +73,33 @@ def _create(name, called, role, **options):
         return timm.create_model(name, **options)
     except OSError as error:
         raise UserError(
-            f"{called} cannot be had ({first_line(error)}); check the name and the connection, "
+            f"{called} cannot be had ({first_sentence(error)}); check the name and the connection, "
             "or give a folder as timm:local-dir:FOLDER"
         ) from error
     except Exception as error:  # timm asserts, and torch tells of shapes
         raise UserError(
-            f"{called} cannot be built ({first_line(error)}); check --{role}_size and the files behind the name"
+            f"{called} cannot be built ({first_sentence(error)}); check --{role}_size and the files behind the name"
         ) from error
 
 
 def _published_file(about, called, role):
     """The path of the weights that timm's configuration names, in a cache or in its folder."""
     if about.get("source") == "local-dir":
-        files = [Path(about["file"], name) for name in _FILES]
-        return next((file for file in files if file.exists()), files[0])
-    if about.get("hf_hub_id"):
-        return _hub_file(about, called, role)
-    if about.get("url"):
+        place, revision = about["file"], None
+    elif about.get("hf_hub_id"):
+        place, _, revision = about["hf_hub_id"].partition("@")
+    elif about.get("url"):
         return published_weights(about["url"], called, f"{role}_weights")
-    raise UserError(f"timm has no weights of {called}; give --{role}_weights")
-
-
-def _hub_file(about, called, role):
-    from huggingface_hub import hf_hub_download
-
-    repository, _, revision = about["hf_hub_id"].partition("@")
+    else:
+        raise UserError(f"timm has no weights of {called}; give --{role}_weights")
     names = [about["hf_hub_filename"]] if about.get("hf_hub_filename") else _FILES
-    for name in names:
-        try:
-            return hf_hub_download(repository, name, revision=revision or None)
-        except OSError as error:
-            reason = error
-    raise UserError(
-        f"{called}'s weights {repository} are not in the Hub's cache and cannot be downloaded "
-        f"({first_line(reason)}); connect, or give --{role}_weights"
-    ) from reason
+    try:
+        return hub_file(place, names, revision or None)
+    except OSError as error:
+        raise UserError(
+            f"{called}: the weights {place} cannot be had ({first_sentence(error)}); "
+            f"connect, or give --{role}_weights"
+        ) from error
 
 
 def _preprocessing(config):

@@ -1,16 +1,17 @@
 """Classification networks of torchvision: untrained, with the weights that it publishes, or with a user's."""
 
+import difflib
 import re
 
 import torch
 import torchvision
 
-from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.errors import UserError, first_sentence
 
-from .checkpoints import load_state
-from .network import NamedNetwork, close_names, count_rows, first_line, read_state
+from .checkpoints import count_rows, load_state, read_state
+from .classifier import Classifier
+from .downloads import published_weights
 from .preprocessing import Preprocessing, settle
-from .published import published_weights
 
 # Without their auxiliary heads, these two return plain logits like every other network.
 _OPTIONS = {name: {"aux_logits": False, "init_weights": True} for name in ("googlenet", "inception_v3")}
@@ -41,11 +42,11 @@ def build_torchvision(architecture, num_outputs, image_size=None, flag="image_si
 
 def misfit(architecture, image_size, error, flag="image_size"):
     """The UserError of a network that makes nothing of images of a size."""
-    return UserError(f"{architecture} does not take --{flag} {image_size} ({first_line(error)}); change either")
+    return UserError(f"{architecture} does not take --{flag} {image_size} ({first_sentence(error)}); change either")
 
 
 def load_torchvision(name, weights, changes, role):
-    """`NETWORK`, or `NETWORK.WEIGHTS` such as resnet50.IMAGENET1K_V1 -> NamedNetwork.
+    """`NETWORK`, or `NETWORK.WEIGHTS` such as resnet50.IMAGENET1K_V1 -> Classifier.
 
     weights: a file of its state dict, for any number of classes; None for torchvision's, downloaded unless they are
     in torch.hub's cache. The images are prepared as torchvision does for WEIGHTS either way, but for the changes
@@ -70,21 +71,22 @@ def load_torchvision(name, weights, changes, role):
     num_outputs = count_rows(state, head) or len(categories)
     if num_outputs != len(categories):
         network, categories = build(num_outputs), None
-    return NamedNetwork(load_state(network, state, weights, kind=called), categories, "classes", how)
+    load_state(network, state, weights, kind=called)
+    return Classifier(network, called, categories, None, "classes", how, False)
 
 
 def _published(name, called):
     """torchvision's entry for the weights that a name means; UserError for an unknown one."""
     architecture, _, entry = name.partition(".")
     if architecture not in list_networks():
-        close = close_names(architecture, list_networks(), "resnet50")
+        close = ", ".join(difflib.get_close_matches(architecture, list_networks()) or ["resnet50"])
         raise UserError(f"{called} is no classification network of torchvision; name one, such as {close}")
     entries = torchvision.models.get_model_weights(architecture)
     if not entry:
         return entries.DEFAULT
     if entry not in entries.__members__:
-        known = ", ".join(f"{architecture}.{known.name}" for known in entries)
-        raise UserError(f"torchvision has no weights {called}; name {known}")
+        names = ", ".join(f"{architecture}.{each.name}" for each in entries)
+        raise UserError(f"torchvision has no weights {called}; name {names}")
     return entries[entry]
 
 

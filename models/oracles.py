@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .by_name import is_named, load_by_name, require_no_weights
+from .by_name import load_by_name
 from .checkpoints import load_state, read_weights
 from .classifiers import classifier_from, from_file, require_names
 
@@ -80,11 +80,11 @@ class Oracle(nn.Module):
 def load_oracle(path, architecture=None, weights=None, changes=None, image_size=None, run_code=True):
     """The published oracle, or any classifier (see load_classifier) as one -> Classifier.
 
-    Raises UserError for what is neither, with the flags --oracle_... of what should change.
+    UserError for what is neither, with the flags --oracle_... of what should change.
     """
-    if is_named(path):
-        return load_by_name(path, architecture, weights, changes, image_size, run_code, "oracle")
-    require_no_weights(path, weights, "oracle")
+    named = load_by_name(path, architecture, weights, changes, image_size, run_code, "oracle")
+    if named is not None:
+        return named
     contents = read_weights(path)
     match contents:
         case {

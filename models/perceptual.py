@@ -8,7 +8,7 @@ from torchvision.models import VGG16_Weights, VGG19_Weights, vgg
 from guided_diffusion.script.errors import UserError
 
 from .checkpoints import describe, load_state, read_weights
-from .published import published_weights
+from .downloads import published_weights
 
 # kind: (torchvision's configuration, its ImageNet weights)
 VGGS = {"VGG16": ("D", VGG16_Weights.IMAGENET1K_V1), "VGG19": ("E", VGG19_Weights.IMAGENET1K_V1)}
@@ -35,9 +35,8 @@ class PerceptualFeatures(nn.Module):
 def vgg19_features(layer, path=None, image_size=None):
     """The first `layer` layers (1 to 37) of torchvision's VGG-19 features, counting ReLU and pooling.
 
-    image_size: height and width of the images, None where it is not known. path: see vgg_file.
-    Raises UserError for a layer out of range, for one so deep that the images have no pixel left, and where there
-    are no weights.
+    image_size: height and width of the images, None where it is not known. path: see vgg_layers. UserError for a
+    layer out of range, for one so deep that the images have no pixel left, and where there are no weights.
     """
     if not 1 <= layer <= VGG19_LAYERS:
         raise UserError(f"--l_perc_layer is {layer}; give 1 to {VGG19_LAYERS}, the layers of VGG19")
@@ -48,33 +47,21 @@ def vgg19_features(layer, path=None, image_size=None):
             f"--l_perc_layer {layer} halves the images {halvings} times, which --image_size {image_size} is too "
             "small for; give a lower layer"
         )
-    path = vgg_file("VGG19", path, "perceptual_path")
-    return PerceptualFeatures(vgg_layers("VGG19", path, "perceptual_path")[:layer])
-
-
-def vgg_file(kind, path, flag):
-    """path, or where it is None that of torchvision's ImageNet weights, see published_weights.
-
-    kind: VGG16 or VGG19. flag: the flag that an error names.
-    """
-    return path or published_weights(VGGS[kind][1].url, kind, flag)
+    return PerceptualFeatures(vgg_layers("VGG19", path, "perceptual_path")[0][:layer])
 
 
 def vgg_layers(kind, path, flag):
-    """The convolutional layers of torchvision's VGG16 or VGG19, which `kind` names.
+    """(the convolutional layers of torchvision's VGG16 or VGG19, which `kind` names; the path of their weights).
 
-    path: a file of torchvision's state dict, or only its `features.*`. Raises UserError, naming `flag`, for another
-    file.
+    path: a file of torchvision's state dict, or only its `features.*`; None: its ImageNet weights, which are
+    downloaded. UserError, naming `flag`, for another file.
     """
+    config, weights = VGGS[kind]
+    path = path or published_weights(weights.url, kind, flag)
     contents = read_weights(path)
-    match contents:
-        case {"features.0.weight": _}:
-            state = {
-                name.removeprefix("features."): tensor
-                for name, tensor in contents.items()
-                if name.startswith("features.")
-            }
-        case _:
-            raise UserError(f"{path} is {describe(contents)}, not a {kind}; check --{flag}")
+    if not isinstance(contents, dict) or "features.0.weight" not in contents:
+        raise UserError(f"{path} is {describe(contents)}, not a {kind}; check --{flag}")
+    prefix = "features."
+    state = {name.removeprefix(prefix): each for name, each in contents.items() if name.startswith(prefix)}
     # All layers are loaded, though fewer may be used: the first ones of VGG16 and VGG19 look the same.
-    return load_state(vgg.make_layers(vgg.cfgs[VGGS[kind][0]]), state, path, kind=kind)
+    return load_state(vgg.make_layers(vgg.cfgs[config]), state, path, kind=kind), path

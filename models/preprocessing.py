@@ -1,6 +1,6 @@
 """What a library does to an image before its network sees it, in torch: the gradient runs through it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -30,11 +30,8 @@ class Preprocessing:
 
     def changed(self, size=None, mean=None, std=None, interpolation=None):
         """The same with what a user asks for instead. size: pixels to resize to, and crop nothing."""
-        given = {"mean": mean, "std": std, "interpolation": interpolation}
-        if size is not None:
-            given |= {"resize": (size, size)}
-        kept = replace(self, crop=None) if size is not None else self
-        return replace(kept, **{name: value for name, value in given.items() if value is not None})
+        resize, crop = (self.resize, self.crop) if size is None else ((size, size), None)
+        return Preprocessing(resize, crop, mean or self.mean, std or self.std, interpolation or self.interpolation)
 
     def describe(self):
         """The words after "images"."""
@@ -76,12 +73,12 @@ def settle(how, transform, changes, name, role):
     """
     possible = how
     if how.interpolation not in INTERPOLATIONS:
-        if "interpolation" not in changes:
-            raise UserError(
-                f"{name} wants its images resized by {how.interpolation}, which torch has not; "
-                f"give --{role}_interpolation {INTERPOLATIONS[-1]}"
-            )
-        possible = how.changed(interpolation=changes["interpolation"])
+        possible = how.changed(interpolation=changes.get("interpolation"))
+    if possible.interpolation not in INTERPOLATIONS:
+        raise UserError(
+            f"{name} wants its images resized by {how.interpolation}, which torch has not; "
+            f"give --{role}_interpolation {INTERPOLATIONS[-1]}"
+        )
     if not {"size", "mean", "std"} <= changes.keys() and not _same(possible, transform):
         raise UserError(
             f"{name} wants its images in a way that is not known here ({how.describe()} is not all of it); "
@@ -92,27 +89,19 @@ def settle(how, transform, changes, name, role):
 
 def _same(how, transform):
     """Whether a library's transform makes of square images what `how` does."""
+    # Soft spots, which a bicubic filter carries no further than black and white.
+    spots = 0.2 + 0.6 * torch.rand(1, 3, 7, 7, generator=torch.Generator().manual_seed(0))
     for size in (48, 256):
-        pixels = _test_picture(size)
+        picture = F.interpolate(spots, (size, size), mode="bilinear", align_corners=True)[0]
+        pixels = (255 * picture).round().to(torch.uint8)
         try:
-            expected, found = transform(to_pil_image(pixels)), Preprocess(how)(pixels[None] / 127.5 - 1)[0]
+            theirs, ours = transform(to_pil_image(pixels)), Preprocess(how)(pixels[None] / 127.5 - 1)[0]
         except Exception:  # a transform may be anybody's, and `how` only half of it
             return False
-        if expected.shape != found.shape or _difference(expected, found, how) > TOLERANCE:
+        std = torch.tensor(how.std).view(3, 1, 1)
+        if theirs.shape != ours.shape or ((theirs - ours) * std).abs().max() > TOLERANCE:
             return False
     return True
-
-
-def _difference(expected, found, how):
-    """The largest difference of two preprocessed images, as one of images in [0, 1]."""
-    return ((expected - found) * torch.tensor(how.std).view(3, 1, 1)).abs().max()
-
-
-def _test_picture(size):
-    """uint8 (3, size, size) of soft spots, which a bicubic filter carries no further than black and white."""
-    spots = torch.rand(1, 3, 7, 7, generator=torch.Generator().manual_seed(0))
-    picture = F.interpolate(0.2 + 0.6 * spots, (size, size), mode="bilinear", align_corners=True)[0]
-    return (255 * picture).round().to(torch.uint8)
 
 
 def _pixels(size):

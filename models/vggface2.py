@@ -8,22 +8,20 @@ import torchvision
 from torch import nn
 from torchvision.transforms import functional as transforms
 
-from guided_diffusion.script.errors import UserError
+from guided_diffusion.script.errors import UserError, first_sentence
 
 from .checkpoints import load_state, read_head, read_weights
 from .safetensors_files import is_safetensors
 
 IDENTITIES = 8631
-# (module, name) of all that a pickle of numpy arrays needs, whether Python 2 or 3 wrote it, with any numpy.
+# module: names of all that a pickle of numpy arrays needs, whether Python 2 or 3 wrote it, with any numpy.
 ARRAY_PARTS = {
-    (module, name)
-    for core in ("numpy.core", "numpy._core")
-    for module, name in (
-        (f"{core}.multiarray", "_reconstruct"),
-        (f"{core}.multiarray", "scalar"),
-        (f"{core}.numeric", "_frombuffer"),
-    )
-} | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"), ("collections", "OrderedDict")}
+    "numpy": ("ndarray", "dtype"),
+    "numpy.core.multiarray": ("_reconstruct", "scalar"),
+    "numpy.core.numeric": ("_frombuffer",),
+    "_codecs": ("encode",),
+    "collections": ("OrderedDict",),
+}
 
 
 class FaceFeatures(nn.Module):
@@ -78,21 +76,18 @@ def read_arrays(path):
     except UserError as error:
         raise UserError(f"{path} {error}") from None
     except Exception as error:  # on damaged bytes the unpickler raises almost any exception
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_sentence(error)
         raise UserError(f"{path} is cut short, damaged or no pickle ({reason}); download it again") from error
-    if not isinstance(contents, dict) or not all(_is_numeric(array) for array in contents.values()):
+    arrays = contents.values() if isinstance(contents, dict) else [None]
+    if not all(isinstance(array, np.ndarray | np.generic) and array.dtype.kind in "fiu" for array in arrays):
         raise UserError(f"{path} is not a pickle of numpy arrays; give VGGFace2's resnet50_ft")
     # Copies, as torch needs this machine's byte order and writable memory. A 0-d array stays one.
     return {str(name): np.array(array, dtype=array.dtype.newbyteorder("=")) for name, array in contents.items()}
 
 
-def _is_numeric(array):
-    return isinstance(array, np.ndarray | np.generic) and array.dtype.kind in "fiu"
-
-
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module, name):
-        if (module, name) not in ARRAY_PARTS:
+        if name not in ARRAY_PARTS.get(module.replace("numpy._core", "numpy.core"), ()):
             raise UserError(
                 f"is refused: it names {module}.{name}, and only numpy arrays are read, "
                 "so opening it could run code; give VGGFace2's resnet50_ft"

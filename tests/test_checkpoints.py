@@ -371,7 +371,7 @@ def test_an_empty_remedy_can_be_typed(tmp_path):
     path, _ = tiny_file(tmp_path / "w.pt", sized, carried=sized)
     flags = sized | {"channel_mult": "1,2"}
     message = refusal(UserError, load_diffusion, create_model(**flags), path, flags)
-    assert message.endswith('give --channel_mult ""')
+    assert message.endswith("give --channel_mult ''")
 
 
 @pytest.mark.parametrize(

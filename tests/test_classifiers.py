@@ -349,7 +349,7 @@ def test_batch_norms_that_see_one_value_are_refused():
         ("os:getcwd", "fails when called with 2 outputs (TypeError"),
         ("math:sqrt", "builds a float, not a torch.nn.Module"),
         ("torch.nn:PixelShuffle", "does not take --image_size 16"),  # its 3 channels, in fact
-        ("torch.nn:Identity", "makes shape [1, 3, 16, 16] of an image"),
+        ("torch.nn:Identity", "makes shape [1, 3, 16, 16] of images; it should be logits (N, 2)"),
     ],
 )
 def test_a_function_that_builds_no_classifier_is_refused(name, words):

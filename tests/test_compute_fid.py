@@ -11,8 +11,7 @@ import compute_FID
 from core.metrics.distributions import frechet_distance
 from core.results.layout import Layout
 from core.results.reading import read_pairs
-from models.inception import InceptionFeatures
-from models.judges import LOADERS
+from models.judges import LOADERS, InceptionFeatures
 
 
 def test_fid_is_of_pytorch_fids_activations_which_are_kept(tmp_path, measure, weights_dir, monkeypatch):

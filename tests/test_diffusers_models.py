@@ -20,7 +20,7 @@ from guided_diffusion.sampling import SamplingNetwork
 from guided_diffusion.schedules import cosine_betas, linear_betas
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.flags import given_flags
-from models import hub_files
+from models import downloads
 from models.diffusers_config import PICKLED, SAFE, find_diffusers_model
 from models.diffusers_models import OLD_NAMES, diffusers_diffusion, load_diffusers_network
 from models.file_flags import flags_of_diffusers
@@ -382,10 +382,10 @@ def test_a_pickle_is_fetched_only_where_the_hub_has_no_safetensors_file(hub_cach
     from huggingface_hub import errors as hub_errors
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    assert hub_files.folder_of("some/body", ["config.json"], [f"unet/{SAFE}"], [f"unet/{PICKLED}"]) is not None
+    assert downloads.hub_folder("some/body", ["config.json"], [f"unet/{SAFE}"], [f"unet/{PICKLED}"]) is not None
     assert asked == [["config.json", f"unet/{SAFE}"]]
     os.remove(f"{folder}/unet/{SAFE}")
-    hub_files.folder_of("some/body", ["config.json"], [f"unet/{SAFE}"], [f"unet/{PICKLED}"])
+    downloads.hub_folder("some/body", ["config.json"], [f"unet/{SAFE}"], [f"unet/{PICKLED}"])
     assert asked[2] == ["config.json", f"unet/{PICKLED}"]
 
 

@@ -89,7 +89,7 @@ def test_a_folder_of_timm(folders):
     require_same(classifier, network, timm.data.create_transform(**config, is_training=False))
     require_gradient(classifier)
     assert (classifier.task, classifier.image_size) == ("classes", None)
-    assert classifier.class_names == classifier.attributes == ["0", "1", "2"]
+    assert classifier.attributes == ["0", "1", "2"]
     assert classifier.features(IMAGES).shape == (2, network.num_features)
     assert classifier.about == (
         f"timm:local-dir:{folders / 'timm'}: 3 classes (0, 1, 2), "
@@ -101,7 +101,7 @@ def test_a_folder_of_timm(folders):
 def test_a_folder_of_timm_says_its_names_and_how_its_images_are_prepared(tmp_path, names):
     write_timm(tmp_path, names=names, mean=(0.1, 0.2, 0.3), crop_pct=1.0, input_size=(3, 64, 64))
     classifier = load_classifier(f"timm:local-dir:{tmp_path}")
-    assert classifier.class_names == NAMES
+    assert classifier.attributes == NAMES
     assert "images resized to 64 (bilinear), mean 0.1,0.2,0.3, std 0.5" in classifier.about
 
 
@@ -129,7 +129,7 @@ def test_a_name_of_timm_in_the_cache_of_the_hub(tmp_path, monkeypatch):
     cached(network.pretrained_cfg["hf_hub_id"], tmp_path / "folder", tmp_path / "cache", monkeypatch)
     classifier = load_classifier("timm:test_vit")
     assert torch.equal(classifier.network.head.weight, network.head.weight)
-    assert len(classifier.class_names) == 1000 and classifier.class_names[0] == "tench, Tinca tinca"
+    assert len(classifier.attributes) == 1000 and classifier.attributes[0] == "tench, Tinca tinca"
     smaller = load_classifier("timm:test_vit", changes={"size": 64})  # timm interpolates the positions
     assert smaller.network.pos_embed.shape[1] == 1 + (64 // 16) ** 2
 
@@ -140,7 +140,7 @@ def test_weights_of_timms_network_may_have_any_number_of_classes(tmp_path, kind)
     path = tmp_path / f"vit.{kind}"
     save_file(network.state_dict(), path) if kind == "safetensors" else torch.save(network.state_dict(), path)
     classifier = load_classifier("timm:test_vit", None, path)
-    assert classifier.class_names == list("0123456")
+    assert classifier.attributes == list("0123456")
     assert torch.equal(classifier.network.head.weight, network.head.weight)
     require_gradient(classifier)
 
@@ -152,7 +152,7 @@ def test_weights_of_torchvisions_network_may_have_any_number_of_classes(folders,
     network.load_state_dict(torch.load(folders / "resnet18.pt"))
     require_same(classifier, network, torchvision.models.ResNet18_Weights.DEFAULT.transforms())
     require_gradient(classifier)
-    assert (classifier.task, classifier.class_names) == ("classes", list("0123"))
+    assert (classifier.task, classifier.attributes) == ("classes", list("0123"))
     assert "images resized to 256 (bilinear), the centre 224 kept, mean 0.485,0.456,0.406" in classifier.about
 
 
@@ -172,7 +172,7 @@ def test_a_name_of_torchvision_in_its_cache(tmp_path, monkeypatch):
     for name in ("torchvision:squeezenet1_1", "torchvision:squeezenet1_1.IMAGENET1K_V1"):
         classifier = load_classifier(name)
         assert torch.equal(classifier.network.classifier[1].weight, network.classifier[1].weight)
-        assert len(classifier.class_names) == 1000 and classifier.class_names[:2] == ["tench", "goldfish"]
+        assert len(classifier.attributes) == 1000 and classifier.attributes[:2] == ["tench", "goldfish"]
 
 
 def test_the_names_of_published_densenets_are_todays(tmp_path):
@@ -206,13 +206,13 @@ def test_a_folder_of_transformers(folders):
         lambda image: processor(image, return_tensors="pt")["pixel_values"][0],
     )
     require_gradient(classifier)
-    assert (classifier.task, classifier.class_names, classifier.image_size) == ("classes", NAMES, None)
+    assert (classifier.task, classifier.attributes, classifier.image_size) == ("classes", NAMES, None)
     assert "3 classes (ape, cat, dog), images resized to 32 (bilinear), mean 0.5, std 0.5" in classifier.about
 
 
 def test_a_name_of_transformers_in_the_cache_of_the_hub(folders, tmp_path, monkeypatch):
     cached("someone/animals", folders / "vit", tmp_path, monkeypatch)
-    assert load_classifier("transformers:someone/animals").class_names == NAMES
+    assert load_classifier("transformers:someone/animals").attributes == NAMES
     message = refusal(UserError, load_classifier, "transformers:someone/animal")
     assert "did you mean someone/animals?" in message
 
@@ -253,7 +253,7 @@ def test_a_function_gets_the_images_as_they_are(module):
     with torch.no_grad():
         assert torch.equal(classifier(IMAGES), classifier.network(IMAGES))
     require_gradient(classifier)
-    assert (classifier.task, classifier.class_names, classifier.image_size) == ("classes", list("012"), 72)
+    assert (classifier.task, classifier.attributes, classifier.image_size) == ("classes", list("012"), 72)
     assert "images at their own size, mean 0.5, std 0.5" in classifier.about
 
 
@@ -475,7 +475,7 @@ def test_a_custom_network_of_a_file_that_makes_probabilities_is_refused(tmp_path
     contents = {"architecture": "own_networks:make", "attributes": NAMES, "image_size": 72, "state_dict": state}
     torch.save(contents, tmp_path / "c.pt")
     message = refusal(UserError, load_classifier, tmp_path / "c.pt", "own_networks:make")
-    assert "own_networks:make makes probabilities of an image" in message
+    assert "own_networks:make makes probabilities" in message
 
 
 def test_sizes_that_do_not_fit_are_refused_with_the_flag(folders, module):

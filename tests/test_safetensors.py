@@ -149,7 +149,7 @@ def test_the_published_networks_may_be_safetensors(tmp_path):
         assert load_vggface2(faces)(torch.zeros(1, 3, 224, 224)).shape == (1, 2048)
     layers = vgg.make_layers(vgg.cfgs["D"])
     state = {f"features.{name}": tensor for name, tensor in layers.state_dict().items()}
-    loaded = vgg_layers("VGG16", saved(tmp_path / "vgg.safetensors", state), "vgg_path")
+    loaded, _ = vgg_layers("VGG16", saved(tmp_path / "vgg.safetensors", state), "vgg_path")
     assert_identical(dict(loaded.state_dict()), dict(layers.state_dict()))
 
 

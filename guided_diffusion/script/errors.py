@@ -33,3 +33,8 @@ def hub_package(user):
         raise UserError(
             f"{user} needs {error.name or error}, which is not installed: pip install -r requirements-hub.txt"
         ) from error
+
+
+def first_sentence(error):
+    """How an error of a library begins; its type where it says nothing."""
+    return str(error).strip().split("\n")[0].split(". ")[0].rstrip(".") or type(error).__name__
