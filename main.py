@@ -22,8 +22,7 @@ from guided_diffusion.script.run import require_flags, run_script
 from guided_diffusion.script_util import create_model_and_diffusion, model_and_diffusion_defaults
 from models.checkpoints import load_diffusion
 from models.classifiers import load_classifier
-from models.diffusers_config import find_diffusers_model
-from models.diffusers_models import diffusers_diffusion, load_diffusers_network
+from models.diffusers_models import diffusers_diffusion, find_diffusers_model, load_diffusers_network
 from models.file_flags import flags_of_diffusers, flags_of_weights
 from models.oracles import load_oracle
 from models.perceptual import vgg19_features

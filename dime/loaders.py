@@ -3,8 +3,7 @@
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script_util import create_model_and_diffusion, model_and_diffusion_defaults
 from models.checkpoints import load_diffusion, read_flags
-from models.diffusers_config import find_diffusers_model
-from models.diffusers_models import diffusers_diffusion, load_diffusers_network
+from models.diffusers_models import diffusers_diffusion, find_diffusers_model, load_diffusers_network
 
 
 def load_ddpm(path, timestep_respacing="", **flags):

@@ -4,17 +4,18 @@ A file may come from anywhere, so nothing in it runs, and what is not recognised
 UserError, one line that names the file and what to do.
 """
 
+import json
 import pickle
 import shlex
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
-from guided_diffusion.script.errors import UserError, first_sentence, require_file
+from guided_diffusion.script.errors import UserError, first_sentence, hub_package, require_file
 
 from .diffusion_flags import disagreements, infer_flags
-from .safetensors_files import is_safetensors, read_safetensors
 
 # How a file of torch.save begins: a zip archive, or before PyTorch 1.6 a pickled magic number.
 ZIP_HEAD = b"PK\x03\x04"
@@ -45,7 +46,7 @@ def read_weights(path, mapped=False):
         )
     try:
         if is_safetensors(head):
-            return _contents(*read_safetensors(path))
+            return _read_safetensors(path)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except UserError:
         raise
@@ -65,8 +66,23 @@ def read_weights(path, mapped=False):
         ) from error
 
 
-def _contents(tensors, about):
-    """The tensors of a safetensors file and what its header says -> what torch.save would be given."""
+def is_safetensors(head):
+    """Whether a file that begins with these bytes is one: the header's length in 8 bytes, of which 4 are always 0,
+    and the header, a JSON object."""
+    return head[4:9] == bytes(4) + b"{"
+
+
+def _read_safetensors(path):
+    """What torch.save would be given. What that has besides tensors, the header says, each value as JSON."""
+    with hub_package(path):
+        from safetensors import safe_open
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        texts = file.metadata() or {}
+    about = {}
+    for name, text in texts.items():
+        with suppress(ValueError):  # others' headers hold any text
+            about[name] = json.loads(text)
     if "architecture" not in about:
         state = _published_parts(tensors) or tensors
         return attach_flags(state, about["flags"]) if isinstance(about.get("flags"), dict) else state

@@ -72,10 +72,9 @@ def require_trainable(network, architecture, image_size, batch_size):
 
 def classifier_checkpoint(network, architecture, attributes, image_size, task="attributes"):
     """What to torch.save for load_classifier to read; attributes: the names of the network's outputs."""
-    about, state = _about(architecture, attributes, image_size, task), network.state_dict()
-    if architecture != DENSENET:
-        return {**about, "state_dict": state}
-    return {**_to_published(state), **about}
+    state = network.state_dict()
+    content = _to_published(state) if architecture == DENSENET else {"state_dict": state}
+    return _about(architecture, attributes, image_size, task) | content
 
 
 def classifier_state(network, architecture, attributes, image_size, task="attributes"):
@@ -139,15 +138,19 @@ def classifier_from(contents, path, architecture=None, changes=None, image_size=
     if architecture not in (None, trained):
         raise UserError(f"{path} holds a {trained}, not a {architecture}; name {trained}, or give another file")
     require_names(attributes, num_outputs, path)
-    own_size = contents.get("image_size")
+    own_size, task = contents.get("image_size"), contents.get("task")  # no task in files of before there were two
     if own_size is not None and not (isinstance(own_size, int) and own_size > 0):
         raise UserError(f"{path} was trained at {own_size!r} pixels, it says; save it with a whole number")
+    if task not in (None, *TASKS):
+        raise UserError(f"{path} says that its task is {task!r}; save it with {' or '.join(TASKS)}")
+    if task == "classes" and num_outputs == 1:
+        raise UserError(f"{path} says that it tells classes, but has one output; save it with task attributes")
     try:
         network = build_classifier(trained, num_outputs, own_size or (changes or {}).get("size", image_size))
     except UserError as error:
         raise UserError(f"{path} cannot be built: {error}") from error
     load_state(network, state, path, kind=f"{trained} classifier")
-    classifier = from_file(network, trained, attributes, own_size, _task_of(contents, num_outputs, path), changes)
+    classifier = from_file(network, trained, attributes, own_size, task, changes)
     if own_state is not None:
         classifier.remark = ""
     return classifier
@@ -185,16 +188,6 @@ def from_file(network, architecture, attributes=None, image_size=None, task=None
     return classifier
 
 
-def _task_of(contents, num_outputs, path):
-    """The task that a file says; None where it says none, as files of before there were two."""
-    task = contents.get("task")
-    if task not in (None, *TASKS):
-        raise UserError(f"{path} says that its task is {task!r}; save it with {' or '.join(TASKS)}")
-    if task == "classes" and num_outputs == 1:
-        raise UserError(f"{path} says that it tells classes, but has one output; save it with task attributes")
-    return task
-
-
 def require_names(attributes, num_outputs, path):
     """UserError unless there is a name for each output; None are CelebA's 40."""
     if num_outputs != (CELEBA_OUTPUTS if attributes is None else len(attributes)):
@@ -208,7 +201,7 @@ def require_names(attributes, num_outputs, path):
 def _from_published(contents):
     """The published two entries -> the state dict of torchvision's densenet121."""
     trunk = {name.removeprefix("feat_extract."): tensor for name, tensor in contents["feat_extract"].items()}
-    return {**trunk, **{f"classifier.{name}": tensor for name, tensor in contents["classifier"].items()}}
+    return trunk | {f"classifier.{name}": tensor for name, tensor in contents["classifier"].items()}
 
 
 def _to_published(state):

@@ -41,7 +41,7 @@ def build_torchvision(architecture, num_outputs, image_size=None, flag="image_si
 
 
 def misfit(architecture, image_size, error, flag="image_size"):
-    """The UserError of a network that makes nothing of images of a size."""
+    """The UserError for a network that does not take images of a size."""
     return UserError(f"{architecture} does not take --{flag} {image_size} ({first_sentence(error)}); change either")
 
 

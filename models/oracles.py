@@ -1,9 +1,10 @@
 """Oracles: the classifiers that judge counterfactuals, never the one that guided them.
 
-The published oracle predicts CelebA's 40 attributes from the 128 features of a ResNet-50 that was pretrained
-on VGGFace2 (Cao et al., 2018) in its Caffe layout: a block strides in its first convolution. Its modules
-carry the Caffe layers' names, so that the published file fits without renaming.
+The published oracle predicts CelebA's 40 attributes from 128 features of VGGFace2's ResNet-50 (vggface2.py). Its
+file calls the layers as Caffe does.
 """
+
+import re
 
 import torch
 import torch.nn.functional as F
@@ -12,51 +13,9 @@ from torch import nn
 from .by_name import load_by_name
 from .checkpoints import load_state, read_weights
 from .classifiers import classifier_from, from_file, require_names
+from .vggface2 import caffe_resnet50
 
-STAGES = {2: (64, 3), 3: (128, 4), 4: (256, 6), 5: (512, 3)}  # stage: (width, number of bottlenecks)
-
-
-class OracleFeatures(nn.Module):
-    """ResNet-50: preprocessed images (N, 3, 224, 224) -> features (N, 128)."""
-
-    def __init__(self):
-        super().__init__()
-        self._add_conv("conv1_7x7_s2", 3, 64, kernel_size=7, stride=2, padding=3)
-        channels = 64
-        for stage, (width, depth) in STAGES.items():
-            for block in range(1, depth + 1):
-                name = f"conv{stage}_{block}"
-                stride = 2 if block == 1 and stage > 2 else 1
-                self._add_conv(f"{name}_1x1_reduce", channels, width, kernel_size=1, stride=stride)
-                self._add_conv(f"{name}_3x3", width, width, kernel_size=3, padding=1)
-                self._add_conv(f"{name}_1x1_increase", width, 4 * width, kernel_size=1)
-                if block == 1:
-                    self._add_conv(f"{name}_1x1_proj", channels, 4 * width, kernel_size=1, stride=stride)
-                channels = 4 * width
-        self.feat_extract = nn.Conv2d(channels, 128, kernel_size=1, bias=False)
-
-    def forward(self, x):  # (N, 3, 224, 224)
-        x = F.relu(self._conv("conv1_7x7_s2", x))  # (N, 64, 112, 112)
-        x = F.max_pool2d(x, kernel_size=3, stride=2, ceil_mode=True)  # (N, 64, 56, 56)
-        for stage, (_, depth) in STAGES.items():
-            for block in range(1, depth + 1):
-                x = self._bottleneck(f"conv{stage}_{block}", x)
-        x = F.avg_pool2d(x, kernel_size=7)  # (N, 2048, 1, 1)
-        return self.feat_extract(x).flatten(1)  # (N, 128)
-
-    def _bottleneck(self, name, x):
-        y = F.relu(self._conv(f"{name}_1x1_reduce", x))
-        y = F.relu(self._conv(f"{name}_3x3", y))
-        y = self._conv(f"{name}_1x1_increase", y)
-        skip = self._conv(f"{name}_1x1_proj", x) if hasattr(self, f"{name}_1x1_proj") else x
-        return F.relu(y + skip)
-
-    def _add_conv(self, name, channels_in, channels_out, **options):
-        self.add_module(name, nn.Conv2d(channels_in, channels_out, bias=False, **options))
-        self.add_module(f"{name}_bn", nn.BatchNorm2d(channels_out))
-
-    def _conv(self, name, x):
-        return getattr(self, f"{name}_bn")(getattr(self, name)(x))
+CAFFE_LAYERS = {"1x1_reduce": "1", "3x3": "2", "1x1_increase": "3"}  # of a block: torchvision's number
 
 
 class Oracle(nn.Module):
@@ -67,7 +26,8 @@ class Oracle(nn.Module):
 
     def __init__(self, num_outputs=40):
         super().__init__()
-        self.feat_extract = OracleFeatures()
+        self.feat_extract = caffe_resnet50()
+        self.feat_extract.fc = nn.Linear(2048, 128, bias=False)
         self.classifier = nn.Linear(128, num_outputs)
         self.register_buffer("mean", torch.tensor(self.MEAN).view(3, 1, 1) / 255, persistent=False)
 
@@ -93,7 +53,23 @@ def load_oracle(path, architecture=None, weights=None, changes=None, image_size=
         }:
             require_names(None, num_outputs, path)
             oracle = Oracle(num_outputs)
-            load_state(oracle.feat_extract, trunk, path, kind="40-attribute oracle")
+            state = {_torchvisions_name(name): tensor for name, tensor in trunk.items()}
+            if "fc.weight" in state:  # as a convolution of 1 x 1
+                state["fc.weight"] = state["fc.weight"].flatten(1)
+            load_state(oracle.feat_extract, state, path, kind="40-attribute oracle")
             load_state(oracle.classifier, head, path, kind="40-attribute oracle")
             return from_file(oracle, "oracle_resnet50_128", changes=changes)
     return classifier_from(contents, path, architecture, changes, image_size, "oracle")
+
+
+def _torchvisions_name(name):
+    """The name in torchvision of Caffe's tensor: conv3_1_1x1_reduce_bn.bias is layer2.0.bn1.bias."""
+    block = re.fullmatch(r"conv(\d)_(\d)_(1x1_reduce|3x3|1x1_increase|1x1_proj)(_bn)?(\.\w+)", name)
+    if block is None:
+        return name.replace("conv1_7x7_s2_bn", "bn1").replace("conv1_7x7_s2", "conv1").replace("feat_extract", "fc")
+    stage, number, layer, norm, kind = block.groups()
+    if layer == "1x1_proj":
+        part = "downsample.1" if norm else "downsample.0"
+    else:
+        part = ("bn" if norm else "conv") + CAFFE_LAYERS[layer]
+    return f"layer{int(stage) - 1}.{int(number) - 1}.{part}{kind}"

@@ -10,8 +10,7 @@ from torchvision.transforms import functional as transforms
 
 from guided_diffusion.script.errors import UserError, first_sentence
 
-from .checkpoints import load_state, read_head, read_weights
-from .safetensors_files import is_safetensors
+from .checkpoints import is_safetensors, load_state, read_head, read_weights
 
 IDENTITIES = 8631
 # module: names of all that a pickle of numpy arrays needs, whether Python 2 or 3 wrote it, with any numpy.

@@ -1,9 +1,12 @@
 """Small networks of random weights as their libraries save them."""
 
 import json
+import shutil
 
+import huggingface_hub
 import timm
 import torch
+import transformers
 from timm.models import save_for_hf
 from transformers import AutoImageProcessor, AutoModelForImageClassification, ViTConfig, logging
 
@@ -21,6 +24,16 @@ def randomize(network):
             tensor.copy_(0.5 + drawn if positive else 2 * (drawn - 0.5) / max(1, tensor[:1].numel()) ** 0.5)
     network.load_state_dict(state)
     return network.eval()
+
+
+def cache(repository, folder, root, monkeypatch):
+    """Makes root the Hub's cache, and puts a folder into it as if the Hub had given its files."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(root))
+    monkeypatch.setattr(transformers.utils.hub, "TRANSFORMERS_CACHE", str(root), raising=False)  # of version 4
+    entry = root / f"models--{repository.replace('/', '--')}"
+    shutil.copytree(folder, entry / "snapshots" / ("0" * 40))
+    (entry / "refs").mkdir()
+    (entry / "refs/main").write_text("0" * 40)
 
 
 def write_timm(folder, safe=True, names=None, **pretrained_cfg):

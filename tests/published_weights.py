@@ -23,6 +23,12 @@ def _tensor(name, shape, dtype):
     return deterministic_tensor(name, torch.empty(shape, dtype=getattr(torch, dtype)))
 
 
+def saved(path, contents, **options):
+    """torch.save(contents, path) -> path."""
+    torch.save(contents, path, **options)
+    return path
+
+
 def to_half(contents):
     """The contents with floating tensors in float16, as shipped weights are stored."""
     if isinstance(contents, dict):

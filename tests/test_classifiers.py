@@ -4,7 +4,7 @@ import pytest
 import torch
 import torchvision
 from assertions import refusal
-from published_weights import published, to_half
+from published_weights import published, saved
 from reference_weights import deterministic_array, deterministic_state
 
 from guided_diffusion.script.errors import UserError
@@ -20,11 +20,6 @@ from models.oracles import load_oracle
 
 ATTRIBUTES = ["Smiling", "Young", "Male"]
 IMAGES = deterministic_array("images", (8, 3, 32, 32), 0.4).clamp(-1, 1)
-
-
-def saved(path, contents):
-    torch.save(contents, path)
-    return path
 
 
 def trained(architecture, num_outputs=3):
@@ -70,37 +65,14 @@ def test_the_published_densenet_is_torchvisions(published_path):
         torch.testing.assert_close(classifier(IMAGES), reference(IMAGES))
     assert classifier.architecture == "densenet121"
     assert classifier.attributes is None and classifier.image_size is None
+    message = refusal(UserError, load_classifier, published_path, "resnet18")
+    assert message.startswith(f"{published_path} holds a densenet121, not a resnet18")
 
 
-def test_a_half_precision_file_computes_the_same(published_path, tmp_path):
-    half = load_classifier(saved(tmp_path / "half.pth", to_half(published("classifier_densenet121"))))
-    logits = load_classifier(published_path)(IMAGES)
-    assert (half(IMAGES) - logits).abs().max() < 0.01 * logits.std()
-
-
-def test_logits_do_not_depend_on_the_batch(published_path):
-    classifier = load_classifier(published_path)
-    alone = torch.cat([classifier(image[None]) for image in IMAGES])
-    torch.testing.assert_close(classifier(IMAGES), alone, rtol=1e-4, atol=1e-5)
-
-
-def test_gradients_reach_the_images_and_no_parameter(published_path):
-    classifier = load_classifier(published_path)
-    images = IMAGES[:1].clone().requires_grad_()
-    classifier(images).sum().backward()
-    assert images.grad.isfinite().all() and images.grad.abs().sum() > 0
-    assert all(parameter.grad is None for parameter in classifier.parameters())
-    assert not any(module.training for module in classifier.modules())
-
-
-def test_a_binary_question_is_one_attribute(published_path):
+def test_a_question_is_one_attribute_and_features_are_what_the_last_layer_reads(published_path):
     classifier = load_classifier(published_path)
     answer = BinaryQuestion(classifier, 31)(IMAGES)
     assert answer.shape == (8,) and torch.equal(answer, classifier(IMAGES)[:, 31])
-
-
-def test_features_are_what_the_last_layer_reads(published_path):
-    classifier = load_classifier(published_path)
     features = classifier.features(IMAGES)
     assert features.shape == (8, 1024)
     assert torch.equal(classifier.network.classifier(features), classifier(IMAGES))
@@ -140,9 +112,10 @@ def test_a_custom_network_loads_where_the_caller_names_it(tmp_path, custom_modul
 def test_a_file_cannot_import_code(tmp_path, custom_module):
     name, trace = custom_module
     contents = {"architecture": name, "attributes": ATTRIBUTES, "image_size": 32, "state_dict": {}}
-    path = saved(tmp_path / "c.pt", contents)
-    assert f"{path} needs the code of {name}" in refusal(UserError, load_classifier, path)
-    refusal(UserError, load_classifier, path, "resnet18")
+    for each in (contents, classifier_state(torch.nn.Linear(2, 3), name, ATTRIBUTES, 32)):
+        path = saved(tmp_path / "c.pt", each)
+        assert f"{path} needs the code of {name}" in refusal(UserError, load_classifier, path)
+        refusal(UserError, load_classifier, path, "resnet18")
     assert not trace.exists()
     build_classifier(name, 1)  # the trace is live
     assert trace.exists()
@@ -180,14 +153,6 @@ def test_a_state_dict_of_a_training_says_all_by_itself(tmp_path):
     assert "model000001.pt holds a resnet18, not a resnet34" in message
 
 
-def test_a_state_dict_cannot_import_code(tmp_path, custom_module):
-    name, trace = custom_module
-    state = classifier_state(torch.nn.Linear(2, 3), name, ATTRIBUTES, 32)
-    path = saved(tmp_path / "c.pt", state)
-    assert f"{path} needs the code of {name}" in refusal(UserError, load_classifier, path)
-    assert not trace.exists()
-
-
 @pytest.mark.parametrize("role, load", [("classifier", load_classifier), ("oracle", load_oracle)])
 def test_a_state_dict_alone_says_that_its_network_is_to_be_named(tmp_path, role, load):
     path = saved(tmp_path / "c.pt", trained("resnet18").state_dict())
@@ -202,36 +167,25 @@ def test_a_state_dict_alone_says_that_its_network_is_to_be_named(tmp_path, role,
 # ---------------------------------------------------------------------------------------- what is refused
 
 
-def test_another_architecture_than_the_one_named_is_refused(published_path):
-    message = refusal(UserError, load_classifier, published_path, "resnet18")
-    assert message.startswith(f"{published_path} holds a densenet121, not a resnet18")
+UNNAMED = {"architecture": "resnet18", "attributes": [], "state_dict": {}}
+UNKNOWN = {"architecture": "resnet19", "attributes": ATTRIBUTES, "state_dict": {}}
 
 
 @pytest.mark.parametrize(
-    "contents, called",
+    "contents, words",
     [
-        ({"feat_extract": {"conv1_7x7_s2.weight": torch.ones(1)}}, "the 40-attribute oracle"),
-        ({"input_blocks.0.0.weight": torch.ones(1)}, "a diffusion UNet"),
-        ({"weight": torch.ones(1)}, "a state dict of weight"),
-        (torch.ones(1), "a Tensor"),
+        ({"feat_extract": {"conv1_7x7_s2.weight": torch.ones(1)}}, "is the 40-attribute oracle, not a classifier"),
+        ({"input_blocks.0.0.weight": torch.ones(1)}, "is a diffusion UNet, not a classifier"),
+        ({"weight": torch.ones(1)}, "is a state dict of weight, not a classifier"),
+        (torch.ones(1), "is a Tensor, not a classifier"),
+        (UNNAMED, "is a classifier (resnet18), but does not name its outputs"),
+        (UNKNOWN, "cannot be built: resnet19 is no torchvision classification network; name one (such as resnet18"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_other_weights_are_called_by_name(tmp_path, contents, called):
+def test_a_file_of_no_classifier_is_called_what_it_is(tmp_path, contents, words):
     path = saved(tmp_path / "c.pt", contents)
-    assert refusal(UserError, load_classifier, path).startswith(f"{path} is {called}, not a classifier")
-
-
-def test_a_classifier_without_names_is_told_that_it_lacks_them(tmp_path):
-    path = saved(tmp_path / "c.pt", {"architecture": "resnet18", "attributes": [], "state_dict": {}})
-    message = refusal(UserError, load_classifier, path)
-    assert message.startswith(f"{path} is a classifier (resnet18), but does not name its outputs")
-
-
-def test_a_file_with_an_unknown_architecture_is_refused(tmp_path):
-    contents = {"architecture": "resnet19", "attributes": ATTRIBUTES, "state_dict": {}}
-    message = refusal(UserError, load_classifier, saved(tmp_path / "c.pt", contents))
-    assert "c.pt cannot be built" in message and "resnet18" in message
+    assert refusal(UserError, load_classifier, path).startswith(f"{path} {words}")
 
 
 def test_attributes_that_are_not_as_many_as_the_logits_are_refused(tmp_path):
@@ -241,16 +195,6 @@ def test_attributes_that_are_not_as_many_as_the_logits_are_refused(tmp_path):
         assert fault in refusal(UserError, load_classifier, saved(tmp_path / "c.pt", contents))
 
 
-@pytest.mark.parametrize("name", ["densenet", "fasterrcnn_resnet50_fpn", "quantized_resnet18", ""])
-def test_only_classification_networks_are_built(name):
-    assert "torchvision classification network" in refusal(UserError, build_classifier, name, 2)
-
-
-@pytest.mark.parametrize("name", ["no_such_module:build", "math:no_such_function", ":build", "math:"])
-def test_a_custom_network_that_cannot_be_imported_is_named(name):
-    assert refusal(UserError, build_classifier, name, 2).startswith(f"{name} cannot be imported")
-
-
 @pytest.mark.parametrize("architecture", ["googlenet", "inception_v3", "shufflenet_v2_x0_5"])
 def test_networks_return_plain_logits_when_training_too(architecture, recwarn):
     network = build_classifier(architecture, 2).train()
@@ -258,50 +202,16 @@ def test_networks_return_plain_logits_when_training_too(architecture, recwarn):
     assert not recwarn
 
 
-# One of each family; the others differ from it in depth and width.
-FAMILIES = [
-    "convnext_tiny",
-    "densenet121",
-    "efficientnet_b0",
-    "efficientnet_v2_s",
-    "inception_v3",
-    "mnasnet0_5",
-    "mobilenet_v2",
-    "mobilenet_v3_small",
-    "regnet_x_400mf",
-    "regnet_y_400mf",
-    "resnet18",
-    "resnext50_32x4d",
-    "shufflenet_v2_x0_5",
-    "squeezenet1_1",
-    "swin_t",
-    "swin_v2_t",
-    "vit_b_16",
-    "wide_resnet50_2",
-]
-ALL = torchvision.models.list_models(module=torchvision.models)
-
-
-def require_training(architecture, image_size):
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", torchvision.models.list_models(module=torchvision.models))
+def test_every_classification_network_of_torchvision_trains_at_another_size_than_its_own(architecture):
+    # These sizes are the smallest that all heads, patches and windows divide, 128 where that is one.
+    image_size = {"vit_h_14": 126, "maxvit_t": 224}.get(architecture, 128)
     network = build_classifier(architecture, 2, image_size)
     assert network.training
     images = deterministic_array("pictures", (2, 3, image_size, image_size), 0.4)
     network(images).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("architecture", FAMILIES)
-def test_a_network_of_every_family_trains_at_another_size_than_its_own(architecture):
-    require_training(architecture, 96)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("architecture", [name for name in ALL if name not in FAMILIES])
-def test_every_classification_network_of_torchvision_trains(architecture):
-    # These sizes are the smallest that all heads, patches and windows divide, 128 where that is one.
-    sizes = {"vit_h_14": 126, "maxvit_t": 224}
-    require_training(architecture, sizes.get(architecture, 128))
 
 
 @pytest.mark.parametrize(
@@ -343,16 +253,22 @@ def test_batch_norms_that_see_one_value_are_refused():
     require_trainable(network, "resnet18", 32, 2)
 
 
+OTHER_NETWORKS = ("densenet", "fasterrcnn_resnet50_fpn", "quantized_resnet18", "")
+NO_FUNCTIONS = ("no_such_module:build", "math:no_such_function", ":build", "math:")
+
+
 @pytest.mark.parametrize(
     "name, words",
     [
+        *((name, "is no torchvision classification network") for name in OTHER_NETWORKS),
+        *((name, "cannot be imported") for name in NO_FUNCTIONS),
         ("os:getcwd", "fails when called with 2 outputs (TypeError"),
         ("math:sqrt", "builds a float, not a torch.nn.Module"),
         ("torch.nn:PixelShuffle", "does not take --image_size 16"),  # its 3 channels, in fact
         ("torch.nn:Identity", "makes shape [1, 3, 16, 16] of images; it should be logits (N, 2)"),
     ],
 )
-def test_a_function_that_builds_no_classifier_is_refused(name, words):
+def test_a_name_that_builds_no_classifier_is_refused(name, words):
     message = refusal(UserError, build_classifier, name, 2, 16)
     assert message.startswith(name) and words in message
 

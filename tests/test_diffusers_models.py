@@ -6,11 +6,13 @@ import os
 import shutil
 import sys
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
 from assertions import assert_near, refusal
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, PNDMScheduler, UNet2DModel
+from hub_folders import cache
 from main_runs import explain, main_flags, refuse
 from pages import module_of
 from test_checkpoints import Payload
@@ -21,8 +23,14 @@ from guided_diffusion.schedules import cosine_betas, linear_betas
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.flags import given_flags
 from models import downloads
-from models.diffusers_config import PICKLED, SAFE, find_diffusers_model
-from models.diffusers_models import OLD_NAMES, diffusers_diffusion, load_diffusers_network
+from models.diffusers_models import (
+    OLD_NAMES,
+    PICKLED,
+    SAFE,
+    diffusers_diffusion,
+    find_diffusers_model,
+    load_diffusers_network,
+)
 from models.file_flags import flags_of_diffusers
 
 STEPS = 30
@@ -72,6 +80,12 @@ def load(folder, timestep_respacing=""):
 
 def start():
     return torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def require_network(unet):
+    """It is network(), called as ours is."""
+    t = torch.tensor([29, 3])
+    assert torch.equal(unet(start(), t), network()(start(), t).sample)
 
 
 @torch.no_grad()
@@ -199,8 +213,7 @@ def test_the_files_may_lie_at_the_root_with_a_pipeline_or_without(folder, index)
     at_the_root(folder)
     if not index:
         os.remove(f"{folder}/model_index.json")
-    t = torch.tensor([29, 3])
-    assert torch.equal(load(folder)[0](start(), t), network()(start(), t).sample)
+    require_network(load(folder)[0])
 
 
 def as_pickle(folder, contents):
@@ -208,17 +221,12 @@ def as_pickle(folder, contents):
     return folder
 
 
-def test_a_pickle_is_read_where_there_is_no_safetensors_file(folder):
+def test_a_pickle_is_read_where_there_is_no_safetensors_file_and_runs_no_code(folder, tmp_path):
     other = {name: tensor + 1 for name, tensor in network().state_dict().items()}
     as_pickle(folder, other)
-    t = torch.tensor([29, 3])
-    assert torch.equal(load(folder)[0](start(), t), network()(start(), t).sample)
+    require_network(load(folder)[0])
     os.remove(f"{folder}/unet/{SAFE}")
     assert all(torch.equal(tensor, other[name]) for name, tensor in load(folder)[0].network.state_dict().items())
-
-
-def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(folder, tmp_path):
-    os.remove(f"{folder}/unet/{SAFE}")
     as_pickle(folder, {"conv_in.weight": Payload(tmp_path / "ran")})
     message = refusal(UserError, load, folder)
     assert f"{folder}/unet/{PICKLED} is refused" in message and not (tmp_path / "ran").exists()
@@ -234,8 +242,7 @@ def test_attention_by_its_old_names_is_the_same(folder):
     renamed = {old(name): tensor for name, tensor in state.items()}
     assert len(renamed.keys() - state.keys()) == 2 * 4 * 4  # of the four attentions
     os.remove(f"{folder}/unet/{SAFE}")
-    t = torch.tensor([29, 3])
-    assert torch.equal(load(as_pickle(folder, renamed))[0](start(), t), network()(start(), t).sample)
+    require_network(load(as_pickle(folder, renamed))[0])
 
 
 # -- what cannot be mapped is refused by name ------------------------------------------------------------------
@@ -272,13 +279,10 @@ def test_what_cannot_be_mapped_is_named(folder, file, values, words):
     assert message.startswith(f"{folder}/{file}") and words in message
 
 
-def test_a_learned_variance_needs_outputs_for_it(folder):
+def test_a_range_counts_only_where_it_is_used_and_a_learned_variance_needs_outputs(folder):
+    assert find_diffusers_model(change(folder, SCHEDULE, clip_sample=False, clip_sample_range=2.0)).clip is False
     message = refusal(UserError, find_diffusers_model, change(folder, SCHEDULE, variance_type="learned_range"))
     assert message.startswith(f"{folder}/{CONFIG} says out_channels 3") and "learned_range needs 6" in message
-
-
-def test_a_range_counts_only_where_it_is_used(folder):
-    assert find_diffusers_model(change(folder, SCHEDULE, clip_sample=False, clip_sample_range=2.0)).clip is False
 
 
 @pytest.mark.parametrize(
@@ -286,7 +290,7 @@ def test_a_range_counts_only_where_it_is_used(folder):
     [
         (SCHEDULE, "has no scheduler (scheduler/scheduler_config.json or scheduler_config.json)"),
         (CONFIG, "is a directory without a diffusers network"),
-        (f"unet/{SAFE}", f"has neither {SAFE} nor {PICKLED}"),
+        (f"unet/{SAFE}", f"has no weights ({SAFE} or {PICKLED})"),
     ],
 )
 def test_a_file_that_is_missing_is_named(folder, missing, words):
@@ -309,19 +313,16 @@ def test_a_configuration_of_no_network_is_named(folder, values):
     assert message.startswith(f"{folder}/{CONFIG} makes no UNet2DModel")
 
 
-def test_weights_of_another_configuration_are_refused(folder):
+def test_weights_of_another_configuration_and_a_size_that_cannot_be_halved_are_refused(folder):
+    model = find_diffusers_model(folder)
+    assert "--image_size 9 cannot be halved 1 times" in refusal(UserError, load_diffusers_network, model, 9)
     message = refusal(UserError, load, change(folder, CONFIG, layers_per_block=2))
     assert message.startswith(f"{folder}/unet/{SAFE} does not fit this UNet2DModel: ") and "missing" in message
 
 
-def test_a_size_that_cannot_be_halved_is_refused(folder):
-    model = find_diffusers_model(folder)
-    assert "--image_size 9 cannot be halved 1 times" in refusal(UserError, load_diffusers_network, model, 9)
-
-
-@pytest.mark.parametrize("name", ["model.pt", "models/ddpm.pt", "models/ddpm.safetensors", "/a/b/c", "ddpm"])
-def test_a_file_there_or_not_is_no_diffusers_model(name):
-    assert find_diffusers_model(name) is None
+def test_a_file_there_or_not_is_no_diffusers_model():
+    files = ["model.pt", "models/ddpm.pt", "models/ddpm.safetensors", "/a/b/c", "ddpm", "./runs", "../ddpm"]
+    assert [find_diffusers_model(name) for name in files] == [None] * len(files)
 
 
 def test_without_the_library_a_line_says_what_to_install(folder, monkeypatch):
@@ -333,53 +334,28 @@ def test_without_the_library_a_line_says_what_to_install(folder, monkeypatch):
 # -- the Hub ---------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def hub_cache(tmp_path, monkeypatch):
-    """An empty cache of the Hub's library."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-def in_cache(cache, name, source):
-    """The files of a folder as if the Hub had given them."""
-    entry = cache / f"models--{name.replace('/', '--')}"
-    (entry / "refs").mkdir(parents=True)
-    (entry / "refs/main").write_text("0" * 40)
-    shutil.copytree(source, entry / "snapshots" / ("0" * 40))
-
-
-def test_a_hub_name_that_cannot_be_had_says_how_to_bring_it(hub_cache):
+def test_a_hub_name_that_cannot_be_had_says_how_to_bring_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     message = refusal(UserError, find_diffusers_model, "google/ddpm-cat-256")
     assert message.startswith("google/ddpm-cat-256 is no file or folder here, and the Hugging Face Hub did not")
     assert "hf download google/ddpm-cat-256 --local-dir ddpm-cat-256" in message
 
 
-@pytest.mark.parametrize("path", ["./runs", "../ddpm"])
-def test_a_path_that_is_not_there_is_no_hub_name(path):
-    assert find_diffusers_model(path) is None
-
-
-def test_a_hub_name_in_the_cache_needs_no_network(hub_cache, folder):
-    in_cache(hub_cache, "somebody/ddpm", folder)
+def test_a_hub_name_in_the_cache_needs_no_network(tmp_path, folder, monkeypatch):
+    cache("somebody/ddpm", folder, tmp_path / "cache", monkeypatch)
     model = find_diffusers_model("somebody/ddpm")
     assert model.name == "somebody/ddpm" and model.image_size == 8
-    t = torch.tensor([29, 3])
-    assert torch.equal(load_diffusers_network(model, 8)(start(), t), network()(start(), t).sample)
+    require_network(load_diffusers_network(model, 8))
 
 
-def test_a_pickle_is_fetched_only_where_the_hub_has_no_safetensors_file(hub_cache, folder, monkeypatch):
+def test_a_pickle_is_fetched_only_where_the_hub_has_no_safetensors_file(folder, monkeypatch):
     asked = []
 
     def snapshot_download(name, allow_patterns=None, local_files_only=False):
         if local_files_only:
-            raise hub_errors.LocalEntryNotFoundError("none here")
+            raise huggingface_hub.errors.LocalEntryNotFoundError("none here")
         asked.append(allow_patterns)
         return folder
-
-    import huggingface_hub
-    from huggingface_hub import errors as hub_errors
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     assert downloads.hub_folder("some/body", ["config.json"], [f"unet/{SAFE}"], [f"unet/{PICKLED}"]) is not None

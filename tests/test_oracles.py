@@ -2,22 +2,16 @@ import math
 
 import pytest
 import torch
-import torchvision
+import torch.nn.functional as F
 from assertions import refusal
-from published_weights import published, to_half
+from published_weights import published, saved, to_half
 from reference_weights import deterministic_array
-from torch import nn
 
 from guided_diffusion.script.errors import UserError
-from models.classifiers import build_classifier, classifier_checkpoint
+from models.classifiers import build_classifier, classifier_checkpoint, load_classifier
 from models.oracles import load_oracle
 
 IMAGES = deterministic_array("oracle.images", (4, 3, 128, 128), 0.4).clamp(-1, 1)
-
-
-def saved(path, contents):
-    torch.save(contents, path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -26,46 +20,50 @@ def oracle(tmp_path_factory):
     return load_oracle(saved(path, published("oracle_resnet50_128")))
 
 
-def caffe_resnet50(state):
-    """torchvision's ResNet-50 turned into the Caffe one: other strides, other pooling, 128 features."""
-    network = torchvision.models.resnet50()
-    network.maxpool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
-    network.fc = nn.Linear(2048, 128, bias=False)
-    for layer in (network.layer2, network.layer3, network.layer4):
-        layer[0].conv1.stride, layer[0].conv2.stride = (2, 2), (1, 1)
-    parts = {"1": "1x1_reduce", "2": "3x3", "3": "1x1_increase"}
-    renamed = {"fc.weight": state["feat_extract.weight"].flatten(1)}
-    for name in network.state_dict():
-        words = name.split(".")
-        if words[0] in ("conv1", "bn1"):
-            renamed[name] = state[f"conv1_7x7_s2{'_bn' * (words[0] == 'bn1')}.{words[1]}"]
-        elif words[0].startswith("layer"):
-            block = f"conv{int(words[0][-1]) + 1}_{int(words[1]) + 1}"
-            if words[2] == "downsample":
-                layer = f"1x1_proj{'_bn' * (words[3] == '1')}"
-            else:
-                layer = f"{parts[words[2][-1]]}{'_bn' * words[2].startswith('bn')}"
-            renamed[name] = state[f"{block}_{layer}.{words[-1]}"]
-    network.load_state_dict(renamed)
-    return network.eval()
+PUBLISHED = {"classifier_densenet121": load_classifier, "oracle_resnet50_128": load_oracle}
+
+
+@pytest.fixture(scope="module", params=PUBLISHED)
+def network(request, tmp_path_factory):
+    """(a published network, the name of its file)."""
+    path = tmp_path_factory.mktemp("models") / "published.pth"
+    return PUBLISHED[request.param](saved(path, published(request.param))), request.param
+
+
+def caffe_resnet50(images, state):
+    """ResNet-50 in Caffe's layout, written out: (N, 3, 224, 224) -> (N, 2048). state: by Caffe's names."""
+
+    def conv(name, x, **options):
+        x = F.conv2d(x, state[f"{name}.weight"], **options)
+        norm = (state[f"{name}_bn.{kind}"] for kind in ("running_mean", "running_var", "weight", "bias"))
+        return F.batch_norm(x, *norm)
+
+    x = conv("conv1_7x7_s2", images, stride=2, padding=3).relu()
+    x = F.max_pool2d(x, 3, stride=2, ceil_mode=True)
+    for stage, depth in ((2, 3), (3, 4), (4, 6), (5, 3)):
+        for block in range(1, depth + 1):
+            name, stride = f"conv{stage}_{block}", 2 if block == 1 and stage > 2 else 1
+            y = conv(f"{name}_1x1_reduce", x, stride=stride).relu()
+            y = conv(f"{name}_1x1_increase", conv(f"{name}_3x3", y, padding=1).relu())
+            x = (y + (conv(f"{name}_1x1_proj", x, stride=stride) if block == 1 else x)).relu()
+    return x.mean((2, 3))
 
 
 def test_features_are_those_of_a_caffe_resnet50(oracle):
-    reference = caffe_resnet50(published("oracle_resnet50_128")["feat_extract"])
+    state = published("oracle_resnet50_128")["feat_extract"]
     inputs = deterministic_array("oracle.inputs", (2, 3, 224, 224), 0.4)
-    with torch.no_grad():
-        features = oracle.network.feat_extract(inputs)
-        torch.testing.assert_close(features, reference(inputs), rtol=1e-4, atol=1e-4)
+    expected = caffe_resnet50(inputs, state) @ state["feat_extract.weight"].flatten(1).T
+    torch.testing.assert_close(oracle.network.feat_extract(inputs), expected, rtol=1e-4, atol=1e-4)
 
 
 def network_input(oracle, images):
     """What the first layer of the oracle gets."""
-    seen = []
+    read = []
     trunk = oracle.network.feat_extract
-    hook = trunk.register_forward_pre_hook(lambda module, inputs: seen.extend(inputs))
+    hook = trunk.register_forward_pre_hook(lambda module, inputs: read.extend(inputs))
     oracle(images)
     hook.remove()
-    return seen[0]
+    return read[0]
 
 
 def test_input_is_bgr_in_unit_range_minus_its_means(oracle):
@@ -102,21 +100,25 @@ def test_logits_are_linear_in_the_features(oracle):
     torch.testing.assert_close(oracle(IMAGES), logits, rtol=1e-4, atol=1e-4)
 
 
-def test_logits_do_not_depend_on_the_batch(oracle):
-    alone = torch.cat([oracle(image[None]) for image in IMAGES])
-    torch.testing.assert_close(oracle(IMAGES), alone, rtol=1e-4, atol=1e-4)
+def test_logits_do_not_depend_on_the_batch(network):
+    network, _ = network
+    alone = torch.cat([network(image[None]) for image in IMAGES])
+    torch.testing.assert_close(network(IMAGES), alone, rtol=1e-4, atol=1e-4)
 
 
-def test_gradients_reach_the_images_and_no_parameter(oracle):
+def test_gradients_reach_the_images_and_no_parameter(network):
+    network, _ = network
     images = IMAGES[:1].clone().requires_grad_()
-    oracle(images).sum().backward()
-    assert images.grad.abs().sum() > 0
-    assert all(parameter.grad is None for parameter in oracle.parameters())
+    network(images).sum().backward()
+    assert images.grad.isfinite().all() and images.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert not any(module.training for module in network.modules())
 
 
-def test_a_half_precision_file_computes_the_same(oracle, tmp_path):
-    half = load_oracle(saved(tmp_path / "half.pth", to_half(published("oracle_resnet50_128"))))
-    logits = oracle(IMAGES)
+def test_a_half_precision_file_computes_the_same(network, tmp_path):
+    network, name = network
+    half = PUBLISHED[name](saved(tmp_path / "half.pth", to_half(published(name))))
+    logits = network(IMAGES)
     assert (half(IMAGES) - logits).abs().max() < 0.01 * logits.std()
 
 
@@ -140,6 +142,6 @@ def test_what_is_no_oracle_is_refused(tmp_path):
     contents = published("oracle_resnet50_128")
     del contents["feat_extract"]["conv3_1_3x3.weight"]
     path = saved(tmp_path / "o.pt", contents)
-    assert "1 missing (conv3_1_3x3.weight)" in refusal(UserError, load_oracle, path)
+    assert "1 missing (layer2.0.conv2.weight)" in refusal(UserError, load_oracle, path)
     path = saved(tmp_path / "u.pt", {"input_blocks.0.0.weight": torch.ones(1)})
     assert f"{path} is a diffusion UNet" in refusal(UserError, load_oracle, path)

@@ -70,35 +70,37 @@ def test_a_whole_vgg19_and_a_half_precision_file_serve(path, tmp_path):
     assert (half - expected).abs().max() < 0.01 * expected.std()
 
 
-def test_without_a_path_torch_hubs_copy_serves(path, tmp_path, monkeypatch):
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    """Where torch.hub keeps its copy."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    checkpoints = tmp_path / "hub" / "checkpoints"
-    checkpoints.mkdir(parents=True)
-    (checkpoints / "vgg19-dcbb9e9d.pth").symlink_to(path)
+    return tmp_path / "hub" / "checkpoints" / "vgg19-dcbb9e9d.pth"
+
+
+def test_without_a_path_torch_hubs_copy_serves(path, copy):
+    copy.parent.mkdir(parents=True)
+    copy.symlink_to(path)
     torch.testing.assert_close(vgg19_features(5)(IMAGES), vgg19(IMAGES, 5), rtol=1e-4, atol=1e-5)
 
 
-def test_without_a_copy_it_is_downloaded_to_torch_hub_and_checked(path, tmp_path, monkeypatch):
+def test_without_a_copy_it_is_downloaded_to_torch_hub_and_checked(copy, monkeypatch):
     def download(url, destination, hash_prefix):
         assert url == "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth" and hash_prefix == "dcbb9e9d"
-        assert destination == str(tmp_path / "hub" / "checkpoints" / "vgg19-dcbb9e9d.pth")
+        assert destination == str(copy)
         torch.save(STATE, destination)
 
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
     assert vgg19_features(1)(IMAGES).shape == (2, 64, 48, 48)
 
 
 @pytest.mark.parametrize("error", [URLError("no network"), RuntimeError("invalid hash value")], ids=repr)
-def test_a_failed_download_names_the_flag_and_the_place(tmp_path, monkeypatch, error):
+def test_a_failed_download_names_the_flag_and_the_place(copy, monkeypatch, error):
     def download(*arguments, **options):
         raise error
 
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
     message = refusal(UserError, vgg19_features, 18)
-    assert "--perceptual_path" in message
-    assert str(tmp_path / "hub" / "checkpoints" / "vgg19-dcbb9e9d.pth") in message
+    assert "--perceptual_path" in message and str(copy) in message
 
 
 @pytest.mark.parametrize("layer", [-1, 0, 38])
