@@ -9,7 +9,6 @@ import pickle
 import shlex
 from collections import OrderedDict
 from contextlib import suppress
-from pathlib import Path
 
 import torch
 
@@ -250,8 +249,6 @@ def read_head(path):
     """The first bytes of a file; UserError where it is not there, cannot be read or is empty."""
     if not str(path):
         raise UserError("the path of a weight file is empty; name the file")
-    if Path(path).is_dir():
-        raise UserError(f"{path} is a directory; give the weight file inside it")
     require_file(path)
     try:
         with open(path, "rb") as file:

@@ -43,7 +43,7 @@ OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_o
 class DiffusersModel:
     """What the files of a diffusers model say, checked."""
 
-    name: str  # as it was given: a folder, or a name on the Hub
+    name: str  # of the folder or on the Hub, as the user wrote it
     files: tuple  # what decides what is computed: the configurations of network and scheduler, and the weights
     config: dict  # of the UNet2DModel
     betas: np.ndarray  # (T,) float64
@@ -96,12 +96,12 @@ def find_diffusers_model(name):
 
 
 def _read_network(config, var_type):
-    config.one_of("_class_name", ("UNet2DModel",), "only a UNet2DModel is taken")
+    config.one_of("_class_name", ("UNet2DModel",), "the network must be a UNet2DModel")
     config.one_of("in_channels", (3,), "images have 3 channels", default=3)
     outputs = 6 if var_type is ModelVarType.LEARNED_RANGE else 3
     config.one_of("out_channels", (outputs,), f"a variance_type {var_type.name.lower()} needs {outputs}", default=3)
     config.one_of("time_embedding_type", ("positional", "learned"), "timesteps are whole numbers", "positional")
-    config.one_of("class_embed_type", (None,), "a class is told by num_class_embeds alone")
+    config.one_of("class_embed_type", (None,), "num_class_embeds alone says the number of classes")
     size = config.values.get("sample_size")
     height, width = size if isinstance(size, list) and len(size) == 2 else (size, size)
     if height != width or not (height is None or (isinstance(height, int) and height > 0)):
@@ -159,7 +159,8 @@ class _Config:
         try:
             self.values = json.loads(path.read_text())
         except (OSError, ValueError) as error:
-            raise UserError(f"{path} is not read ({first_sentence(error)}); copy or download it again") from error
+            reason = first_sentence(error)
+            raise UserError(f"{path} cannot be read ({reason}); copy or download it again") from error
         if not isinstance(self.values, dict):
             raise UserError(f"{path} is no JSON object; copy or download it again")
 

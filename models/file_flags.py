@@ -3,7 +3,7 @@
 celeba-train-diffusion.py writes its flags into its weight files (checkpoints.attach_flags). A diffusers model has
 configurations that say the same in other words.
 
-values: name -> value of all flags of the command line; given: the names of those that stand on it.
+values: name -> value of all flags of the command line; typed: the names of those that stand on it.
 """
 
 import numpy as np
@@ -15,12 +15,12 @@ from .checkpoints import read_flags, shell_words
 from .diffusion_flags import DECIDING, UNDECIDING, disagreements
 
 
-def flags_of_weights(path, values, given, flags):
-    """Name -> value of the flags that a weight file carries and that differ from those not given. Prints them.
+def flags_of_weights(path, values, typed, flags):
+    """Name -> value of the flags that a weight file carries and that differ from those not typed. Prints them.
 
-    flags: name -> Flag of all flags of the script. A given flag that contradicts the file is not among the result:
-    load_diffusion refuses it. {} of a file without flags, or one that cannot be read: load_diffusion says why.
-    UserError for values in the file that cannot be.
+    flags: name -> Flag of all flags of the script. {} of a file without flags, or one that cannot be read.
+    load_diffusion says why it cannot, and refuses typed flags that contradict the file. UserError for values in the
+    file that cannot be.
     """
     trained = read_flags(path)
     if trained is None:
@@ -34,7 +34,7 @@ def flags_of_weights(path, values, given, flags):
         raise UserError(f"{path} carries flags that no diffusion model has ({error}); use another file") from None
     decided = {}
     # One by one, image_size first: what the others mean depends on those before them.
-    while rest := _differing(values | decided, trained, given):
+    while rest := _differing(values | decided, trained, typed):
         name, value = rest[0]
         decided[name] = value
     if decided:
@@ -42,21 +42,21 @@ def flags_of_weights(path, values, given, flags):
     return decided
 
 
-def _differing(wanted, trained, given):
+def _differing(wanted, trained, typed):
     """[(name, value), ...] of the file's flags that differ from those wanted."""
     try:
-        return [(name, value) for name, _, value in disagreements(wanted, trained) if name not in given]
-    except ValueError:  # a flag that was given has no meaning; the check of the flags says which
+        return [(name, value) for name, _, value in disagreements(wanted, trained) if name not in typed]
+    except ValueError:  # a typed flag has no meaning; the check of the flags says which
         return []
 
 
-def flags_of_diffusers(model, values, given):
+def flags_of_diffusers(model, values, typed):
     """Name -> value of the flags that a DiffusersModel decides.
 
-    UserError for given flags that contradict the model, and for those that describe a UNet of ours.
+    UserError for typed flags that contradict the model, and for those that describe a UNet of ours.
     """
-    wrong = {name: value for name, value in model.flags.items() if name in given and values[name] != value}
-    if "noise_schedule" in given:
+    wrong = {name: value for name, value in model.flags.items() if name in typed and values[name] != value}
+    if "noise_schedule" in typed:
         betas = named_betas(values["noise_schedule"], len(model.betas))
         if not np.allclose(model.betas, betas, rtol=1e-4, atol=0):  # up to float32
             wrong["noise_schedule"] = model.schedule
@@ -64,11 +64,11 @@ def flags_of_diffusers(model, values, given):
         asked = ", ".join(f"--{name} is {values[name]}" for name in wrong)
         own = ", ".join(f"{name} {value}" for name, value in wrong.items())
         raise UserError(f"{asked}, but {model.name} has {own}; leave out what the model decides itself")
-    ours = {*DECIDING, *UNDECIDING} - model.flags.keys() - {"image_size", "noise_schedule"}
-    if ours & given:
+    ours = typed & {*DECIDING, *UNDECIDING} - model.flags.keys() - {"image_size", "noise_schedule"}
+    if ours:
         raise UserError(
-            f"{', '.join(f'--{name}' for name in sorted(ours & given))}: {model.name} is no network of "
-            "guided-diffusion, which these describe; leave them out"
+            f"{', '.join(f'--{name}' for name in sorted(ours))}: {model.name} is no network of guided-diffusion, "
+            "which these describe; leave them out"
         )
-    clip = {} if "clip_denoised" in given or model.clip is None else {"clip_denoised": model.clip}
+    clip = {} if "clip_denoised" in typed or model.clip is None else {"clip_denoised": model.clip}
     return model.flags | clip

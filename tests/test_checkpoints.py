@@ -70,7 +70,7 @@ def test_a_path_without_a_file_is_told_apart(tmp_path):
     empty.touch()
     for path, fault in (
         (tmp_path / "missing.pt", "does not exist"),
-        (tmp_path, "is a directory"),
+        (tmp_path, "is a folder, not a file"),
         (empty, "is empty"),
         (empty / "below.pt", "cannot be read"),
     ):

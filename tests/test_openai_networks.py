@@ -115,12 +115,6 @@ def manifest(flags):
     return shapes
 
 
-def on_meta(flags):
-    """The network without memory for its weights."""
-    with torch.device("meta"):
-        return create_model(**model_and_diffusion_defaults() | flags)
-
-
 def parameters(shapes):
     return sum(torch.Size(shape).numel() for shape in shapes.values())
 
@@ -132,18 +126,15 @@ def test_the_layout_is_that_of_a_published_file():
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_network_has_these_tensors_under_its_published_flags(name):
-    expected = manifest(PUBLISHED[name])
-    found = on_meta(PUBLISHED[name]).state_dict()
-    assert {name: list(tensor.shape) for name, tensor in found.items()} == expected
+    with torch.device("meta"):
+        state = create_model(**model_and_diffusion_defaults() | PUBLISHED[name]).state_dict()
+    assert {name: list(tensor.shape) for name, tensor in state.items()} == manifest(PUBLISHED[name])
     create_gaussian_diffusion(**{flag: PUBLISHED[name][flag] for flag in ("diffusion_steps", "noise_schedule")})
 
 
-@pytest.mark.parametrize("name", MILLIONS)
-def test_a_published_network_is_as_large_as_the_paper_says(name):
-    assert round(parameters(manifest(PUBLISHED[name])) / 1e6) == MILLIONS[name]
-
-
-def test_the_unconditional_network_lacks_the_classes_alone():
+def test_published_networks_are_as_large_as_the_paper_says_and_unconditional_ones_lack_the_classes_alone():
+    for name, millions in MILLIONS.items():
+        assert round(parameters(manifest(PUBLISHED[name])) / 1e6) == millions
     for size in (256, 512):
         flags = COMMON | {"image_size": size, "num_channels": 256}
         with_classes, without = manifest(flags | OF_IMAGENET), manifest(flags)
