@@ -8,12 +8,13 @@ from html.parser import HTMLParser
 from urllib.parse import unquote
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from PIL import Image
 from scipy import stats
 from scripts import call_script, contents
-from toy_report import name_attributes, write_experiment, write_names
+from toy_report import name_attributes, write_experiment, write_names, write_runs
 from toy_results import write_pair
 
 from core.metrics.intervals import mean_interval, share_interval
@@ -29,7 +30,7 @@ class Page(HTMLParser):
 
     def __init__(self, path):
         super().__init__()
-        self.elements, self.words, self.addresses = [], [], []
+        self.folder, self.elements, self.words, self.addresses = path.parent, [], [], []
         self.feed(path.read_text(encoding="utf-8"))
         self.text = " ".join(" ".join(self.words).split())
 
@@ -46,7 +47,17 @@ class Page(HTMLParser):
 
     @property
     def cards(self):
-        return [a for a in self.of("article")]
+        return self.of("article")
+
+    @property
+    def ids(self):
+        return [a["id"] for _, a in self.elements if "id" in a]
+
+    def assert_whole(self):
+        """Every address leads to a file, every image has a text beside it, and no id stands twice."""
+        files = [a for a in self.addresses if not a.startswith(("#", "data:"))]
+        assert all((self.folder / unquote(address.partition("#")[0])).is_file() for address in files)
+        assert all(image["alt"] for image in self.of("img")) and len(self.ids) == len(set(self.ids))
 
 
 def report(root, *exp_names, **flags):
@@ -57,6 +68,11 @@ def report(root, *exp_names, **flags):
     code, out, err = call_script("report.py", words)
     assert code == 0 and out == f"the report: {root}/report/index.html\n", err
     return root / "report"
+
+
+def index(root, *exp_names, **flags):
+    """The first page of a report."""
+    return Page(report(root, *exp_names, **flags) / "index.html")
 
 
 def refused(root, *exp_names):
@@ -71,47 +87,48 @@ def figures(folder):
     return json.loads((folder / "data.json").read_text())
 
 
+def figures_of(root, exp_name="exp"):
+    """What data.json says of an experiment, which alone is reported."""
+    (experiment,) = figures(report(root, exp_name))["experiments"]
+    return experiment
+
+
+def rows_of(folder):
+    with open(folder / "data.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 # -- what it says --------------------------------------------------------------------------------------------------
 
 
 def test_it_says_what_was_found_and_its_limits(tmp_path):
     write_experiment(tmp_path)  # 8 images: 4 does not flip; of the 7 others the oracle does not see 2 and 5
-    (found,) = figures(report(tmp_path, "exp"))["experiments"]
-    assert found["finding"] == (
+    said = figures_of(tmp_path)
+    assert said["finding"] == (
         "Asked about Smiling, the classifier gave 7 of 8 images the other answer (88 %); an oracle, which guided "
         "nothing, saw the change in 5 of these 7; what changed with it most often was attribute 1, in 7 of 7."
     )
-    low, high = share_interval(7, 8)
-    assert (
-        f"8 images are few: the share that flips lies between {percent(low)} and {percent(high)} (95 %)."
-        == (found["limits"][0])
-    )
-    assert "2 of the 7 changes are not seen by the oracle" in found["limits"][1]
+    low, high = map(percent, share_interval(7, 8))
+    few = f"8 images are few: the share that flips lies between {low} and {high} (95 %)."
+    assert said["limits"][0] == few and "2 of the 7 changes are not seen by the oracle" in said["limits"][1]
     page = Page(tmp_path / "report/index.html")
-    assert found["finding"] in page.text and all(limit in page.text for limit in found["limits"])
+    assert said["finding"] in page.text and all(limit in page.text for limit in said["limits"])
 
 
 def test_the_figures_are_means_over_flipped_and_over_all_images_with_their_intervals(tmp_path):
     table = write_experiment(tmp_path, n=40)
-    (found,) = figures(report(tmp_path, "exp"))["experiments"]
-    reached = table["cf_pred"] == table["target"]
-    expected = {
-        "FR": (None, reached),
-        "Oracle FR": (table["oracle_flip"][reached], table["oracle_flip"] * reached),
-        "MNAC": (table["mnac"][reached], table["mnac"]),
-        "L1": (table["l_1"][reached], table["l_1"]),
-        "bKL": (table["bkl"][reached], table["bkl"]),
-    }
-    assert found["metrics"].keys() == expected.keys()
-    for name, (flipped, everything) in expected.items():
-        entries = found["metrics"][name]
-        assert ("flipped" in entries) == (flipped is not None)
-        for kind, values in (("flipped", flipped), ("all", everything)):
+    said, reached = figures_of(tmp_path), table["cf_pred"] == table["target"]
+    expected = {"FR": (None, reached), "Oracle FR": (table["oracle_flip"][reached], table["oracle_flip"] * reached)}
+    for name, column in {"MNAC": "mnac", "L1": "l_1", "bKL": "bkl"}.items():
+        expected[name] = (table[column][reached], table[column])
+    assert said["metrics"].keys() == expected.keys() and "flipped" not in said["metrics"]["FR"]
+    for name, values_of_kinds in expected.items():
+        for kind, values in zip(("flipped", "all"), values_of_kinds, strict=True):
             if values is not None:
-                assert entries[kind]["value"] == pytest.approx(values.mean()) and entries[kind]["n"] == len(values)
-                assert entries[kind]["interval"] == pytest.approx(mean_interval(values.astype(float)))
-    sizes = {(group["kind"], group["of"]): group["n"] for group in found["groups"]}
-    assert sizes == {
+                entry = said["metrics"][name][kind]
+                assert entry["value"] == pytest.approx(values.mean()) and entry["n"] == len(values)
+                assert entry["interval"] == pytest.approx(mean_interval(values.astype(float)))
+    assert {(group["kind"], group["of"]): group["n"] for group in said["groups"]} == {
         ("by direction", "not Smiling → Smiling"): 30,
         ("by direction", "Smiling → not Smiling"): 10,
         ("by right and wrong", "the classifier was right"): 30,
@@ -125,13 +142,8 @@ def test_every_image_has_a_card_with_its_pictures_and_every_address_leads_to_a_f
     write_experiment(tmp_path, mask=True)
     folder = report(tmp_path, "exp")
     for name in PAGES:
-        page = Page(folder / name)
-        assert not [address for address in page.addresses if "//" in address]
-        files = [a for a in page.addresses if not a.startswith(("#", "data:"))]
-        assert all((folder / unquote(address.partition("#")[0])).is_file() for address in files)
-        assert all(image["alt"] for image in page.of("img"))
-        ids = [a["id"] for _, a in page.elements if "id" in a]
-        assert len(ids) == len(set(ids))
+        Page(folder / name).assert_whole()
+        assert not [address for address in Page(folder / name).addresses if "//" in address]
     cards = Page(folder / "index.html").cards
     assert sorted(card["data-number"] for card in cards) == sorted(map(str, range(8)))
     assert len(list((folder / "pictures").iterdir())) == 8  # the differences: the images themselves are small
@@ -150,9 +162,11 @@ def test_failures_stand_on_a_page_of_their_own(tmp_path):
         kinds.setdefault(card["id"].split("-")[0], set()).add(int(card["data-number"]))
     assert kinds == {"flip": {4}, "oracle": {2, 5}, "outside": set(range(8))}
     assert "exp: 1 of 8 images" in page.text and "not measured (compute_FVA.py does" in page.text
-    with open(folder / "data.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(folder)
     assert float(rows[0]["outside_mask"]) == 0.5 and rows[4]["failures"] == "flip outside"
+    (tmp_path / "Results/exp/similarity.csv").write_text("id,cosine\n0000000,0.9\n0000001,0.4\n")
+    cards = Page(report(tmp_path, "exp") / "failures.html").cards
+    assert [card["id"] for card in cards if card["id"].startswith("identity")] == ["identity-e1-0000001"]
 
 
 def test_large_images_get_small_copies_and_are_linked_as_they_are(tmp_path):
@@ -164,44 +178,39 @@ def test_large_images_get_small_copies_and_are_linked_as_they_are(tmp_path):
 
 
 def test_attributes_stand_by_how_often_they_changed_against_the_labels_of_the_data(tmp_path):
-    names = ("Smiling", "Young", "Male")
-    write_names(tmp_path / "data", names)
+    write_names(tmp_path / "data", ("Smiling", "Young", "Male"))
     write_experiment(tmp_path, flags={"data_dir": str(tmp_path / "data")})
-    folder = report(tmp_path, "exp")
-    (found,) = figures(folder)["experiments"]
-    rows = {row["attribute"]: row for row in found["attributes"]}
-    assert [row["attribute"] for row in found["attributes"]] == ["Young", "Smiling", "Male"]
-    assert rows["Young"]["value"] == 1 and rows["Male"]["value"] == 0 and rows["Smiling"]["n"] == 7
+    said = figures_of(tmp_path)["attributes"]
+    assert [row["attribute"] for row in said] == ["Young", "Smiling", "Male"]
+    young, smiling, male = said
+    assert young["value"] == 1 and male["value"] == 0 and smiling["n"] == 7
     labels = np.array([[k >> a & 1 for a in range(3)] for k in range(6)])
-    assert rows["Young"]["correlation_in_data"] == pytest.approx(np.corrcoef(labels.T)[0, 1])
-    assert rows["Smiling"]["correlation_of_changes"] == 1
+    assert young["correlation_in_data"] == pytest.approx(np.corrcoef(labels.T)[0, 1])
+    assert smiling["correlation_of_changes"] == 1
 
 
 def test_several_experiments_are_compared_on_the_images_that_all_explained(tmp_path):
     write_experiment(tmp_path, "a", n=40)
     write_experiment(tmp_path, "b", n=60, flags={"method": "maskdime"})
-    page = Page(report(tmp_path, "a", "b") / "index.html")
+    page = index(tmp_path, "a", "b")
     assert "40 images, all of them counted" in page.text and "do not differ by more than chance" in page.text
     methods = re.search(r"evaluations an image .*?FR.*?bKL (.*?) FR:", page.text)[1]
     assert re.search(r"\ba dime 13\.8 ", methods) and re.search(r"\bb maskdime 7\.9 ", methods)
     assert len(page.cards) == 100 and page.of("div", **{"class": "gallery together"})
-    order = [(card["data-random"], card["data-experiment"]) for card in page.cards]
-    assert order == sorted(order, key=lambda pair: tuple(map(int, pair)))
+    order = [(int(card["data-random"]), int(card["data-experiment"])) for card in page.cards]
+    assert order == sorted(order)
 
 
 def test_an_attribute_has_one_number_in_the_experiments_of_all_oracles(tmp_path):
-    oracles = {"a": ("Smiling", "Young", "Male"), "b": ("Hat", "Smiling", "Young")}
-    for name, names in oracles.items():
+    for name, names in {"a": ("Smiling", "Young", "Male"), "b": ("Hat", "Smiling", "Young")}.items():
         write_experiment(tmp_path, name)
         name_attributes(tmp_path, name, names)
     folder = report(tmp_path, "a", "b")
-    page = Page(folder / "index.html")
     choices = re.search(r'name="attribute">(.*?)</select>', (folder / "index.html").read_text())[1]
     numbers = {name: number for number, name in re.findall(r'value="(\d+)">([^<]+)', choices)}
     assert sorted(numbers) == ["Hat", "Smiling", "Young"]  # the third one never changes
-    with open(folder / "data.csv", newline="") as file:
-        rows = {(row["experiment"], int(row["id"])): row for row in csv.DictReader(file)}
-    for card in page.cards:
+    rows = {(row["experiment"], int(row["id"])): row for row in rows_of(folder)}
+    for card in Page(folder / "index.html").cards:
         row = rows["ab"[int(card["data-experiment"]) - 1], int(card["data-number"])]
         changed = f"{row['appeared']} {row['vanished']}".split()
         assert sorted(card["data-attributes"].split()) == sorted(numbers[name] for name in changed)
@@ -210,43 +219,24 @@ def test_an_attribute_has_one_number_in_the_experiments_of_all_oracles(tmp_path)
 def test_a_thousand_images_are_drawn_from_and_the_figures_count_all(tmp_path):
     write_experiment(tmp_path, n=30)
     folder = report(tmp_path, "exp", gallery=10)
-    cards = Page(folder / "index.html").cards
-    assert 10 <= len(cards) <= 16 and "Here are 10 images" in Page(folder / "index.html").text
-    assert figures(folder)["experiments"][0]["metrics"]["FR"]["all"]["n"] == 30
-    assert len(figures(folder)["images"]) == 30
+    page, said = Page(folder / "index.html"), figures(folder)
+    assert 10 <= len(page.cards) <= 16 and "Here are 10 images" in page.text
+    assert said["experiments"][0]["metrics"]["FR"]["all"]["n"] == 30 == len(said["images"])
 
 
 def test_it_says_where_results_come_from(tmp_path):
     write_experiment(tmp_path, flags={"model_path": "my model.pt", "seed": 7})
-    page = Page(report(tmp_path, "exp") / "index.html")
-    assert "python main.py" in page.text and "--model_path 'my model.pt'" in page.text and "--seed 7" in page.text
-    assert "sha256 0123456789ab" in page.text
-
-
-def test_time_memory_device_and_versions_are_those_of_the_runs(tmp_path):
-    write_experiment(tmp_path)
-    page = Page(report(tmp_path, "exp") / "index.html")
-    assert "device, time, versions not recorded" in page.text
+    text = index(tmp_path, "exp").text
+    assert "python main.py" in text and "--model_path 'my model.pt'" in text and "--seed 7" in text
+    assert "sha256 0123456789ab" in text and "device, time, versions not recorded" in text
     run = {"images": 4, "seconds": 10.0, "device": "a <b>GPU", "memory_mib": 300, "versions": {"torch": "9.9"}}
-    runs = {
-        "a": run,
-        "b": run | {"seconds": 6.0, "memory_mib": 200, "oracle_attributes": ["Old", "Smiling", "Hat"]},
-    }
-    (tmp_path / "Results/exp/runs.yaml").write_text(yaml.safe_dump(runs))
-    folder = report(tmp_path, "exp")
-    page = Page(folder / "index.html")
-    assert "time 16.0 s for 8 images, 2 s each" in page.text and "versions torch 9.9" in page.text
-    assert re.search(r"exp dime 13\.1 2 300 a <b>GPU ", page.text)
-    (found,) = figures(folder)["experiments"]
-    assert {row["attribute"] for row in found["attributes"]} == {"Old", "Smiling", "Hat"}
-    assert "are assumed" not in " ".join(found["limits"])
-
-
-def test_lost_identity_is_a_failure_where_it_was_measured(tmp_path):
-    write_experiment(tmp_path)
-    (tmp_path / "Results/exp/similarity.csv").write_text("id,cosine\n0000000,0.9\n0000001,0.4\n")
-    page = Page(report(tmp_path, "exp") / "failures.html")
-    assert [card["id"] for card in page.cards if card["id"].startswith("identity")] == ["identity-e1-0000001"]
+    last = run | {"seconds": 6.0, "memory_mib": 200, "oracle_attributes": ["Old", "Smiling", "Hat"]}
+    write_runs(tmp_path, "exp", run, last)
+    said, text = figures_of(tmp_path), Page(tmp_path / "report/index.html").text
+    assert "time 16.0 s for 8 images, 2 s each" in text and "versions torch 9.9" in text
+    assert re.search(r"exp dime 13\.1 2 300 a <b>GPU ", text)
+    assert {row["attribute"] for row in said["attributes"]} == {"Old", "Smiling", "Hat"}
+    assert "are assumed" not in " ".join(said["limits"])
 
 
 def test_probabilities_and_shares_are_not_rounded_to_certainty():
@@ -265,29 +255,21 @@ def test_names_are_shown_as_text_and_run_nothing(tmp_path):
     folder = report(tmp_path, name)
     for path in PAGES:
         page = Page(folder / path)
+        page.assert_whole()
         assert page.of("script") == [{"src": "report.js", "defer": None}] and not page.of("i", **{"class": None})
         assert not [a for _, attributes in page.elements for a in attributes if a.startswith("on")]
-        files = [a for a in page.addresses if not a.startswith(("#", "data:"))]
-        assert all((folder / unquote(address.partition("#")[0])).is_file() for address in files)
-    page = Page(folder / "index.html")
-    assert NASTY in page.text and name in page.text and '"><script>alert(2)</script>.jpg' in page.text
+    text = Page(folder / "index.html").text
+    assert NASTY in text and name in text and '"><script>alert(2)</script>.jpg' in text
 
 
-def test_an_experiment_without_oracle(tmp_path):
-    write_experiment(tmp_path, oracle=False)
-    folder = report(tmp_path, "exp")
-    (found,) = figures(folder)["experiments"]
-    assert "oracle" not in found["finding"] and "No oracle judged the images" in " ".join(found["limits"])
-    assert "no oracle of attributes judged the images" in Page(folder / "index.html").text
-    assert "no oracle judged the images" in Page(folder / "failures.html").text
-
-
-def test_an_experiment_without_images(tmp_path):
-    write_experiment(tmp_path, images=False)
-    folder = report(tmp_path, "exp")
-    page = Page(folder / "index.html")
+def test_an_experiment_without_oracle_and_images(tmp_path):
+    write_experiment(tmp_path, oracle=False, images=False)
+    said, page = figures_of(tmp_path), Page(tmp_path / "report/index.html")
+    assert "oracle" not in said["finding"] and "No verdict of an oracle is recorded" in " ".join(said["limits"])
+    assert "no verdict of an oracle of attributes is recorded" in page.text
+    assert "no verdict of an oracle is recorded" in Page(tmp_path / "report/failures.html").text
     assert len(page.cards) == 8 and not page.of("img") and "no images saved" in page.text
-    assert "nobody can look at what changed" in " ".join(figures(folder)["experiments"][0]["limits"])
+    assert "nobody can look at what changed" in " ".join(said["limits"])
 
 
 def test_an_experiment_that_is_not_finished_and_chunks_that_are_not_merged(tmp_path):
@@ -296,17 +278,19 @@ def test_an_experiment_that_is_not_finished_and_chunks_that_are_not_merged(tmp_p
     (folder / "summary.yaml").unlink()
     for name in ("records.csv", "flags.yaml"):
         (folder / name).rename(folder / f"chunk-0_num-chunks-2_{name}")
-    (found,) = figures(report(tmp_path, "exp"))["experiments"]
-    assert "not finished" in " ".join(found["limits"]) and found["metrics"]["FR"]["all"]["n"] == 8
+    said = figures_of(tmp_path)
+    assert "not finished" in " ".join(said["limits"]) and said["metrics"]["FR"]["all"]["n"] == 8
 
 
-def test_nothing_flipped(tmp_path):
-    write_experiment(tmp_path, n=3, cf_pred=[0, 1, 0])
-    (found,) = figures(report(tmp_path, "exp"))["experiments"]
-    assert found["finding"] == (
-        "Asked about Smiling, the classifier gave none of 3 images the other answer: nothing is explained."
-    )
-    assert "flipped" not in found["metrics"]["L1"]
+NONE = [([0, 1, 0], "gave none of 3 images"), ([0], "did not give the only image")]
+
+
+@pytest.mark.parametrize("cf_pred, gave", NONE)
+def test_nothing_flipped(tmp_path, cf_pred, gave):
+    write_experiment(tmp_path, n=len(cf_pred), cf_pred=cf_pred)
+    said = figures_of(tmp_path)
+    assert said["finding"] == f"Asked about Smiling, the classifier {gave} the other answer: nothing is explained."
+    assert "flipped" not in said["metrics"]["L1"]
 
 
 @pytest.mark.parametrize("seen", [True, False])
@@ -314,17 +298,16 @@ def test_one_image_is_singular(tmp_path, seen):
     oracle = {"oracle_pred": ["000"], "oracle_cf_pred": ["110" if seen else "011"], "oracle_flip": [int(seen)]}
     write_experiment(tmp_path, n=1, mnac=[2], **oracle)
     run = {"images": 1, "seconds": 3.0, "oracle_attributes": ["Smiling", "Young", "Male"]}
-    (tmp_path / "Results/exp/runs.yaml").write_text(yaml.safe_dump({"a run": run}))
-    folder = report(tmp_path, "exp")
-    (found,) = figures(folder)["experiments"]
+    write_runs(tmp_path, "exp", run)
+    said, folder = figures_of(tmp_path), tmp_path / "report"
     saw = "did not see the change; what changed with it was Young and 1 other attribute."
     if seen:
         saw = "saw the change, too; what changed with it was Young."
     asked = "Asked about Smiling, the classifier gave the only image the other answer"
-    assert found["finding"] == f"{asked}; an oracle, which guided nothing, {saw}"
-    assert found["limits"][0].startswith("1 image is little: the share that flips lies between ")
-    assert ("The change is not seen by the oracle, and may fool this classifier alone." in found["limits"]) != seen
-    assert "The only image went one way, not Smiling → Smiling; the other is not known." in found["limits"]
+    assert said["finding"] == f"{asked}; an oracle, which guided nothing, {saw}"
+    assert said["limits"][0].startswith("1 image is little: the share that flips lies between ")
+    assert ("The change is not seen by the oracle, and may fool this classifier alone." in said["limits"]) != seen
+    assert "The only image went one way, not Smiling → Smiling; the other is not known." in said["limits"]
     text = Page(folder / "index.html").text
     assert "1, about which the classifier was right" in text and "time 3.0 s for 1 image memory" in text
     assert "among the 1 image that flipped" in text and "on identical images 1 image. experiment" in text
@@ -333,37 +316,21 @@ def test_one_image_is_singular(tmp_path, seen):
         assert not re.search(r"\b1 (images|are|others|attributes|changes)\b", Page(folder / name).text)
 
 
-def test_one_image_that_did_not_flip_one_change_of_several_and_one_image_that_is_not_shown(tmp_path):
-    write_experiment(tmp_path, "one", n=1, cf_pred=[0])
-    (found,) = figures(report(tmp_path, "one"))["experiments"]
-    assert found["finding"] == (
-        "Asked about Smiling, the classifier did not give the only image the other answer: nothing is explained."
-    )
+def test_one_change_of_several_and_one_image_that_is_not_shown(tmp_path):
     write_experiment(tmp_path, "few", n=4)
-    (found,) = figures(report(tmp_path, "few"))["experiments"]
-    assert any(limit.startswith("1 of the 4 changes is not seen by") for limit in found["limits"])
+    limits = figures_of(tmp_path, "few")["limits"]
+    assert any(limit.startswith("1 of the 4 changes is not seen by") for limit in limits)
     write_experiment(tmp_path, "many", n=8)
-    text = Page(report(tmp_path, "many", gallery=1) / "index.html").text
-    assert re.search(
-        r"Here is 1 image of each experiment, and its best and worst; (1 other is|2 others are) not", text
-    )
+    shown = r"Here is 1 image of each experiment, and its best and worst; (1 other is|2 others are) not"
+    assert re.search(shown, index(tmp_path, "many", gallery=1).text)
 
 
 def test_images_of_other_sizes_have_no_difference(tmp_path):
     write_experiment(tmp_path, n=2)
     write_pair(tmp_path, 0, np.zeros((3, 20, 20)), np.zeros((3, 16, 16)))
-    page = Page(report(tmp_path, "exp") / "index.html")
+    page = index(tmp_path, "exp")
     assert len(page.cards) == 2 and sum("1-0000000-difference" in address for address in page.addresses) == 0
     assert sum("1-0000001-difference" in address for address in page.addresses) == 2
-
-
-@pytest.mark.parametrize("flags, columns", [({"data_dir": "other"}, {}), ({}, {"image": ["x.jpg"] * 8})])
-def test_experiments_of_different_data_are_not_compared(tmp_path, flags, columns):
-    write_experiment(tmp_path, "a", flags={"data_dir": "one"})
-    write_experiment(tmp_path, "b", flags={"data_dir": "one"} | flags, **columns)
-    page = Page(report(tmp_path, "a", "b") / "index.html")
-    assert "There is no such table:" in page.text and ("other" in page.text or "x.jpg" in page.text)
-    assert page.of("div", **{"class": "gallery"}) and len(page.cards) == 16
 
 
 @pytest.mark.parametrize(
@@ -381,11 +348,8 @@ def test_better_is_said_where_a_paired_test_finds_it(tmp_path, n, failed, said):
     target = 1 - np.where(i % 4 == 3, 1 - i % 2, i % 2)
     write_experiment(tmp_path, "a", n=n, oracle=False, images=False, cf_pred=target)
     write_experiment(tmp_path, "b", n=n, oracle=False, images=False, cf_pred=np.where(i < failed, 2, target))
-    text = Page(report(tmp_path, "a", "b") / "index.html").text
-    if said is None:
-        assert "95 % of the difference" not in text
-    else:
-        assert f" FR: {said}" in text
+    text = index(tmp_path, "a", "b").text
+    assert f" FR: {said}" in text if said else "95 % of the difference" not in text
 
 
 def test_the_paired_test_is_exact_for_few_images_and_agrees_with_the_binomial_test_for_many():
@@ -396,107 +360,94 @@ def test_the_paired_test_is_exact_for_few_images_and_agrees_with_the_binomial_te
     assert sign_flip_test(np.array([3.0, -1, 2, 0])) == 0.5  # 2 of the 8 ways come to 4 or more
 
 
-CLASSIFIER = {"classifier_path": "a.pth", "classifier_path sha256": "aaaa"}
+CLASSIFIER = {"classifier_path": "a.pth", "classifier_path sha256": "aaaa", "data_dir": "one"}
+HASHES = "--classifier_path a.pth (sha256 aaaa), b with --classifier_path a.pth (sha256 bbbb)"
 
 
 @pytest.mark.parametrize(
-    "flags, why",
+    "flags, columns, why, together",
     [
-        (
-            {"classifier_path sha256": "bbbb"},
-            "--classifier_path a.pth (sha256 aaaa), b with --classifier_path a.pth (sha256 bbbb)",
-        ),
-        ({"classifier_path sha256": None}, "--classifier_path a.pth (sha256 not recorded)"),
-        ({"classifier_size": 224}, "--classifier_size None, b with --classifier_size 224"),
-        ({"query_label": "Young"}, "a asks about Smiling, b about Young"),
-        ({"task": "classes"}, "a asks about Smiling, b about the classes"),
+        ({"data_dir": "other"}, {}, "a was run with --data_dir one, b with --data_dir other.", False),
+        ({}, {"image": ["x.jpg"] * 8}, "image 0000000 is val_00000.jpg in a, but x.jpg in b.", False),
+        ({"classifier_path sha256": "bbbb"}, {}, f"a was run with {HASHES}.", True),
+        ({"classifier_path sha256": None}, {}, "--classifier_path a.pth (sha256 not recorded).", True),
+        ({"classifier_size": 224}, {}, "--classifier_size None, b with --classifier_size 224.", True),
+        ({"query_label": "Young"}, {}, "a asks about Smiling, b about Young.", True),
+        ({"task": "classes"}, {}, "a asks about Smiling, b about the classes.", True),
+        (None, {}, "b has no flags.yaml that says what was asked.", True),
     ],
 )
-def test_experiments_of_different_classifiers_or_questions_are_not_compared(tmp_path, flags, why):
+def test_experiments_of_different_images_classifiers_or_questions_are_not_compared(
+    tmp_path, flags, columns, why, together
+):
     write_experiment(tmp_path, "a", flags=CLASSIFIER)
-    write_experiment(tmp_path, "b", flags=CLASSIFIER | flags)
-    page = Page(report(tmp_path, "a", "b") / "index.html")
-    assert "There is no such table: a" in page.text and f"{why}." in page.text
-    assert page.of("div", **{"class": "gallery together"})  # the images are the same
+    write_experiment(tmp_path, "b", flags=CLASSIFIER | (flags or {}), **columns)
+    if flags is None:
+        (tmp_path / "Results/b/flags.yaml").unlink()
+    page = index(tmp_path, "a", "b")
+    reason = page.text.partition("There is no such table: ")[2]
+    assert why in reason[:300] and len(page.cards) == 16
+    assert page.of("div", **{"class": "gallery together" if together else "gallery"})
 
 
 def test_a_classifier_that_was_moved_and_an_attribute_that_was_numbered_are_the_same(tmp_path):
     write_experiment(tmp_path, "a", flags=CLASSIFIER)
     write_experiment(tmp_path, "b", flags=CLASSIFIER | {"classifier_path": "moved.pth", "query_label": "31"})
-    assert "8 images, all of them counted" in Page(report(tmp_path, "a", "b") / "index.html").text
+    assert "8 images, all of them counted" in index(tmp_path, "a", "b").text
 
 
 def test_experiments_are_compared_in_the_groups_in_which_they_may_be(tmp_path):
     for name, sha in (("a", "aaaa"), ("b", "bbbb"), ("c", "aaaa"), ("d", "bbbb")):
         write_experiment(tmp_path, name, flags=CLASSIFIER | {"classifier_path sha256": sha})
-    page = Page(report(tmp_path, "a", "b", "c", "d") / "index.html")
-    assert "Not all experiments are in one table: a was run with" in page.text
-    tables = re.findall(r"evaluations an image .*? bKL (\w+) dime.*? (\w+) dime", page.text)
+    text = index(tmp_path, "a", "b", "c", "d").text
+    assert "Not all experiments are in one table: a was run with" in text
+    tables = re.findall(r"evaluations an image .*? bKL (\w+) dime.*? (\w+) dime", text)
     assert tables == [("a", "c"), ("b", "d")]
-
-
-def test_an_experiment_of_which_no_question_is_recorded_is_not_compared(tmp_path):
-    for name in ("a", "b"):
-        write_experiment(tmp_path, name)
-    (tmp_path / "Results/b/flags.yaml").unlink()
-    page = Page(report(tmp_path, "a", "b") / "index.html")
-    assert "There is no such table: b has no flags.yaml that says what was asked." in page.text
 
 
 def test_images_that_had_another_target_are_not_compared(tmp_path):
     table = write_experiment(tmp_path, "a", n=12)
-    target = table["target"].where(table["id"] > 1, 2)
-    write_experiment(tmp_path, "b", n=12, target=target)
-    assert "10 images, all of them counted" in Page(report(tmp_path, "a", "b") / "index.html").text
+    write_experiment(tmp_path, "b", n=12, target=table["target"].where(table["id"] > 1, 2))
+    assert "10 images, all of them counted" in index(tmp_path, "a", "b").text
 
 
 def test_what_different_oracles_see_is_not_compared(tmp_path):
     write_experiment(tmp_path, "a", n=12, flags={"oracle_path": "a.pth"})
     write_experiment(tmp_path, "b", n=12, flags={"oracle_path": "b.pth"})
     write_experiment(tmp_path, "c", n=12, oracle=False)
-    text = Page(report(tmp_path, "a", "b", "c") / "index.html").text
-    assert (
-        "12 images, all of them counted, failed ones included. Oracle FR and MNAC are left out: a was run with "
-        "--oracle_path a.pth, b with --oracle_path b.pth." in text
-    )
+    text = index(tmp_path, "a", "b", "c").text
+    why = "a was run with --oracle_path a.pth, b with --oracle_path b.pth."
+    assert f"counted, failed ones included. Oracle FR and MNAC are left out: {why}" in text
     assert "device FR L1 bKL a dime" in text and "MNAC: " not in text and " L1: " in text
-    text = Page(report(tmp_path, "a", "c") / "index.html").text
+    text = index(tmp_path, "a", "c").text
     assert "device FR Oracle FR MNAC L1 bKL a dime" in text and "are left out" not in text
 
 
 def test_a_question_about_a_thousand_classes(tmp_path):
     i = np.arange(300)
     classes = {"label": i, "pred": i, "target": i + 500, "cf_pred": i + 500, "image": [f"{k}.jpg" for k in i]}
-    table = write_experiment(tmp_path, n=300, oracle=False, images=False, flags={"task": "classes"}, **classes)
-    assert len(table) == 300
+    write_experiment(tmp_path, n=300, oracle=False, images=False, flags={"task": "classes"}, **classes)
     (tmp_path / "Results/exp/classes.txt").write_text("".join(f"<b>kind {k}\n" for k in range(1000)))
-    folder = report(tmp_path, "exp")
-    (found,) = figures(folder)["experiments"]
-    assert found["finding"] == "The classifier gave 300 of 300 images the answer that was asked for (100 %)."
-    page = Page(folder / "index.html")
-    assert "<b>kind 3 → <b>kind 503" in page.text and not page.of("b", id="x")
-    assert "by class: 288 smaller groups with 288 images in all" in page.text
+    said, text = figures_of(tmp_path), Page(tmp_path / "report/index.html").text
+    assert said["finding"] == "The classifier gave 300 of 300 images the answer that was asked for (100 %)."
+    assert "<b>kind 3 → <b>kind 503" in text and "by class: 288 smaller groups with 288 images in all" in text
 
 
 def test_records_that_hold_the_least_and_no_flags(tmp_path):
-    write_experiment(tmp_path, n=3, images=False, oracle=False)
-    folder = tmp_path / "Results/exp"
-    lines = list(csv.DictReader((folder / "records.csv").open()))
-    kept = ("id", "label", "pred", "target", "cf_pred", "attempts", "bkl", "l_1")
-    text = "\n".join([",".join(kept), *(",".join(line[name] for name in kept) for line in lines)])
-    (folder / "records.csv").write_text(f"{text}\n")
+    columns = ["id", "label", "pred", "target", "cf_pred", "attempts", "bkl", "l_1"]
+    table, folder = write_experiment(tmp_path, n=3, images=False, oracle=False), tmp_path / "Results/exp"
+    pd.DataFrame(table[columns]).to_csv(folder / "records.csv", index=False)
     (folder / "flags.yaml").unlink()
-    page = Page(report(tmp_path, "exp") / "index.html")
+    page = index(tmp_path, "exp")
     assert len(page.cards) == 3 and "the command is not recorded" in page.text
 
 
 def test_trajectories_are_a_strip_of_some_steps(tmp_path):
     write_experiment(tmp_path, n=2)
+    (tmp_path / "x_t/exp/0000001").mkdir(parents=True)
     for step in range(30):
-        path = tmp_path / f"x_t/exp/0000001/{step:04d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (16, 16)).save(path)
-    steps = [a for a in Page(report(tmp_path, "exp") / "index.html").addresses if "x_t/" in a]
+        Image.new("RGB", (16, 16)).save(tmp_path / f"x_t/exp/0000001/{step:04d}.png")
+    steps = [a for a in index(tmp_path, "exp").addresses if "x_t/" in a]
     assert len(steps) == 12 and steps[0].endswith("/0000.png") and steps[-1].endswith("/0029.png")
 
 
@@ -511,10 +462,8 @@ def test_what_cannot_be_reported_is_one_line(tmp_path):
     (tmp_path / "Results/exp/similarity.csv").write_text("x\n")
     assert "similarity.csv holds no cosines" in refused(tmp_path, "exp")
     (tmp_path / "Results/exp/similarity.csv").unlink()
-    assert "records.csv has 001 and 01 as an oracle's decisions on image 0000000; remove" in refused(
-        tmp_path, "exp"
-    )
-    assert not (tmp_path / "report").exists()
+    damaged = "records.csv has 001 and 01 as an oracle's decisions on image 0000000; remove"
+    assert damaged in refused(tmp_path, "exp") and not (tmp_path / "report").exists()
     code, _, err = call_script("report.py", {"output_path": tmp_path})
     assert code == 2 and "--exp_names must be given" in err
 
@@ -548,16 +497,10 @@ def test_a_report_replaces_the_earlier_one_and_touches_nothing_else(tmp_path):
     assert {name.split("/")[0] for name in after.keys() - before.keys()} == {"report"}
 
 
-def test_a_report_that_fails_leaves_the_earlier_one(tmp_path):
-    write_experiment(tmp_path)
-    ours = contents(report(tmp_path, "exp"))
-    (tmp_path / "Original/Correct/0000000.png").write_bytes(b"no image")
-    assert "0000000.png" in refused(tmp_path, "exp")
-    assert contents(tmp_path / "report") == ours and not list(tmp_path.glob(".*part"))
-
-
-def test_the_same_results_give_the_same_report(tmp_path):
+def test_the_same_results_give_the_same_report_and_one_that_fails_leaves_the_earlier_one(tmp_path):
     write_experiment(tmp_path, mask=True)
     first = contents(report(tmp_path, "exp"))
-    assert contents(report(tmp_path, "exp")) == first
-    assert yaml.safe_load(json.dumps(figures(tmp_path / "report")))["images"]
+    assert contents(report(tmp_path, "exp")) == first and yaml.safe_load(json.dumps(figures(tmp_path / "report")))
+    (tmp_path / "Original/Correct/0000000.png").write_bytes(b"no image")
+    assert "0000000.png" in refused(tmp_path, "exp")
+    assert contents(tmp_path / "report") == first and not list(tmp_path.glob(".*part"))

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 from scripts import call_script
-from test_report import NASTY, Page, figures, refused, report
+from test_report import NASTY, Page, figures_of, refused, report
 from toy_audit import write_experiment
 from toy_report import name_attributes, write_names
 from toy_report import write_experiment as write_changed
@@ -39,21 +39,18 @@ def rewrite(root, change):
 def test_it_has_the_verdict_the_table_the_map_and_examples_with_what_was_put_back(audited):
     folder = report(audited, "smile", "other")
     page = Page(folder / "audit.html")
-    found = yaml.safe_load((audited / "Results/smile/audit/audit.yaml").read_text())
-    assert found["verdict"] in page.text and all(limit in page.text for limit in found["limits"])
-    assert found["verdict"] in Page(folder / "index.html").text
+    findings = yaml.safe_load((audited / "Results/smile/audit/audit.yaml").read_text())
+    assert findings["verdict"] in page.text and all(limit in page.text for limit in findings["limits"])
+    assert findings["verdict"] in Page(folder / "index.html").text
     rows = page.text.partition("The attributes, ranked")[2].partition("Where in the image")[0]
     assert rows.index("Eyeglasses used") < rows.index("Smiling asked about") and "Young" not in rows
-    files = [a for a in page.addresses if not a.startswith(("#", "data:"))]
-    assert all((folder / a.partition("#")[0]).is_file() for a in files)
-    assert "../Results/smile/audit/map.png" in page.addresses and all(image["alt"] for image in page.of("img"))
-    example = found["attributes"][0]["examples"][0]
-    assert f"../Results/smile/audit/{example['picture']}" in page.addresses
-    for name in ("index.html", "failures.html"):
-        assert "audit.html" in Page(folder / name).addresses
-    links = [a for a in page.addresses if a.startswith("index.html#")]
-    ids = {a["id"] for _, a in Page(folder / "index.html").elements if "id" in a}
-    assert links and all(link.partition("#")[2] in ids for link in links)
+    page.assert_whole()
+    example = findings["attributes"][0]["examples"][0]
+    pictures = {"../Results/smile/audit/map.png", f"../Results/smile/audit/{example['picture']}"}
+    assert pictures <= set(page.addresses)
+    assert all("audit.html" in Page(folder / name).addresses for name in ("index.html", "failures.html"))
+    links = {a.partition("#")[2] for a in page.addresses if a.startswith("index.html#")}
+    assert links and links <= set(Page(folder / "index.html").ids)
 
 
 def test_a_report_without_an_audit_has_no_such_page(audited):
@@ -61,17 +58,17 @@ def test_a_report_without_an_audit_has_no_such_page(audited):
     assert not (folder / "audit.html").exists() and "audit.html" not in (folder / "index.html").read_text()
 
 
+USED = "but the audit found that the classifier uses it: see the audit's page."
+UNSAID = "so its change alone does not show that the classifier uses it"
+
+
 @pytest.mark.parametrize(
     "attribute, data, said",
     [
-        ("Eyeglasses", True, "but the audit found that the classifier uses it: see the audit's page."),
-        ("Eyeglasses", False, "but the audit found that the classifier uses it: see the audit's page."),
-        (
-            "Young",
-            True,
-            "so its change alone does not show that the classifier uses it, and the audit does not name",
-        ),
-        ("Hat", True, "so its change alone does not show that the classifier uses it."),  # not in the audit
+        ("Eyeglasses", True, USED),
+        ("Eyeglasses", False, USED),
+        ("Young", True, f"{UNSAID}, and the audit does not name"),
+        ("Hat", True, f"{UNSAID}."),  # not in the audit
     ],
 )
 def test_what_limits_the_finding_does_not_contradict_the_audit(audited, attribute, data, said):
@@ -81,84 +78,74 @@ def test_what_limits_the_finding_does_not_contradict_the_audit(audited, attribut
         labels = audited / "data/list_attr_celeba.csv"
         table = pd.read_csv(labels).assign(**{attribute: lambda t: t["Smiling"]})
         table.to_csv(labels, index=False)
-    kept = audited / "Results/smile/audit/audit.yaml"
-    text = kept.read_text()
+    (audited / "Results/smile/audit").rename(audited / "aside")
     shutil.rmtree(audited / "Results/smile")
     write_changed(audited, "smile", flags={"data_dir": str(audited / "data")})
-    kept.parent.mkdir()
-    kept.write_text(text)
+    (audited / "aside").rename(audited / "Results/smile/audit")
     name_attributes(audited, "smile", names)
-    (found,) = figures(report(audited, "smile"))["experiments"]
-    (limit,) = [limit for limit in found["limits"] if "uses it" in limit]
-    assert (
-        limit.startswith(f"{attribute} goes with" if data else f"Whether {attribute} goes with") and said in limit
-    )
+    (limit,) = [limit for limit in figures_of(audited, "smile")["limits"] if "uses it" in limit]
+    assert limit.startswith(f"{attribute} goes" if data else f"Whether {attribute} goes") and said in limit
+
+
+def audit_page(root):
+    return Page(report(root, "smile") / "audit.html")
 
 
 def test_an_audit_of_one_image_and_one_attribute_is_singular(audited):
-    def shrink(found):
-        return found | {
-            "images": 1,
-            "attributes": found["attributes"][:1],
-            "clusters": [found["clusters"][0] | {"n": 1}],
-        }
+    def shrink(findings):
+        clusters = [findings["clusters"][0] | {"n": 1}]
+        return findings | {"images": 1, "attributes": findings["attributes"][:1], "clusters": clusters}
 
     rewrite(audited, shrink)
-    text = Page(report(audited, "smile") / "audit.html").text
+    text = audit_page(audited).text
     assert "owed to it; by it they are ranked. The intervals hold with 95 %." in text
     assert "1 image, most of all at" in text and "all 1" not in text and "All images change" not in text
 
 
-def test_names_are_text(audited):
-    def rename(found):
-        found["attributes"][0]["attribute"] = found["places"][0]["place"] = NASTY
-        return found | {"verdict": NASTY}
+def rename(findings):
+    """Findings whose names would run scripts."""
+    findings["attributes"][0]["attribute"] = findings["places"][0]["place"] = NASTY
+    return findings | {"verdict": f"The classifier uses {NASTY}."}
 
+
+def test_names_are_text(audited):
     rewrite(audited, rename)
-    page = Page(report(audited, "smile") / "audit.html")
+    page = audit_page(audited)
     assert page.text.count(NASTY) >= 4 and page.of("script") == [{"src": "report.js", "defer": None}]
 
 
 def test_examples_whose_pictures_are_gone_are_left_out(audited):
     for path in (audited / "Results/smile/audit").rglob("*.png"):
         path.unlink()
-    page = Page(report(audited, "smile") / "audit.html")
+    page = audit_page(audited)
     assert "put back" not in [figure.get("alt") for figure in page.of("img")] and "Eyeglasses used" in page.text
 
 
-@pytest.mark.parametrize("part", ["verdict", "attributes", "places", "images"])
-def test_a_damaged_audit_is_one_line(audited, part):
-    rewrite(audited, lambda found: {name: value for name, value in found.items() if name != part})
-    assert f"audit.yaml is not what audit.py wrote ({part}); run audit.py again" in refused(audited, "smile")
+DAMAGES = [
+    *[(name, None) for name in ("verdict", "attributes", "places", "images")],  # None: as where it is missing
+    *[("limits", 3), ("limits", [{"a": 1}]), ("images", "many")],
+    *[("attributes", [{"attribute": "Bald"}]), ("attributes", "none"), ("places", [7])],
+    ("clusters", [{"place": "top", "n": 3, "examples": [[1]]}]),
+]
 
 
-@pytest.mark.parametrize(
-    "name, value",
-    [
-        ("limits", 3),
-        ("limits", [{"a": 1}]),
-        ("attributes", [{"attribute": "Bald"}]),
-        ("attributes", "none"),
-        ("places", [7]),
-        ("clusters", [{"place": "top", "n": 3, "examples": [[1]]}]),
-        ("images", "many"),
-    ],
-)
-def test_an_audit_with_values_of_another_kind_is_one_line(audited, name, value):
-    rewrite(audited, lambda found: found | {name: value})
-    assert f"audit.yaml is not what audit.py wrote ({name}" in refused(audited, "smile")
+@pytest.mark.parametrize("name, value", DAMAGES)
+def test_a_damaged_audit_is_one_line(audited, name, value):
+    rewrite(audited, lambda findings: findings | {name: value})
+    line = refused(audited, "smile")
+    assert f"audit.yaml is not what audit.py wrote ({name}" in line and "; run audit.py again" in line
 
 
 def test_a_value_without_its_interval_is_one_line(audited):
-    def tear(found):
-        found["attributes"][0]["effect_low"] = None
-        return found
+    def tear(findings):
+        findings["attributes"][0]["effect_low"] = None
+        return findings
 
     rewrite(audited, tear)
     assert "audit.yaml is not what audit.py wrote (effect)" in refused(audited, "smile")
 
 
 def test_an_audit_that_is_older_than_the_run_says_so(audited):
-    assert "earlier state" not in Page(report(audited, "smile") / "audit.html").text
+    assert "earlier state" not in audit_page(audited).text
     write_experiment(audited, [("Smiling", "Eyeglasses", "Mark")] * 13, "smile")
-    assert "This audit is of an earlier state of the run" in Page(report(audited, "smile") / "audit.html").text
+    assert "This audit is of an earlier state of the run" in audit_page(audited).text

@@ -44,19 +44,23 @@ def write_experiment(
     folder.mkdir(parents=True)
     table.to_csv(folder / "records.csv", index=False)
     (folder / "summary.yaml").write_text(f"n: {n}\n")
-    given = {"query_label": "Smiling", "task": "attributes", "method": "dime", "start_step": 4, "seed": 4}
-    (folder / "flags.yaml").write_text(
-        yaml.safe_dump(given | {"model_path sha256": "0123456789ab"} | (flags or {}))
-    )
+    usual = {"query_label": "Smiling", "task": "attributes", "method": "dime", "start_step": 4, "seed": 4}
+    flags = usual | {"model_path sha256": "0123456789ab"} | (flags or {})
+    (folder / "flags.yaml").write_text(yaml.safe_dump(flags))
     if images:
         write_images(root, exp_name, table, size, mask)
     return table
 
 
+def write_runs(root, exp_name, *runs):
+    """Writes runs.yaml: what is known of some runs of the experiment, dicts."""
+    path = root / "Results" / exp_name / "runs.yaml"
+    path.write_text(yaml.safe_dump({f"run {k}": run for k, run in enumerate(runs)}))
+
+
 def name_attributes(root, exp_name, names):
     """Records in runs.yaml what the attributes of the experiment's oracle are called."""
-    path = root / "Results" / exp_name / "runs.yaml"
-    path.write_text(yaml.safe_dump({"a run": {"oracle_attributes": list(names)}}))
+    write_runs(root, exp_name, {"oracle_attributes": list(names)})
 
 
 def write_images(root, exp_name, table, size, mask):

@@ -12,10 +12,10 @@ from .pictures import address
 
 @dataclass
 class Shown:
-    """An example: an image before, after, and with the attribute or the place put back."""
+    """An example: the addresses of an image, its counterfactual, and this with the attribute or place put back."""
 
     case: Case
-    original: str  # addresses
+    original: str
     counterfactual: str
     put_back: str
     p: float
@@ -28,11 +28,11 @@ class AuditPart:
 
     stale: whether the experiment has been run again since.
     examples: pairs of a title and its Shown, first of the attributes, then of the places. kinds: the same of the
-    clusters, with pairs of addresses, before and after.
+    clusters, with ids and the addresses of the images before and after.
     """
 
     experiment: Experiment
-    found: Findings
+    findings: Findings
     stale: bool
     picture: str | None
     examples: list[tuple[str, list[Shown]]]
@@ -42,32 +42,27 @@ class AuditPart:
 def read_audit_part(experiment, root):
     """The AuditPart of an experiment; None where it was not audited."""
     folder = experiment.run.layout.audit
-    found = read_audit(folder)
-    if found is None:
+    findings = read_audit(folder)
+    if findings is None:
         return None
     cases = {case.id: case for case in experiment.cases if case.pair}
 
-    def shown(example):
-        picture, case = folder / example.picture, cases.get(example.id)
-        if case is None or not picture.is_file():
-            return None
-        before, after = address(case.pair.original, root), address(case.pair.counterfactual, root)
-        return Shown(case, before, after, address(picture, root), example.p, example.p_back)
+    def images_of(name):
+        return address(cases[name].pair.original, root), address(cases[name].pair.counterfactual, root)
 
-    named = [(words(row.attribute), row.examples) for row in found.attributes]
-    named += [(the(place.place), place.examples) for place in found.places]
-    examples = [(title, list(filter(None, map(shown, rows)))) for title, rows in named]
-    picture = folder / PICTURE
-    kinds = []
-    for cluster in found.clusters:
-        pairs = [(name, cases[name].pair) for name in cluster.examples if name in cases]
-        addresses = [(name, address(p.original, root), address(p.counterfactual, root)) for name, p in pairs]
-        kinds.append((cluster, addresses))
+    def shown(examples):
+        there = [each for each in examples if each.id in cases and (folder / each.picture).is_file()]
+        return [
+            Shown(cases[e.id], *images_of(e.id), address(folder / e.picture, root), e.p, e.p_back) for e in there
+        ]
+
+    examples = [(words(row.attribute), shown(row.examples)) for row in findings.attributes]
+    examples += [(the(place.place), shown(place.examples)) for place in findings.places]
     return AuditPart(
         experiment,
-        found,
-        found.records != experiment.run.records_hash,
-        address(picture, root) if picture.is_file() else None,
+        findings,
+        findings.records != experiment.run.records_hash,
+        address(folder / PICTURE, root) if (folder / PICTURE).is_file() else None,
         [(title, rows) for title, rows in examples if rows],
-        kinds,
+        [(each, [(k, *images_of(k)) for k in each.examples if k in cases]) for each in findings.clusters],
     )

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from guided_diffusion.script.errors import UserError
 
 from ..metrics.correlations import train_correlations
@@ -42,50 +40,37 @@ class Changes:
 
 def read_changes(experiment):
     """The Changes of an experiment; None where no oracle of attributes judged it, or nothing flipped."""
-    table, oracle = experiment.table[flipped(experiment.table)], experiment.oracle
-    if not oracle.names or not len(table):
+    reached, oracle = flipped(experiment.run.records).to_numpy(), experiment.oracle
+    if not oracle.names or not reached.any():
         return None
-    before, after = (_bits(table[column]) for column in ("oracle_pred", "oracle_cf_pred"))
-    expected, why_not = _expected(experiment)
-    measured = change_correlations(before, after, oracle.query) if oracle.query is not None else None
-    rows = []
-    for a, name in enumerate(oracle.names):
-        change = after[:, a] - before[:, a]
-        rows.append(
-            Change(
-                name,
-                mean_of(name, change != 0, FLIPPED),
-                float((change > 0).mean()),
-                float((change < 0).mean()),
-                None if expected is None else float(expected[a]),
-                None if measured is None else float(measured[a]),
-                a == oracle.query,
-            )
+    changes = oracle.changes[reached]
+    expected, why_not = _expected(oracle, experiment.run.flags.get("data_dir"))
+    measured = None
+    if oracle.query is not None:
+        measured = change_correlations(oracle.before[reached], oracle.after[reached], oracle.query)
+    rows = [
+        Change(
+            name,
+            mean_of(name, changes[:, a] != 0, FLIPPED),
+            float((changes[:, a] > 0).mean()),
+            float((changes[:, a] < 0).mean()),
+            None if expected is None else float(expected[a]),
+            None if measured is None else float(measured[a]),
+            a == oracle.query,
         )
-    rows.sort(key=lambda row: -row.often.value)
-    return Changes(rows, len(table), why_not)
+        for a, name in enumerate(oracle.names)
+    ]
+    return Changes(sorted(rows, key=lambda row: -row.often.value), len(changes), why_not)
 
 
-def _bits(texts):
-    """(N,) texts of 0 and 1 -> (N, A) integers; UserError where they are not of one length."""
-    if texts.str.len().nunique() != 1:
-        raise UserError(
-            "records.csv has oracle decisions of several lengths; remove the lines of those that differ, and "
-            "main.py's same command explains their images again"
-        )
-    return np.array([list(map(int, text)) for text in texts])
-
-
-def _expected(experiment):
+def _expected(oracle, data_dir):
     """((A,) correlations of the labels with the queried attribute's, or None; why there are none)."""
-    oracle, data_dir = experiment.oracle, experiment.flags.get("data_dir")
     if oracle.query is None:
         return None, "the oracle does not answer what was asked"
     if not data_dir:
         return None, "the run names no data with labels"
     try:
-        table = train_correlations(data_dir)
-        return table.loc[oracle.names[oracle.query], list(oracle.names)].to_numpy(), ""
+        return train_correlations(data_dir).loc[oracle.names[oracle.query], list(oracle.names)].to_numpy(), ""
     except (UserError, OSError):
         return None, "the labels of the training data are not there (train_correlations.csv or CelebA's lists)"
     except KeyError:

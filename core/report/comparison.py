@@ -1,6 +1,7 @@
 """Several experiments on identical images, as far as they ask the same classifier the same question."""
 
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from ..data.words import words
 from ..methods.flags import method_and_options
 from ..metrics.intervals import LEVEL, RESAMPLES, mean_interval
 from ..running.flags import FLAGS, SAME_IMAGES, named_flags
+from .cases import Experiment
 from .measures import MEASURES, Measure, Measured, measure
 from .provenance import HASH
 
@@ -23,8 +25,7 @@ TOO_FEW = 10  # images; below this it is not said
 class Method:
     """A row of the table of methods. What is not known is None."""
 
-    experiment: object
-    method: str
+    experiment: Experiment
     evaluations: float | None  # of the network, an image
     seconds: float | None  # an image
     memory: float | None  # MiB, the most that a run held
@@ -65,7 +66,7 @@ def compare(experiments):
     """(a Comparison for each group of experiments that may be compared, why there is no single one or "")."""
     groups, apart = [], []
     for experiment in experiments:
-        reasons = [_different(group, experiment) for group in groups]
+        reasons = [_why_apart(group, experiment) for group in groups]
         if "" in reasons:
             groups[reasons.index("")].append(experiment)
         else:
@@ -78,21 +79,20 @@ def compare(experiments):
 
 def _comparison(group):
     ids = _shared_ids(group)
-    judged = [e for e in group if "oracle_flip" in e.table]
+    judged = [e for e in group if "oracle_flip" in e.run.records]
     other_oracles = next(filter(None, (_other_network("oracle", judged[0], e) for e in judged[1:])), "")
     measures = [each for each in MEASURES if not (each.of_oracle and other_oracles)]
-    methods = [_method(e, e.table[e.table["id"].isin(ids)], measures) for e in group]
+    methods = [_method(e, e.run.records[e.run.records["id"].isin(ids)], measures) for e in group]
     compared = [each for each in measures if each.name in COMPARED]
-    told = len(group) > 1 and len(ids) >= TOO_FEW
-    return Comparison(ids, methods, _differences(group, ids, compared) if told else [], other_oracles)
+    enough = len(group) > 1 and len(ids) >= TOO_FEW
+    return Comparison(ids, methods, _differences(group, ids, compared) if enough else [], other_oracles)
 
 
 def _method(experiment, table, measures):
     timed = sum(experiment.numbers_of_runs("images"))
     return Method(
         experiment,
-        str(experiment.flags.get("method", "dime" if experiment.flags else "not recorded")),
-        evaluations(experiment, table),
+        _evaluations(experiment, table),
         sum(experiment.numbers_of_runs("seconds")) / timed if timed else None,
         max(experiment.numbers_of_runs("memory_mib"), default=None),
         experiment.texts_of_runs("device"),
@@ -105,17 +105,20 @@ def _method(experiment, table, measures):
 
 def same_images(experiments):
     """Whether an id stands for the same image in all of some experiments, and there is one that all have."""
-    pairs = [(one, other) for k, other in enumerate(experiments) for one in experiments[:k]]
-    shared = set.intersection(*(set(e.table["id"]) for e in experiments))
-    return bool(shared) and not any(_other_images(*pair) for pair in pairs)
+    shared = set.intersection(*(set(e.run.records["id"]) for e in experiments))
+    return bool(shared) and not any(_other_images(*pair) for pair in combinations(experiments, 2))
 
 
-def _different(group, experiment):
+def _why_apart(group, experiment):
     """Why an experiment may not be compared with those of a group, or ""."""
     for other in group:
-        for why in (_other_images, _other_question, _other_classifier):
-            if reason := why(other, experiment):
-                return reason
+        reason = (
+            _other_images(other, experiment)
+            or _other_question(other, experiment)
+            or _other_network("classifier", other, experiment)
+        )
+        if reason:
+            return reason
     if not _shared_ids([*group, experiment]):
         return f"{group[0].name} and {experiment.name} have no image in common that has the same target"
     return ""
@@ -123,33 +126,26 @@ def _different(group, experiment):
 
 def _shared_ids(experiments):
     """The ids, sorted, that all experiments have with the same target."""
-    targets = pd.concat([e.table.set_index("id")["target"] for e in experiments], axis=1, join="inner")
+    targets = pd.concat([e.run.records.set_index("id")["target"] for e in experiments], axis=1, join="inner")
     return sorted(targets.index[targets.eq(targets.iloc[:, 0], axis=0).all(axis=1)])
 
 
 def _other_images(first, other):
-    if first.flags and other.flags and (reason := _other_flags(SAME_IMAGES, first, other)):
+    if first.run.flags and other.run.flags and (reason := _other_flags(SAME_IMAGES, first, other)):
         return reason
-    images = [{case.id: case.image for case in e.cases} for e in (first, other)]
-    for name in images[0].keys() & images[1].keys():
-        if images[0][name] != images[1][name]:
-            return f"image {name} is {images[0][name]} in {first.name}, but {images[1][name]} in {other.name}"
+    images = {case.id: case.image for case in first.cases}
+    for case in other.cases:
+        if images.get(case.id, case.image) != case.image:
+            return f"image {case.id} is {images[case.id]} in {first.name}, but {case.image} in {other.name}"
     return ""
 
 
 def _other_question(first, other):
     for e in (first, other):
-        if not e.flags:
+        if not e.run.flags:
             return f"{e.name} has no flags.yaml that says what was asked"
-    questions = [e.question for e in (first, other)]
-    if questions[0].task == questions[1].task and questions[0].attribute == questions[1].attribute:
-        return ""
-    asked = [words(q.attribute) or f"the {q.task}" for q in questions]
-    return f"{first.name} asks about {asked[0]}, {other.name} about {asked[1]}"
-
-
-def _other_classifier(first, other):
-    return _other_network("classifier", first, other)
+    asked = [words(e.run.question.attribute) or f"the {e.run.question.task}" for e in (first, other)]
+    return "" if asked[0] == asked[1] else f"{first.name} asks about {asked[0]}, {other.name} about {asked[1]}"
 
 
 def _other_network(role, first, other):
@@ -158,14 +154,14 @@ def _other_network(role, first, other):
 
 
 def _other_flags(names, first, other):
-    """The first of some flags whose values differ, in words, or "". A file that has a hash is known by it alone."""
+    """The first of some flags whose values differ, in words, or "". Files that have a hash differ where it does."""
     for name in names:
-        values = [e.flags.get(name, FLAGS[name].default) for e in (first, other)]
-        hashes = [e.flags.get(name + HASH) for e in (first, other)]
-        known = hashes if any(hashes) else values
-        if known[0] != known[1]:
-            if any(hashes):
-                values = [f"{v} (sha256 {h or 'not recorded'})" for v, h in zip(values, hashes, strict=True)]
+        values = [e.run.flags.get(name, FLAGS[name].default) for e in (first, other)]
+        hashes = [e.run.flags.get(name + HASH) for e in (first, other)]
+        if any(hashes):
+            values = [f"{v} (sha256 {h or 'not recorded'})" for v, h in zip(values, hashes, strict=True)]
+        compared = hashes if any(hashes) else values
+        if compared[0] != compared[1]:
             return f"{first.name} was run with --{name} {values[0]}, {other.name} with --{name} {values[1]}"
     return ""
 
@@ -173,15 +169,15 @@ def _other_flags(names, first, other):
 # -- what it costs, and who is better ------------------------------------------------------------------------------
 
 
-def evaluations(experiment, table):
+def _evaluations(experiment, table):
     """Network evaluations an image took, the mean over the rows; None where that is not recorded."""
-    known = {name: flag.default for name, flag in FLAGS.items()} | dict(experiment.flags)
-    if not experiment.flags or "attempts" not in table:
+    if not experiment.run.flags or "attempts" not in table:
         return None
+    flags = {name: flag.default for name, flag in FLAGS.items()} | dict(experiment.run.flags)
     try:
-        method, options = method_and_options(known)
-        steps = None if known["guided_iterations"] == -1 else known["guided_iterations"]
-        cost = method.cost(known["start_step"], guided_steps=steps, **options)
+        method, options = method_and_options(flags)
+        steps = None if flags["guided_iterations"] == -1 else flags["guided_iterations"]
+        cost = method.cost(flags["start_step"], guided_steps=steps, **options)
     except (UserError, TypeError):  # flags of an older version
         return None
     return float((cost.once + cost.each * table["attempts"]).mean())
@@ -189,8 +185,8 @@ def evaluations(experiment, table):
 
 def _differences(experiments, ids, measures):
     """For each of some measures, over all images: the best experiment against the second best."""
-    found = []
-    tables = {e.name: e.table.set_index("id").loc[ids] for e in experiments}
+    differences = []
+    tables = {e.name: e.run.records.set_index("id").loc[ids] for e in experiments}
     for each in measures:
         if not all(each.column in table for table in tables.values()):
             continue
@@ -198,8 +194,8 @@ def _differences(experiments, ids, measures):
         best, second = sorted(values, key=lambda name: values[name].mean() * (-1 if each.percent else 1))[:2]
         gaps = values[best] - values[second]
         interval, p = mean_interval(gaps), sign_flip_test(gaps)
-        found.append(Difference(each, best, second, float(gaps.mean()), interval, p))
-    return found
+        differences.append(Difference(each, best, second, float(gaps.mean()), interval, p))
+    return differences
 
 
 def sign_flip_test(gaps, seed=0):
@@ -211,12 +207,6 @@ def sign_flip_test(gaps, seed=0):
     gaps = gaps[gaps != 0]  # which no flip changes
     if not len(gaps):
         return 1.0
-    result = stats.permutation_test(
-        (gaps,),
-        np.sum,
-        permutation_type="samples",
-        n_resamples=RESAMPLES,
-        batch=100,  # all flips at once would need RESAMPLES times the memory of the differences
-        rng=np.random.default_rng(seed),
-    )
-    return float(result.pvalue)
+    # batch: all flips at once would need RESAMPLES times the memory of the differences.
+    options = {"n_resamples": RESAMPLES, "batch": 100, "rng": np.random.default_rng(seed)}
+    return float(stats.permutation_test((gaps,), np.sum, permutation_type="samples", **options).pvalue)

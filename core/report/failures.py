@@ -1,5 +1,6 @@
 """The ways in which a counterfactual fails to explain."""
 
+from ..data.words import counted
 from ..metrics.scores import SAME_FACE
 
 OUTSIDE = 0.05  # the share of the change outside the mask, above which it counts as a failure
@@ -19,6 +20,11 @@ KINDS = {  # name -> (title, what it means)
         f"More than {100 * OUTSIDE:.0f} % of the whole change lies where the method was not to change anything.",
     ),
 }
+UNMEASURED = {  # kind -> (the field of a Case that is None where it is not known, why it is not)
+    "oracle": ("agrees", "no verdict of an oracle is recorded (--oracle_path of main.py)"),
+    "identity": ("similarity", "not measured (compute_FVA.py does, where the images are photographs of faces)"),
+    "outside": ("outside", "no masks were saved (--save_masks of main.py, for methods that have some)"),
+}
 
 
 def failures_of(case):
@@ -32,13 +38,13 @@ def failures_of(case):
     return tuple(kind for kind in KINDS if failed[kind])
 
 
-def why_unknown(experiment):
-    """kind -> why nothing is known of it in an experiment, for the kinds of which that is so."""
-    cases, unknown = experiment.cases, {}
-    if all(case.agrees is None for case in cases):
-        unknown["oracle"] = "no oracle judged the images (--oracle_path of main.py)"
-    if all(case.similarity is None for case in cases):
-        unknown["identity"] = "not measured (compute_FVA.py does, where the images are photographs of faces)"
-    if all(case.outside is None for case in cases):
-        unknown["outside"] = "no masks were saved (--save_masks of main.py, for methods that have some)"
-    return unknown
+def count_failures(experiment):
+    """kind -> how many images of an experiment failed so, in words, or why that is not known."""
+    n, counts = len(experiment.cases), {}
+    for kind in KINDS:
+        field, why = UNMEASURED.get(kind, ("reached", ""))
+        if all(getattr(case, field) is None for case in experiment.cases):
+            counts[kind] = why
+        else:
+            counts[kind] = f"{sum(kind in failures_of(case) for case in experiment.cases)} of {counted(n)}"
+    return counts

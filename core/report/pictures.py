@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from ..data.images import read_image
+from ..results.layout import TRAJECTORIES
 from ..results.reading import read_trajectory
 
 SMALL = 128  # pixels of a thumbnail; images up to this size are their own
@@ -39,9 +40,8 @@ def address(path, root):
 def change_of(pair):
     """(H, W) signed change of a pixel in grey levels: how much, a mean over the channels; its sign says whether it
     became brighter. None where the images are not of one size."""
-    original, counterfactual = (
-        read_image(path).numpy().astype(float) for path in (pair.original, pair.counterfactual)
-    )
+    images = (read_image(path).numpy().astype(float) for path in (pair.original, pair.counterfactual))
+    original, counterfactual = images
     if original.shape != counterfactual.shape:
         return None
     difference = counterfactual - original
@@ -51,10 +51,8 @@ def change_of(pair):
 def outside_mask(pair, change):
     """The share of a change (H, W) outside the mask of the pair; None without such a mask, or without a change."""
     path = pair.part("Mask")
-    if path is None or change is None or not np.abs(change).sum():
-        return None
-    mask = read_image(path).numpy()[0] > 127
-    if mask.shape != change.shape:
+    mask = None if path is None else read_image(path).numpy()[0] > 127
+    if mask is None or change is None or mask.shape != change.shape or not change.any():
         return None
     return float(np.abs(change)[~mask].sum() / np.abs(change).sum())
 
@@ -108,10 +106,9 @@ def _draw_change(change, path):
 
 def _trajectories(layout, name):
     """x_t, z_t -> the addresses of up to STEPS pictures, evenly spaced, the last one included; where saved."""
-    found = {}
-    for kind in ("x_t", "z_t"):
-        paths = read_trajectory(layout, kind, name)
-        chosen = np.unique(np.linspace(0, len(paths) - 1, STEPS).round().astype(int)) if paths else []
-        if paths:
-            found[kind] = [address(paths[step], layout.output_path) for step in chosen]
-    return found
+    trajectories = {}
+    for kind in TRAJECTORIES:
+        if paths := read_trajectory(layout, kind, name):
+            steps = np.unique(np.linspace(0, len(paths) - 1, STEPS).round().astype(int))
+            trajectories[kind] = [address(paths[step], layout.output_path) for step in steps]
+    return trajectories

@@ -1,4 +1,4 @@
-"""Where an experiment's results come from: its command, weights, counts and surroundings."""
+"""Where an experiment's results come from: its command, weights, counts, time and versions."""
 
 import shlex
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from ..running.flags import FLAGS
 
 HASH = " sha256"  # ends the names of flags.yaml that hold hashes
 LEFT_OUT = {"merge_and_eval", "overwrite", "chunk"}  # of a rebuilt command
+FINISHED = {True: "yes", False: "no, or its chunks are not merged", None: "not recorded"}
 
 
 @dataclass
@@ -21,43 +22,38 @@ class Provenance:
 
 
 def read_provenance(experiment):
-    flags = {name: value for name, value in experiment.flags.items() if not name.endswith(HASH)}
-    hashes = {name.removesuffix(HASH): str(v) for name, v in experiment.flags.items() if name.endswith(HASH)}
-    return Provenance(_command(flags), _facts(experiment), hashes, flags)
+    flags = {name: value for name, value in experiment.run.flags.items() if not name.endswith(HASH)}
+    hashes = {name.removesuffix(HASH): str(v) for name, v in experiment.run.flags.items() if name.endswith(HASH)}
+    return Provenance(_command(flags), _facts(experiment) | _facts_of_runs(experiment), hashes, flags)
 
 
 def _command(flags):
     """The command of main.py that these flags stand for, in parts; without those that have their default."""
-    if not flags:
-        return []
-    words = ["python main.py"]
-    for name, value in flags.items():
-        known = name in FLAGS and name not in LEFT_OUT
-        if known and value is not None and value != FLAGS[name].default:
-            words.append(f"--{name} {shlex.quote(str(value))}")
-    return words
+    usual = {name: flag.default for name, flag in FLAGS.items() if name not in LEFT_OUT}
+    options = {name: flags[name] for name in flags if name in usual and flags[name] not in (None, usual[name])}
+    parts = [f"--{name} {shlex.quote(str(value))}" for name, value in options.items()]
+    return ["python main.py", *parts] if flags else []
 
 
 def _facts(experiment):
-    cases, flags = experiment.cases, experiment.flags
-    right, reached = sum(case.right for case in cases), sum(case.reached for case in cases)
-    known = f"{len(cases):,}, of which the classifier was right about {right:,}"
+    cases, flags = experiment.cases, experiment.run.flags
+    right = sum(case.right for case in cases)
+    images = f"{len(cases):,}, of which the classifier was right about {right:,}"
     if len(cases) == 1:
-        known = f"1, about which the classifier was {'right' if right else 'wrong'}"
-    facts = {
-        "images": known,
-        "reached their target": f"{reached:,}",
+        images = f"1, about which the classifier was {'right' if right else 'wrong'}"
+    data = f"{flags.get('data_dir', 'not recorded')} ({flags.get('split', 'split not recorded')})"
+    return {
+        "images": images,
+        "reached their target": f"{sum(case.reached for case in cases):,}",
+        "method": experiment.method,
+        "seed": str(flags.get("seed", "not recorded")),
+        "data": "the files of --images" if flags.get("images") else data,
+        "finished": FINISHED[experiment.run.finished],
     }
-    if flags:
-        facts["method"] = str(flags.get("method", "dime"))
-        facts["seed"] = str(flags.get("seed", "not recorded"))
-        facts["data"] = _data(flags)
-    facts["finished"] = "yes" if experiment.run.finished else "no, or its chunks are not merged"
-    return facts | _of_runs(experiment)
 
 
-def _of_runs(experiment):
-    """Time, device and versions, as the finished runs recorded them."""
+def _facts_of_runs(experiment):
+    """Time, memory, device and versions, as the finished runs recorded them."""
     timed, seconds = (sum(experiment.numbers_of_runs(name)) for name in ("images", "seconds"))
     if not timed:
         return {"device, time, versions": "not recorded"}
@@ -70,9 +66,3 @@ def _of_runs(experiment):
     if versions:
         facts["versions"] = ", ".join(f"{package} {number}" for package, number in versions[-1].items())
     return facts
-
-
-def _data(flags):
-    if flags.get("images"):
-        return "the files of --images"
-    return f"{flags.get('data_dir', 'not recorded')} ({flags.get('split', 'split not recorded')})"

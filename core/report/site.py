@@ -1,13 +1,14 @@
 """Writing the report: experiments -> dataclasses -> templates -> OUTPUT_PATH/report."""
 
-import csv
-import io
 import json
 import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
+from guided_diffusion.script.flags import MANY
 from guided_diffusion.script.storage import write_folder
 
 from ..data.words import counted, words
@@ -16,9 +17,9 @@ from .audit import AuditPart, read_audit_part
 from .cases import Case, Experiment, read_experiments
 from .changes import Changes, read_changes
 from .comparison import compare, same_images
-from .failures import KINDS, failures_of, why_unknown
-from .finding import Finding, find, percent, probability
-from .measures import Measured, groups_of, measure, measured_by_networks
+from .failures import KINDS, count_failures, failures_of
+from .finding import finding, limits_of, percent, probability
+from .measures import Group, Measured, groups_of, measure, measured_by_networks
 from .pictures import FULL, Pictures, change_of, draw_pictures, outside_mask
 from .provenance import Provenance, read_provenance
 
@@ -35,14 +36,14 @@ class Chapter:
     """What the report says of an experiment."""
 
     experiment: Experiment
-    finding: Finding
+    finding: str
+    limits: list[str]
     provenance: Provenance
     measured: list[Measured]
-    groups: list
+    groups: list[Group]
     left_out: list[str]
     changes: Changes | None
-    failed: dict[str, int]  # kind of failure -> how many images failed so
-    unknown: dict[str, str]  # kind of failure -> why nothing is known of it
+    failures: dict[str, str]  # kind -> how many images failed so, or why that is not known
     audit: AuditPart | None
 
 
@@ -52,12 +53,12 @@ class Card:
 
     experiment: Experiment
     case: Case
-    pictures: Pictures | None
-    failures: tuple[str, ...]
     random_rank: int  # the same for the same image in all experiments
     quality_rank: int  # 0 is the best of its experiment
     named: str  # best, worst or ""
-    attributes: list[tuple[str, int, int]]  # the changed ones: name, its number in _attribute_numbers, 1 or -1
+    failures: tuple[str, ...]
+    attributes: list[tuple[str, int, int]]  # the changed ones: name, its number in the report, 1 or -1
+    pictures: Pictures | None = None
 
     @property
     def anchor(self):
@@ -76,30 +77,11 @@ def write_report(output_path, exp_names, most=1000):
         (folder / PICTURES).mkdir()
         _measure_masks(experiments)
         chapters = [_chapter(each, report.parent) for each in experiments]
-        ranks = _random_ranks(experiments)
-        shown = {id(case): case for e in experiments for case in _shown(e, ranks, most)}
-        cards = _cards(experiments, ranks, shown, report.parent, folder / PICTURES)
-        facts = _context(chapters, cards, most or len(ranks), experiments)
-        _write_data(folder, chapters, cards, experiments)
-        _write_pages(folder, facts)
+        cards = _cards(experiments, most or MANY)
+        _draw(cards, report.parent, folder / PICTURES)
+        _write_data(folder, chapters)
+        _write_pages(folder, _context(chapters, cards, most or MANY, experiments))
     return report / PAGES[0]
-
-
-def _chapter(experiment, root):
-    changes, audit = read_changes(experiment), read_audit_part(experiment, root)
-    groups, left_out = groups_of(experiment)
-    return Chapter(
-        experiment,
-        find(experiment, changes, audit and audit.found),
-        read_provenance(experiment),
-        measure(experiment.table),
-        groups,
-        left_out,
-        changes,
-        {kind: sum(kind in failures_of(case) for case in experiment.cases) for kind in KINDS},
-        why_unknown(experiment),
-        audit,
-    )
 
 
 def _measure_masks(experiments):
@@ -113,29 +95,49 @@ def _measure_masks(experiments):
         list(pool.map(look, cases))
 
 
-def _random_ranks(experiments):
-    """id -> its place in a random order, of the images of all experiments."""
+def _chapter(experiment, root):
+    changes, audit = read_changes(experiment), read_audit_part(experiment, root)
+    groups, left_out = groups_of(experiment)
+    return Chapter(
+        experiment,
+        finding(experiment, changes),
+        list(limits_of(experiment, changes, audit and audit.findings)),
+        read_provenance(experiment),
+        measure(experiment.run.records),
+        groups,
+        left_out,
+        changes,
+        count_failures(experiment),
+        audit,
+    )
+
+
+def _cards(experiments, most):
+    """The Cards that the pages show, without pictures: at random, the same image of all experiments together.
+
+    They are the first `most` of the random order, the best and the worst, and as many of each kind of failure.
+    """
     ids = sorted({case.id for e in experiments for case in e.cases})
     random.Random(0).shuffle(ids)
-    return {name: rank for rank, name in enumerate(ids)}
-
-
-def _attribute_numbers(experiments):
-    """Name -> number, of the attributes of all oracles. Each has its own order, one filter is for all."""
-    names = dict.fromkeys(name for e in experiments for name in e.oracle.names)
-    return {name: number for number, name in enumerate(names)}
-
-
-def _shown(experiment, ranks, most):
-    """The cases that the pages show: the first of the random order, the best and worst, and those that failed."""
-    by_chance = sorted(experiment.cases, key=lambda case: ranks[case.id])
-    if not most:
-        return by_chance
-    by_quality = sorted(experiment.cases, key=_quality)
-    chosen = by_chance[:most] + by_quality[:NAMED] + by_quality[-NAMED:]
-    for kind in KINDS:
-        chosen += [case for case in by_chance if kind in failures_of(case)][:most]
-    return chosen
+    ranks = {name: rank for rank, name in enumerate(ids)}
+    # Each oracle has its own order of attributes, one filter is for all.
+    attributes = dict.fromkeys(name for e in experiments for name in e.oracle.names)
+    numbers = {name: number for number, name in enumerate(attributes)}
+    cards = []
+    for e in experiments:
+        names, by_quality = e.oracle.names, sorted(e.cases, key=_quality)
+        of_experiment = []
+        for rank, case in enumerate(by_quality):
+            worst = rank >= max(len(by_quality) - NAMED, NAMED)
+            named = "best" if rank < NAMED and case.reached else "worst" if worst else ""
+            changed = [(names[a], numbers[names[a]], sign) for a, sign in case.changed.items()]
+            of_experiment.append(Card(e, case, ranks[case.id], rank, named, failures_of(case), changed))
+        by_chance = sorted(of_experiment, key=lambda card: card.random_rank)
+        shown = by_chance[:most] + of_experiment[:NAMED] + of_experiment[-NAMED:]
+        for kind in KINDS:
+            shown += [card for card in by_chance if kind in card.failures][:most]
+        cards += {card.case.id: card for card in shown}.values()
+    return sorted(cards, key=lambda card: (card.random_rank, card.experiment.place))
 
 
 def _quality(case):
@@ -143,44 +145,29 @@ def _quality(case):
     return not case.reached, case.agrees is False, case.mnac or 0, case.l_1, case.id
 
 
-def _cards(experiments, ranks, shown, root, folder):
-    """The Cards in the random order, the same image of all experiments together."""
-    waiting, numbers = [], _attribute_numbers(experiments)
-    for experiment in experiments:
-        by_quality = sorted(experiment.cases, key=_quality)
-        for rank, case in enumerate(by_quality):
-            if id(case) in shown:
-                worst = rank >= max(len(by_quality) - NAMED, NAMED)
-                named = "best" if rank < NAMED and case.reached else "worst" if worst else ""
-                waiting.append((experiment, case, rank, named))
+def _draw(cards, root, folder):
+    """Sets the pictures of the cards whose images were saved."""
 
-    def draw(experiment, case, rank, named):
-        pictures = draw_pictures(case, experiment, root, folder) if case.pair else None
-        names = experiment.oracle.names
-        changed = [(names[a], numbers[names[a]], sign) for a, sign in case.changed.items() if a < len(names)]
-        return Card(experiment, case, pictures, failures_of(case), ranks[case.id], rank, named, changed)
+    def draw(card):
+        if card.case.pair:
+            card.pictures = draw_pictures(card.case, card.experiment, root, folder)
 
-    with progress(total=len(waiting), desc="report", unit="image") as bar, ThreadPoolExecutor() as pool:
-        cards = []
-        for card in pool.map(lambda each: draw(*each), waiting):
-            cards.append(card)
+    with progress(total=len(cards), desc="report", unit="image") as bar, ThreadPoolExecutor() as pool:
+        for _ in pool.map(draw, cards):
             bar.update()
-    return sorted(cards, key=lambda card: (card.random_rank, card.experiment.place))
 
 
 def _context(chapters, cards, most, experiments):
-    """What the templates are given."""
+    """The variables of the templates."""
     comparisons, apart = compare(experiments)
     in_gallery = [card for card in cards if card.random_rank < most or card.named]
-    failed = {kind: [card for card in cards if kind in card.failures] for kind in KINDS}
     return {
         "chapters": chapters,
         "audits": [chapter.audit for chapter in chapters if chapter.audit],
-        "cards": cards,
         "most": most,
         "in_gallery": in_gallery,
         "hidden": sum(len(e.cases) for e in experiments) - len(in_gallery),
-        "failed": failed,
+        "failed": {kind: [card for card in cards if kind in card.failures] for kind in KINDS},
         "directions": sorted({card.experiment.direction(*card.case.direction) for card in in_gallery}),
         "comparisons": comparisons,
         "apart": apart,
@@ -192,31 +179,21 @@ def _context(chapters, cards, most, experiments):
     }
 
 
-def _write_pages(folder, facts):
+def _write_pages(folder, context):
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": number,
-        "percent": percent,
-        "fixed": fixed,
-        "signed": signed,
-        "value": _value,
-        "probability": probability,
-        "words": words,
-        "counted": counted,
-    }
-    for page in (*PAGES, *[AUDIT] * bool(facts["audits"])):
-        text = environment.get_template(page).render(facts)
+    options = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, **options)
+    filters = (number, percent, fixed, signed, value, probability, words, counted)
+    environment.filters |= {each.__name__: each for each in filters}
+    for page in (*PAGES, *[AUDIT] * bool(context["audits"])):
+        text = environment.get_template(page).render(context)
         (folder / page).write_text(text, encoding="utf-8", errors="replace")
     for name in COPIED:
         (folder / name).write_bytes((TEMPLATES / name).read_bytes())
+
+
+# -- filters of the templates ------------------------------------------------------------------------------------
 
 
 def number(value):
@@ -236,21 +213,18 @@ def signed(value, digits=2):
     return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
 
 
-def _value(value, in_percent):
+def value(value, in_percent):
     return percent(value) if in_percent else number(value)
 
 
 # -- the data ----------------------------------------------------------------------------------------------------
 
 
-def _write_data(folder, chapters, cards, experiments):
+def _write_data(folder, chapters):
     """data.csv, with a row for each image that was explained, and data.json, with the figures as well."""
-    rows = [_row(e, case) for e in experiments for case in e.cases]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0])
-    writer.writeheader()
-    writer.writerows(rows)
-    (folder / "data.csv").write_text(text.getvalue(), encoding="utf-8", errors="replace")
+    rows = [_row(chapter.experiment, case) for chapter in chapters for case in chapter.experiment.cases]
+    table = pd.DataFrame(rows, dtype=object)  # object: numbers stay as they are beside those that are None
+    table.to_csv(folder / "data.csv", index=False, errors="replace", lineterminator="\r\n")
     contents = {"experiments": [_figures(chapter) for chapter in chapters], "images": rows}
     (folder / "data.json").write_text(json.dumps(contents, indent=1, default=str))
 
@@ -273,8 +247,8 @@ def _row(experiment, case):
         "scale": case.scale,
         "oracle_agrees": case.agrees,
         "attributes_changed": case.mnac,
-        "appeared": " ".join(names[a] for a, sign in case.changed.items() if sign > 0 and a < len(names)),
-        "vanished": " ".join(names[a] for a, sign in case.changed.items() if sign < 0 and a < len(names)),
+        "appeared": " ".join(names[a] for a, sign in case.changed.items() if sign > 0),
+        "vanished": " ".join(names[a] for a, sign in case.changed.items() if sign < 0),
         "similarity": case.similarity,
         "outside_mask": case.outside,
         "failures": " ".join(failures_of(case)),
@@ -283,24 +257,15 @@ def _row(experiment, case):
 
 def _figures(chapter):
     """What data.json says of an experiment."""
-
-    def entries(measured):
-        return {
-            each.measure.name: {
-                kind: metric.entry() for kind, metric in (("flipped", each.flips), ("all", each.all)) if metric
-            }
-            for each in measured
-        }
-
     return {
         "name": chapter.experiment.name,
-        "finding": chapter.finding.sentence,
-        "limits": chapter.finding.limits,
+        "finding": chapter.finding,
+        "limits": chapter.limits,
         "command": " ".join(chapter.provenance.command),
-        "flags": dict(chapter.experiment.flags),
-        "metrics": entries(chapter.measured),
+        "flags": dict(chapter.experiment.run.flags),
+        "metrics": _entries(chapter.measured),
         "groups": [
-            {"kind": g.kind, "of": g.title, "n": g.n, "metrics": entries(g.measured)} for g in chapter.groups
+            {"kind": g.kind, "of": g.title, "n": g.n, "metrics": _entries(g.measured)} for g in chapter.groups
         ],
         "attributes": [
             {"attribute": row.attribute, **row.often.entry(), "appeared": row.appeared, "vanished": row.vanished}
@@ -308,3 +273,8 @@ def _figures(chapter):
             for row in (chapter.changes.rows if chapter.changes else ())
         ],
     }
+
+
+def _entries(measured):
+    metrics = {each.measure.name: {"flipped": each.flips, "all": each.all} for each in measured}
+    return {name: {k: metric.entry() for k, metric in row.items() if metric} for name, row in metrics.items()}

@@ -56,8 +56,8 @@ class Run:
 
     @property
     def finished(self):
-        """Whether main.py has finished it, and merged its chunks."""
-        return self.layout.summary.exists()
+        """Whether main.py has finished it, and merged its chunks; None where nothing says that it began it."""
+        return self.layout.summary.exists() or (False if self.flags else None)
 
     @cached_property
     def records(self):
@@ -115,7 +115,7 @@ class Run:
 
     def tell_unfinished(self):
         """Warns on stderr where main.py has not finished it, as only a part of it can be measured."""
-        if connected().first and self.flags and not self.finished:
+        if connected().first and self.finished is False:
             print(
                 f"{self.layout.experiment} has no summary.yaml: the run is not finished, or its chunks are not "
                 "merged; only what is there is measured",
