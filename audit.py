@@ -93,7 +93,7 @@ def load_oracle(run, judges, pairs):
     """(the oracle, the names of its attributes, which of them the classifier is asked about or None of classes, its
     NetworkName); UserError where there is none, or it does not answer."""
     if judges.flags["oracle_path"] is None and not run.flags.get("oracle_path"):
-        raise UserError("the run had no oracle, and --oracle_path names none")
+        raise UserError("neither the run nor --oracle_path names an oracle")
     oracle, name = judges.of_role("oracle", run, pairs)
     if getattr(oracle, "task", None) == "classes":
         raise UserError(f"--oracle_path {name.path} tells classes apart; an audit needs one of attributes")

@@ -12,17 +12,8 @@ from core.audit.verdict import MOST_LISTED, limits, verdict
 FINDINGS = Findings(images=120, explained=120, asked="Smiling")
 NOTHING = Ranked("Bald", 120, *[0.0] * 5, *[None] * 3, 0, None, 0.0, -0.02, 0.02, False)
 ASKED = replace(NOTHING, attribute="Smiling", asked=True, changed=0.9, score=0.4)
-USED = replace(
-    NOTHING,
-    attribute="Wearing_Hat",
-    changed=0.25,
-    effect=0.3,
-    effect_low=0.1,
-    effect_high=0.5,
-    effect_n=30,
-    score=0.08,
-    by_change=True,
-)
+EFFECT = {"effect": 0.3, "effect_low": 0.1, "effect_high": 0.5, "effect_n": 30}
+USED = replace(NOTHING, attribute="Wearing_Hat", changed=0.25, score=0.08, by_change=True, **EFFECT)
 SEEN = {"contrast": -0.2, "contrast_low": -0.3, "contrast_high": -0.1, "with_it": 40, "by_contrast": True}
 
 
@@ -31,29 +22,23 @@ def said(*rows, **others):
 
 
 def test_an_attribute_is_named_with_the_evidence_that_there_is():
-    back = (
-        "Changing Wearing Hat (by 0.30; 0.10 … 0.50; in 30 of 120 images) back alone lowers the probability of the "
-        "target."
-    )
-    assert said(USED) == f"Beside Smiling, the classifier uses Wearing Hat. {back}"
-    contrast = (
-        "In 500 images as they are, Smiling is less probable with Wearing Hat (by 0.20; 0.10 … 0.30) than without."
-    )
+    uses = "Beside Smiling, the classifier uses Wearing Hat."
+    hat = "Wearing Hat (by 0.30; 0.10 … 0.50; in 30 of 120 images)"
+    back = f"Changing {hat} back alone lowers the probability of the target."
+    assert said(USED) == f"{uses} {back}"
+    contrast = "Smiling is less probable with Wearing Hat (by 0.20; 0.10 … 0.30) than without."
     both = said(replace(USED, **SEEN), contrasted=500)
-    assert both == f"Beside Smiling, the classifier uses Wearing Hat. {contrast} {back}"
+    assert both == f"{uses} In 500 images as they are, {contrast} {back}"
     rows = [replace(NOTHING, **SEEN, named=True)]
     of_classes = verdict(replace(FINDINGS, attributes=rows, contrasted=500, asked=""))
     assert of_classes.startswith("The classifier uses Bald. In 500 images as they are, the target is less probable")
 
 
 def test_the_strongest_is_named_first():
-    weak = replace(
-        NOTHING, attribute="Male", **SEEN | {"contrast": 0.06, "contrast_low": 0.01, "contrast_high": 0.1}
-    )
-    text = said(weak, replace(USED, **SEEN), contrasted=500)
-    assert (
-        "uses Wearing Hat and Male. " in text and "is more probable with Male (by 0.06; 0.01 … 0.10) than" in text
-    )
+    little = SEEN | {"contrast": 0.06, "contrast_low": 0.01, "contrast_high": 0.1}
+    text = said(replace(NOTHING, attribute="Male", **little), replace(USED, **SEEN), contrasted=500)
+    assert "uses Wearing Hat and Male. " in text
+    assert "is more probable with Male (by 0.06; 0.01 … 0.10) than" in text
 
 
 def test_what_images_as_they_are_clear_is_not_named():
@@ -85,19 +70,11 @@ def test_where_nothing_was_found_it_says_how_little_would_have_been_seen():
     assert "by less than 0.2 in the mean over all" in said(replace(changed, score=0.1, score_high=0.3))
     rows = [replace(NOTHING, contrast=0.0, contrast_low=-width, contrast_high=0.01) for width in (0.1, 0.2, 0.6)]
     text = said(*rows, contrasted=500)
-    assert (
-        "the probability of Smiling does not differ by 0.05 or more, beyond chance, with and without any of 3"
-        in text
-    )
-    assert "attributes; by less than 0.2 for half of them, by less than 0.6 for all." in text
+    assert "the probability of Smiling does not differ by 0.05 or more, beyond chance, with and without any" in text
+    assert "of 3 attributes; by less than 0.2 for half of them, by less than 0.6 for all." in text
     assert "would not have been seen" not in text
-
-
-def test_where_nothing_changed_nothing_is_known():
-    assert (
-        said(NOTHING)
-        == "No attribute beside Smiling changed in 120 images, so nothing is known of what else is used."
-    )
+    nothing = "No attribute beside Smiling changed in 120 images, so nothing is known of what else is used."
+    assert said(NOTHING) == nothing
 
 
 def test_limits_are_told():
@@ -106,7 +83,7 @@ def test_limits_are_told():
     def told(*rows, **others):
         return " ".join(limits(replace(controlled, attributes=[ASKED, *rows], **others)))
 
-    assert "There is no records.csv: how many" in told(explained=None)
+    assert "Nothing records how many images" in told(explained=None)
     assert "Of 121 images that were explained, 120 are looked at" in told(explained=121)
     assert "1 counterfactual is few" in told(images=1, explained=1)
     assert "There is no --control" in told(control=None)
@@ -117,10 +94,10 @@ def test_limits_are_told():
     assert f"changed in no counterfactual: {listed} and {21 - MOST_LISTED} more." in told(*many)
     assert "all 2 attributes at once" in told(NOTHING) and "attributes at once" not in told()
     assert "not contrasted on images as they are: why." in told(NOTHING, no_contrasts="why")
-    assert "Not contrasted, being too rare or always with or without others: Smiling and Bald." in told(
-        NOTHING, contrasted=300, contrasted_source="test of data"
-    )
-    seen = told(replace(NOTHING, **SEEN), contrasted=300, contrasted_source="test of data")
+    real = {"contrasted": 300, "contrasted_source": "test of data"}
+    rare = "Not contrasted, being too rare or always with or without others: Smiling and Bald."
+    assert rare in told(NOTHING, **real)
+    seen = told(replace(NOTHING, **SEEN), **real)
     assert "As they are: 300 images, test of data." in seen and "go with" not in seen and "not why" in seen
     assert list(limits(replace(controlled, no_attributes="why"))) == ["No attributes were looked at: why."]
 
@@ -128,6 +105,5 @@ def test_limits_are_told():
 @pytest.mark.parametrize("n, words", [(1, "1 counterfactual is too few"), (9, "9 counterfactuals are too few")])
 def test_of_few_images_nothing_is_said_but_by_contrasts(n, words):
     assert said(replace(USED, by_change=False), images=n).startswith(words)
-    assert said(replace(NOTHING, **SEEN), images=n, contrasted=500).startswith(
-        "Beside Smiling, the classifier uses"
-    )
+    contrasted = said(replace(NOTHING, **SEEN), images=n, contrasted=500)
+    assert contrasted.startswith("Beside Smiling, the classifier uses")

@@ -4,14 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from test_audit_script import SPOILED, audited, refused
+from test_audit_script import SPOILED, audited
 from toy_audit import PATCHES, draw, write_experiment
 from toy_results import write_pair
 
 from core.audit.contrasts import RARE_BELOW, contrast_attributes
-from core.audit.real_images import images_of_data, images_of_run
+from core.audit.real_images import images_of_run
 from core.running.run import read_run
-from guided_diffusion.script.errors import UserError
 
 # -- the figures ---------------------------------------------------------------------------------------------------
 
@@ -28,9 +27,8 @@ def test_attributes_that_go_together_do_not_take_each_others_part():
     rng = np.random.default_rng(0)
     glasses = rng.random(400) < 0.5
     grey = rng.random(400) < np.where(glasses, 0.7, 0.3)
-    with_glasses, with_grey = contrast_attributes(
-        0.4 * glasses + 0.05 * rng.random(400), np.stack([glasses, grey], 1)
-    )
+    p, has = 0.4 * glasses + 0.05 * rng.random(400), np.stack([glasses, grey], 1)
+    with_glasses, with_grey = contrast_attributes(p, has)
     assert with_glasses.value == pytest.approx(0.4, abs=0.01) and abs(with_grey.value) < 0.01
 
 
@@ -110,11 +108,6 @@ def test_they_are_the_runs_data_evenly_spaced_and_the_originals_where_that_is_go
     assert np.array_equal(images.load(images.items[1]), draw(SPOILED[1]))
 
 
-def test_other_data_has_to_be_there(tmp_path):
-    with pytest.raises(UserError, match="--data_dir"):
-        images_of_data(tmp_path / "none", "val", 16, 10)
-
-
 # -- what audit.py makes of them -----------------------------------------------------------------------------------
 
 
@@ -122,10 +115,7 @@ def test_what_no_counterfactual_changes_is_named_by_its_contrast(tmp_path):
     data = write_pictures(tmp_path / "data", shuffled(80, "Smiling", "Eyeglasses", "Young"))
     write_experiment(tmp_path, [("Smiling",)] * 12)
     out, kept, rows = audited(tmp_path, "exp", data_dir=data, split="all")
-    assert (
-        "Beside Smiling, the classifier uses Eyeglasses. In 80 images as they are, Smiling is more probable with"
-        in out
-    )
+    assert "uses Eyeglasses. In 80 images as they are, Smiling is more probable with" in out
     assert kept["contrasted"] == 80 and kept["contrasted_source"] == f"all of {data}"
     glasses, *others = rows
     assert glasses["attribute"] == "Eyeglasses" and float(glasses["changed"]) == 0
@@ -141,9 +131,8 @@ def test_both_kinds_of_evidence_are_told_and_the_other_way_round_is_less(tmp_pat
     out, kept, rows = audited(tmp_path, "exp", data_dir=data, split="all")
     assert rows[0]["by_contrast"] == rows[0]["by_change"] == "True"
     assert kept["verdict"].count(" Changing Eyeglasses (by") == 1
-    out, kept, rows = audited(
-        tmp_path, "exp", data_dir=data, split="all", classifier_path="toy_audit:against", contrast_images=70
-    )
+    against = {"classifier_path": "toy_audit:against", "contrast_images": 70}
+    out, kept, rows = audited(tmp_path, "exp", data_dir=data, split="all", **against)
     assert "In 70 images as they are, Smiling is less probable with Eyeglasses (by" in out
     assert float(rows[0]["contrast"]) < -0.3
 
@@ -168,41 +157,26 @@ def test_a_contrast_of_nothing_clears_what_the_counterfactuals_blame(tmp_path):
 def test_too_few_images_are_said_to_be_too_few(tmp_path):
     write_experiment(tmp_path, SPOILED)
     out, kept, rows = audited(tmp_path, "exp")
-    assert (
-        "12 images (the originals, as the run's data cannot be read: the run names no --data_dir) cannot tell"
-        in out
-    )
+    assert "12 images (the originals, as the run's data cannot be read: the run names no --data_dir) cannot" in out
     assert all(row["contrast"] == "" for row in rows)
-
-
-def test_data_that_cannot_be_read_and_a_split_of_nothing_are_one_line(tmp_path):
-    write_experiment(tmp_path, SPOILED)
-    assert "--data_dir" in refused(tmp_path, "exp", data_dir=tmp_path / "none")
-    assert "--split test is of --data_dir" in refused(tmp_path, "exp", split="test")
-    assert "--contrast_images -1" in refused(tmp_path, "exp", contrast_images=-1)
 
 
 # -- labels --------------------------------------------------------------------------------------------------------
 
 
-def write_labelled(folder, attributes, tell):
-    """Pictures with these attributes, and a csv of what `tell` says of each: a dict of names to 0 or 1."""
-    write_pictures(folder, attributes)
-    table = pd.DataFrame([{"path": f"{k:03d}.png"} | tell(has) for k, has in enumerate(attributes)])
-    table.to_csv(folder / "labels.csv", index=False)
-    return folder / "labels.csv"
-
-
 def test_labels_tell_what_the_oracle_does_not_see(tmp_path):
     """The labels are of the glasses, and the pictures' patch of youth is drawn by them."""
-    attributes = [
-        has | ({"Young"} if "Eyeglasses" in has else set()) for has in shuffled(80, "Smiling", "Eyeglasses")
+    coins = np.random.default_rng(1).random(80) < 0.5
+    attributes = shuffled(80, "Smiling", "Eyeglasses")
+    for has, coin in zip(attributes, coins, strict=True):
+        has |= {"Young"} if "Eyeglasses" in has and not coin else set()
+    data = write_pictures(tmp_path / "data", attributes)
+    labels = [
+        {"path": f"{k:03d}.png", "Young": int("Eyeglasses" in has), "Blond": int("Young" in has)}
+        for k, has in enumerate(attributes)
     ]
-    for has, coin in zip(attributes, np.random.default_rng(1).random(80), strict=True):
-        has.discard("Young") if coin < 0.5 else None
-    data = write_labelled(
-        tmp_path / "data", attributes, lambda has: {"Young": int("Eyeglasses" in has), "Blond": int("Young" in has)}
-    )
+    pd.DataFrame(labels).to_csv(data / "labels.csv", index=False)
+    data = data / "labels.csv"
     write_experiment(tmp_path, [("Smiling",)] * 12)
     _, kept, rows = audited(tmp_path, "exp", data_dir=data, split="all")
     assert kept["labelled"] == ["Young"] and kept["contrasted"] == 80

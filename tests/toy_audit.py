@@ -1,5 +1,7 @@
 """Results folders whose truth is known: pictures of grey with patches, and networks that read a patch each."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import torch
@@ -48,34 +50,12 @@ class Sum(torch.nn.Module):
         return self.patches(images).sum(1, keepdim=True)
 
 
-def oracle():
-    """As --oracle_path takes it."""
-    return Patches(**dict.fromkeys(NAMES, SHARPNESS))
-
-
-def other():
-    """An oracle that does not know the smile."""
-    return Patches(Eyeglasses=SHARPNESS, Young=SHARPNESS)
-
-
-def clean():
-    """A classifier that looks at the smile alone, as --classifier_path takes it."""
-    return Sum(Smiling=4)
-
-
-def spoiled():
-    """One that looks at the glasses as well."""
-    return Sum(Smiling=4, Eyeglasses=6)
-
-
-def against():
-    """One that holds the glasses against a smile."""
-    return Sum(Smiling=4, Eyeglasses=-6)
-
-
-def marked():
-    """One that looks at the mark in the corner, which the oracle does not know."""
-    return Sum(Smiling=4, Mark=6)
+oracle = partial(Patches, **dict.fromkeys(NAMES, SHARPNESS))  # as --oracle_path takes it: toy_audit:oracle
+other = partial(Patches, Eyeglasses=SHARPNESS, Young=SHARPNESS)  # one that does not know the smile
+clean = partial(Sum, Smiling=4)  # a classifier that looks at the smile alone, as --classifier_path takes it
+spoiled = partial(Sum, Smiling=4, Eyeglasses=6)  # one that looks at the glasses as well
+against = partial(Sum, Smiling=4, Eyeglasses=-6)  # one that holds the glasses against a smile
+marked = partial(Sum, Smiling=4, Mark=6)  # one that looks at the corner's mark, which the oracle does not know
 
 
 class Dazzled(Sum):
@@ -87,8 +67,7 @@ class Dazzled(Sum):
         return super().forward(images) + 20 * glare[:, None]
 
 
-def dazzled():
-    return Dazzled(Smiling=4)
+dazzled = partial(Dazzled, Smiling=4)
 
 
 class Thousand(torch.nn.Module):
@@ -100,10 +79,6 @@ class Thousand(torch.nn.Module):
         logits = torch.zeros(len(images), 1000)
         seen = Patches(Smiling=20, Eyeglasses=20)(images)
         return logits.index_copy(1, torch.tensor([0, 999]), seen)
-
-
-def thousand():
-    return Thousand()
 
 
 def draw(has):
@@ -126,5 +101,5 @@ def write_experiment(root, changes, exp_name="exp", reached=True, **flags):
     table = {"id": n, "label": smiles, "pred": smiles, "target": target, "cf_pred": target if reached else smiles}
     pd.DataFrame(table | {"attempts": 1, "bkl": 0.1, "l_1": 0.01}).to_csv(folder / "records.csv", index=False)
     (folder / "summary.yaml").write_text(f"n: {len(n)}\n")
-    known = {"query_label": "Smiling", "task": "attributes", "image_size": SIZE}
-    (folder / "flags.yaml").write_text(yaml.safe_dump(known | flags))
+    usual = {"query_label": "Smiling", "task": "attributes", "image_size": SIZE}
+    (folder / "flags.yaml").write_text(yaml.safe_dump(usual | flags))

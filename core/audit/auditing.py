@@ -8,12 +8,12 @@ from ..running.run import read_run
 from .change_map import map_change
 from .clusters import cluster_changes
 from .colours import judge_colours
-from .evidence import gather_evidence, no_pixels, own_changes, undo
+from .evidence import gather_evidence, no_pixels, own_changes
 from .examples import draw_examples, strongest
-from .files import Findings, write_findings, write_tables
+from .files import Findings, write_audit
 from .places import judge_places
 from .ranking import change_one_back, judge_changes, judge_contrasts, name_used, rank
-from .real_evidence import RealEvidence, gather_real_evidence
+from .real_images import RealEvidence, gather_real_evidence
 from .verdict import TOO_FEW, limits, verdict
 
 WITH_EXAMPLES = 6  # attributes, the first of the ranking, that get examples; all that are named do
@@ -64,7 +64,7 @@ def audit(run, networks, folder, pairs, control, real_images, facts):
         explained=None if run.records is None else len(run.records),
         finished=run.finished,
         records=run.records_hash,
-        question=run.question.facts,
+        question=run.question.facts | ({} if run.question.title else {"assumed": True}),
         attributes=rows,
         places=_audit_places(folder, change_map, pairs, known_pixels, networks),
         colours=judge_colours(real.colours, known_pixels),
@@ -73,8 +73,7 @@ def audit(run, networks, folder, pairs, control, real_images, facts):
         **facts,
     )
     findings.verdict, findings.limits = verdict(findings), list(limits(findings))
-    write_tables(folder, rows, change_map, real.colours)
-    write_findings(folder, findings)
+    write_audit(folder, findings, change_map, real.colours)
     return findings
 
 
@@ -94,17 +93,16 @@ def _audit_attributes(folder, pairs, control, contrasts, networks):
         if chosen:
             excluded = no_pixels(pairs) if row.asked else asked_pixels
             own, _ = own_changes([(k, a) for k in chosen], pairs, excluded, networks)
-            undone = undo(chosen, own, pairs, networks)
-            row.examples = draw_examples(folder, f"attribute-{a}", chosen, own, undone, pairs)
+            row.examples = draw_examples(folder, f"attribute-{a}", chosen, own, pairs, networks)
     return rows, known_pixels
 
 
 def _audit_places(folder, change_map, pairs, known_pixels, networks):
     """The Places with their examples."""
     places = []
-    for number, (place, pixels, undone) in enumerate(judge_places(change_map, pairs, known_pixels, networks), 1):
-        rows = strongest(undone.effect)
+    for number, (place, pixels, effects) in enumerate(judge_places(change_map, pairs, known_pixels, networks), 1):
+        rows = strongest(effects)
         own = pixels.expand(len(rows), -1, -1)
-        place.examples = draw_examples(folder, f"place-{number}", rows, own, undone.of(rows), pairs)
+        place.examples = draw_examples(folder, f"place-{number}", rows, own, pairs, networks)
         places.append(place)
     return places

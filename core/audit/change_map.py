@@ -49,10 +49,6 @@ class ChangeMap:
     p: np.ndarray
     regions: list[Region]
 
-    @property
-    def stands_out(self):
-        return self.p < FALSE_ALARMS
-
 
 def map_change(pairs, control, batches):
     """The ChangeMap of n Pairs. control: those of the same images in the control experiment, or None."""
@@ -105,11 +101,11 @@ def find_regions(blocks, change):
     """(B, B) booleans and changes -> the Regions, the largest sum of change first, at most MOST_REGIONS."""
     labels, count = ndimage.label(blocks, np.ones((3, 3)))
     parts = sorted((labels == number for number in range(1, count + 1)), key=lambda part: -change[part].sum())
-    regions, places = [], Counter()
+    regions, times = [], Counter()
     for part in parts[:MOST_REGIONS]:
         place = place_of(part)
-        places[place] += 1
-        name = place if places[place] == 1 else f"{place} ({places[place]})"
+        times[place] += 1
+        name = f"{place} ({times[place]})" if times[place] > 1 else place
         regions.append(Region(name, float(part.mean()), box_of(part), float(change[part].mean()), part))
     return regions
 

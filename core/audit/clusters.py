@@ -25,8 +25,7 @@ class Cluster:
 
 
 def cluster_changes(images, ids):
-    """(n, B, B) changes of images, and their ids -> the Clusters, the largest first. Those without a change are in
-    none.
+    """(n, B, B) changes of n images, and their ids -> the Clusters of those that change, the largest first.
 
     Ward's clustering of the changes, each image's scaled to length 1: where it changed matters, and not how much.
     As many clusters as have the largest mean silhouette, if that is clear and their means differ; else one.
@@ -42,8 +41,8 @@ def cluster_changes(images, ids):
         members, own = rows[labels == label], points[labels == label]
         mean = own.mean(0)
         nearest = ((own - mean) ** 2).sum(1).argsort(kind="stable")[:CLUSTER_EXAMPLES]
-        strong = (mean >= np.sort(mean)[-max(1, len(mean) // 20)]).reshape(images.shape[1:])
-        place = find_regions(strong, mean.reshape(strong.shape))[0].place
+        strong, shape = mean >= np.sort(mean)[-max(1, len(mean) // 20)], images.shape[1:]
+        place = find_regions(strong.reshape(shape), mean.reshape(shape))[0].place
         clusters.append(Cluster(len(members), place, [ids[row] for row in members[nearest]]))
     return sorted(clusters, key=lambda cluster: -cluster.n)
 

@@ -32,14 +32,10 @@ class AuditNetworks:
         """The attribute that the classifier is asked about, "" of classes."""
         return "" if self.asked is None else self.attributes[self.asked]
 
-    def p_of(self, target):
-        """images -> (N,) the classifier's probability of the targets, (N,) or one for all."""
-
-        def p(images):
-            classes = torch.as_tensor(target, device=images.device).expand(len(images))
-            return probability(self.classify(images), classes)
-
-        return p
+    def p(self, images, target):
+        """(N,) the classifier's probability of the targets, (N,) or one for all."""
+        classes = torch.as_tensor(target, device=images.device).expand(len(images))
+        return probability(self.classify(images), classes)
 
 
 @dataclass
@@ -47,9 +43,9 @@ class Evidence:
     """A row for each of n images, a column for each of A attributes.
 
     changed, control: whether the oracle's decision differs between the original and the counterfactual, of the
-    experiment and of the control; None without a control. effect, at_end: what changing the attribute alone back
-    does to p (falls). NaN where it did not change, and where it cannot be told from an attribute that was looked at
-    before: the pixels that are not among that one's do not bring it back.
+    experiment and of the control; None without a control. effect, at_end: of Undone, where the attribute alone is
+    changed back. NaN where it did not change, and where the pixels that are not another attribute's do not bring
+    it back.
     """
 
     changed: np.ndarray
@@ -92,20 +88,19 @@ def _changes(pairs, networks):
     return ((before > 0) != (after > 0)).numpy(), ((after - before).abs() / typical).numpy()
 
 
-def change_back(evidence, pairs, which, known_pixels, networks):
-    """Changes attributes back, each alone, where `which` (n, A) says -> (Evidence, the known pixels with theirs).
+def change_back(evidence, pairs, which, excluded, networks):
+    """Changes attributes back, each alone, where `which` (n, A) says -> (Evidence, `excluded` with their pixels).
 
-    known_pixels: (n, H, W) booleans, those of attributes that were looked at before.
+    excluded: (n, H, W) booleans, the pixels of attributes that were changed back before.
     """
     items = [tuple(map(int, item)) for item in np.argwhere(which)]
     if not items:
-        return evidence, known_pixels
-    effect, at_end, with_theirs = evidence.effect.copy(), evidence.at_end.copy(), known_pixels.clone()
-    own, possible = own_changes(items, pairs, known_pixels, networks)
-    fall = undo([row for row, _ in items], own, pairs, networks)
-    places = tuple(np.transpose(items))
-    effect[places] = np.where(possible, fall.effect, np.nan)
-    at_end[places] = np.where(possible, fall.at_end, np.nan)
+        return evidence, excluded
+    effect, at_end, with_theirs = evidence.effect.copy(), evidence.at_end.copy(), excluded.clone()
+    own, possible = own_changes(items, pairs, excluded, networks)
+    undone = undo([row for row, _ in items], own, pairs, networks)
+    effect[which] = np.where(possible, undone.effect, np.nan)
+    at_end[which] = np.where(possible, undone.at_end, np.nan)
     for (row, _), pixels in zip(items, own, strict=True):
         with_theirs[row] |= pixels
     return replace(evidence, effect=effect, at_end=at_end), with_theirs
@@ -126,15 +121,16 @@ def own_changes(items, pairs, excluded, networks):
 
 @dataclass
 class Undone:
-    """What putting pixels back did to p, of M images: (M,) each. p: in the counterfactual."""
+    """What putting pixels back did to p, of M images: (M,) each.
+
+    p: in the counterfactual; at_end: how far it falls there. effect: the mean of its falls after more and more of
+    all else has been changed back, from nothing to all. Counterfactuals go further than they must, so that p is
+    nearly 1 in them whatever is changed back; as all else goes back, p comes to depend on what is left.
+    """
 
     effect: np.ndarray
     at_end: np.ndarray
     p: np.ndarray
-
-    def of(self, rows):
-        """The same of some of the images."""
-        return Undone(self.effect[rows], self.at_end[rows], self.p[rows])
 
 
 def undo(rows, own, pairs, networks):
@@ -145,22 +141,12 @@ def undo(rows, own, pairs, networks):
         return *pair.pixels(), torch.tensor(int(pair.info()["target"])), own[index]
 
     def evaluate(pixels, cf_pixels, target, back):
-        p, x, counterfactual = networks.p_of(target), from_uint8(pixels), from_uint8(cf_pixels)
-        return *falls(p, x, counterfactual, back), p(counterfactual)
+        x, counterfactual, falls = from_uint8(pixels), from_uint8(cf_pixels), []
+        for share in torch.linspace(0, 1, CONTEXTS).tolist():
+            rest = counterfactual + share * (x - counterfactual)
+            before, after = put_back(counterfactual, rest, back), put_back(x, rest, back)
+            falls.append(networks.p(before, target) - networks.p(after, target))
+        return torch.stack(falls).mean(0), falls[0], networks.p(counterfactual, target)
 
     parts = networks.batches.map(evaluate, load, range(len(rows)), "changing back")
     return Undone(*(part.double().numpy() for part in parts))
-
-
-def falls(p, x, counterfactual, own):
-    """How far p falls when these pixels (N, H, W) are changed back: (N,) in the mean, and (N,) at the end.
-
-    p: images -> (N,). At the end: in the counterfactual itself. In the mean: over how much of all else has been
-    changed back before, from nothing to all. Counterfactuals go further than they must, so that p is nearly 1 in
-    them whatever is changed back; as all else goes back, p comes to depend on what is left.
-    """
-    each = []
-    for share in torch.linspace(0, 1, CONTEXTS).tolist():
-        rest = counterfactual + share * (x - counterfactual)
-        each.append(p(put_back(counterfactual, rest, own)) - p(put_back(x, rest, own)))
-    return torch.stack(each).mean(0), each[0]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data.images import from_uint8, to_uint8, write_png
+from .evidence import undo
 from .own_change import put_back
 
 EXAMPLES = 6
@@ -13,7 +14,7 @@ EFFECT_DIGITS = 5  # of effects that are told apart; further ones depend on the 
 
 @dataclass
 class Example:
-    """An image. effect: how far p falls (falls); p, p_back: in the counterfactual, and with it put back there.
+    """An image. effect: of Undone; p, p_back: in the counterfactual, and with it put back there.
 
     picture: the counterfactual with it put back, a path in the audit's folder.
     """
@@ -31,15 +32,13 @@ def strongest(effects):
     return [int(row) for row in order if not np.isnan(effects[row])][:EXAMPLES]
 
 
-def draw_examples(folder, name, rows, own, undone, pairs):
+def draw_examples(folder, name, rows, own, pairs, networks):
     """Writes folder/name/<id>.png, with the pixels own (M, H, W) put back in M rows of the pairs -> Examples."""
     (folder / name).mkdir(parents=True)
-    examples = []
-    for index, row in enumerate(rows):
-        pair = pairs[row]
+    undone, examples = undo(rows, own, pairs, networks), []
+    for row, pixels, effect, at_end, p in zip(rows, own, undone.effect, undone.at_end, undone.p, strict=True):
+        pair, picture = pairs[row], f"{name}/{pairs[row].id}.png"
         x, counterfactual = (from_uint8(part)[None] for part in pair.pixels())
-        write_png(folder / name / f"{pair.id}.png", to_uint8(put_back(x, counterfactual, own[index][None]))[0])
-        p, at_end = float(undone.p[index]), float(undone.at_end[index])
-        picture = f"{name}/{pair.id}.png"
-        examples.append(Example(pair.id, float(undone.effect[index]), p, p - at_end, picture))
+        write_png(folder / picture, to_uint8(put_back(x, counterfactual, pixels[None]))[0])
+        examples.append(Example(pair.id, float(effect), float(p), float(p - at_end), picture))
     return examples

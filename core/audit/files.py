@@ -14,6 +14,7 @@ from guided_diffusion.script.storage import write_file, write_text
 
 from ..results.records import read_yaml, write_yaml
 from ..results.typed import typed
+from .change_map import FALSE_ALARMS
 from .clusters import Cluster
 from .colours import ColourPlace
 from .map_picture import draw_map
@@ -31,7 +32,8 @@ class Findings:
     asked: the attribute that the classifier is asked about, "" of classes. images: that are looked at; explained:
     None where there is no records.csv. contrasted: real images, 0 for none; labelled: attributes that their data
     tells. no_contrasts, no_attributes: why there are none. records: records_hash of what was audited. question,
-    networks: what was asked of which networks. control: the name of the control experiment.
+    networks: what was asked of which networks; question holds `assumed` where nothing records it. finished: None
+    where nothing says so. control: the name of the control experiment.
     attributes: [] without an oracle.
     """
 
@@ -40,7 +42,7 @@ class Findings:
     asked: str = ""
     images: int = 0
     explained: int | None = None
-    finished: bool = True
+    finished: bool | None = True
     contrasted: int = 0
     contrasted_source: str = ""
     labelled: list[str] = field(default_factory=list)
@@ -56,40 +58,29 @@ class Findings:
     clusters: list[Cluster] = field(default_factory=list)
 
 
-def write_tables(folder, rows, change_map, colour_map):
-    """Writes attributes.csv, where there are any Ranked, and the two files of the maps into a folder.
-
-    change_map: a ChangeMap; colour_map: a ColourMap, or None.
-    """
-    if rows:
-        table = pd.DataFrame(map(asdict, rows)).drop(columns="examples")
+def write_audit(folder, findings, change_map, colour_map):
+    """Writes the files of an audit, without its examples, into a folder. change_map: a ChangeMap; colour_map: a
+    ColourMap, or None."""
+    if findings.attributes:
+        table = pd.DataFrame(map(asdict, findings.attributes)).drop(columns="examples")
         write_text(folder / TABLE, table.round(DIGITS).to_csv(index=False))
-    m = change_map
+    m, c = change_map, colour_map
     arrays = {"change": m.change, "signed": m.signed, "original": m.original, "images": m.images, "p": m.p}
-    arrays |= {"found": m.stands_out} | ({} if m.control is None else {"control": m.control})
-    if colour_map is not None:
-        arrays |= {"colour_effect": colour_map.effect, "colour_p": colour_map.p}
+    arrays |= {"found": m.p < FALSE_ALARMS} | ({} if m.control is None else {"control": m.control})
+    arrays |= {} if c is None else {"colour_effect": c.effect, "colour_p": c.p}
     write_file(folder / ARRAYS, lambda file: np.savez_compressed(file, **arrays))
-    draw_map(folder / PICTURE, m, colour_map)
-
-
-def write_findings(folder, findings):
-    """Writes the Findings to audit.yaml."""
+    draw_map(folder / PICTURE, m, c)
     write_yaml(folder / FINDINGS, _plain(asdict(findings)))
 
 
 def _plain(value):
     """What YAML can hold: numpy's numbers as Python's, floats rounded, tuples as lists."""
-    match value:
-        case dict():
-            return {key: _plain(each) for key, each in value.items()}
-        case list() | tuple():
-            return [_plain(each) for each in value]
-        case float() | np.floating():
-            return round(float(value), DIGITS)
-        case np.integer() | np.bool_():
-            return value.item()
-    return value
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    return round(value, DIGITS) if isinstance(value, float) else value
 
 
 def read_audit(folder):

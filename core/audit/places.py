@@ -37,25 +37,24 @@ class Place:
 
 
 def judge_places(change_map, pairs, known_pixels, networks):
-    """A list of (Place, the pixels (H, W) that are changed back, their Undone), for each region of a ChangeMap.
+    """A list of (Place, the pixels (H, W) that are changed back, the effects (n,)), for each region of a ChangeMap.
 
     known_pixels: (n, H, W), of n pairs, those of the asked and the named attributes.
     """
-    regions, n = change_map.regions, len(pairs)
+    regions, n, places = change_map.regions, len(pairs), []
     if not regions:
         return []
-    known = known_places(known_pixels)
+    known, change = known_places(known_pixels), torch.from_numpy(change_map.change)
     inside = [torch.from_numpy(pixels_of(region.blocks, *known.shape)) for region in regions]
-    undone = [undo(range(n), (each & ~known).expand(n, -1, -1), pairs, networks) for each in inside]
-    margin = simultaneous_margin(np.stack([each.effect for each in undone], 1))
+    effects = [undo(range(n), (each & ~known).expand(n, -1, -1), pairs, networks).effect for each in inside]
+    margin = simultaneous_margin(np.stack(effects, 1))
     level = 1 - (1 - LEVEL) / len(regions)
-    places = []
-    for r, pixels, fall in zip(regions, inside, undone, strict=True):
-        effect, (low, high) = float(fall.effect.mean()), effect_interval(fall.effect, level)
-        share = _share(change_map.change, pixels, known)
-        used = share < KNOWN_CHANGE and effect >= LEAST_EFFECT and low > 0 and effect > margin
-        place = Place(r.place, r.share, r.box, r.change, share, effect, low, high, used)
-        places.append((place, pixels & ~known, fall))
+    for r, pixels, falls in zip(regions, inside, effects, strict=True):
+        effect, (low, high) = float(falls.mean()), effect_interval(falls, level)
+        known_change = float(change[pixels & known].sum() / change[pixels].sum().clamp(min=1e-12))
+        used = known_change < KNOWN_CHANGE and effect >= LEAST_EFFECT and low > 0 and effect > margin
+        place = Place(r.place, r.share, r.box, r.change, known_change, effect, low, high, used)
+        places.append((place, pixels & ~known, falls))
     return places
 
 
@@ -68,9 +67,3 @@ def known_places(known_pixels, often=PLACE_PIXEL_FROM):
     width = 2 * round(AROUND * min(known_pixels.shape[1:])) + 1
     there = (known_pixels.float().mean(0) >= often).float()
     return F.max_pool2d(there[None, None], width, 1, width // 2)[0, 0] > 0
-
-
-def _share(change, pixels, known):
-    """How much of the change (H, W) in some pixels (H, W) lies in the known ones (H, W)."""
-    change = torch.from_numpy(change)
-    return float(change[pixels & known].sum() / change[pixels].sum().clamp(min=1e-12))

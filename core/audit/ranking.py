@@ -16,12 +16,11 @@ CLEARING_WITHIN = 0.15  # a contrast below that clears an attribute if its inter
 class Ranked:
     """An attribute's row of attributes.csv. Intervals hold, with 95 %, for all attributes at once.
 
-    Shares are of the n images. effect: the mean fall of p where the attribute alone is changed back, of effect_n
-    images; None without any. effect_at_end: the same in the counterfactual itself (see falls). score: the mean over
-    all n, where those count 0 in which it did not change or could not be told from the asked attribute. alike: an
-    attribute that is named before, in whose pixels this one lies.
-    contrast: of Contrast, of real images, of which with_it have the attribute; None where it is not known.
-    by_change, by_contrast: what shows that the classifier uses it. named: whether it counts as used.
+    Shares are of the n images. effect, effect_at_end: means of Undone over the effect_n images in which the
+    attribute alone is changed back; None without any. score: the mean effect over all n, 0 in the others. alike: an
+    attribute that is named before, in whose pixels this one lies. contrast: of Contrast, of real images, of which
+    with_it have the attribute; None where it is not known. by_change, by_contrast: what shows that the classifier
+    uses it. named: whether it counts as used.
     ValueError of an effect or a contrast without its interval, or the other way round.
     """
 
@@ -64,10 +63,9 @@ class Ranked:
     @property
     def cleared(self):
         """Whether images with the attribute and without it say that it hardly moves p."""
-        if self.contrast is None:
+        if self.contrast is None or abs(self.contrast) >= LEAST_EFFECT:
             return False
-        within = -CLEARING_WITHIN < self.contrast_low <= self.contrast_high < CLEARING_WITHIN
-        return abs(self.contrast) < LEAST_EFFECT and within
+        return -CLEARING_WITHIN < self.contrast_low <= self.contrast_high < CLEARING_WITHIN
 
     @property
     def moves_p(self):
@@ -88,32 +86,15 @@ def _row(evidence, a, networks, margin):
     level = 1 - (1 - LEVEL) / count
     changed, effects = evidence.changed[:, a], evidence.effect[:, a]
     control = None if evidence.control is None else evidence.control[:, a]
-    in_control = 0.0 if control is None else float(control.mean())
-    excess_low, excess_high = difference_interval(changed, control, level)
-    clear = ~np.isnan(effects)
-    effect = effect_low = effect_high = at_end = None
+    share, in_control = float(changed.mean()), 0.0 if control is None else float(control.mean())
+    shares = share, in_control, share - in_control, *difference_interval(changed, control, level)
+    clear, effect = ~np.isnan(effects), (None, None, None, 0, None)
     if clear.any():
-        effect, at_end = float(effects[clear].mean()), float(evidence.at_end[clear, a].mean())
-        effect_low, effect_high = effect_interval(effects[clear], level)
+        interval, at_end = effect_interval(effects[clear], level), float(evidence.at_end[clear, a].mean())
+        effect = float(effects[clear].mean()), *interval, int(clear.sum()), at_end
     score = float(evidence.owed[:, a].mean())
-    return Ranked(
-        attribute=networks.attributes[a],
-        n=n,
-        changed=float(changed.mean()),
-        control=in_control,
-        excess=float(changed.mean()) - in_control,
-        excess_low=excess_low,
-        excess_high=excess_high,
-        effect=effect,
-        effect_low=effect_low,
-        effect_high=effect_high,
-        effect_n=int(clear.sum()),
-        effect_at_end=at_end,
-        score=score,
-        score_low=max(score - margin, -1.0),
-        score_high=min(score + margin, 1.0),
-        asked=a == networks.asked,
-    )
+    scores = score, max(score - margin, -1.0), min(score + margin, 1.0)
+    return Ranked(networks.attributes[a], n, *shares, *effect, *scores, a == networks.asked)
 
 
 def effect_interval(effects, level):
@@ -148,11 +129,9 @@ def change_one_back(evidence, attribute, pairs, known_pixels, networks):
 def judge_contrasts(rows, contrasts):
     """Sets the contrasts of the Ranked, and by_contrast. contrasts: attribute -> its Contrast, or None."""
     for row in rows:
-        if contrast := contrasts.get(row.attribute):
-            row.contrast, row.contrast_low, row.contrast_high = contrast.value, contrast.low, contrast.high
-            row.with_it = contrast.with_it
-            beyond_chance = contrast.low * contrast.high > 0
-            row.by_contrast = not row.asked and abs(contrast.value) >= LEAST_EFFECT and beyond_chance
+        if c := contrasts.get(row.attribute):
+            row.contrast, row.contrast_low, row.contrast_high, row.with_it = c.value, c.low, c.high, c.with_it
+            row.by_contrast = not row.asked and abs(c.value) >= LEAST_EFFECT and c.low * c.high > 0
 
 
 def name_used(rows):

@@ -1,18 +1,23 @@
-"""Which real images attributes are contrasted on: of the run's data, of other data, or the originals of the run."""
+"""Real images: which ones are looked at, which attributes p goes with in them, and where which colours."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from guided_diffusion.script.errors import UserError
 
 from ..data.explained_data import AUTO, load_explained_data, settle_dataset
-from ..data.images import read_image
+from ..data.images import from_uint8, read_image
 from ..data.labels import OneHot
+from ..data.words import counted
 from ..results.layout import REACHED
 from ..running.flags import FLAGS, choose_split
+from .change_map import BLOCKS
+from .colours import ColourMap, map_colours
+from .contrasts import contrast_attributes
 
 DATA = ("dataset", "data_dir", "split", "use_train")  # flags of main.py
 
@@ -53,24 +58,60 @@ def images_of_run(run, size, most):
         name = settle_dataset(flags["dataset"], flags["data_dir"])
         return images_of_data(flags["data_dir"], choose_split(flags | {"dataset": name}), size, most, name)
     except UserError as error:
-        pairs = _spread(run.pairs(reached=tuple(REACHED)), most)
+        pairs = run.pairs(reached=tuple(REACHED))
+        chosen = [pairs[row] for row in _spread(len(pairs), most)]
         source = f"the originals, as the run's data cannot be read: {error}"
-        return Images(lambda pair: read_image(pair.original), pairs, source)
+        return Images(lambda pair: read_image(pair.original), chosen, source)
 
 
 def images_of_data(data_dir, split, size, most, name=AUTO):
     """At most `most` Images of a split of data, evenly spaced. name: its --dataset. UserError where it cannot be
     read."""
     dataset = load_explained_data(settle_dataset(name, data_dir), data_dir, split, size)
-    rows = _spread(range(len(dataset)), most)
-    labels = {}
+    rows, labels = _spread(len(dataset), most), {}
     if not isinstance(dataset.labels, OneHot):  # of another class is not the same as without an attribute
         values = dataset.labels[torch.tensor(rows)].numpy().astype(bool)
         labels = dict(zip(dataset.attributes, values.T, strict=True))
     return Images(dataset.pixels, rows, f"{split} of {data_dir}", labels)
 
 
-def _spread(items, most):
-    """At most so many of the items, evenly spaced."""
-    rows = np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int)
-    return [items[int(row)] for row in rows]
+def _spread(count, most):
+    """At most so many of 0 … count - 1, evenly spaced."""
+    return np.linspace(0, count - 1, min(most, count)).round().astype(int).tolist()
+
+
+@dataclass
+class RealEvidence:
+    """contrasts: attribute -> its Contrast, or None. colours: None of few images. facts: for the Findings: how many
+    images, from where, whose labels, or why they say nothing."""
+
+    contrasts: dict = field(default_factory=dict)
+    colours: ColourMap | None = None
+    facts: dict = field(default_factory=dict)
+
+
+def gather_real_evidence(images, pairs, networks):
+    """The RealEvidence of Images, None for none, by AuditNetworks. pairs: those of the experiment."""
+    if images is None:
+        return RealEvidence(facts={"no_contrasts": "--contrast_images is 0"})
+    targets = {int(pair.info()["target"]) for pair in pairs} if networks.of_classes else {1}
+    if len(targets) > 1:
+        return RealEvidence(facts={"no_contrasts": "the experiment has several target classes"})
+
+    def look(pixels):
+        x = from_uint8(pixels)
+        return networks.p(x, *targets), networks.oracle(x) > 0, F.adaptive_avg_pool2d(x, min(BLOCKS, *x.shape[-2:]))
+
+    batches = networks.batches.map(look, lambda item: (images.load(item),), images.items, "as they are")
+    p, has, colours = (part.numpy() for part in batches)
+    labelled = [name for name in networks.attributes if name in images.labels]
+    for name in labelled:
+        has[:, networks.attributes.index(name)] = images.labels[name]
+    contrasts, colour_map = contrast_attributes(p, has), map_colours(p, has, colours)
+    facts = {}
+    if not any(contrasts):
+        why = f"{counted(len(p))} ({images.source}) cannot tell them apart; see --data_dir and --contrast_images"
+        facts["no_contrasts"] = why
+    if any(contrasts) or colour_map is not None:
+        facts |= {"contrasted": len(p), "contrasted_source": images.source, "labelled": labelled}
+    return RealEvidence(dict(zip(networks.attributes, contrasts, strict=True)), colour_map, facts)

@@ -43,8 +43,7 @@ def _used(f):
     who = f"Beside {words(f.asked)}, the classifier" if f.asked else "The classifier"
     sentences = [f"{who} uses {listed(words(row.attribute) for row in named)}."]
     for direction in ("more", "less"):
-        rows = [row for row in named if row.by_contrast and (row.contrast > 0) == (direction == "more")]
-        if rows:
+        if rows := [r for r in named if r.by_contrast and (r.contrast > 0) == (direction == "more")]:
             sentences.append(
                 f"In {counted(f.contrasted)} as they are, {words(f.asked) or 'the target'} is {direction} "
                 f"probable with {listed(map(_contrast, rows))} than without."
@@ -60,7 +59,7 @@ def _contrast(row):
 
 
 def _effect(row):
-    interval = f"{number(row.effect_low)} … {number(row.effect_high)}"
+    interval = _interval(row.effect_low, row.effect_high)
     return f"{words(row.attribute)} (by {row.effect:.2f}; {interval}; in {row.effect_n} of {counted(row.n)})"
 
 
@@ -93,10 +92,10 @@ def _nothing_used(f):
 
 def _effect_of_place(place):
     lowers, sign = ("lowers", 1) if place.effect >= 0 else ("raises", -1)
-    low, high = sorted((sign * place.effect_low, sign * place.effect_high))
+    interval = _interval(*sorted((sign * place.effect_low, sign * place.effect_high)))
     return (
         f"changing {the(place.place)} ({_percent(place.share)}) back {lowers} the probability of the target by "
-        f"{abs(place.effect):.2f} ({number(low)} … {number(high)})"
+        f"{abs(place.effect):.2f} ({interval})"
     )
 
 
@@ -114,10 +113,12 @@ def limits(findings):
     are = "is" if n == 1 else "are"
     if n < FEW:
         yield f"{counted(n, 'counterfactual')} {are} few: they show only what moves the classifier much."
-    if not f.finished:
+    if f.finished is False:
         yield "The run is not finished, or its chunks are not merged: this is what is there so far."
+    if f.question.get("assumed"):
+        yield f"Nothing records what was asked: {f.question['query_label']} is assumed (--query_label)."
     if f.explained is None:
-        yield "There is no records.csv: how many images did not reach their target is not known."
+        yield "Nothing records how many images did not reach their target."
     elif n < f.explained:
         which = f"those that reached their target{' and that the control has, too' if f.control else ''}"
         yield f"Of {counted(f.explained)} that were explained, {n:,} {are} looked at: {which}."
@@ -174,9 +175,9 @@ def _percent(share):
     return f"{100 * share:.2g} % of the image" if share < 0.995 else "all of the image"
 
 
-def number(value):
-    """A number in words, with a minus as it is printed."""
-    return f"{value:.2f}".replace("-", "−")
+def _interval(low, high):
+    """Two numbers, with a minus as it is printed."""
+    return f"{low:.2f} … {high:.2f}".replace("-", "−")
 
 
 def listed(names):
