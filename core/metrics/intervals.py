@@ -46,8 +46,7 @@ def normal_interval(value, error, lowest=-np.inf):
 
 def share_interval(count, n, level=LEVEL):
     """The exact (Clopper-Pearson) interval of a share."""
-    interval = stats.binomtest(int(count), n).proportion_ci(level, "exact")
-    return interval.low, interval.high
+    return tuple(stats.binomtest(int(count), n).proportion_ci(level, "exact"))
 
 
 def difference_interval(first, second, level=LEVEL):
@@ -60,17 +59,16 @@ def difference_interval(first, second, level=LEVEL):
     n = len(first)
     if second is None:
         return share_interval(first.sum(), n, level)
-    counts = int((first & ~second).sum()), int((second & ~first).sum())
-    more, less = (count / n for count in counts)
-    (more_low, more_high), (less_low, less_high) = (share_interval(count, n, level) for count in counts)
+    more, less = (first & ~second).mean(), (second & ~first).mean()
+    more_low, more_high = share_interval((first & ~second).sum(), n, level)
+    less_low, less_high = share_interval((second & ~first).sum(), n, level)
     opposed = np.sqrt(more * less / ((1 - more) * (1 - less))) if more * less else 0.0
 
     def added(a, b):
         return np.sqrt(a**2 + b**2 + 2 * opposed * a * b)
 
-    low = more - less - added(more - more_low, less_high - less)
-    high = more - less + added(more_high - more, less - less_low)
-    return float(low), float(high)
+    below, above = added(more - more_low, less_high - less), added(more_high - more, less - less_low)
+    return float(more - less - below), float(more - less + above)
 
 
 def normal_mean_interval(values, level=LEVEL):
