@@ -24,16 +24,16 @@ def made_up(seed=0):
 def test_a_block_whose_colour_p_goes_with_is_found_with_its_effect_and_no_other():
     coins, has, colours = made_up()
     noise = 0.05 * np.random.default_rng(1).random(N)
-    found = map_colours(0.2 + 0.3 * coins + 0.4 * has[:, 0] + noise, has, colours)
-    assert found.effect[0, 0] == pytest.approx(0.3, abs=0.02) and found.p[0, 0] < 0.001
-    assert [(region.place, region.blocks.sum()) for region in found.regions] == [("top left corner", 1)]
+    colour_map = map_colours(0.2 + 0.3 * coins + 0.4 * has[:, 0] + noise, has, colours)
+    assert colour_map.effect[0, 0] == pytest.approx(0.3, abs=0.02) and colour_map.p[0, 0] < 0.001
+    assert [(region.place, region.blocks.sum()) for region in colour_map.regions] == [("top left corner", 1)]
 
 
 def test_what_an_attribute_tells_is_not_blamed_on_its_colour():
     coins, has, colours = made_up()
     with_it = np.column_stack([has, coins])
-    found = map_colours(0.2 + 0.3 * coins + 0.05 * np.random.default_rng(1).random(N), with_it, colours)
-    assert found.regions == [] and found.effect[0, 0] < 0.05
+    colour_map = map_colours(0.2 + 0.3 * coins + 0.05 * np.random.default_rng(1).random(N), with_it, colours)
+    assert colour_map.regions == [] and colour_map.effect[0, 0] < 0.05
 
 
 @pytest.mark.parametrize("count, uneven", [(3, False), (24, False), (3, True)])
@@ -53,15 +53,16 @@ def test_few_images_colours_that_never_vary_and_places_that_are_known_say_nothin
     coins, has, colours = made_up()
     assert map_colours(coins[:49].astype(float), has[:49], colours[:49]) is None
     constant = np.zeros_like(colours)
-    found = map_colours(coins.astype(float), has, constant)
-    assert found.effect.max() == 0 and found.p.min() == 1 and judge_colours(None, torch.zeros(1, 6, 6)) == []
-    found = map_colours(0.3 * coins.astype(float), has, colours)
+    colour_map = map_colours(coins.astype(float), has, constant)
+    assert colour_map.effect.max() == 0 and colour_map.p.min() == 1
+    assert judge_colours(None, torch.zeros(1, 6, 6)) == []
+    colour_map = map_colours(0.3 * coins.astype(float), has, colours)
     taken = torch.zeros(8, 12, 12, dtype=torch.bool)
     taken[0] = True  # in one of eight images
-    (place,) = judge_colours(found, taken)
+    (place,) = judge_colours(colour_map, taken)
     assert place.used and place.known == 0 and place.box == (0, 0, 1 / 6, 1 / 6)
     taken[1, :2, :2] = True
-    (place,) = judge_colours(found, taken)
+    (place,) = judge_colours(colour_map, taken)
     assert not place.used and place.known == 1
 
 
@@ -69,9 +70,9 @@ def test_a_mark_that_no_counterfactual_shows_is_found_in_images_as_they_are(tmp_
     data = write_pictures(tmp_path / "data", shuffled(120, "Smiling", "Eyeglasses", "Young", "Mark"))
     write_experiment(tmp_path, [("Smiling",)] * 12)
     flags = {"classifier_path": "toy_audit:marked", "data_dir": data, "split": "all"}
-    out, kept, rows = audited(tmp_path, "exp", **flags)
+    out, findings, rows = audited(tmp_path, "exp", **flags)
     assert "its answer goes with the colour of the top left corner (1.6 % of the image; by 0." in out
-    assert [(place["place"], place["used"]) for place in kept["colours"]] == [("top left corner", True)]
+    assert [(place["place"], place["used"]) for place in findings["colours"]] == [("top left corner", True)]
     assert not any(row["named"] == "True" for row in rows)
     with np.load(tmp_path / "Results/exp/audit/map.npz") as arrays:
         assert arrays["colour_effect"].argmax() in (0, 1, 16, 17) and arrays["colour_p"][8, 8] > 0.05

@@ -62,11 +62,11 @@ def test_a_place_has_the_name_that_one_would_give_it(rows, columns, words):
 
 
 def test_adjoining_blocks_are_one_region_and_the_largest_change_comes_first():
-    found = np.zeros((8, 8), bool)
-    found[0, 0] = found[1, 1] = found[6, 6] = found[1, 6] = found[3, 6] = True
+    blocks = np.zeros((8, 8), bool)
+    blocks[0, 0] = blocks[1, 1] = blocks[6, 6] = blocks[1, 6] = blocks[3, 6] = True
     change = np.ones((8, 8))
     change[6, 6] = 5
-    regions = find_regions(found, change)
+    regions = find_regions(blocks, change)
     assert [region.place for region in regions] == ["bottom right", "top left corner", "top right", "right"]
     assert regions[1].share == 2 / 64 and regions[0].change == 5
     assert np.array_equal(pixels_of(regions[0].blocks, 16, 24)[12:14, 18:21], np.ones((2, 3)))
@@ -79,14 +79,14 @@ def test_adjoining_blocks_are_one_region_and_the_largest_change_comes_first():
 def test_the_map_is_the_mean_of_what_changed_and_the_mark_in_the_corner_shows(tmp_path):
     write_experiment(tmp_path, [("Smiling", "Mark")] * 6 + [("Smiling",)] * 6)
     pairs = read_pairs(Layout(tmp_path, "exp"))
-    found = map_change(pairs, None, batches(5))
+    change_map = map_change(pairs, None, batches(5))
     images = [np.stack([part.numpy().astype(float) for part in pair.pixels()]) for pair in pairs]
     changes = np.stack([cf - x for x, cf in images])
-    assert found.change == pytest.approx(np.abs(changes).mean((0, 1)))
-    assert found.signed == pytest.approx(changes.mean((0, 1)))
-    assert found.change[:2, :2] == pytest.approx(127 / 2) and found.images.shape == (12, 16, 16)
-    assert [region.place for region in found.regions] == ["bottom", "top left corner"]
-    for name, region in zip(("Smiling", "Mark"), found.regions, strict=True):
+    assert change_map.change == pytest.approx(np.abs(changes).mean((0, 1)))
+    assert change_map.signed == pytest.approx(changes.mean((0, 1)))
+    assert change_map.change[:2, :2] == pytest.approx(127 / 2) and change_map.images.shape == (12, 16, 16)
+    assert [region.place for region in change_map.regions] == ["bottom", "top left corner"]
+    for name, region in zip(("Smiling", "Mark"), change_map.regions, strict=True):
         rows, columns = PATCHES[name]
         expected = np.zeros((16, 16), bool)
         expected[rows, columns] = True
@@ -132,10 +132,10 @@ def clusters_of(images):
 
 
 def test_images_that_change_in_the_same_places_are_one_cluster():
-    found = clusters_of(blobs(((0, 2), (0, 2)), ((6, 8), (3, 5)), ((3, 5), (3, 5))))
-    assert [cluster.n for cluster in found] == [15, 15, 15]
-    assert {cluster.place for cluster in found} == {"top left corner", "bottom", "centre"}
-    assert all(len({row // 15 for row in cluster.examples}) == 1 for cluster in found)
+    clusters = clusters_of(blobs(((0, 2), (0, 2)), ((6, 8), (3, 5)), ((3, 5), (3, 5))))
+    assert [cluster.n for cluster in clusters] == [15, 15, 15]
+    assert {cluster.place for cluster in clusters} == {"top left corner", "bottom", "centre"}
+    assert all(len({row // 15 for row in cluster.examples}) == 1 for cluster in clusters)
     assert [cluster.n for cluster in clusters_of(blobs(((0, 2), (0, 2)), each=40))] == [40]
 
 
@@ -149,5 +149,5 @@ def test_images_without_a_change_are_in_no_cluster():
 def test_identical_pairs_change_nowhere(tmp_path):
     for i in range(12):
         write_pair(tmp_path, i, np.full((3, 16, 16), 90), np.full((3, 16, 16), 90))
-    found = map_change(read_pairs(Layout(tmp_path, "exp")), None, batches(5))
-    assert found.regions == [] and found.change.max() == 0 and clusters_of(found.images) == []
+    change_map = map_change(read_pairs(Layout(tmp_path, "exp")), None, batches(5))
+    assert change_map.regions == [] and change_map.change.max() == 0 and clusters_of(change_map.images) == []

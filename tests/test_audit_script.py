@@ -46,17 +46,17 @@ def refused(root, *exp_names, **flags):
 
 def test_a_spoiled_classifier_is_found_out_and_a_clean_one_is_cleared(tmp_path):
     write_experiment(tmp_path, SPOILED)
-    out, kept, rows = audited(tmp_path, "exp", start=run_script)
+    out, findings, rows = audited(tmp_path, "exp", start=run_script)
     assert "exp: Beside Smiling, the classifier uses Eyeglasses. Changing Eyeglasses (by" in out
-    assert kept["verdict"] in out and all(limit in out for limit in kept["limits"])
+    assert findings["verdict"] in out and all(limit in out for limit in findings["limits"])
     assert [row["attribute"] for row in rows] == ["Eyeglasses", "Smiling", "Young"]
     assert [row["named"] for row in rows] == ["True", "False", "False"] and rows[1]["asked"] == "True"
-    assert list(rows[0]) == [name for name in kept["attributes"][0] if name != "examples"]
-    for example in kept["attributes"][0]["examples"]:
+    assert list(rows[0]) == [name for name in findings["attributes"][0] if name != "examples"]
+    for example in findings["attributes"][0]["examples"]:
         assert example["p"] > 0.9 > 0.1 + example["p_back"]
         assert (tmp_path / "Results/exp/audit" / example["picture"]).is_file()
-    assert [float(row["score"]) for row in rows] == [row["score"] for row in kept["attributes"]]
-    out, kept, rows = audited(tmp_path, "exp", classifier_path="toy_audit:clean")
+    assert [float(row["score"]) for row in rows] == [row["score"] for row in findings["attributes"]]
+    out, findings, rows = audited(tmp_path, "exp", classifier_path="toy_audit:clean")
     assert "No attribute beside Smiling was found to be used. Of those that changed in 12 images, one that" in out
     assert "by less than 0.22 in the mean" in out  # 0.78 ** 12 = 0.05
     assert rows[0]["attribute"] == "Smiling" and not any(row["named"] == "True" for row in rows)
@@ -65,13 +65,13 @@ def test_a_spoiled_classifier_is_found_out_and_a_clean_one_is_cleared(tmp_path):
 def test_a_control_in_which_the_attribute_changes_as_often_clears_it(tmp_path):
     write_experiment(tmp_path, SPOILED)
     write_experiment(tmp_path, [("Eyeglasses",)] * 12, "other")
-    out, kept, rows = audited(tmp_path, "exp", control="other")
-    assert kept["control"] == "other" and "No attribute beside Smiling" in out
+    out, findings, rows = audited(tmp_path, "exp", control="other")
+    assert findings["control"] == "other" and "No attribute beside Smiling" in out
     glasses = rows[0]
     assert glasses["attribute"] == "Eyeglasses" and float(glasses["control"]) == 1 and float(glasses["excess"]) == 0
     write_experiment(tmp_path, [("Young",)] * 11, "eleven")
-    out, kept, rows = audited(tmp_path, "exp", control="eleven")
-    assert rows[0]["named"] == "True" and kept["images"] == 11
+    out, findings, rows = audited(tmp_path, "exp", control="eleven")
+    assert rows[0]["named"] == "True" and findings["images"] == 11
     assert "Of 12 images that were explained, 11 are looked at" in out
 
 
@@ -99,10 +99,11 @@ def mapped(root, **flags):
 def test_without_an_oracle_it_says_where(tmp_path):
     write_experiment(tmp_path, [("Smiling", "Mark")] * 12)
     audited(tmp_path, "exp")
-    out, kept = mapped(tmp_path)
-    assert kept["attributes"] == [] and "neither the run nor --oracle_path names an oracle" in kept["no_attributes"]
+    out, findings = mapped(tmp_path)
+    assert findings["attributes"] == []
+    assert findings["no_attributes"] == "neither the run nor --oracle_path names an oracle"
     assert "No oracle says what changed in 12 images. What changed more than the rest of the image: changing" in out
-    places = {place["place"]: place for place in kept["places"]}
+    places = {place["place"]: place for place in findings["places"]}
     assert places.keys() == {"bottom", "top left corner"} and places["top left corner"]["effect"] > 0.5
     with np.load(tmp_path / "Results/exp/audit/map.npz") as arrays:
         assert arrays["change"].shape == (16, 16) and arrays["found"][0, 0] and not arrays["found"][0, 5]
@@ -115,16 +116,16 @@ def test_a_runs_oracle_that_does_not_answer_leaves_the_map_alone_and_a_given_one
     write_experiment(tmp_path, [("Smiling", "Mark")] * 12)
     assert why in refused(tmp_path, "exp", oracle_path=oracle)
     (tmp_path / "Results/exp/flags.yaml").write_text(f"query_label: Smiling\noracle_path: '{oracle}'\n")
-    out, kept = mapped(tmp_path)
-    assert kept["no_attributes"] and "What changed more than the rest" in out
+    out, findings = mapped(tmp_path)
+    assert findings["no_attributes"] and "What changed more than the rest" in out
 
 
 def test_what_no_attribute_names_is_found_in_the_map(tmp_path):
     write_experiment(tmp_path, [("Smiling", "Mark", "Young")] * 12)
-    out, kept, rows = audited(tmp_path, "exp", classifier_path="toy_audit:marked")
+    out, findings, rows = audited(tmp_path, "exp", classifier_path="toy_audit:marked")
     assert not any(row["named"] == "True" for row in rows)
     assert "uses what no attribute tells: changing the top left corner (1.6 % of the image) back lowers" in out
-    used = {place["place"]: place["used"] for place in kept["places"]}
+    used = {place["place"]: place["used"] for place in findings["places"]}
     assert used.pop("top left corner") and not any(used.values())
 
 
@@ -137,21 +138,21 @@ def test_a_classifier_of_a_thousand_classes_is_audited_by_the_probability_of_the
     folder = tmp_path / "Results/exp"
     (folder / "classes.txt").write_text("".join(f"class {k}\n" for k in range(1000)))
     (folder / "flags.yaml").write_text("task: classes\n")
-    out, kept, rows = audited(tmp_path, "exp", classifier_path="toy_audit:Thousand")
+    out, findings, rows = audited(tmp_path, "exp", classifier_path="toy_audit:Thousand")
     assert "exp: The classifier uses Smiling and Eyeglasses. Changing Smiling (by" in out
-    assert kept["asked"] == "" and [row["asked"] for row in rows] == ["False"] * 3
+    assert findings["asked"] == "" and [row["asked"] for row in rows] == ["False"] * 3
 
 
 def test_an_experiment_that_is_not_finished_is_audited_as_far_as_it_is(tmp_path):
     write_experiment(tmp_path, SPOILED)
     (tmp_path / "Results/exp/summary.yaml").unlink()
-    out, kept, _ = audited(tmp_path, "exp")
-    assert "The run is not finished" in out and not kept["finished"] and "Beside Smiling" in out
+    out, findings, _ = audited(tmp_path, "exp")
+    assert "The run is not finished" in out and not findings["finished"] and "Beside Smiling" in out
 
 
 def test_few_images_are_said_to_be_too_few(tmp_path):
     write_experiment(tmp_path, SPOILED[:3])
-    out, kept, rows = audited(tmp_path, "exp")
+    out, findings, rows = audited(tmp_path, "exp")
     assert "exp: 3 counterfactuals are too few to say what the classifier uses." in out
     assert rows[0]["attribute"] == "Eyeglasses" and rows[0]["named"] == "False"
     write_experiment(tmp_path, SPOILED[:1], "one")

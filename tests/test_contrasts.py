@@ -55,13 +55,13 @@ def test_what_is_too_rare_to_be_told_is_held_alike_all_the_same():
     rare = rng.random(400) < 0.03
     young = rng.random(400) < np.where(rare, 0.95, 0.1)
     noise = 0.1 * rng.random(400)
-    told = contrast_attributes(0.8 * rare + noise, np.stack([rare, young], 1))
-    assert told[0] is None and told[1].low <= 0 <= told[1].high
+    contrasts = contrast_attributes(0.8 * rare + noise, np.stack([rare, young], 1))
+    assert contrasts[0] is None and contrasts[1].low <= 0 <= contrasts[1].high
     mark = rng.random(400) < 0.5
     glasses = mark ^ (rng.random(400) < 0.01)
     young = rng.random(400) < np.where(mark, 0.8, 0.2)
-    told = contrast_attributes(0.8 * mark + noise, np.stack([mark, glasses, young], 1))
-    assert told[:2] == [None, None] and abs(told[2].value) < 0.02
+    contrasts = contrast_attributes(0.8 * mark + noise, np.stack([mark, glasses, young], 1))
+    assert contrasts[:2] == [None, None] and abs(contrasts[2].value) < 0.02
 
 
 def test_nothing_is_said_of_what_is_rare_or_goes_with_another_and_nothing_at_all_of_few_images():
@@ -114,9 +114,9 @@ def test_they_are_the_runs_data_evenly_spaced_and_the_originals_where_that_is_go
 def test_what_no_counterfactual_changes_is_named_by_its_contrast(tmp_path):
     data = write_pictures(tmp_path / "data", shuffled(80, "Smiling", "Eyeglasses", "Young"))
     write_experiment(tmp_path, [("Smiling",)] * 12)
-    out, kept, rows = audited(tmp_path, "exp", data_dir=data, split="all")
+    out, findings, rows = audited(tmp_path, "exp", data_dir=data, split="all")
     assert "uses Eyeglasses. In 80 images as they are, Smiling is more probable with" in out
-    assert kept["contrasted"] == 80 and kept["contrasted_source"] == f"all of {data}"
+    assert findings["contrasted"] == 80 and findings["contrasted_source"] == f"all of {data}"
     glasses, *others = rows
     assert glasses["attribute"] == "Eyeglasses" and float(glasses["changed"]) == 0
     assert glasses["by_contrast"] == glasses["named"] == "True" and glasses["by_change"] == "False"
@@ -128,11 +128,11 @@ def test_what_no_counterfactual_changes_is_named_by_its_contrast(tmp_path):
 def test_both_kinds_of_evidence_are_told_and_the_other_way_round_is_less(tmp_path):
     data = write_pictures(tmp_path / "data", shuffled(80, "Smiling", "Eyeglasses", "Young"))
     write_experiment(tmp_path, SPOILED)
-    out, kept, rows = audited(tmp_path, "exp", data_dir=data, split="all")
+    out, findings, rows = audited(tmp_path, "exp", data_dir=data, split="all")
     assert rows[0]["by_contrast"] == rows[0]["by_change"] == "True"
-    assert kept["verdict"].count(" Changing Eyeglasses (by") == 1
+    assert findings["verdict"].count(" Changing Eyeglasses (by") == 1
     against = {"classifier_path": "toy_audit:against", "contrast_images": 70}
-    out, kept, rows = audited(tmp_path, "exp", data_dir=data, split="all", **against)
+    out, findings, rows = audited(tmp_path, "exp", data_dir=data, split="all", **against)
     assert "In 70 images as they are, Smiling is less probable with Eyeglasses (by" in out
     assert float(rows[0]["contrast"]) < -0.3
 
@@ -156,7 +156,7 @@ def test_a_contrast_of_nothing_clears_what_the_counterfactuals_blame(tmp_path):
 
 def test_too_few_images_are_said_to_be_too_few(tmp_path):
     write_experiment(tmp_path, SPOILED)
-    out, kept, rows = audited(tmp_path, "exp")
+    out, findings, rows = audited(tmp_path, "exp")
     assert "12 images (the originals, as the run's data cannot be read: the run names no --data_dir) cannot" in out
     assert all(row["contrast"] == "" for row in rows)
 
@@ -178,10 +178,10 @@ def test_labels_tell_what_the_oracle_does_not_see(tmp_path):
     pd.DataFrame(labels).to_csv(data / "labels.csv", index=False)
     data = data / "labels.csv"
     write_experiment(tmp_path, [("Smiling",)] * 12)
-    _, kept, rows = audited(tmp_path, "exp", data_dir=data, split="all")
-    assert kept["labelled"] == ["Young"] and kept["contrasted"] == 80
+    _, findings, rows = audited(tmp_path, "exp", data_dir=data, split="all")
+    assert findings["labelled"] == ["Young"] and findings["contrasted"] == 80
     by_labels = {row["attribute"]: row["contrast"] for row in rows}
     assert by_labels["Young"] == by_labels["Eyeglasses"] == ""  # for the labels they are the same
-    _, kept, rows = audited(tmp_path, "exp", data_dir=data, split="all", contrast_by="oracle")
+    _, findings, rows = audited(tmp_path, "exp", data_dir=data, split="all", contrast_by="oracle")
     by_oracle = {row["attribute"]: row["contrast"] for row in rows}
-    assert kept["labelled"] == [] and float(by_oracle["Eyeglasses"]) > 0.5 > abs(float(by_oracle["Young"]))
+    assert findings["labelled"] == [] and float(by_oracle["Eyeglasses"]) > 0.5 > abs(float(by_oracle["Young"]))
