@@ -1,6 +1,6 @@
 """The pictures of a report: small ones of large images, the signed difference, and the addresses of the rest."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import quote
 
 import numpy as np
@@ -28,8 +28,8 @@ class Pictures:
     difference: str | None  # None where the two are not of one size
     mask: str | None
     size: str  # such as 128 × 128
-    start: str | None = None
-    steps: dict[str, list[str]] = field(default_factory=dict)  # x_t, z_t -> pictures of some steps
+    start: str | None
+    steps: dict[str, list[str]]  # x_t, z_t -> pictures of some steps
 
 
 def address(path, root):
@@ -40,8 +40,7 @@ def address(path, root):
 def change_of(pair):
     """(H, W) signed change of a pixel in grey levels: how much, a mean over the channels; its sign says whether it
     became brighter. None where the images are not of one size."""
-    images = (read_image(path).numpy().astype(float) for path in (pair.original, pair.counterfactual))
-    original, counterfactual = images
+    original, counterfactual = (read_image(p).numpy().astype(float) for p in (pair.original, pair.counterfactual))
     if original.shape != counterfactual.shape:
         return None
     difference = counterfactual - original
