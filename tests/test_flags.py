@@ -1,6 +1,5 @@
 """The declaration of a flag: what the parser, --help and the checks make of it, and the flags of every script."""
 
-import argparse
 import importlib
 import re
 import sys
@@ -19,7 +18,6 @@ from guided_diffusion.script.flags import (
     MANY,
     Flag,
     FlagParser,
-    add_flags,
     check_flags,
     group_flags,
     parse_bool_or_auto,
@@ -38,13 +36,11 @@ WHOLE_NUMBERS = ("batch_size", "start_step", "seed", "image_size", "num_workers"
 
 
 def parse(flags, *words):
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    add_flags(parser, flags)
-    return parser.parse_args(words)
+    return FlagParser("A script.", flags).parse_args(words)
 
 
 def flags_of(parser):
-    """name -> Flag, of what add_flags has added."""
+    """name -> Flag, of a FlagParser."""
     return {action.dest: action.flag for action in parser._actions if hasattr(action, "flag")}
 
 
@@ -71,7 +67,7 @@ def test_truth_has_many_spellings(text, value):
 
 @pytest.mark.parametrize("text", ["maybe", "", "2", "None"])
 def test_what_is_neither_true_nor_false_is_refused(text, capsys):
-    with pytest.raises(argparse.ArgumentTypeError, match="neither True nor False"):
+    with pytest.raises(ValueError, match="neither True nor False"):
         str2bool(text)
     with pytest.raises(SystemExit):
         parse({"use_ddim": Flag(False, "")}, "--use_ddim", text)

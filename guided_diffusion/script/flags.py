@@ -1,14 +1,14 @@
 """A flag, declared once: its parser, the check of its value, --help and the documentation all read a Flag.
 
-A script keeps its flags in a dict, name -> Flag. FlagParser makes its command line of them, and check_flags refuses
-the values that cannot be.
+A script keeps its flags in a dict, name -> Flag.
 """
 
 import argparse
 import math
+import sys
 from collections.abc import Callable, Collection
-from copy import copy
 from dataclasses import dataclass, replace
+from functools import partial
 
 from .errors import UserError
 
@@ -21,9 +21,8 @@ class Flag:
 
     default: the value where the flag is not given. None: it has no value then.
     help: what it does. --help adds the choices, the range and the default.
-    kind: bool, int, float or str; left out, it is the default's type, or str where that is None. Or a function
-        (text, flag's name) -> value, such as parse_numbers: then args keep the text, and whoever needs the value
-        calls the function.
+    kind: bool, int, float or str; left out, the default's type, or str where that is None. Or a function (text,
+        flag's name) -> value, such as parse_numbers: args hold the text, and whoever needs the value calls it.
     low, high: the smallest and the largest value, both allowed; of a list, the ends for each number.
     choices: the values that it may have, any where there are none.
     group: the heading in --help.
@@ -47,21 +46,18 @@ class Flag:
             object.__setattr__(self, "kind", kind)
 
     def parse(self, name, text):
-        """A word of the command line -> the value; UserError where it is not of the kind."""
+        """A word of the command line -> the value. ArgumentError, for argparse, where it is of another kind."""
+        read = {bool: str2bool, int: int, float: float}.get(self.kind, str)
         try:
-            if self.kind is bool:
-                return str2bool(text)
-            return self.kind(text) if self.kind in (int, float) else text
-        except (ValueError, argparse.ArgumentTypeError):
+            return read(text)
+        except ValueError:
             expected = {bool: "is neither True nor False", int: "must be a whole number", float: "must be a number"}
-            raise UserError(f"--{name} {text} {expected[self.kind]}") from None
+            raise argparse.ArgumentError(None, f"--{name} {text} {expected[self.kind]}") from None
 
     def check_type(self, name, value):
         """UserError where a value that was read from a file is of a type that this flag has not."""
-        types = {bool: (bool,), int: (int,), float: (int, float), str: (str, int)}.get(self.kind, (str, int, float))
-        if self.is_switch:
-            types = (*types, bool)
-        right = isinstance(value, types) and (self.is_switch or not isinstance(value, bool))
+        types = {bool: (), int: (int,), float: (int, float), str: (str, int)}.get(self.kind, (str, int, float))
+        right = self.is_switch if isinstance(value, bool) else isinstance(value, types)
         if value is not None and not right and not self.many:
             raise UserError(f"--{name} {value} is of the wrong type")
 
@@ -130,6 +126,7 @@ def with_defaults(flags, **defaults):
 class FlagParser(argparse.ArgumentParser):
     """The parser of a script's flags. What it cannot parse is one line on stderr, and exit code 2.
 
+    --na-me means --name. A switch may stand without a value, which means True.
     docstring: the script's, whose first line --help shows. required: the flags that --help marks so; the script
     itself refuses to do without them (require_flags).
     """
@@ -140,65 +137,39 @@ class FlagParser(argparse.ArgumentParser):
             description=docstring.splitlines()[0],
             usage=f"%(prog)s {needed}[--flag value ...]",
             allow_abbrev=False,
-            formatter_class=_OneSpelling,
         )
-        add_flags(self, flags, required)
+        groups = {"": self}
+        for name, flag in flags.items():
+            if flag.group not in groups:
+                groups[flag.group] = self.add_argument_group(flag.group)
+            action = groups[flag.group].add_argument(
+                f"--{name}",
+                type=partial(flag.parse, name),
+                default=flag.default,
+                nargs="+" if flag.many else "?" if flag.is_switch else None,
+                metavar={bool: "BOOL", int: "INT", float: "FLOAT"}.get(flag.kind, "TEXT"),
+                help=flag.full_help(name in required).replace("%", "%%"),
+            )
+            action.flag, action.const = flag, "True"
+
+    def parse_known_args(self, args=None, namespace=None):
+        words = sys.argv[1:] if args is None else args
+        return super().parse_known_args([_underscored(word) for word in words], namespace)
 
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {message}; {self.prog} --help tells the flags\n")
 
 
-class _OneSpelling(argparse.HelpFormatter):
-    """Help that names each Flag once. The spelling with hyphens is understood, but would double the list."""
-
-    def _format_action_invocation(self, action):
-        if hasattr(action, "flag"):
-            action = copy(action)
-            action.option_strings = action.option_strings[:1]
-        return super()._format_action_invocation(action)
-
-
-def add_flags(parser, flags, required=()):
-    """Adds --name (and --na-me) to an argparse parser for each name -> Flag, under the headings of their groups.
-
-    A switch may stand without a value, which means True. required: the flags that the help marks so.
-    """
-    groups = {"": parser}
-    for name, flag in flags.items():
-        if flag.group not in groups:
-            groups[flag.group] = parser.add_argument_group(flag.group)
-        groups[flag.group].add_argument(
-            *dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}")),
-            action=_Store,
-            flag=flag,
-            dest=name,
-            default=flag.default,
-            nargs="+" if flag.many else "?" if flag.is_switch else None,
-            const="True",
-            metavar={bool: "BOOL", int: "INT", float: "FLOAT"}.get(flag.kind, "TEXT"),
-            help=flag.full_help(name in required).replace("%", "%%"),
-        )
+def _underscored(word):
+    """--na-me=value -> --na_me=value; any other word stays."""
+    name, *value = word.partition("=")
+    return "".join(["--", name[2:].replace("-", "_"), *value]) if name.startswith("--") else word
 
 
 def given_flags(parser):
     """The names of the flags that stand on this script's command line."""
     absent = argparse.Namespace(**dict.fromkeys(vars(parser.parse_args([])), None))
     return {name for name, value in vars(parser.parse_args(namespace=absent)).items() if value is not None}
-
-
-class _Store(argparse.Action):
-    """Keeps the value of a Flag. Argparse's own `type` would tell an error in words without the value."""
-
-    def __init__(self, flag, **options):
-        super().__init__(**options)
-        self.flag = flag
-
-    def __call__(self, parser, namespace, words, option_string=None):
-        try:
-            parsed = [self.flag.parse(self.dest, word) for word in (words if self.flag.many else [words])]
-        except UserError as error:
-            parser.error(str(error))
-        setattr(namespace, self.dest, parsed if self.flag.many else parsed[0])
 
 
 def check_flags(args, flags):
@@ -215,14 +186,14 @@ def str2bool(value):
         return True
     if text in ("no", "false", "f", "n", "0"):
         return False
-    raise argparse.ArgumentTypeError(f"{value!r} is neither True nor False")
+    raise ValueError(f"{value!r} is neither True nor False")
 
 
 def parse_bool_or_auto(text, flag):
     """The value of a flag, as written -> True, False or "auto"."""
     try:
         return "auto" if text == "auto" else str2bool(text)
-    except argparse.ArgumentTypeError:
+    except ValueError:
         raise UserError(f"--{flag} {text} is unknown; choose True, False or auto") from None
 
 

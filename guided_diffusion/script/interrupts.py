@@ -11,15 +11,14 @@ GRACE = 10  # seconds that a script has to end in order
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, by which queues such as SLURM's, and launchers, end a process."""
+    """SIGTERM, by which queues and launchers end a process."""
 
 
 def end_on_interrupt():
     """From now on Ctrl-C and SIGTERM end the process at once with one line, until raise_on_interrupt().
 
-    The exit code is 130, or 143 of SIGTERM. For scripts, before their imports, which take seconds: libraries turn a
-    KeyboardInterrupt that reaches them into other errors. A process that ignores Ctrl-C, as one in the background
-    does, goes on ignoring it.
+    For scripts, before their imports: libraries turn a KeyboardInterrupt that reaches them into other errors. A
+    process that ignores Ctrl-C, as one in the background does, goes on ignoring it.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
@@ -32,10 +31,9 @@ def raise_on_interrupt(hint=""):
 
     A process that has not ended GRACE seconds later is ended as it is, with the line of interrupted(hint).
     """
-    began = signal.getsignal(signal.SIGTERM) is _end
     if signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if began:
+    if signal.getsignal(signal.SIGTERM) is _end:
         signal.signal(signal.SIGTERM, _raise)
         _watch(hint)
 
@@ -56,11 +54,6 @@ def interrupted(hint):
     return f"{sys.argv[0]}: interrupted{'; ' * bool(hint)}{hint}"
 
 
-def exit_code(interrupt):
-    """The exit code that shells expect of a process which a KeyboardInterrupt has ended."""
-    return 128 + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT)
-
-
 def _end(number, _):
     print(f"{sys.argv[0]}: interrupted before it began", file=sys.stderr, flush=True)
     os._exit(128 + number)
@@ -71,10 +64,9 @@ def _raise(*_):
 
 
 def _watch(hint):
-    """Starts a thread that ends this process GRACE seconds after a signal.
+    """Starts a thread that ends this process GRACE seconds after a signal, whose number it reads from a pipe.
 
-    Python raises nothing while it waits for a library, such as for another rank that does not come. A signal's
-    number is written to a pipe all the same.
+    Python raises nothing while it waits for a library, such as for another rank that does not come.
     """
     numbers, signalled = os.pipe()
     os.set_blocking(signalled, False)

@@ -1,12 +1,13 @@
 """Running a script's main(): how errors and interrupts are told."""
 
 import errno
+import signal
 import sys
 import traceback
 
 from ..ranks.connecting import among_several, end_process, let_go
 from .errors import UserError
-from .interrupts import exit_code, interrupted, raise_on_interrupt, undisturbed
+from .interrupts import Terminated, interrupted, raise_on_interrupt, undisturbed
 
 
 def require_flags(args, *names):
@@ -26,8 +27,9 @@ def run_script(main, hint=""):
         if failure:
             end_process(*failure)
     except KeyboardInterrupt as interrupt:
+        number = signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT
         with undisturbed():
-            end_process(exit_code(interrupt), interrupted(hint))
+            end_process(128 + number, interrupted(hint))
 
 
 def _run(main):

@@ -25,8 +25,8 @@ def is_remote(path):
 def write_file(path, write):
     """Writes the file `path`, whole or not at all. write(file) writes the contents to an open binary file.
 
-    That file lies beside `path` and replaces it once it is on the disk. Its name has the process and the thread in
-    it, so that several may write the same path; the last one wins. A remote object appears once it is complete.
+    That file lies beside `path` and replaces it once it is on the disk. Several may write the same path; the last
+    one wins. A remote object appears once it is complete.
     Raises UserError, and leaves `path` as it was, where the disk is full or the folder may not be written.
     """
     if is_remote(path):
@@ -40,14 +40,15 @@ def write_file(path, write):
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-        _sync_folder(part.parent)
-    except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError, and Ctrl-C, too
-        if isinstance(error.__context__, KeyboardInterrupt):
-            raise error.__context__ from None
-        # torch.save raises an error of its own; the system's, which has the reason, is that one's context.
-        system = next((each for each in (error, error.__context__) if isinstance(each, OSError)), None)
-        reason = system.strerror if system else str(error).splitlines()[0]
-        raise _unwritable(path, reason) from error
+        descriptor = os.open(part.parent, os.O_RDONLY)  # so that the renaming survives a power cut, too
+        os.fsync(descriptor)
+        os.close(descriptor)
+    except (OSError, RuntimeError) as error:
+        # torch.save turns a full disk, and Ctrl-C, into a RuntimeError, whose context says so.
+        cause = error.__context__ if isinstance(error, RuntimeError) and error.__context__ else error
+        if isinstance(cause, KeyboardInterrupt):
+            raise cause from None
+        raise unwritable(path, cause) from error
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
@@ -68,7 +69,7 @@ def require_writable(path, flag):
         part.touch()
         part.unlink()
     except OSError as error:
-        raise UserError(f"{flag} {path} cannot be written ({error.strerror}); check its folder") from error
+        raise unwritable(f"{flag} {path}", error) from error
 
 
 def write_text(path, text):
@@ -83,20 +84,22 @@ def append_text(path, text):
     is killed meanwhile may leave a part of the text at the end of the file.
     """
     try:
-        with open(path, "ab", buffering=0) as file:
-            size, rest = file.tell(), text.encode()
-            try:
-                while rest:
-                    rest = rest[file.write(rest) :]
+        size = os.path.getsize(path) if os.path.exists(path) else 0
+        try:
+            with open(path, "ab") as file:
+                file.write(text.encode())
+                file.flush()
                 os.fsync(file.fileno())
-            except OSError:
-                file.truncate(size)
-                raise
+        except OSError:
+            os.truncate(path, size)
+            raise
     except OSError as error:
-        raise _unwritable(path, error.strerror) from error
+        raise unwritable(path, error) from error
 
 
-def _unwritable(path, reason):
+def unwritable(path, error):
+    """The UserError of a path that cannot be written, for the reason that the error of a library gives."""
+    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
     return UserError(f"{path} cannot be written ({reason}); make room or check the folder, and start again")
 
 
@@ -130,7 +133,7 @@ def write_folder(path):
             os.replace(path, earlier)
         os.replace(part, path)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); make room or check the folder") from error
+        raise unwritable(path, error) from error
     finally:
         if earlier.exists() and not path.exists():  # it was interrupted between the two
             os.replace(earlier, path)
@@ -144,15 +147,6 @@ def _part(path):
 
 def _host():
     return socket.gethostname().split(".")[0]
-
-
-def _sync_folder(folder):
-    """Syncs a folder, so that the renaming of a file survives a power cut, too."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def sha256(path):
