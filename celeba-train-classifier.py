@@ -102,8 +102,7 @@ def main():
 
     def batches(start):
         loading = args_to_dict(args, ("batch_size", "seed", "random_flip", "num_workers"))
-        place = {"device": device, "rank": ranks.rank, "world_size": ranks.world_size}
-        return Batches(train, start=start, **loading, **place)
+        return Batches(train, start=start, **loading, device=device, ranks=ranks)
 
     TrainLoop(
         model=network,

@@ -28,7 +28,7 @@ from guided_diffusion.training.checkpoint_folder import complete_steps
 from guided_diffusion.training.flags import GPUS, TRAIN_FLAGS, check_train_flags
 from guided_diffusion.training.loop import TrainLoop
 from guided_diffusion.training.objectives import DenoisingObjective
-from guided_diffusion.training.resample import SAMPLERS, create_named_schedule_sampler
+from guided_diffusion.training.resample import SAMPLERS
 from models.checkpoints import attach_flags, load_diffusion
 
 RESUME_CHECKPOINT = Flag(
@@ -82,10 +82,8 @@ def main():
     def draw_samples(step, ema_model):
         if not ranks.first:
             return
-        sample_steps = min(args.sample_steps, args.diffusion_steps)
-        spaced = create_gaussian_diffusion(
-            **args_to_dict(args, DIFFUSION_FLAGS) | {"timestep_respacing": str(sample_steps)}
-        )
+        steps = str(min(args.sample_steps, args.diffusion_steps))
+        spaced = create_gaussian_diffusion(**args_to_dict(args, DIFFUSION_FLAGS) | {"timestep_respacing": steps})
         network = ema_model.eval()
         if condition:
             indices = torch.arange(SAMPLES) * len(dataset) // SAMPLES  # spread out, as folders are sorted by class
@@ -95,15 +93,12 @@ def main():
 
     def batches(start):
         loading = args_to_dict(args, ("batch_size", "seed", "random_flip", "num_workers"))
-        place = {"device": device, "rank": ranks.rank, "world_size": ranks.world_size}
-        return Batches(dataset, start=start, **loading, **place, with_noise=True)
+        return Batches(dataset, start=start, **loading, device=device, ranks=ranks, with_noise=True)
 
     TrainLoop(
         model=model,
         batches=batches,
-        objective=DenoisingObjective(
-            diffusion, create_named_schedule_sampler(args.schedule_sampler, diffusion.num_timesteps), condition
-        ),
+        objective=DenoisingObjective(diffusion, SAMPLERS[args.schedule_sampler](args.diffusion_steps), condition),
         output_path=args.output_path,
         device=device,
         named_state=lambda network: attach_flags(network.state_dict(), flags),

@@ -20,7 +20,7 @@ from guided_diffusion.training.batches import Batches
 from guided_diffusion.training.flags import TRAIN_FLAGS, check_train_flags
 from guided_diffusion.training.loop import TrainLoop
 from guided_diffusion.training.objectives import DenoisingObjective
-from guided_diffusion.training.resample import create_named_schedule_sampler
+from guided_diffusion.training.resample import UniformSampler
 from models.diffusers_models import DiffusersNetwork
 
 STEPS = 500  # of the diffusion
@@ -65,7 +65,7 @@ def main():
     [dataset] = load_training_data(args.data_dir, ["train"], SIZE)
     torch.manual_seed(args.seed)
     diffusion = create_gaussian_diffusion(diffusion_steps=STEPS, noise_schedule="cosine")
-    sampler = create_named_schedule_sampler("uniform", STEPS)
+    sampler = UniformSampler(STEPS)
 
     def batches(start):
         loading = args_to_dict(args, ("batch_size", "seed", "random_flip", "num_workers"))

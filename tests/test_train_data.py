@@ -10,6 +10,7 @@ import torch
 from assertions import refusal
 from toy_training import Pictures
 
+from guided_diffusion.ranks.ranks import Ranks
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.training.batches import Batch, Batches, generator
 
@@ -46,7 +47,7 @@ def test_a_batch_does_not_depend_on_how_many_load_or_what_is_drawn_ahead(options
 def test_the_batches_of_all_ranks_are_the_batch_of_one_bit_for_bit(world_size, batch_size):
     whole = batches(6, start=2, batch_size=world_size * batch_size, random_flip=True)
     ranks = [
-        batches(6, start=2, batch_size=batch_size, random_flip=True, rank=rank, world_size=world_size)
+        batches(6, start=2, batch_size=batch_size, random_flip=True, ranks=Ranks(rank, world_size))
         for rank in range(world_size)
     ]
     for one, parts in zip(whole, zip(*ranks, strict=True), strict=True):
@@ -110,10 +111,6 @@ def test_batches_for_a_gpu_are_pinned_by_the_workers_and_copied_without_waiting(
     assert all(same(one, other) for one, other in zip(plain, on_gpu, strict=True))
     assert calls.count(("copy", {"non_blocking": True})) == 2 * 3 and calls.count(("pin", False)) >= 2 * 3
     assert {kind for kind, _ in calls} == {"pin", "copy"} and ("pin", True) not in calls
-
-
-def test_batches_need_a_worker():
-    assert "--num_workers" in refusal(UserError, lambda: Batches(Pictures(), batch_size=4, seed=7, num_workers=0))
 
 
 def test_every_epoch_is_a_new_permutation():

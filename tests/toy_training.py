@@ -8,7 +8,7 @@ from guided_diffusion.script_util import create_model_and_diffusion
 from guided_diffusion.training.batches import Batches
 from guided_diffusion.training.loop import TrainLoop
 from guided_diffusion.training.objectives import DenoisingObjective
-from guided_diffusion.training.resample import create_named_schedule_sampler
+from guided_diffusion.training.resample import SAMPLERS
 
 CPU = torch.device("cpu")
 
@@ -68,7 +68,7 @@ def train(output_path, until, spoil=lambda terms, step: None, schedule_sampler="
     loop = TrainLoop(
         model,
         batches,
-        Spoiled(diffusion, create_named_schedule_sampler(schedule_sampler, diffusion.num_timesteps), spoil),
+        Spoiled(diffusion, SAMPLERS[schedule_sampler](diffusion.num_timesteps), spoil),
         output_path,
         CPU,
         named_state=lambda network: network.state_dict(),

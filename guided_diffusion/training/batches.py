@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..pixels import from_uint8
-from ..script.errors import UserError
+from ..ranks.ranks import Ranks
 
 # What a random stream is for: the last number of its key.
 TIME, NOISE, ORDER, MIRROR = range(4)
@@ -67,8 +67,8 @@ def pinned(tensor, device):
 
 
 def send(tensor, device):
-    """A tensor of the CPU, pinned(), on the device. A GPU copies it in its turn: nobody waits."""
-    return tensor.to(device, non_blocking=True)
+    """A tensor of the CPU, pinned(), or None, on the device. A GPU copies it in its turn: nobody waits."""
+    return None if tensor is None else tensor.to(device, non_blocking=True)
 
 
 class Batches:
@@ -76,8 +76,8 @@ class Batches:
 
     dataset: .pixels(i) -> uint8 (3, S, S), from several threads at once; .labels (N, A); __len__. Every epoch is
     a new permutation; with random_flip half of the images are mirrored, drawn by epoch and image.
-    A step's whole batch has world_size * batch_size samples, and this is the part of `rank`. All parts together
-    are, bit for bit, the batch that a single rank of that size would get.
+    A step's whole batch has batch_size samples for each of the ranks, and this is the part of this rank. All parts
+    together are, bit for bit, the batch that a single rank of that size would get.
     num_workers threads load batches, each of them two ahead of the training. with_noise: they draw the noise as
     well; to draw it later would keep a GPU waiting at 128 x 128.
     """
@@ -91,30 +91,26 @@ class Batches:
         random_flip=False,
         num_workers=4,
         device="cpu",
-        rank=0,
-        world_size=1,
+        ranks=None,
         with_noise=False,
     ):
-        if num_workers < 1:
-            raise UserError(f"--num_workers {num_workers} must be at least 1")
-        self.dataset, self.batch_size, self.seed, self.start = dataset, batch_size, seed, start
+        self.dataset, self.seed, self.start = dataset, seed, start
         self.random_flip, self.num_workers, self.device = random_flip, num_workers, device
         self.with_noise = with_noise
-        self.places = list(range(rank * batch_size, (rank + 1) * batch_size))
-        self.whole_batch = world_size * batch_size
+        ranks = ranks or Ranks()
+        self.places = list(range(ranks.rank * batch_size, (ranks.rank + 1) * batch_size))
+        self.whole_batch = ranks.world_size * batch_size
 
     def __iter__(self):
-        # Threads are enough: Pillow releases Python's lock while it decodes and resizes. They share the images kept
-        # in memory. Processes would fork beside the threads of CUDA or MPI, and need room in /dev/shm.
+        # Threads are enough: Pillow releases Python's lock. Processes would fork beside the threads of CUDA or MPI,
+        # and need room in /dev/shm.
         pool, ahead = ThreadPoolExecutor(self.num_workers), 2 * self.num_workers
         try:
             loading = deque(pool.submit(self._load, self.start + k) for k in range(ahead))
             for step in count(self.start):
-                pixels, labels, noise = loading.popleft().result()
+                pixels, labels, noise = (send(part, self.device) for part in loading.popleft().result())
                 loading.append(pool.submit(self._load, step + ahead))
-                images = from_uint8(send(pixels, self.device))
-                noise = None if noise is None else send(noise, self.device)
-                yield Batch(self.seed, step, self.places, images, send(labels, self.device), noise)
+                yield Batch(self.seed, step, self.places, from_uint8(pixels), labels, noise)
         finally:
             pool.shutdown(cancel_futures=True)
 

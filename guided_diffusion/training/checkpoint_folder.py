@@ -5,6 +5,7 @@ import re
 import blobfile as bf
 
 from ..script.errors import UserError
+from ..script.storage import unwritable
 from .weight_files import find_weights, load_weights, remove_if_there, save_weights
 
 
@@ -12,8 +13,7 @@ def complete_steps(directory):
     """The steps with a complete checkpoint in a folder, ascending; [] where there is no such folder."""
     if not bf.exists(directory):
         return []
-    found = (re.fullmatch(r"opt(\d{6,})\.pt", name) for name in bf.listdir(directory))
-    return sorted(int(match[1]) for match in found if match)
+    return sorted(int(name[3:-3]) for name in bf.listdir(directory) if re.fullmatch(r"opt\d{6,}\.pt", name))
 
 
 class CheckpointFolder:
@@ -27,21 +27,18 @@ class CheckpointFolder:
         try:
             bf.makedirs(self.directory)
         except (OSError, bf.Error) as error:  # blobfile's own for gs:// and az://, and for what it does not reach
-            reason = getattr(error, "strerror", None) or error
-            raise UserError(f"--output_path {directory} cannot be written ({reason})") from None
-
-    def path_of(self, name):
-        return bf.join(self.directory, name)
+            raise unwritable(f"--output_path {directory}", error) from None
 
     def path(self, name, step):
         """The file of a step; where there is none, that of its .pt."""
-        return find_weights(self.directory, f"{name}{step:06d}") or self.path_of(f"{name}{step:06d}.pt")
+        stem = f"{name}{step:06d}"
+        return find_weights(self.directory, stem) or bf.join(self.directory, f"{stem}.pt")
 
     def remove_parts(self):
         """Removes what a killed run was writing; for the one process that writes here."""
         for name in bf.listdir(self.directory):
             if name.endswith(".part"):
-                bf.remove(self.path_of(name))
+                bf.remove(bf.join(self.directory, name))
 
     def steps(self):
         return complete_steps(self.directory)
@@ -67,5 +64,5 @@ class CheckpointFolder:
         for name, content in contents.items():
             save_weights(content, self.directory, f"{name}{step:06d}", "pt" if name == "opt" else self.save_format)
         for old in self.steps()[: -self.keep]:
-            for name in ["opt", *(name for name in contents if name != "opt")]:
+            for name in reversed(contents):  # "opt" first: without it the step does not count
                 remove_if_there(self.path(name, old))

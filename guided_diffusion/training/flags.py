@@ -75,10 +75,8 @@ def check_train_flags(args, flags):
     if args.microbatch == 0:
         raise UserError("--microbatch 0 must be at least 1, or -1 for the whole batch")
     if getattr(args, "timestep_respacing", ""):
-        raise UserError(
-            f"--timestep_respacing {args.timestep_respacing} is for sampling; leave it out: a training needs all "
-            "of --diffusion_steps"
-        )
+        flag = f"--timestep_respacing {args.timestep_respacing}"
+        raise UserError(f"{flag} is for sampling; leave it out: a training needs all of --diffusion_steps")
     if args.save_format == "safetensors":
         require_safetensors("--save_format safetensors")
 
@@ -93,6 +91,4 @@ def choose_precision(precision, use_fp16, device):
     """The type that the network computes in: a name in PRECISIONS, or what use_fp16 means on this device."""
     if precision == "auto":
         return half_precision(device) if use_fp16 else torch.float32
-    if precision not in PRECISIONS:
-        raise UserError(f"--precision {precision} is unknown; choose auto, {', '.join(PRECISIONS)}")
     return PRECISIONS[precision]

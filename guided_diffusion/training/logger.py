@@ -2,13 +2,12 @@
 
 import csv
 import math
-from io import StringIO
 
 import blobfile as bf
+import pandas as pd
 import torch
 
-from ..script.errors import UserError
-from ..script.storage import is_remote, write_file
+from ..script.storage import is_remote, unwritable, write_file
 
 
 def read_numbers(rows):
@@ -16,9 +15,7 @@ def read_numbers(rows):
 
     They come from the device in one copy, for which alone the CPU waits.
     """
-    names = [name for name, value in rows[0].items() if isinstance(value, torch.Tensor)] if rows else []
-    if not names:
-        return rows
+    names = [name for name, value in rows[0].items() if isinstance(value, torch.Tensor)]
     table = torch.stack([torch.stack([row[name].double() for name in names]) for row in rows]).tolist()
     return [row | dict(zip(names, numbers, strict=True)) for row, numbers in zip(rows, table, strict=True)]
 
@@ -40,17 +37,15 @@ class Means:
 
     def take(self):
         """name -> mean since the last call, NaN where no number was finite."""
-        means = {
-            name: total / self.counts[name] if self.counts[name] else math.nan for name, total in self.sums.items()
-        }
+        sums, counts = self.sums, self.counts
         self.sums, self.counts = {}, {}
-        return means
+        return {name: total / counts[name] if counts[name] else math.nan for name, total in sums.items()}
 
     def state_dict(self):
-        return {"sums": dict(self.sums), "counts": dict(self.counts)}
+        return {"sums": self.sums, "counts": self.counts}
 
     def load_state_dict(self, state):
-        self.sums, self.counts = dict(state["sums"]), dict(state["counts"])
+        self.sums, self.counts = state["sums"], state["counts"]
 
 
 class Logger:
@@ -75,43 +70,29 @@ class Logger:
 
     def log(self, step, values):
         """values: name -> number, NaN where there is none. Raises UserError where the file cannot be written."""
-        try:
-            self._log(step, values)
-        except OSError as error:
-            raise UserError(
-                f"{self.path}, or the events beside it, cannot be written ({error.strerror or error}); make room "
-                "or check the folder, and start again"
-            ) from error
-
-    def _log(self, step, values):
         numbers = {name: value for name, value in values.items() if not math.isnan(value)}
         row = {"step": step, **{name: f"{value:.6g}" for name, value in numbers.items()}}
         new = [name for name in ("step", *values) if name not in self.columns]
-        if new:
-            self.columns += new
-            self._rewrite([*_read_rows(self.path), row])
-        else:
-            self._append(row)
-        if self.events:
-            for name, value in numbers.items():
-                self.events.add_scalar(name, value, step)
-            self.events.flush()
+        self.columns += new
+        try:
+            if new:
+                self._rewrite([*_read_rows(self.path), row])
+            else:
+                with bf.BlobFile(self.path, "a", streaming=False) as file:
+                    file.write(self._lines([row], header=False))
+            if self.events:
+                for name, value in numbers.items():
+                    self.events.add_scalar(name, value, step)
+                self.events.flush()
+        except OSError as error:
+            raise unwritable(f"{self.path}, or the events beside it,", error) from error
 
     def _rewrite(self, rows):
         text = self._lines(rows, header=bool(self.columns))
         write_file(self.path, lambda file: file.write(text.encode()))
 
-    def _append(self, row):
-        with bf.BlobFile(self.path, "a", streaming=False) as file:
-            file.write(self._lines([row]))
-
-    def _lines(self, rows, header=False):
-        text = StringIO()
-        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
-        if header:
-            writer.writeheader()
-        writer.writerows(rows)
-        return text.getvalue()
+    def _lines(self, rows, header):
+        return pd.DataFrame(rows, columns=self.columns).to_csv(index=False, header=header, lineterminator="\n")
 
 
 def _read_rows(path):

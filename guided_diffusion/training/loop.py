@@ -2,7 +2,7 @@
 
 import math
 import time
-from contextlib import ExitStack
+from contextlib import nullcontext
 
 import torch
 from torch import nn
@@ -43,6 +43,7 @@ class TrainLoop:
         self.all_flags = dict(flags)
         self.flags = {name: self.all_flags.get(name, flag.default) for name, flag in TRAIN_FLAGS.items()}
         self.ranks = ranks or Ranks()
+        self.global_batch = self.flags["batch_size"] * self.ranks.world_size
         self.device = device
         self.dtype = choose_precision(self.flags["precision"], self.all_flags.get("use_fp16", False), device)
         self.model = model.to(device, memory_format=torch.channels_last)
@@ -69,18 +70,20 @@ class TrainLoop:
         steps = self.flags["lr_anneal_steps"] or None
         compiling = wants_compiling(self.flags["compile"], steps, device, self.dtype)
         self.network = compiled(model, device) if compiling else model
-        if self.ranks.world_size > 1:
+        if self.ranks.several:
             self.network = DistributedDataParallel(self.network, [device] if device.type == "cuda" else None)
-
-    @property
-    def global_batch(self):
-        return self.flags["batch_size"] * self.ranks.world_size
 
     def run_loop(self):
         """Trains until step lr_anneal_steps (without end where that is 0). Saves on the way and at the end."""
         f = self.flags
         last = f["lr_anneal_steps"] or None
-        self._say_plan(last)
+        ranks = f" ({f['batch_size']} on each of {self.ranks.world_size} ranks)" if self.ranks.several else ""
+        print(
+            f"training from step {self.step} {f'to {last}' if last else 'without end'}: {self.global_batch} images "
+            f"a step{ranks}, {sum(p.numel() for p in self.model.parameters()):,} parameters, {self.dtype} on "
+            f"{self.device}",
+            flush=True,
+        )
         batches = iter(self.batches(self.step))
         last_row = self.step, time.perf_counter()
         bar = tqdm(initial=self.step, total=last, unit="step", smoothing=0.05, disable=not self.ranks.first)
@@ -116,32 +119,26 @@ class TrainLoop:
         parts = list(batch.split(f["microbatch"] if f["microbatch"] > 0 else size))
         terms_of_parts = []
         for part in parts:
-            with ExitStack() as stack:
-                if self.ranks.world_size > 1 and part is not parts[-1]:
-                    stack.enter_context(self.network.no_sync())
+            waits = self.ranks.several and part is not parts[-1]  # the ranks add up their gradients at the last one
+            with self.network.no_sync() if waits else nullcontext():
                 with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
                     terms = self.objective.losses(self.network, part)
                 self.scaler.scale(terms["loss"].sum() / size).backward()
             terms_of_parts.append({name: term.detach().float() for name, term in terms.items()})
         terms = self._gather_terms(terms_of_parts)
         self.objective.observe(terms)
-
         values = self.objective.summary(terms)
         self.scaler.unscale_(self.optimizer)
         limit = f["grad_clip"] or float("inf")
         values["grad_norm"] = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         values["lr"] = self.learning_rate(self.step)
-        if self._update_weights():
-            for ema in self.emas.values():
-                ema.update_parameters(self.model)
-        return values
-
-    def _update_weights(self):
-        """Takes the optimizer's step -> whether it did. On an overflow the scaler skips it and lowers its scale."""
         scale = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return self.scaler.get_scale() >= scale
+        if self.scaler.get_scale() >= scale:  # on an overflow the scaler skips the step and lowers its scale
+            for ema in self.emas.values():
+                ema.update_parameters(self.model)
+        return values
 
     def learning_rate(self, step):
         """The learning rate of a step: linear warm-up times linear annealing."""
@@ -153,7 +150,8 @@ class TrainLoop:
         """Calls on_save, then writes the checkpoint. A run killed in between repeats both when it is resumed."""
         if self.on_save:
             averages = next(iter(self.emas.values())).module
-            self._take_first_buffers(averages)
+            for buffer in averages.buffers():  # the statistics of batch norms are each rank's own
+                buffer.copy_(self.ranks.gather(buffer[None])[0])
             self.on_save(self.step, averages)
         if self.ranks.first:
             contents = {"model": self.named_state(self.model)}
@@ -170,11 +168,6 @@ class TrainLoop:
             }
             self.checkpoints.save(self.step, contents)
         self.ranks.wait()
-
-    def _take_first_buffers(self, network):
-        """Gives a network the first rank's buffers: the statistics of batch norms are each rank's own."""
-        for buffer in network.buffers():
-            buffer.copy_(self.ranks.gather(buffer[None])[0])
 
     def _resume(self):
         steps = self.checkpoints.steps()
@@ -222,15 +215,12 @@ class TrainLoop:
 
     def _refuse_other_flags(self, earlier, path):
         now = self._deciding_flags()
-        differing = [
-            f"--{name} {now.get(name)} (was {earlier.get(name)})"
-            for name in {**earlier, **now}
-            if now.get(name) != earlier.get(name)
-        ]
+        differing = [name for name in earlier | now if now.get(name) != earlier.get(name)]
         if differing:
+            changes = ", ".join(f"--{name} {now.get(name)} (was {earlier.get(name)})" for name in differing)
             raise UserError(
-                f"{path} was trained with other flags: {', '.join(differing)}; give those, "
-                "or another --output_path, with --resume_checkpoint to begin from these weights"
+                f"{path} was trained with other flags: {changes}; give those, or another --output_path, with "
+                "--resume_checkpoint to begin from these weights"
             )
 
     def _gather_terms(self, terms_of_parts):
@@ -267,22 +257,7 @@ class TrainLoop:
         if not self.ranks.first:
             return
         images = (self.step - last_row[0]) * self.global_batch
-        self.logger.log(
-            self.step,
-            means
-            | {
-                "param_norm": nn.utils.get_total_norm([p.detach() for p in self.model.parameters()]).item(),
-                "images_per_s": images / (time.perf_counter() - last_row[1]),
-                "memory_mib": peak_memory(self.device) / 2**20,
-            },
-        )
-
-    def _say_plan(self, last):
-        ranks = f" ({self.flags['batch_size']} on each of {self.ranks.world_size} ranks)"
-        until = f"to {last}" if last else "without end"
-        print(
-            f"training from step {self.step} {until}: {self.global_batch} images a step"
-            f"{ranks if self.ranks.world_size > 1 else ''}, "
-            f"{sum(p.numel() for p in self.model.parameters()):,} parameters, {self.dtype} on {self.device}",
-            flush=True,
-        )
+        means["param_norm"] = nn.utils.get_total_norm([p.detach() for p in self.model.parameters()]).item()
+        means["images_per_s"] = images / (time.perf_counter() - last_row[1])
+        means["memory_mib"] = peak_memory(self.device) / 2**20
+        self.logger.log(self.step, means)

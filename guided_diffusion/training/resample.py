@@ -5,17 +5,6 @@ import torch
 
 from ..script.errors import UserError
 
-SAMPLERS = ("uniform", "loss-second-moment")
-
-
-def create_named_schedule_sampler(name, num_timesteps):
-    """A sampler by its name in SAMPLERS; UserError names --schedule_sampler."""
-    if name == "uniform":
-        return UniformSampler(num_timesteps)
-    if name == "loss-second-moment":
-        return LossSecondMomentSampler(num_timesteps)
-    raise UserError(f"--schedule_sampler {name} is unknown; choose one of {', '.join(SAMPLERS)}")
-
 
 class UniformSampler:
     """Every timestep equally often."""
@@ -78,3 +67,6 @@ class LossSecondMomentSampler(UniformSampler):
         if "losses" not in state or tuple(state["losses"].shape) != self.losses.shape:
             raise UserError("the checkpoint was trained with another --schedule_sampler or --diffusion_steps")
         self.losses, self.counts = state["losses"].numpy().copy(), state["counts"].numpy().copy()
+
+
+SAMPLERS = {"uniform": UniformSampler, "loss-second-moment": LossSecondMomentSampler}  # of --schedule_sampler

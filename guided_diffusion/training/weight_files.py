@@ -31,8 +31,7 @@ def save_weights(content, directory, name, save_format):
 
 def find_weights(directory, name):
     """The path of a file that save_weights wrote, in whichever format; None where there is none."""
-    paths = (bf.join(directory, f"{name}.{save_format}") for save_format in SAVE_FORMATS)
-    return next(filter(bf.exists, paths), None)
+    return next(filter(bf.exists, (bf.join(directory, f"{name}.{suffix}") for suffix in SAVE_FORMATS)), None)
 
 
 def load_weights(path):
@@ -68,8 +67,7 @@ def to_safetensors(content):
                 about[prefix + name] = json.dumps(value)
 
     collect(content, "")
-    carried = getattr(content, "_metadata", {}).get("", {})
-    if "flags" in carried:
+    if "flags" in (carried := getattr(content, "_metadata", {}).get("", {})):
         about["flags"] = json.dumps(carried["flags"])
     return save(tensors, {"format": "pt", **about})  # "format" is what other libraries look for
 
