@@ -10,8 +10,7 @@ from enum import Enum, auto
 import numpy as np
 import torch
 
-from .losses import discretized_gaussian_log_likelihood, normal_kl
-from .nn import mean_flat
+from .losses import discretized_gaussian_log_likelihood, mean_flat, normal_kl
 
 
 class ModelMeanType(Enum):
@@ -31,8 +30,7 @@ class ModelVarType(Enum):
 
 
 class LossType(Enum):
-    """The RESCALED losses multiply the variational term: KL by T, which makes it the sum over all T steps, MSE by
-    T / 1000."""
+    """The RESCALED losses multiply the variational term: KL by T, a sum over all steps then, MSE by T / 1000."""
 
     MSE = auto()
     RESCALED_MSE = auto()
@@ -106,7 +104,12 @@ class GaussianDiffusion:
 
     def _p_from_output(self, output, z, t, clip_denoised):
         prediction, log_variance = self._split_variance(output, z, t)
-        x0 = self._x0_from_prediction(z, t, prediction)
+        if self.mean_type is ModelMeanType.START_X:
+            x0 = prediction
+        elif self.mean_type is ModelMeanType.VELOCITY:
+            x0 = self.x0_from_velocity(z, t, prediction)
+        else:
+            x0 = self.x0_from_eps(z, t, prediction)
         x0 = x0.clamp(-1, 1) if clip_denoised else x0
         mean, _, _ = self.q_posterior_mean_variance(x0, z, t)
         return {"mean": mean, "variance": log_variance.exp(), "log_variance": log_variance, "pred_xstart": x0}
@@ -122,18 +125,9 @@ class GaussianDiffusion:
             high = self._at("log_betas", t, z)
             share = (v + 1) / 2
             return prediction, share * high + (1 - share) * low
-        if self.var_type is ModelVarType.FIXED_SMALL:
-            table = "posterior_log_variance_clipped"
-        else:
-            table = "fixed_large_log_variance"
+        small = self.var_type is ModelVarType.FIXED_SMALL
+        table = "posterior_log_variance_clipped" if small else "fixed_large_log_variance"
         return output, self._at(table, t, z).expand_as(z)
-
-    def _x0_from_prediction(self, z, t, prediction):
-        if self.mean_type is ModelMeanType.START_X:
-            return prediction
-        if self.mean_type is ModelMeanType.VELOCITY:
-            return self.x0_from_velocity(z, t, prediction)
-        return self.x0_from_eps(z, t, prediction)
 
     def x0_from_velocity(self, z, t, v):
         """sqrt(abar) · z - sqrt(1 - abar) · v; the noise is then sqrt(abar) · v + sqrt(1 - abar) · z."""
@@ -170,18 +164,18 @@ class GaussianDiffusion:
         previous = x0 * torch.sqrt(abar_prev) + torch.sqrt(1 - abar_prev - sigma**2) * eps
         return (previous + masked_noise(noise, z, t, sigma) if eta else previous), x0
 
+    @torch.no_grad()
     def p_sample_loop(self, model, z, noise, clip_denoised=True):
         """Pure noise z_T-1 (N, C, H, W) -> images in [-1, 1], by T ancestral steps."""
-        return self._loop(lambda z, t: self.p_sample(model, z, t, noise, clip_denoised), z)
-
-    def ddim_sample_loop(self, model, z, noise=None, clip_denoised=True, eta=0.0):
-        """Pure noise z_T-1 (N, C, H, W) -> images in [-1, 1], by T DDIM steps."""
-        return self._loop(lambda z, t: self.ddim_sample(model, z, t, noise, clip_denoised, eta), z)
+        for t in reversed(range(self.num_timesteps)):
+            z, _ = self.p_sample(model, z, self.batch_t(t, z), noise, clip_denoised)
+        return z
 
     @torch.no_grad()
-    def _loop(self, step, z):
+    def ddim_sample_loop(self, model, z, noise=None, clip_denoised=True, eta=0.0):
+        """Pure noise z_T-1 (N, C, H, W) -> images in [-1, 1], by T DDIM steps."""
         for t in reversed(range(self.num_timesteps)):
-            z, _ = step(z, self.batch_t(t, z))
+            z, _ = self.ddim_sample(model, z, self.batch_t(t, z), noise, clip_denoised, eta)
         return z
 
     def batch_t(self, t, like):
@@ -198,39 +192,33 @@ class GaussianDiffusion:
         if self.loss_type is LossType.RESCALED_KL:
             return {"loss": self._vb_term(output, x0, z, t) * self.num_timesteps}
 
-        terms = {}
-        if self.var_type is ModelVarType.LEARNED_RANGE:
-            # The variational term teaches the variance alone: the mean is detached (Nichol & Dhariwal 2021, §3.1).
-            prediction, v = output.chunk(2, dim=1)
-            frozen_mean = torch.cat([prediction.detach(), v], dim=1)
-            terms["vb"] = self._vb_term(frozen_mean, x0, z, t)
-            if self.loss_type is LossType.RESCALED_MSE:
-                terms["vb"] = terms["vb"] * (self.num_timesteps / 1000)
-        else:
-            prediction = output
         target = {
             ModelMeanType.START_X: lambda: x0,
             ModelMeanType.EPSILON: lambda: noise,
             ModelMeanType.VELOCITY: lambda: self.velocity(x0, t, noise),
         }[self.mean_type]()
-        terms["mse"] = mean_flat((target - prediction) ** 2)
-        terms["loss"] = terms["mse"] + terms["vb"] if "vb" in terms else terms["mse"]
-        return terms
+        if self.var_type is not ModelVarType.LEARNED_RANGE:
+            mse = mean_flat((target - output) ** 2)
+            return {"mse": mse, "loss": mse}
+        # The variational term teaches the variance alone: the mean is detached (Nichol & Dhariwal 2021, §3.1).
+        prediction, v = output.chunk(2, dim=1)
+        vb = self._vb_term(torch.cat([prediction.detach(), v], dim=1), x0, z, t)
+        if self.loss_type is LossType.RESCALED_MSE:
+            vb = vb * (self.num_timesteps / 1000)
+        mse = mean_flat((target - prediction) ** 2)
+        return {"vb": vb, "mse": mse, "loss": mse + vb}
 
     def _vb_term(self, output, x0, z, t):
         """The term of step t of the variational bound, in bits per dimension, from the network's output: (N,)."""
         true_mean, _, true_log_variance = self.q_posterior_mean_variance(x0, z, t)
         p = self._p_from_output(output, z, t, clip_denoised=False)
         kl = mean_flat(normal_kl(true_mean, true_log_variance, p["mean"], p["log_variance"]))
-        decoder_nll = -mean_flat(
-            discretized_gaussian_log_likelihood(x0, means=p["mean"], log_scales=0.5 * p["log_variance"])
-        )
-        return torch.where(t == 0, decoder_nll, kl) / np.log(2)
+        log_likelihood = discretized_gaussian_log_likelihood(x0, p["mean"], 0.5 * p["log_variance"])
+        return torch.where(t == 0, -mean_flat(log_likelihood), kl) / np.log(2)
 
 
 def masked_noise(noise, z, t, sigma):
     """sigma · noise(z), but 0 for the images whose t is 0. noise is not called where every t is 0."""
-    moving = t > 0
-    if not moving.any():
+    if not t.any():
         return torch.zeros_like(z)
-    return moving.to(z.dtype).reshape(-1, *[1] * (z.dim() - 1)) * sigma * noise(z)
+    return (t > 0).to(z.dtype).reshape(-1, *[1] * (z.dim() - 1)) * sigma * noise(z)

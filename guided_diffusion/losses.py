@@ -1,8 +1,13 @@
-"""Likelihoods of diagonal Gaussians, in nats, elementwise."""
+"""Likelihoods of diagonal Gaussians, in nats, elementwise; and their means."""
 
 import math
 
 import torch
+
+
+def mean_flat(x):
+    """(N, ...) -> (N,): the mean over everything but the batch."""
+    return x.flatten(1).mean(1)
 
 
 def normal_kl(mean1, logvar1, mean2, logvar2):
@@ -12,7 +17,7 @@ def normal_kl(mean1, logvar1, mean2, logvar2):
     )
 
 
-def discretized_gaussian_log_likelihood(x, *, means, log_scales):
+def discretized_gaussian_log_likelihood(x, means, log_scales):
     """log p(x) of 8-bit images scaled to [-1, 1] under a Gaussian, elementwise (Ho et al. 2020, eq. 13).
 
     The Gaussian's mass in the bin of width 2/255 around x; the outermost bins reach to infinity.

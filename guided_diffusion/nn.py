@@ -1,4 +1,4 @@
-"""Small layers and functions that the UNet and the losses need and torch does not have."""
+"""Small layers and functions that the UNet needs and torch does not have."""
 
 import math
 
@@ -20,11 +20,6 @@ def zeroed(module):
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module
-
-
-def mean_flat(x):
-    """(N, ...) -> (N,): the mean over everything but the batch."""
-    return x.flatten(1).mean(1)
 
 
 def timestep_embedding(timesteps, dim, max_period=10000):

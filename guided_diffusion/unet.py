@@ -1,5 +1,7 @@
 """The UNet of Dhariwal & Nichol 2021 (section 3), with the state-dict names of OpenAI's checkpoints."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -55,22 +57,13 @@ class UNetModel(nn.Module):
         self.num_classes = num_classes
         embed_dim = 4 * model_channels
 
-        def res_block(channels, out_channels, **resampling):
-            return ResBlock(
-                channels,
-                embed_dim,
-                dropout,
-                out_channels,
-                use_scale_shift_norm,
-                use_checkpoint,
-                norm_groups,
-                **resampling,
-            )
-
-        def attention(channels, heads):
-            return AttentionBlock(
-                channels, heads, num_head_channels, use_new_attention_order, use_checkpoint, norm_groups
-            )
+        common = {"use_checkpoint": use_checkpoint, "norm_groups": norm_groups}
+        res_block = partial(
+            ResBlock, embed_dim=embed_dim, dropout=dropout, scale_shift_norm=use_scale_shift_norm, **common
+        )
+        attention = partial(
+            AttentionBlock, num_head_channels=num_head_channels, new_order=use_new_attention_order, **common
+        )
 
         def downsample(channels):
             return res_block(channels, channels, down=True) if resblock_updown else Downsample(channels)
@@ -167,6 +160,10 @@ class TimestepSequential(nn.Sequential):
         return x
 
 
+doubled = partial(F.interpolate, scale_factor=2, mode="nearest")
+halved = partial(F.avg_pool2d, kernel_size=2)
+
+
 class Upsample(nn.Module):
     """(N, C, H, W) -> (N, C, 2H, 2W): nearest neighbour, then a convolution."""
 
@@ -175,7 +172,7 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x):
-        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+        return self.conv(doubled(x))
 
 
 class Downsample(nn.Module):
@@ -200,9 +197,9 @@ class ResBlock(nn.Module):
     def __init__(
         self,
         channels,
+        out_channels,
         embed_dim,
         dropout,
-        out_channels,
         scale_shift_norm,
         use_checkpoint,
         norm_groups=32,
@@ -215,7 +212,7 @@ class ResBlock(nn.Module):
         self.in_layers = nn.Sequential(
             GroupNorm32(norm_groups, channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1)
         )
-        self.resample = _double if up else _halve if down else nn.Identity()
+        self.resample = doubled if up else halved if down else nn.Identity()
         self.emb_layers = nn.Sequential(
             nn.SiLU(), nn.Linear(embed_dim, 2 * out_channels if scale_shift_norm else out_channels)
         )
@@ -225,8 +222,7 @@ class ResBlock(nn.Module):
             nn.Dropout(dropout),
             zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1)),
         )
-        same = channels == out_channels
-        self.skip_connection = nn.Identity() if same else nn.Conv2d(channels, out_channels, 1)
+        self.skip_connection = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
 
     def forward(self, x, projection):
         if self.use_checkpoint and torch.is_grad_enabled():
@@ -238,22 +234,11 @@ class ResBlock(nn.Module):
         h = conv(self.resample(activation(norm(x))))
         projection = projection[:, :, None, None]
         if self.scale_shift_norm:
-            norm, *rest = self.out_layers
             scale, shift = projection.chunk(2, dim=1)
-            h = norm(h) * (1 + scale) + shift
-            for layer in rest:
-                h = layer(h)
+            h = self.out_layers[1:](self.out_layers[0](h) * (1 + scale) + shift)
         else:
             h = self.out_layers(h + projection)
         return self.skip_connection(self.resample(x)) + h
-
-
-def _double(x):
-    return F.interpolate(x, scale_factor=2, mode="nearest")
-
-
-def _halve(x):
-    return F.avg_pool2d(x, 2)
 
 
 class AttentionBlock(nn.Module):

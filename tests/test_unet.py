@@ -53,7 +53,7 @@ def test_readme_flags_build_exactly_the_tensors_of_the_published_checkpoint():
 def test_a_fresh_network_predicts_zero_and_a_fresh_branch_adds_nothing():
     assert not UNetModel(num_res_blocks=1, channel_mult=(1,), model_channels=32)(X, T).any()
     h = deterministic_array("h", (1, 32, 4, 4))
-    assert torch.equal(ResBlock(32, 128, 0.0, 32, True, False)(h, torch.ones(1, 64)), h)
+    assert torch.equal(ResBlock(32, 32, 128, 0.0, True, False)(h, torch.ones(1, 64)), h)
     assert torch.equal(AttentionBlock(32, 2, -1, False, False)(h), h)
 
 
@@ -225,7 +225,7 @@ def test_channels_that_heads_cannot_share_are_refused(num_heads, num_head_channe
 @pytest.mark.parametrize("scale_shift", [False, True])
 @pytest.mark.parametrize("resampling", [{}, {"up": True}, {"down": True}])
 def test_a_residual_block_is_its_formula(scale_shift, resampling):
-    block = filled(ResBlock(32, 16, 0.0, 64, scale_shift, use_checkpoint=False, **resampling))
+    block = filled(ResBlock(32, 64, 16, 0.0, scale_shift, use_checkpoint=False, **resampling))
     x, embedding = deterministic_array("x", (2, 32, 4, 4)), deterministic_array("embedding", (2, 16))
     weights = block.state_dict()
 
