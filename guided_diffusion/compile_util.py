@@ -1,6 +1,7 @@
 """torch.compile and CUDA graphs, used where they work and save time."""
 
 import time
+import timeit
 
 import torch
 
@@ -26,10 +27,8 @@ def wants_compiling(choice, steps, device, dtype):
 
 
 def compiled(function, device, **options):
-    """The function compiled. On a machine that cannot compile (no C++ compiler, no Triton) it prints why, and
-    returns the function as it is.
-
-    options: torch.compile's. A module stays a module.
+    """The function compiled, with torch.compile's options; a module stays a module. On a machine that cannot
+    compile (no C++ compiler, no Triton) it prints why, and returns the function as it is.
     """
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.zeros(8, device=device))
@@ -88,9 +87,8 @@ def _if_faster(flag, choice, function, inputs, make):
         return function
     began = time.perf_counter()
     try:
-        faster = make()
-        if faster is function:
-            return function  # make() has said why
+        if (faster := make()) is function:  # compiled() has said why
+            return function
         # For its own inputs a graph that replays nothing is right, too.
         others = [(0.5 * each).to(each.dtype) for each in inputs]
         expected = function(*others)
@@ -100,24 +98,18 @@ def _if_faster(flag, choice, function, inputs, make):
     except Exception as error:  # whatever this machine, or this network, cannot do
         print(f"--{flag} failed ({_first_line(error)}); running without", flush=True)
         return function
-    kept = choice != "auto" or now < before
+    worth_it = choice != "auto" or now < before
     print(
         f"--{flag}: {time.perf_counter() - began:.0f} s to warm up, then {now:.3g} s a batch of {len(inputs[0])} "
-        f"instead of {before:.3g}{'' if kept else '; running without'}",
+        f"instead of {before:.3g}{'' if worth_it else '; running without'}",
         flush=True,
     )
-    return faster if kept else function
+    return faster if worth_it else function
 
 
 def _seconds(function, inputs):
     """The seconds of a call, the shorter of two."""
-    return min(_timed(function, inputs) for _ in range(2))
-
-
-def _timed(function, inputs):
-    began = time.perf_counter()
-    function(*inputs).sum().item()  # item() waits for a GPU
-    return time.perf_counter() - began
+    return min(timeit.repeat(lambda: function(*inputs).sum().item(), repeat=2, number=1))  # item() waits for a GPU
 
 
 def _first_line(error):

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import resource
 import sys
 
 import torch
@@ -38,12 +39,9 @@ def half_precision(device):
     """The type that is fast on `device`: float16 on CUDA, bfloat16 on CPUs built for it, float32 on others."""
     if device.type == "cuda":
         return torch.float16
-    return torch.bfloat16 if _cpu_computes_in_bfloat16() else torch.float32
-
-
-def _cpu_computes_in_bfloat16():
     # torch emulates bfloat16 on every CPU, but only with these instructions is it fast.
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if fast else torch.float32
 
 
 def keep_freed_memory():
@@ -67,12 +65,6 @@ def peak_memory(device):
     """The most bytes that this process has held so far: on a GPU, or without one in all."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ImportError:  # Windows
-        import psutil
-
-        return psutil.Process().memory_info().peak_wset
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 2**10  # macOS counts bytes, others KiB
 
@@ -85,16 +77,13 @@ def device_of_rank(gpus, ranks):
     Raises UserError where the machine has more ranks than GPUs, or than `gpus` names.
     """
     named = [part.strip() for part in str(gpus).split(",") if part.strip()]
-    cuda = torch.cuda.is_available()
-    if cuda and not named and torch.cuda.device_count() == 1:
-        return pick_device(0)  # connect() refuses it where it is another rank's, too
-    offered = len(named) if named else torch.cuda.device_count() if cuda else ranks.local_size
-    if ranks.local_size > offered:
-        source = f"--gpus {gpus} names {offered}" if named else f"this machine has {offered}"
-        raise UserError(f"{source} GPU(s) for {ranks.local_size} ranks; give each rank one, or start fewer ranks")
-    if cuda:
-        return pick_device(named[ranks.local_rank] if named else ranks.local_rank)
-    if named and ranks.first:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not named:
+        return device_from(0 if count else -1, ranks)
+    _require_enough(len(named), f"--gpus {gpus} names {len(named)} GPU(s)", ranks)
+    if count:
+        return pick_device(named[ranks.local_rank])
+    if ranks.first:
         print(f"--gpus {gpus}: no CUDA device here; running on the CPU", flush=True)
     return torch.device("cpu")
 
@@ -102,7 +91,8 @@ def device_of_rank(gpus, ranks):
 def device_from(gpu, ranks):
     """The device of this rank: the first rank of a machine has the GPU with index `gpu`, each further one the next.
 
-    gpu, and where there is no GPU: as for pick_device. The only GPU that a rank sees is its own.
+    gpu, and where there is no GPU: as for pick_device. The only GPU that a rank sees is its own; where it is
+    another rank's, too, connect() refuses it.
     Raises UserError where the machine has more ranks than GPUs from `gpu` on.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -110,9 +100,11 @@ def device_from(gpu, ranks):
         return pick_device(gpu)
     if count == 1:
         return pick_device(0)
-    if int(gpu) + ranks.local_size > count:
-        raise UserError(
-            f"this machine has {max(0, count - int(gpu))} GPU(s) from --gpu {gpu} on for {ranks.local_size} ranks; "
-            "give each rank one, or start fewer ranks"
-        )
+    rest = max(0, count - int(gpu))
+    _require_enough(rest, f"this machine has {rest} GPU(s){f' from --gpu {gpu} on' * bool(int(gpu))}", ranks)
     return pick_device(int(gpu) + ranks.local_rank)
+
+
+def _require_enough(number, gpus, ranks):
+    if number < ranks.local_size:
+        raise UserError(f"{gpus} for {ranks.local_size} ranks; give each rank one, or start fewer ranks")

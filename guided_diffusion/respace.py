@@ -24,24 +24,20 @@ def space_timesteps(num_timesteps, sections):
     if not counts or strided and len(counts) != 1:
         raise UserError(f"{flag} is not a count, counts separated by commas, or ddimN")
     if strided:
-        return _strided(num_timesteps, counts[0], flag)
-    kept, start = [], 0
+        for stride in range(1, num_timesteps):
+            if len(range(0, num_timesteps, stride)) == counts[0]:
+                return list(range(0, num_timesteps, stride))
+        raise UserError(f"{flag}: no whole stride through {num_timesteps} steps keeps exactly {counts[0]}")
+    steps, start = [], 0
     for i, count in enumerate(counts):
         size = num_timesteps // len(counts) + (i < num_timesteps % len(counts))
         if not 1 <= count <= size:
             raise UserError(f"{flag}: {count} steps cannot be kept of a section of {size}")
         stride = (size - 1) / (count - 1) if count > 1 else 1
         # The sum's rounding errors are guided-diffusion's: 25 of 500 keep step 249, exact multiples would keep 250.
-        kept += [start + round(place) for place in accumulate(repeat(stride, count - 1), initial=0.0)]
+        steps += [start + round(place) for place in accumulate(repeat(stride, count - 1), initial=0.0)]
         start += size
-    return sorted(set(kept))
-
-
-def _strided(num_timesteps, count, flag):
-    for stride in range(1, num_timesteps):
-        if len(range(0, num_timesteps, stride)) == count:
-            return list(range(0, num_timesteps, stride))
-    raise UserError(f"{flag}: no whole stride through {num_timesteps} steps keeps exactly {count}")
+    return sorted(set(steps))
 
 
 class SpacedDiffusion(GaussianDiffusion):

@@ -66,8 +66,9 @@ class SamplingNetwork:
         self.dtype = self.own_dtype = dtype
         device = next(unet.parameters()).device
         self.compile, self.cuda_graphs, self.calls = compile, device.type == "cuda" and cuda_graphs, calls
-        self.full_torso = _torso(self.unet)
-        self.torso = self.full_torso if dtype is torch.float32 else _torso(_cast_convolutions(dtype, self.unet))
+        # The part that is called at every evaluation: all but the projections, where a network has these apart.
+        half_unet = self.unet if dtype is torch.float32 else _cast_convolutions(dtype, self.unet)
+        self.full_torso, self.torso = (getattr(each, "torso", each) for each in (self.unet, half_unet))
         self.fast_torso, self.fast_shape = self.torso, None  # fast_torso takes only inputs of fast_shape
         self.projects, self.table = hasattr(unet, "projections"), None
         if self.projects and unet.num_classes is None:
@@ -76,16 +77,14 @@ class SamplingNetwork:
                 self.table = unet.projections(self.steps)
 
     def __call__(self, z, t, *labels):
-        with torch.set_grad_enabled(torch.is_grad_enabled() and z.requires_grad):
-            return self._call(z, t, *labels)
-
-    def _call(self, z, t, *labels):
         z = z.contiguous(memory_format=self.layout)
         half = self.dtype is not torch.float32
-        with torch.autocast(z.device.type, self.dtype, enabled=half, cache_enabled=False):
+        with (
+            torch.set_grad_enabled(torch.is_grad_enabled() and z.requires_grad),
+            torch.autocast(z.device.type, self.dtype, enabled=half, cache_enabled=False),
+        ):
             inputs = (z, self._projections(t, *labels).to(self.dtype)) if self.projects else (z, t, *labels)
-            torso = self._torso_for(inputs)
-            output = torso(*inputs).to(z.dtype)
+            output = self._torso_for(inputs)(*inputs).to(z.dtype)
         if half:
             _note_overflow(self, output)
         return output
@@ -116,11 +115,6 @@ class SamplingNetwork:
         if self.table is None or labels:
             return self.unet.projections(t, *labels)
         return self.table[torch.searchsorted(self.steps, t)]
-
-
-def _torso(unet):
-    """The part of a network that is called at every evaluation: all but its projections, if it has these apart."""
-    return getattr(unet, "torso", unet)
 
 
 def _cast_convolutions(dtype, unet):

@@ -8,7 +8,7 @@ import pytest
 
 from core.running.attempts import make_groups, run_attempts
 from core.running.dealing import Dealer
-from guided_diffusion.ranks.counters import Counter
+from guided_diffusion.ranks.ranks import Counter
 
 
 @dataclass

@@ -10,8 +10,7 @@ from assertions import refusal
 
 from guided_diffusion.dist_util import device_from, device_of_rank
 from guided_diffusion.ranks.connecting import refuse_shared_gpus
-from guided_diffusion.ranks.counters import Counter
-from guided_diffusion.ranks.ranks import Ranks, find_ranks
+from guided_diffusion.ranks.ranks import Counter, Ranks, find_ranks
 from guided_diffusion.script.errors import UserError
 
 LAUNCHERS = ("SLURM_", "PMI_", "PMIX_", "OMPI_", "MPI_", "MASTER_", "LOCAL_", "TORCHELASTIC_")

@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 from ..dist_util import cpu_count
 from ..script.errors import UserError
-from .ranks import connected, find_ranks, mpi_world, rank_in_environment
+from .ranks import find_ranks, mpi_world, rank_in_environment
 
 _TO_MEET = timedelta(minutes=5)  # ranks start at different times, and import for long on a slow disk
 _TO_WAIT = timedelta(days=7)  # one rank works while the others wait: draws samples, validates, merges
@@ -60,7 +60,10 @@ def _meet(ranks):
         return _stores[0]
     _stores.append(None)
     try:
-        _stores[0] = _store_of_mpi(ranks) if mpi_world() else _store_of_environment(ranks)
+        if mpi_world():
+            _stores[0] = _store_of_mpi(ranks)
+        else:
+            _stores[0] = next(dist.rendezvous("env://", ranks.rank, ranks.world_size, timeout=_TO_MEET))[0]
     except (dist.DistError, ValueError, OSError) as error:
         raise UserError(
             f"the {ranks.world_size} ranks do not meet at {os.environ['MASTER_ADDR']}, port "
@@ -68,10 +71,6 @@ def _meet(ranks):
             "MASTER_ADDR and MASTER_PORT to what all reach"
         ) from None
     return _stores[0]
-
-
-def _store_of_environment(ranks):
-    return next(dist.rendezvous("env://", ranks.rank, ranks.world_size, timeout=_TO_MEET))[0]
 
 
 def _store_of_mpi(ranks):
@@ -97,11 +96,6 @@ def let_go():
     if dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
-
-
-def among_several():
-    """Whether this process is known to be one of several ranks."""
-    return mpi_world() is not None or connected().several
 
 
 def end_process(code, message):

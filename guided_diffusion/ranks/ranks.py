@@ -5,6 +5,7 @@ The only user of mpi4py, which is imported under mpiexec alone.
 
 import os
 import sys
+import time
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -13,10 +14,11 @@ import torch
 import torch.distributed as dist
 
 from ..script.errors import UserError
-from .counters import Counter
 
 _LOOPBACK = "127.0.0.1"  # where the ranks of one machine meet
 _PORTS = 16_000, 14_000  # srun's ranks meet at one of these: the first, and how many; below what systems hand out
+
+_PAUSE = 0.5  # seconds between two questions of a Counter to the store, which is on the first rank's machine
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,32 @@ class Ranks:
     def counter(self, name):
         """A Counter of this name that all ranks add to."""
         return Counter(self.store, name)
+
+
+class Counter:
+    """A number that all ranks add to, in the store of torch.distributed; without a store, this process alone."""
+
+    def __init__(self, store, name):
+        self.store, self.key = store, f"counter/{name}"
+        self.sum, self.waiting, self.asked = 0, 0, 0.0
+
+    def add(self, amount):
+        """Adds at once -> the sum with it. No two ranks get the same sum."""
+        amount, self.waiting = amount + self.waiting, 0
+        self.sum = self.sum + amount if self.store is None else self.store.add(self.key, amount)
+        self.asked = time.monotonic()
+        return self.sum
+
+    def total(self):
+        """The sum of all ranks, as it is now."""
+        return self.add(0)
+
+    def count(self, amount):
+        """Adds when it is time to -> the sum, maybe some tenths of a second old; for what is counted often."""
+        self.waiting += amount
+        if self.store is None or time.monotonic() - self.asked > _PAUSE:
+            return self.add(0)
+        return self.sum + self.waiting
 
 
 def connected():

@@ -5,7 +5,8 @@ import signal
 import sys
 import traceback
 
-from ..ranks.connecting import among_several, end_process, let_go
+from ..ranks.connecting import end_process, let_go
+from ..ranks.ranks import connected, mpi_world
 from .errors import UserError
 from .interrupts import Terminated, interrupted, raise_on_interrupt, undisturbed
 
@@ -44,6 +45,6 @@ def _run(main):
         remedy = "; make room, and start again" * (error.errno == errno.ENOSPC)
         return 2, f"{sys.argv[0]}: error: {where}{error.strerror or error}{remedy}"
     except Exception:
-        if not among_several():
+        if not (mpi_world() or connected().several):
             raise
         return 1, traceback.format_exc().rstrip()
