@@ -16,8 +16,8 @@ def wants_compiling(choice, steps, device, dtype):
     """Whether to compile a training of `steps` steps (None: without end). choice: --compile, True, False or auto.
 
     auto compiles long trainings, but not float32 on a CPU, which gains nothing by it (docs/benchmarks.md).
-    `steps` includes those already done: compiled code rounds, and draws dropout, differently from eager code, so a
-    training that is resumed near its end must not switch to the other.
+    `steps` includes those already done: compiled code rounds, and draws dropout, differently, so a training that is
+    resumed near its end must not switch to the other.
     """
     choice = parse_bool_or_auto(choice, "compile")
     if choice != "auto":

@@ -14,14 +14,12 @@ from .script.flags import Flag, parse_bool_or_auto
 COMPUTE_FLAGS = {
     "compile": Flag(
         "auto",
-        "torch.compile the UNet, a minute or two to start: True, False, or auto, in runs of an hour and "
-        "more, if it is then measured to be faster",
+        "torch.compile the UNet: True, False, or auto, in runs of an hour and more, if that is faster",
         parse_bool_or_auto,
     ),
     "cuda_graphs": Flag(
         False,
-        "launch the UNet as a CUDA graph: True, False, or auto, on CUDA if that is faster; off until it has been "
-        "measured on a GPU",
+        "launch the UNet as a CUDA graph: True, False, or auto, on CUDA if that is faster",
         parse_bool_or_auto,
     ),
     "channels_last": Flag(True, "lay images and weights out with the channels last, which convolutions prefer"),

@@ -18,39 +18,25 @@ MODEL_FLAGS = {
     "num_res_blocks": Flag(2, "residual blocks a level", low=1, high=64),
     "num_heads": Flag(4, "attention heads; ignored where --num_head_channels is given", low=1, high=4096),
     "num_heads_upsample": Flag(-1, "attention heads on the way up; -1: --num_heads", low=-1, high=4096),
-    "num_head_channels": Flag(
-        -1, "channels of an attention head, instead of a number of heads; -1: --num_heads", low=-1, high=4096
-    ),
+    "num_head_channels": Flag(-1, "channels of an attention head; -1: --num_heads decides", low=-1, high=4096),
     "attention_resolutions": Flag(
         "16,8", "resolutions in pixels that have attention, separated by commas", parse_numbers, low=1, high=4096
     ),
     "channel_mult": Flag(
-        "",
-        "width multipliers of the levels, such as 1,2,2; empty: the usual ones of --image_size",
-        parse_numbers,
-        low=0,
-        high=64,
+        "", "widths of the levels, such as 1,2,2; empty: the usual of --image_size", parse_numbers, low=0, high=64
     ),
     "dropout": Flag(0.0, "dropout in the residual blocks while training", low=0, high=1),
     "class_cond": Flag(False, "condition the UNet on labels"),
     "num_classes": Flag(40, "how many labels or classes; with --class_cond", low=1, high=100_000),
-    "multiclass": Flag(
-        True, "labels are multi-hot vectors (CelebA's attributes), not one class; with --class_cond"
-    ),
-    "use_checkpoint": Flag(
-        False, "recompute activations in the backward pass: less memory, more time", group="speed"
-    ),
+    "multiclass": Flag(True, "labels are multi-hot vectors (CelebA's attributes), not a class; with --class_cond"),
+    "use_checkpoint": Flag(False, "recompute activations going backward: less memory, more time", group="speed"),
     "use_scale_shift_norm": Flag(True, "the timestep scales and shifts the norms instead of being added"),
     "resblock_updown": Flag(False, "residual blocks, not plain convolutions, change the resolution"),
     "use_fp16": Flag(
         False, "half precision: float16 on CUDA, bfloat16 on a CPU that computes in it, else float32", group="speed"
     ),
     "norm_groups": Flag(
-        32,
-        "groups of the norms; with as many as --num_channels the UNet cannot see the mean of a channel, and images "
-        "from pure noise get tints",
-        low=1,
-        high=4096,
+        32, "groups of the norms; as many as --num_channels tint images from pure noise", low=1, high=4096
     ),
     "use_new_attention_order": Flag(False, "split the attention's channels into q, k, v before heads"),
 }
@@ -123,17 +109,14 @@ def create_gaussian_diffusion(sigma_small=False, **flags):
     least = 20 if f.noise_schedule == "linear" else 1  # with fewer the linear schedule's last beta exceeds 1
     if f.diffusion_steps < least:
         raise UserError(f"--diffusion_steps {f.diffusion_steps} must be at least {least}")
-    if f.use_kl:
-        loss_type = LossType.RESCALED_KL
-    else:
-        loss_type = LossType.RESCALED_MSE if f.rescale_learned_sigmas else LossType.MSE
+    mse = LossType.RESCALED_MSE if f.rescale_learned_sigmas else LossType.MSE
     fixed = ModelVarType.FIXED_SMALL if sigma_small else ModelVarType.FIXED_LARGE
     return SpacedDiffusion(
         named_betas(f.noise_schedule, f.diffusion_steps),
         space_timesteps(f.diffusion_steps, f.timestep_respacing or str(f.diffusion_steps)),
         ModelMeanType.START_X if f.predict_xstart else ModelMeanType.EPSILON,
         ModelVarType.LEARNED_RANGE if f.learn_sigma else fixed,
-        loss_type,
+        LossType.RESCALED_KL if f.use_kl else mse,
         f.rescale_timesteps,
     )
 

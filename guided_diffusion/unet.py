@@ -186,7 +186,16 @@ class Downsample(nn.Module):
         return self.op(x)
 
 
-class ResBlock(nn.Module):
+class CheckpointedBlock(nn.Module):
+    """A block that computes _forward(); with use_checkpoint it is recomputed in the backward pass."""
+
+    def forward(self, *inputs):
+        if self.use_checkpoint and torch.is_grad_enabled():
+            return checkpoint(self._forward, *inputs, use_reentrant=False)
+        return self._forward(*inputs)
+
+
+class ResBlock(CheckpointedBlock):
     """norm, SiLU, (resample,) conv; the embedding; norm, SiLU, dropout, conv; plus the skip connection.
 
     With scale_shift_norm the embedding scales and shifts the second norm, otherwise it is added before it
@@ -224,11 +233,6 @@ class ResBlock(nn.Module):
         )
         self.skip_connection = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
 
-    def forward(self, x, projection):
-        if self.use_checkpoint and torch.is_grad_enabled():
-            return checkpoint(self._forward, x, projection, use_reentrant=False)
-        return self._forward(x, projection)
-
     def _forward(self, x, projection):
         norm, activation, conv = self.in_layers
         h = conv(self.resample(activation(norm(x))))
@@ -241,7 +245,7 @@ class ResBlock(nn.Module):
         return self.skip_connection(self.resample(x)) + h
 
 
-class AttentionBlock(nn.Module):
+class AttentionBlock(CheckpointedBlock):
     """Multi-head self-attention over the pixels, added to its input. (N, C, H, W) -> the same shape."""
 
     def __init__(self, channels, num_heads, num_head_channels, new_order, use_checkpoint, norm_groups=32):
@@ -258,11 +262,6 @@ class AttentionBlock(nn.Module):
         self.norm = GroupNorm32(norm_groups, channels)
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)
         self.proj_out = zeroed(nn.Conv1d(channels, channels, 1))
-
-    def forward(self, x):
-        if self.use_checkpoint and torch.is_grad_enabled():
-            return checkpoint(self._forward, x, use_reentrant=False)
-        return self._forward(x)
 
     def _forward(self, x):
         n, c, height, width = x.shape

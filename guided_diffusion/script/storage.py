@@ -55,10 +55,7 @@ def write_file(path, write):
 
 
 def require_writable(path, flag):
-    """UserError, which names the flag, where write_file could not write the local file `path`. Leaves no trace.
-
-    To be asked before the work whose result is to be written. Of a remote path nothing is known before.
-    """
+    """UserError, which names the flag, where write_file could not write the local file `path`; no trace is left."""
     if is_remote(path):
         return
     path = Path(path)
@@ -80,8 +77,8 @@ def write_text(path, text):
 def append_text(path, text):
     """Appends a text in UTF-8 to a local file; it is on the disk when this returns.
 
-    Raises UserError, and leaves the file as it was, where the disk is full or it may not be written. A process that
-    is killed meanwhile may leave a part of the text at the end of the file.
+    Raises UserError, and leaves the file as it was, where the disk is full or it may not be written. A kill
+    meanwhile may leave a part of the text.
     """
     try:
         size = os.path.getsize(path) if os.path.exists(path) else 0
@@ -104,10 +101,7 @@ def unwritable(path, error):
 
 
 def remove_parts(folder):
-    """Removes the incomplete files and folders that killed processes of this machine left in a local folder.
-
-    Those in its subfolders stay.
-    """
+    """Removes what killed processes of this machine left incomplete in a local folder, not in its subfolders."""
     for path in Path(folder).glob(".*.part"):
         match = _PART.fullmatch(path.name)
         if match and match["host"] == _host() and not psutil.pid_exists(int(match["pid"])):
@@ -118,8 +112,7 @@ def remove_parts(folder):
 def write_folder(path):
     """In this context a folder is written beside `path`, and replaces it at the end -> the folder to write into.
 
-    Where the context is left by an error `path` stays as it was. Removes what killed processes left beside it.
-    Raises UserError where the disk is full or the folder may not be written.
+    After an error `path` stays as it was; UserError where the disk is full or the folder may not be written.
     """
     path = Path(path)
     part, earlier = _part(path), _part(path.with_name(f"{path.name}-earlier"))

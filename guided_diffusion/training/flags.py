@@ -23,38 +23,24 @@ TRAIN_FLAGS = {
     "lr": Flag(1e-4, "learning rate", low=0),
     "weight_decay": Flag(0.0, "weight decay of AdamW", low=0),
     "lr_warmup_steps": Flag(0, "steps over which the learning rate rises to --lr", low=0, high=MANY),
-    "lr_anneal_steps": Flag(
-        0, "the training ends at this step, the learning rate falling linearly to 0; 0: never", low=0, high=MANY
-    ),
+    "lr_anneal_steps": Flag(0, "step at which the training ends, its rate fallen to 0; 0: never", low=0, high=MANY),
     "batch_size": replace(BATCH_SIZE, help="images a step on each rank"),
     "microbatch": Flag(
-        -1,
-        "images a forward pass, where a whole batch does not fit in memory; -1: the batch",
-        low=-1,
-        high=MANY,
-        group="speed",
+        -1, "images a forward pass, if memory is short; -1: the whole batch", low=-1, high=MANY, group="speed"
     ),
     "ema_rate": Flag("0.9999", "decay of the averaged weights; several separated by commas", parse_rates),
     "grad_clip": Flag(0.0, "largest norm of the gradient; 0: no limit", low=0),
     "precision": Flag(
-        "auto",
-        "what the network computes in; auto: half precision where --use_fp16 says so",
-        choices=("auto", *PRECISIONS),
-        group="speed",
+        "auto", "what to compute in; auto: as --use_fp16 says", choices=("auto", *PRECISIONS), group="speed"
     ),
-    "log_interval": Flag(
-        50, "steps between rows of progress.csv, which are means over them", low=1, high=MANY, group="output"
-    ),
+    "log_interval": Flag(50, "steps that a row of progress.csv is the mean of", low=1, high=MANY, group="output"),
     "save_interval": Flag(10000, "steps between checkpoints", low=1, high=MANY, group="output"),
     "keep_checkpoints": Flag(2, "how many of the newest checkpoints stay", low=1, high=MANY, group="output"),
-    "save_format": Flag(
-        "pt", "format of the weights: torch.save's, or safetensors", choices=SAVE_FORMATS, group="output"
-    ),
+    "save_format": Flag("pt", "weights by torch.save, or safetensors", choices=SAVE_FORMATS, group="output"),
     "seed": replace(SEED, help="seed of the order, the mirroring, the timesteps and the noise"),
     "compile": Flag(
         "auto",
-        "torch.compile the network, minutes to start, then faster: True, False, or auto, in trainings of "
-        "1,000 steps and more, but not in float32 on a CPU",
+        "torch.compile the network: True, False, or auto, from 1,000 steps on, but not in float32 on a CPU",
         parse_bool_or_auto,
         group="speed",
     ),

@@ -55,11 +55,10 @@ class DenoisingObjective(Objective):
         """The mean of each term, and the mean loss in each quarter of the timesteps: loss_q0 (clean) to loss_q3."""
         losses, t = terms["unweighted"], terms["t"]
         values = super().summary({name: term for name, term in terms.items() if name not in ("unweighted", "t")})
-        quarter = torch.clamp(4 * t / self.diffusion.num_timesteps, max=3).long()
+        quarter = (4 * t / self.diffusion.num_timesteps).long()
         for q in range(4):
             # Not losses[quarter == q].mean(): to know its size would be to wait for the device.
-            part = torch.where(quarter == q, losses, torch.nan)
-            values[f"loss_q{q}"] = part.nanmean()
+            values[f"loss_q{q}"] = torch.where(quarter == q, losses, torch.nan).nanmean()
         return values
 
     def state_dict(self):
