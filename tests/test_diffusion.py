@@ -19,9 +19,9 @@ from toy_diffusion import (
     T,
     Z,
     clean_estimate,
+    estimate_of,
     per_image,
     process,
-    velocity_estimate,
 )
 from toy_networks import stand_in_network
 
@@ -164,12 +164,7 @@ def test_the_noise_follows_from_the_velocity():
 
 @pytest.mark.parametrize("mean_type", [EPSILON, VELOCITY])
 def test_predicting_noise_or_velocity_is_predicting_the_clean_image(mean_type):
-    diffusion = process()
-    network = {
-        EPSILON: lambda z, t: diffusion.eps_from_x0(z, t, clean_estimate(z, t)),
-        VELOCITY: velocity_estimate,
-    }[mean_type]
-    z = Z.double()
+    network, z = estimate_of(mean_type), Z.double()
     expected = process(START_X).p_mean_variance(clean_estimate, z, T, clip_denoised=False)
     found = process(mean_type).p_mean_variance(network, z, T, clip_denoised=False)
     for name in expected:
@@ -178,13 +173,7 @@ def test_predicting_noise_or_velocity_is_predicting_the_clean_image(mean_type):
 
 @pytest.mark.parametrize("mean_type", [START_X, EPSILON, VELOCITY])
 def test_clipping_moves_the_mean_as_if_a_clipped_image_had_been_predicted(mean_type):
-    diffusion = process(mean_type)
-    network = {
-        START_X: clean_estimate,
-        EPSILON: lambda z, t: diffusion.eps_from_x0(z, t, clean_estimate(z, t)),
-        VELOCITY: velocity_estimate,
-    }[mean_type]
-    z = Z.double()
+    diffusion, network, z = process(mean_type), estimate_of(mean_type), Z.double()
     clipped = clean_estimate(z, T).clamp(-1, 1)
     assert (clipped != clean_estimate(z, T)).any()
     p = diffusion.p_mean_variance(network, z, T, clip_denoised=True)

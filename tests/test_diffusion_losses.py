@@ -18,8 +18,8 @@ from toy_diffusion import (
     T,
     Z,
     clean_estimate,
+    estimate_of,
     process,
-    velocity_estimate,
 )
 from toy_networks import stand_in_network
 
@@ -43,14 +43,9 @@ def test_the_perfect_prediction_has_no_squared_error(mean_type):
 @pytest.mark.parametrize("mean_type", ModelMeanType)
 def test_the_variational_bound_does_not_depend_on_what_is_predicted(mean_type):
     diffusion, x0, noise = process(mean_type, loss_type=RESCALED_KL), X0.double(), Z.double()
-    network = {
-        START_X: clean_estimate,
-        EPSILON: lambda z, t: diffusion.eps_from_x0(z, t, clean_estimate(z, t)),
-        VELOCITY: velocity_estimate,
-    }[mean_type]
     expected = process(START_X, loss_type=RESCALED_KL).training_losses(clean_estimate, x0, T, noise)["loss"]
     assert (expected > 0).all()
-    torch.testing.assert_close(diffusion.training_losses(network, x0, T, noise)["loss"], expected)
+    torch.testing.assert_close(diffusion.training_losses(estimate_of(mean_type), x0, T, noise)["loss"], expected)
 
 
 def test_a_squared_error_is_the_kl_up_to_its_weight():

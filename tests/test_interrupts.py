@@ -27,17 +27,13 @@ time.sleep(60)
 """
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_ctrl_c_while_a_script_imports_is_one_line(script, tmp_path):
-    (tmp_path / "torch.py").write_text(INTERRUPTED.format("SIGINT"))
+@pytest.mark.parametrize(
+    "script, number", [(script, signal.SIGINT) for script in SCRIPTS] + [("main.py", signal.SIGTERM)]
+)
+def test_an_interruption_while_a_script_imports_is_one_line(script, number, tmp_path):
+    (tmp_path / "torch.py").write_text(INTERRUPTED.format(number.name))
     code, out, err = run_command(sys.executable, ROOT / script, PYTHONPATH=str(tmp_path))
-    assert (code, out, err) == (130, "", f"{ROOT / script}: interrupted before it began\n")
-
-
-def test_sigterm_while_a_script_imports_is_one_line(tmp_path):
-    (tmp_path / "torch.py").write_text(INTERRUPTED.format("SIGTERM"))
-    code, out, err = run_command(sys.executable, ROOT / "main.py", PYTHONPATH=str(tmp_path))
-    assert (code, out, err) == (143, "", f"{ROOT / 'main.py'}: interrupted before it began\n")
+    assert (code, out, err) == (SIGNALS[number], "", f"{ROOT / script}: interrupted before it began\n")
 
 
 def test_ctrl_c_while_an_installed_command_imports_is_one_line(tmp_path):

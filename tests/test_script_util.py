@@ -114,38 +114,26 @@ def failing(error):
     return main
 
 
-def test_an_error_of_ours_keeps_its_traceback():
+def test_a_fault_of_the_program_keeps_its_traceback():
     with pytest.raises(KeyError):
         run_script(failing(KeyError("weights")))
 
 
 @pytest.mark.parametrize(
-    "error, shown",
+    "error, hint, code, shown",
     [
-        (UserError("--tau must be positive"), "--tau must be positive"),
-        (PermissionError(13, "Permission denied", "out/a.png"), "out/a.png: Permission denied"),
+        (UserError("--tau must be positive"), {}, 2, "error: --tau must be positive"),
+        (PermissionError(13, "Permission denied", "out/a.png"), {}, 2, "error: out/a.png: Permission denied"),
+        (KeyboardInterrupt(), {}, 130, "interrupted"),
+        (KeyboardInterrupt(), {"hint": "it goes on"}, 130, "interrupted; it goes on"),
     ],
 )
-def test_an_error_of_the_users_is_one_line_and_exit_code_2(error, shown, capsys, monkeypatch):
+def test_an_error_of_the_users_or_an_interruption_is_one_line(error, hint, code, shown, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["main.py"])
     with pytest.raises(SystemExit) as caught:
-        run_script(failing(error))
-    assert caught.value.code == 2
-    assert capsys.readouterr().err == f"main.py: error: {shown}\n"
-
-
-@pytest.mark.parametrize("hint, shown", [({}, ""), ({"hint": "it goes on"}, "; it goes on")])
-def test_an_interruption_is_one_line_with_what_to_do_next(capsys, monkeypatch, hint, shown):
-    monkeypatch.setattr(sys, "argv", ["main.py"])
-    with pytest.raises(SystemExit) as caught:
-        run_script(failing(KeyboardInterrupt()), **hint)
-    assert caught.value.code == 130
-    assert capsys.readouterr().err == f"main.py: interrupted{shown}\n"
-
-
-def test_a_fault_of_the_programs_keeps_its_traceback():
-    with pytest.raises(ZeroDivisionError):
-        run_script(failing(ZeroDivisionError()))
+        run_script(failing(error), **hint)
+    assert caught.value.code == code
+    assert capsys.readouterr().err == f"main.py: {shown}\n"
 
 
 def test_a_script_that_succeeds_just_returns():

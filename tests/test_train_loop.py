@@ -143,13 +143,25 @@ def test_a_log_holds_the_means_of_the_steps_since_the_row_before(tmp_path):
     assert [row["step"] for row in third] == ["3", "6"]
 
 
+def factor(at, value=float("nan")):
+    """What multiplies the loss of step `at` by the value."""
+
+    def spoil(terms, step):
+        if step == at:
+            terms["loss"] = terms["loss"] * value
+
+    return spoil
+
+
+def steep_at_2(terms, step):
+    """The loss of step 2 has a derivative that is no number."""
+    if step == 2:
+        terms["loss"] = terms["loss"] + (0 * terms["loss"]).sqrt()
+
+
 @pytest.mark.parametrize("spoilt", [2, 4])
 def test_a_number_that_is_read_later_is_named_with_its_own_step_and_is_in_no_checkpoint(tmp_path, spoilt):
-    def spoil(terms, step):
-        if step == spoilt:
-            terms["loss"] = terms["loss"] * float("nan")
-
-    message = refusal(UserError, lambda: train(tmp_path, 99, spoil, log_interval=50, save_interval=3))
+    message = refusal(UserError, lambda: train(tmp_path, 99, factor(spoilt), log_interval=50, save_interval=3))
     assert f"the loss is nan at step {spoilt};" in message
     assert CheckpointFolder(tmp_path, 2).steps() == ([] if spoilt == 2 else [3])
 
@@ -169,45 +181,25 @@ def test_a_number_is_read_in_time_where_nothing_is_logged_or_saved_for_long(tmp_
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_ends_the_training_and_names_step_and_checkpoint(tmp_path, value):
-    def spoil(terms, step):
-        if step == 2:
-            terms["loss"] = terms["loss"] * value
-
-    message = refusal(UserError, lambda: train(tmp_path, 9, spoil))
+    message = refusal(UserError, lambda: train(tmp_path, 9, factor(2, value)))
     assert "step 2" in message and str(tmp_path / "model000002.pt") in message and "--lr" in message
     assert CheckpointFolder(tmp_path, 2).steps() == [1, 2]
     assert all(tensor.isfinite().all() for tensor in saved(tmp_path, "model", 2).values())
 
 
 def test_a_gradient_that_is_no_number_ends_the_training_before_it_is_in_the_weights(tmp_path):
-    def spoil(terms, step):
-        if step == 2:
-            terms["loss"] = terms["loss"] + (0 * terms["loss"]).sqrt()  # whose derivative at 0 is infinite
-
-    message = refusal(UserError, lambda: train(tmp_path, 9, spoil))
+    message = refusal(UserError, lambda: train(tmp_path, 9, steep_at_2))
     assert "the gradient's norm is nan at step 2" in message and str(tmp_path / "model000002.pt") in message
     assert CheckpointFolder(tmp_path, 2).steps() == [1, 2]
     assert all(tensor.isfinite().all() for tensor in saved(tmp_path, "model", 2).values())
 
 
-def test_float16_skips_a_gradient_that_is_no_number_and_halves_its_scale(tmp_path):
-    def spoil(terms, step):
-        if step == 2:
-            terms["loss"] = terms["loss"] + (0 * terms["loss"]).sqrt()
-
-    train(tmp_path, 4, spoil, precision="fp16", keep_checkpoints=9, log_interval=4)
+def test_float16_skips_a_gradient_that_is_no_number_halves_its_scale_and_averages_nothing(tmp_path):
+    train(tmp_path, 4, steep_at_2, precision="fp16", keep_checkpoints=9, log_interval=4)
     assert_identical(saved(tmp_path, "model", 2), saved(tmp_path, "model", 3))
     scales = [saved(tmp_path, "opt", step)["scaler"]["scale"] for step in (2, 3, 4)]
     assert scales[1] == scales[2] == scales[0] / 2
     assert float(logged(tmp_path)[0]["grad_norm"]) < 1e6  # of the steps that were taken
-
-
-def test_averaged_weights_wait_for_a_step_that_float16_skipped(tmp_path):
-    def spoil(terms, step):
-        if step == 2:
-            terms["loss"] = terms["loss"] + (0 * terms["loss"]).sqrt()
-
-    train(tmp_path, 4, spoil, precision="fp16", keep_checkpoints=9)
     averages = [saved(tmp_path, "ema_0.5_", step) for step in (1, 2, 3, 4)]
     assert_identical(averages[1], averages[2])
     for before, after in (averages[0:2], averages[2:4]):
@@ -216,10 +208,7 @@ def test_averaged_weights_wait_for_a_step_that_float16_skipped(tmp_path):
 
 
 def test_a_loss_that_was_never_a_number_has_no_good_checkpoint(tmp_path):
-    def spoil(terms, step):
-        terms["loss"] = terms["loss"] * float("nan")
-
-    message = refusal(UserError, lambda: train(tmp_path, 9, spoil))
+    message = refusal(UserError, lambda: train(tmp_path, 9, factor(0)))
     assert "step 0" in message and "none" in message
 
 
@@ -233,9 +222,11 @@ def test_a_half_precision_training_may_move_to_a_device_of_another_half_precisio
         assert bool(saved(tmp_path, "opt", step)["scaler"]) == (dtype is torch.float16)
 
 
-def test_a_new_ema_rate_is_refused_by_name(tmp_path):
+@pytest.mark.parametrize("change", [{"ema_rate": "0.5,0.9"}, {"schedule_sampler": "uniform"}], ids=str)
+def test_another_average_or_sampler_is_refused_by_the_flags_name(tmp_path, change):
     train(tmp_path, 2)
-    assert "--ema_rate" in refusal(UserError, lambda: train(tmp_path, 0, ema_rate="0.5,0.9"))
+    [name] = change
+    assert f"--{name}" in refusal(UserError, lambda: train(tmp_path, 0, **change))
 
 
 def test_a_checkpoint_of_another_network_is_refused_in_one_line(tmp_path):
@@ -251,12 +242,6 @@ def test_a_damaged_checkpoint_without_one_before_it_can_be_begun_again(tmp_path)
     (tmp_path / "model000001.pt").write_bytes(b"damaged")
     message = refusal(UserError, lambda: train(tmp_path, 0))
     assert "model000001.pt" in message and f"remove {tmp_path}/opt000001.pt to start from the beginning" in message
-
-
-def test_a_checkpoint_of_another_sampler_is_refused_by_the_flags_name(tmp_path):
-    train(tmp_path, 1)
-    message = refusal(UserError, lambda: train(tmp_path, 0, schedule_sampler="uniform"))
-    assert "--schedule_sampler" in message
 
 
 def test_a_training_that_goes_on_near_its_end_compiles_as_one_that_never_stopped(tmp_path, monkeypatch):

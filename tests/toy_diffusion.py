@@ -32,7 +32,12 @@ def clean_estimate(z, t):
     return 1.5 * torch.tanh(z)
 
 
-def velocity_estimate(z, t):
-    """What clean_estimate and z say of the velocity."""
-    diffusion, x0 = process(), clean_estimate(z, t)
-    return diffusion.velocity(x0, t, diffusion.eps_from_x0(z, t, x0))
+def estimate_of(mean_type):
+    """A network of this kind that says what clean_estimate says."""
+
+    def network(z, t):
+        x0 = clean_estimate(z, t)
+        eps = process().eps_from_x0(z, t, x0)
+        return {START_X: x0, EPSILON: eps, VELOCITY: process().velocity(x0, t, eps)}[mean_type]
+
+    return network
