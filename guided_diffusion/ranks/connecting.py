@@ -124,8 +124,7 @@ def _is_first_to_end():
 
 def _tell_torchrun(message):
     """Writes the message where torchrun looks for it, whose long report then ends with it."""
-    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    if path:
+    if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         extra = {"py_callstack": message, "timestamp": str(int(time.time()))}
         with open(path, "w") as file:
             json.dump({"message": {"message": message, "extraInfo": extra}}, file)

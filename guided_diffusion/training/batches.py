@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,6 +72,7 @@ def send(tensor, device):
     return None if tensor is None else tensor.to(device, non_blocking=True)
 
 
+@dataclass
 class Batches:
     """Iterates over the batches of steps start, start + 1, … of an endless, seeded order of `dataset`.
 
@@ -82,24 +84,19 @@ class Batches:
     well; to draw it later would keep a GPU waiting at 128 x 128.
     """
 
-    def __init__(
-        self,
-        dataset,
-        batch_size,
-        seed,
-        start=0,
-        random_flip=False,
-        num_workers=4,
-        device="cpu",
-        ranks=None,
-        with_noise=False,
-    ):
-        self.dataset, self.seed, self.start = dataset, seed, start
-        self.random_flip, self.num_workers, self.device = random_flip, num_workers, device
-        self.with_noise = with_noise
-        ranks = ranks or Ranks()
-        self.places = list(range(ranks.rank * batch_size, (ranks.rank + 1) * batch_size))
-        self.whole_batch = ranks.world_size * batch_size
+    dataset: Any
+    batch_size: int
+    seed: int
+    start: int = 0
+    random_flip: bool = False
+    num_workers: int = 4
+    device: Any = "cpu"
+    ranks: Ranks = Ranks()
+    with_noise: bool = False
+
+    def __post_init__(self):
+        first = self.ranks.rank * self.batch_size
+        self.places = list(range(first, first + self.batch_size))
 
     def __iter__(self):
         # Threads are enough: Pillow releases Python's lock. Processes would fork beside the threads of CUDA or MPI,
@@ -116,7 +113,7 @@ class Batches:
 
     def _load(self, step):
         """A step's images as uint8 (B, 3, S, S), some mirrored, their labels (B, A), and noise or None."""
-        picks = [self._pick(step * self.whole_batch + place) for place in self.places]
+        picks = [self._pick(step * self.ranks.world_size * self.batch_size + place) for place in self.places]
         pixels = [self.dataset.pixels(i).flip(-1) if mirrored else self.dataset.pixels(i) for i, mirrored in picks]
         labels = self.dataset.labels[[i for i, _ in picks]]
         noise = draw_normals(self.seed, step, self.places, pixels[0].shape) if self.with_noise else None

@@ -65,7 +65,12 @@ class TrainLoop:
             self.checkpoints.remove_parts()
         self.ranks.wait()
         self.step = self._resume()
-        self._require_one_folder(output_path)
+        steps = sorted(set(self.ranks.gather(torch.tensor([self.step], device=device)).tolist()))
+        if len(steps) > 1:
+            raise UserError(
+                f"--output_path {output_path} is not the same folder for all ranks: they would go on from steps "
+                f"{', '.join(map(str, steps))}; name one that all machines share"
+            )
         self.logger = Logger(output_path, self.step) if self.ranks.first else None
         steps = self.flags["lr_anneal_steps"] or None
         compiling = wants_compiling(self.flags["compile"], steps, device, self.dtype)
@@ -190,15 +195,6 @@ class TrainLoop:
         self.objective.load_state_dict(state["objective"])
         self.means.load_state_dict(state["means"])
         return step
-
-    def _require_one_folder(self, output_path):
-        """UserError, on every rank, where ranks would resume from different steps: their folders differ."""
-        steps = sorted(set(self.ranks.gather(torch.tensor([self.step], device=self.device)).tolist()))
-        if len(steps) > 1:
-            raise UserError(
-                f"--output_path {output_path} is not the same folder for all ranks: they would go on from steps "
-                f"{', '.join(map(str, steps))}; name one that all machines share"
-            )
 
     def _load_weights(self, network, name, step):
         state = self.checkpoints.load(name, step)
