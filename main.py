@@ -5,10 +5,9 @@ import guided_diffusion.script.guard  # noqa: F401
 from core.data.explained_data import load_explained_data
 from core.results.layout import Layout
 from core.results.merging import merge_chunks
-from core.running.conditions import condition_of
-from core.running.experiment import Networks, explain_run
+from core.running.experiment import explain_run
 from core.running.flags import BEFORE_THE_FLAG, FLAGS, FREE_AMONG_CHUNKS
-from core.running.judging import make_oracle
+from core.running.networks import Networks, condition_of, make_oracle
 from core.running.progress import result_line
 from core.running.question import ask
 from core.running.run import plan_run

@@ -4,7 +4,7 @@ import torch
 
 from core.data.images import from_uint8
 from core.results.records import make_records
-from core.running.explainer import Explanation
+from core.running.explanation import Explanation
 
 IDS = [30, 7, 101, 9, 4]
 LABELS = [1, 1, 0, 0, 1]
@@ -19,6 +19,8 @@ CF_PIXELS = PIXELS + torch.tensor([0, 10, 20, 30, 55], dtype=torch.uint8)[:, Non
 def explained():
     """What explain() says of five images, row by row."""
     return Explanation(
+        image=from_uint8(PIXELS),
+        z=from_uint8(PIXELS),
         counterfactual=from_uint8(CF_PIXELS),
         start=from_uint8(PIXELS.flip(-1)),
         prediction=torch.tensor(PREDICTIONS),

@@ -10,7 +10,8 @@ from reference_weights import deterministic_array
 from core.data.images import to_uint8
 from core.methods.registry import find_method
 from core.running.attempts import make_groups, run_attempts
-from core.running.explainer import Explainer, Settings, explain, gather
+from core.running.explainer import Explainer, Settings, explain
+from core.running.explanation import gather
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script_util import create_gaussian_diffusion
 
@@ -175,8 +176,8 @@ def alone(method):
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 20])
 @pytest.mark.parametrize("order", [range(N), range(N - 1, -1, -1)], ids=["forwards", "backwards"])
 def test_in_any_mixture_and_order_an_image_has_the_answer_that_it_has_alone(method, alone, batch_size, order):
-    images, found = by_row(run(method, batch_size, order))
-    assert torch.equal(images, IMAGES)
+    found = by_row(run(method, batch_size, order))
+    assert torch.equal(found.image, IMAGES)
     assert len(found.attempts.unique()) >= 2
     for row, one in enumerate(alone):
         for name in ("prediction", "target", "cf_prediction", "attempts", "scale"):
@@ -241,11 +242,11 @@ def rounding_network(z, t):
 @pytest.mark.parametrize("batch_size", [3, 4])
 def test_a_run_that_goes_on_has_the_answers_of_an_unbroken_one_to_the_bit(method, batch_size):
     unbroken = run(method, batch_size, model_fn=rounding_network)
-    _, expected = by_row(unbroken)
+    expected = by_row(unbroken)
     for cut in range(len(unbroken)):
         before = unbroken[:cut]
         finished_at = {job.id: job.attempt for jobs in before for job in jobs}
-        _, found = by_row(before + run(method, batch_size, model_fn=rounding_network, finished_at=finished_at))
+        found = by_row(before + run(method, batch_size, model_fn=rounding_network, finished_at=finished_at))
         for name in ("counterfactual", "start", "p_target", "attempts"):
             assert torch.equal(getattr(found, name), getattr(expected, name)), name
 

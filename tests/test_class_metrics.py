@@ -22,7 +22,7 @@ import compute_COUT
 import compute_MNAC
 from core.results.layout import Layout
 from core.results.reading import read_pairs
-from core.running.judging import class_seer
+from core.running.networks import class_predictor
 from core.running.run import read_run
 from demo.sheet import draw_sheet
 
@@ -71,10 +71,10 @@ def test_an_oracle_of_classes_says_whether_the_target_was_reached_for_it_too(fla
 
 def test_an_oracle_may_know_more_classes_than_are_asked_about():
     network = unnamed(["black", "blue", "green"])
-    see = class_seer(network, ("green", "blue"))
+    predict = class_predictor(network, ("green", "blue"))
     images = torch.zeros(3, 3, 2, 2)
     images[[0, 1, 2], [0, 1, 2]] = 1
-    assert see(images).tolist() == [-1, 1, 0]
+    assert predict(images).tolist() == [-1, 1, 0]
 
 
 def test_cout_is_between_the_label_and_the_target(flags):

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from core.running.attempts import make_groups, run_attempts
-from core.running.dealing import Dealer
+from core.running.attempts import Dealer, make_groups, run_attempts
 from guided_diffusion.ranks.ranks import Counter
 
 

@@ -18,8 +18,8 @@ from core.methods.chain import Chain
 from core.methods.flags import OPTION_FLAGS
 from core.methods.inversion import invert, path_of
 from core.methods.registry import METHODS, find_method
-from core.running.conditions import conditions, require_conditions
 from core.running.explainer import Explainer, Settings, explain
+from core.running.networks import conditions, require_conditions
 from core.running.progress import EvaluationBar, cost_line
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script_util import create_gaussian_diffusion

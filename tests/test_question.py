@@ -24,7 +24,7 @@ from toy_networks import MODEL_FLAGS, Channels
 from core.data.image_lists import ImageFolder
 from core.data.labels import OneHot
 from core.results.layout import Layout
-from core.running.conditions import condition_of
+from core.running.networks import condition_of
 from core.running.question import RUNNER_UP, ask
 from core.running.run import Run
 from guided_diffusion.script.errors import UserError

@@ -13,8 +13,9 @@ from PIL import Image
 from scripts import call_script, contents, run_python
 
 from core.data.image_lists import ImageFiles
-from core.running.experiment import Networks, image_loader
+from core.running.experiment import image_loader
 from core.running.explainer import Settings
+from core.running.networks import Networks
 from core.running.question import attribute_question
 from core.running.run import Run
 from core.running.tuning import (

@@ -4,7 +4,7 @@ import torch
 
 from ..data.datasets import CELEBA_ATTRIBUTES
 from ..results.records import changed_to
-from ..running.judging import class_seer
+from ..running.networks import class_predictor
 from ..running.run import FLIPPED
 from .judges import decisions_of, judge_pairs
 from .metric import Source, mean_of
@@ -21,7 +21,7 @@ def measure(run, judges):
     if question.of_classes:
         print("MNAC is of attributes: of a run with --task classes there is Oracle FR alone")
         classes = run.require_classes()
-        before, after = judge_pairs(class_seer(oracle, classes), pairs, judges.batches)
+        before, after = judge_pairs(class_predictor(oracle, classes), pairs, judges.batches)
         target = torch.tensor([int(pair.info()["target"]) for pair in pairs])
         source = Source(name.weights, {"classes": len(classes)} | name.options)
         return [mean_of("Oracle FR", changed_to(before, after, target), FLIPPED, source)]

@@ -1,10 +1,12 @@
 """The queue of attempts: an image that has not flipped is tried again at the next classifier scale.
 
 Batches stay full, because any attempts can share one. For that, all attempts take the same number of evaluations,
-and an attempt's noise depends only on the seed, the image and the number of the attempt.
+and an attempt's noise depends only on the seed, the image and the number of the attempt. Several ranks take their
+images from one list, so that all finish together although some images need more attempts.
 """
 
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from guided_diffusion.script.errors import UserError
@@ -48,9 +50,9 @@ def run_attempts(groups, start, attempt, *, batch_size, num_attempts):
     started earliest come first, so that they finish nearly in order.
     start(jobs): prepares a group, just before its first attempt. attempt(jobs) -> for each whether it flipped.
 
-    The batches follow from the ids and the outcomes, and the outcomes of replayed jobs are known. So a resumed run
-    forms the same batches as an unbroken one. It skips batches that have only replayed jobs. It computes all others
-    whole, replayed jobs included, because rounding depends on the number of images in a batch.
+    The batches follow from the ids and the outcomes, and the outcomes of replayed jobs are recorded. So a resumed
+    run forms the same batches as an unbroken one. It skips batches that have only replayed jobs. It computes all
+    others whole, replayed jobs included, because rounding depends on the number of images in a batch.
 
     A UserError of start() is raised after the jobs that were started before are finished.
     """
@@ -87,8 +89,44 @@ def run_attempts(groups, start, attempt, *, batch_size, num_attempts):
 def _start_groups(batch, start):
     """Starts the groups of those jobs of the batch that have not been started."""
     for job in batch:
-        if job.unstarted_group is not None:
-            group = job.unstarted_group
+        if group := job.unstarted_group:
             start(group)
             for each in group:
                 each.unstarted_group = None
+
+
+class Dealer:
+    """Deals ids to one rank, in groups, from the list that all ranks share.
+
+    A counter that all ranks add to says how many ids are dealt. As long as many are left, groups are of batch_size.
+    Then a rank holds no more than its share of the rest, so that its batches shrink, and no rank is left with a
+    batch of images that need all attempts when the others are done.
+    """
+
+    def __init__(self, ids, batch_size, ranks):
+        self.ids, self.batch_size, self.ranks = ids, batch_size, ranks
+        self.dealt = ranks.counter("images dealt")
+        self.held = 0  # images that this rank has got and not finished
+
+    def groups(self):
+        """Yields lists of ids; [] where the rank should first finish some of those that it holds."""
+        while (left := len(self.ids) - self.dealt.total()) > 0:
+            size = self._size(left)
+            if size == 0:
+                yield []
+                continue
+            end = self.dealt.add(size)
+            group = self.ids[end - size : end]  # shorter, or empty, where other ranks have got the last ones
+            self.held += len(group)
+            if group:
+                yield group
+
+    def _size(self, left):
+        share = ceil(left / self.ranks.world_size)
+        if share >= self.batch_size:
+            return self.batch_size
+        return max(share - self.held, 0 if self.held else 1)
+
+    def finished(self, number):
+        """This many images of this rank are finished."""
+        self.held -= number

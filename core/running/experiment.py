@@ -1,12 +1,14 @@
 """Explaining many images into a results folder, as they finish, so that a killed run can go on."""
 
+import platform
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from importlib.metadata import version
 
 import torch
 
+from guided_diffusion.dist_util import peak_memory
 from guided_diffusion.sampling import SamplingNetwork
 from guided_diffusion.script.errors import UserError
 
@@ -16,31 +18,13 @@ from ..results.folder import ResultsFolder
 from ..results.pictures import write_images, write_step
 from ..results.reading import read_rows
 from ..results.records import make_records
-from .dealing import Dealer
+from .attempts import Dealer
 from .explainer import Explainer
 from .explanation import gather
 from .flags import BEFORE_THE_FLAG, FREE_FLAGS
-from .judging import Oracle
-from .networks import weight_hashes
+from .network_names import weight_hashes
 from .progress import EvaluationBar, cost_line, result_line, selection_line
 from .question import choose_images
-from .surroundings import surroundings
-
-
-@dataclass
-class Networks:
-    """What a run computes with, on one device."""
-
-    unet: torch.nn.Module
-    diffusion: object  # a SpacedDiffusion
-    condition: Callable | None  # ids, (N,) targets -> the labels of a class-conditional unet
-    classify: Callable  # images (N, 3, H, W) in [-1, 1] -> the logits of Question.logits_of
-    labels: torch.Tensor | None  # (n,) the classes of the data's n images; None: each is of the predicted one
-    oracle: Oracle | None
-    perceptual: Callable | None  # the network of the perceptual distance
-    compute: dict  # options of a SamplingNetwork
-    device: torch.device
-    files: dict = field(default_factory=dict)  # see weight_hashes
 
 
 def explain_run(run, dataset, networks, ranks):
@@ -90,16 +74,20 @@ def _explain_into(results, indices, run, dataset, networks, ranks):
             callback=_step_writer(run),
         )
         load, write = image_loader(run, dataset, networks), _writer(run, dataset, networks, results)
-        finished_at = {} if earlier is None else dict(zip(earlier["id"], earlier["attempts"], strict=True))
         if ranks.several:
-            explain_shared([i for i in chosen if i not in finished], explainer, load, write, batch_size, ranks)
+            dealer = Dealer([i for i in chosen if i not in finished], batch_size, ranks)
+            for jobs in explainer.explain(dealer.groups(), load, batch_size):
+                dealer.finished(len(jobs))
+                write(jobs)
         else:
-            explain_alone(chosen, explainer, load, write, batch_size, finished_at)
+            finished_at = {} if earlier is None else dict(zip(earlier["id"], earlier["attempts"], strict=True))
+            for jobs in explainer.explain(batches_of(chosen, batch_size), load, batch_size, finished_at):
+                write(jobs)
         bar.wait_for_all()
     if ranks.first:
         seconds = time.time() - began
         if left:
-            results.add_run(surroundings(networks, ranks, left, seconds))
+            results.add_run(_history_entry(networks, ranks, left, seconds))
         summary = results.finish(read_rows(run.layout))
         print(result_line(summary, run.layout.experiment, left, seconds))
 
@@ -123,27 +111,34 @@ def _require_one_folder(results):
     raise UserError(f"--output_path {path} is not the same folder for all ranks; name a shared one")
 
 
-def explain_alone(chosen, explainer, load, write, batch_size, finished_at):
-    """Explains the `chosen` indices in full batches, and has each batch's finished jobs written.
+def _history_entry(networks, ranks, images, seconds):
+    """What runs.yaml records of a run which explained so many images in so many seconds: a dict.
 
-    load(ids): what the Explainer asks for; write(jobs): writes what came of them.
-    finished_at: id -> number of attempts, of the images that an earlier run finished; they are not written again.
+    memory_mib: the most that the first rank held, on the GPU or, without one, in all.
     """
-    groups = [chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size)]
-    for jobs in explainer.explain(groups, load, batch_size, finished_at):
-        write(jobs)
+    device, threads = networks.device, torch.get_num_threads()
+    on_cpu = f"{device.type}, {threads} thread{'s' * (threads > 1)}"
+    facts = {
+        "images": images,
+        "seconds": round(seconds, 3),
+        "ranks": ranks.world_size,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else on_cpu,
+        "memory_mib": round(peak_memory(device) / 2**20),
+        "python": platform.python_version(),
+        "versions": {package: version(package) for package in ("torch", "torchvision", "numpy", "pillow")},
+    }
+    if networks.oracle is not None and networks.oracle.attributes:
+        facts["oracle_attributes"] = list(networks.oracle.attributes)
+    return facts
 
 
-def explain_shared(left, explainer, load, write, batch_size, ranks):
-    """Explains this rank's part of the indices that are left. load, write: as for explain_alone."""
-    dealer = Dealer(left, batch_size, ranks)
-    for jobs in explainer.explain(dealer.groups(), load, batch_size):
-        dealer.finished(len(jobs))
-        write(jobs)
+def batches_of(indices, size):
+    """A list in pieces of this size, the last one shorter."""
+    return [indices[start : start + size] for start in range(0, len(indices), size)]
 
 
 def image_loader(run, dataset, networks):
-    """ids -> what the Explainer asks for: images, the target, the labels of a class-conditional network."""
+    """ids -> what an Explainer loads, a function: images, the target, labels for a class-conditional network."""
 
     def load(ids):
         images = load_images(dataset, ids).to(networks.device)
@@ -156,24 +151,23 @@ def image_loader(run, dataset, networks):
 
 
 def _writer(run, dataset, networks, results):
-    """finished jobs -> nothing; their files and rows are on the disk when it returns."""
+    """A function of finished jobs. Their files and rows are on the disk when it returns."""
     flags, oracle = run.flags, networks.oracle
 
     def write(jobs):
         if not jobs:
             return
-        ids = [job.id for job in jobs]
-        images, explanation = gather(jobs)
-        decisions, query = None, None
+        ids, explanation = [job.id for job in jobs], gather(jobs)
+        images = explanation.image
+        judged = ()
         if oracle is not None:
-            decisions, query = (oracle.decide(images), oracle.decide(explanation.counterfactual)), oracle.query
+            judged = (oracle.decide(images), oracle.decide(explanation.counterfactual)), oracle.query
         labels = explanation.prediction if networks.labels is None else networks.labels[ids]
-        rows = make_records(ids, [dataset.names[i] for i in ids], images, labels, explanation, decisions, query)
+        rows = make_records(ids, [dataset.names[i] for i in ids], images, labels, explanation, *judged)
         results.require_there()
         if flags["save_images"]:
-            write_images(
-                run.layout, rows, images, explanation, flags["save_masks"], flags["save_pre_explanation"]
-            )
+            parts = flags["save_masks"], flags["save_pre_explanation"]
+            write_images(run.layout, rows, images, explanation, *parts)
         results.commit(rows)
 
     return write
@@ -181,13 +175,12 @@ def _writer(run, dataset, networks, results):
 
 def _step_writer(run):
     """A callback of each outer step that writes the trajectories which --save_x_t and --save_z_t ask for."""
+    saved = {name: of_step for name, of_step in (("x_t", "x_clean"), ("z_t", "z")) if run.flags[f"save_{name}"]}
 
     def on_step(step, jobs):
         rows = [row for row, job in enumerate(jobs) if not job.replayed]
         ids, number = [jobs[row].id for row in rows], run.settings.tau - 1 - step["t"]
-        if run.flags["save_x_t"]:
-            write_step(run.layout, "x_t", ids, number, step["x_clean"][rows])
-        if run.flags["save_z_t"]:
-            write_step(run.layout, "z_t", ids, number, step["z"][rows])
+        for name, of_step in saved.items():
+            write_step(run.layout, name, ids, number, step[of_step][rows])
 
-    return on_step if run.flags["save_x_t"] or run.flags["save_z_t"] else None
+    return on_step if saved else None

@@ -16,7 +16,6 @@ from ..methods.inputs import require_images, require_logits
 from ..methods.noise import START, ImageNoise
 from ..methods.registry import find_method
 from .attempts import make_groups, run_attempts
-from .explanation import Explanation as Explanation
 from .explanation import Outcome, Prepared, gather, rows, stack
 
 HUGE = 1e6  # a weight of a gradient; useful ones are below 100
@@ -64,14 +63,15 @@ class Explainer:
         self.classifier, self.diffusion, self.model_fn = classifier, diffusion, model_fn
         self.settings, self.method = settings, find_method(settings.method)
         self.on_attempt, self.callback = on_attempt, callback
+        self.chain = {"tau": settings.tau, "clip_denoised": settings.clip_denoised}
 
     def explain(self, groups, load, batch_size, finished_at=None):
         """Yields lists of the jobs that have been explained, as they finish. See gather().
 
         groups: lists of ids. Each is loaded when its turn comes; with groups of at most batch_size ids, fewer than
         2 batch_size images are in memory at a time.
-        load(ids) -> (images (N, 3, H, W) in [-1, 1]; the target, as for choose_target; the labels (N, ...) that a
-        class-conditional network gets, or None).
+        load(ids) -> (images (N, 3, H, W) in [-1, 1]; the target, as for choose_target; labels (N, ...) for a
+        class-conditional network, or None).
         finished_at: id -> number of attempts, for the images that an earlier run finished.
         Raises UserError, at the next outer step, where the network returns NaN.
         """
@@ -93,7 +93,7 @@ class Explainer:
         model_fn = with_labels(self.model_fn, labels)
         noise = ImageNoise(self.settings.seed, [job.id for job in jobs], [START] * len(jobs))
         z, start = once_more_on_overflow(
-            lambda: self.method.start(Chain(self.diffusion, model_fn, images, None, noise=noise, **self._chain()))
+            lambda: self.method.start(Chain(self.diffusion, model_fn, images, None, noise=noise, **self.chain))
         )
         prepared = Prepared(
             image=images,
@@ -112,9 +112,10 @@ class Explainer:
         """One attempt for each job -> for each whether the counterfactual, in 8 bits a channel, has its target."""
         if self.on_attempt is not None:
             self.on_attempt(jobs)
-        prepared, scales = stack([job.prepared for job in jobs]), self._scales(jobs)
-        counterfactual, seen = once_more_on_overflow(lambda: self._sample(jobs, prepared, scales))
-        counterfactual = from_uint8(to_uint8(counterfactual))
+        prepared = stack([job.prepared for job in jobs])
+        scales = [float(self.settings.classifier_scales[job.attempt - 1]) for job in jobs]
+        counterfactual, last_step = once_more_on_overflow(lambda: self._sample(jobs, prepared, scales))
+        counterfactual, mask = from_uint8(to_uint8(counterfactual)), last_step.get("mask")
         logits = self.classifier(counterfactual)
         outcome = Outcome(
             counterfactual=counterfactual,
@@ -122,28 +123,25 @@ class Explainer:
             p_target=probability(logits, prepared.target),
             attempts=torch.tensor([job.attempt for job in jobs]),
             scale=torch.tensor(scales),
-            mask=_everywhere(prepared.image) if seen.mask is None else seen.mask,
-            pre_explanation=seen.pre_explanation,
+            mask=torch.ones_like(prepared.image[:, :1], dtype=torch.bool) if mask is None else mask,
+            pre_explanation=last_step.get("pre_explanation"),
         )
         for job, row in zip(jobs, rows(outcome), strict=True):
             job.outcome = row
         return (outcome.cf_prediction == prepared.target).tolist()
 
     def _sample(self, jobs, prepared, scales):
-        """Samples one batch -> counterfactuals (N, 3, H, W), and the _StepWatch that saw the sampler's steps."""
-        s, x, ids = self.settings, prepared.image, [job.id for job in jobs]
-        guidance = make_guidance(
-            x,
-            prepared.target,
-            self.classifier,
-            classifier_scale=scales,
-            use_logits=s.use_logits,
-            l1_loss=s.l1_loss,
-            l2_loss=s.l2_loss,
-            l_perc=s.l_perc,
-            perceptual=s.perceptual,
-        )
-        watch = _StepWatch(self.callback, jobs, s)
+        """Samples one batch -> counterfactuals (N, 3, H, W), and what its last step reported."""
+        s, x, ids, last_step = self.settings, prepared.image, [job.id for job in jobs], {}
+
+        def watch(step):
+            _require_finite(step["z"], ids, s)
+            last_step.update(step)
+            if self.callback is not None:
+                self.callback(step, jobs)
+
+        weights = {name: getattr(s, name) for name in ("use_logits", "l1_loss", "l2_loss", "l_perc", "perceptual")}
+        guidance = make_guidance(x, prepared.target, self.classifier, classifier_scale=scales, **weights)
         counterfactual = self.method.sample(
             self.diffusion,
             with_labels(self.model_fn, prepared.labels),
@@ -152,17 +150,11 @@ class Explainer:
             noise=ImageNoise(s.seed, ids, [job.attempt for job in jobs]),
             z=prepared.z,
             callback=watch,
-            **self._chain(),
+            **self.chain,
             **s.sampler_options,
         )
         _require_finite(counterfactual, ids, s)
-        return counterfactual, watch
-
-    def _chain(self):
-        return {"tau": self.settings.tau, "clip_denoised": self.settings.clip_denoised}
-
-    def _scales(self, jobs):
-        return [float(self.settings.classifier_scales[job.attempt - 1]) for job in jobs]
+        return counterfactual, last_step
 
 
 def explain(
@@ -184,7 +176,7 @@ def explain(
     seed, l1_loss, ...), and the sampler's own options.
     target: a class, (N,) classes, or -1: the opposite of each prediction (of K classes, the runner-up).
     ids: (N,) integers that, with the seed, decide each image's noise; None: 0 … N-1.
-    labels: (N, ...), which a class-conditional network gets.
+    labels: (N, ...), for a class-conditional network.
     on_attempt(rows, attempt) is called before each attempt. rows: indices of the images that still take part.
     callback(dict(t, z, x_clean, rows, attempt)) is called before each outer step.
     Raises UserError, which is a ValueError, naming the argument that cannot be; and, at the next outer step, where
@@ -207,50 +199,28 @@ def explain(
         callback=callback and (lambda step, jobs: callback(step | progress(jobs))),
     )
     finished = explainer.explain([ids], lambda ids: (images, target, labels), batch_size=len(ids))
-    return gather(sorted((job for jobs in finished for job in jobs), key=lambda job: job.row))[1]
+    return gather(sorted((job for jobs in finished for job in jobs), key=lambda job: job.row))
 
 
 def with_labels(model_fn, labels):
     return model_fn if labels is None else lambda z, t: model_fn(z, t, labels)
 
 
-def _everywhere(x):
-    """The mask (N, 1, H, W) of a method without masks: all true."""
-    return torch.ones_like(x[:, :1], dtype=torch.bool)
-
-
-class _StepWatch:
-    """A sampler's callback: raises UserError where z holds NaN, keeps the last mask and pre-explanation, and calls
-    `callback`, if any."""
-
-    def __init__(self, callback, jobs, settings):
-        self.callback, self.jobs, self.settings = callback, jobs, settings
-        self.mask = self.pre_explanation = None
-
-    def __call__(self, step):
-        _require_finite(step["z"], [job.id for job in self.jobs], self.settings)
-        self.mask, self.pre_explanation = step.get("mask"), step.get("pre_explanation")
-        if self.callback is not None:
-            self.callback(step, self.jobs)
-
-
 def _require_finite(images, ids, settings):
     raise_overflow()  # NaN from an overflow is no error: the batch is computed again in float32
     finite = images.isfinite().flatten(1).all(1).tolist()
     if not all(finite):
-        bad = [str(i) for i, good in zip(ids, finite, strict=True) if not good]
-        remedy = "try --use_fp16 False, and check the weights of --model_path and --classifier_path"
+        bad = ", ".join(str(i) for i, good in zip(ids, finite, strict=True) if not good)
         if huge := _huge_weights(settings):
-            raise UserError(f"the values of image {', '.join(bad)} grew beyond float32; lower {' and '.join(huge)}")
-        raise UserError(f"the network returned NaN for image {', '.join(bad)}; {remedy}")
+            raise UserError(f"the values of image {bad} grew beyond float32; lower {' and '.join(huge)}")
+        remedy = "try --use_fp16 False, and check the weights of --model_path and --classifier_path"
+        raise UserError(f"the network returned NaN for image {bad}; {remedy}")
 
 
 def _huge_weights(settings):
     """The flags, with their values, that weigh gradients or noise so much that float32 cannot be expected to do."""
-    names = ("l1_loss", "l2_loss", "l_perc")
-    options = {
-        name: settings.sampler_options.get(name, 0) for name in ("sampling_scale", "distance_scale", "growth")
-    }
-    weights = {name: getattr(settings, name) for name in names} | options
+    options = ("sampling_scale", "distance_scale", "growth")
+    weights = {name: getattr(settings, name) for name in ("l1_loss", "l2_loss", "l_perc")}
+    weights |= {name: settings.sampler_options.get(name, 0) for name in options}
     weights["classifier_scales"] = max(settings.classifier_scales)
     return [f"--{name} {value:g}" for name, value in weights.items() if value > HUGE]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import torch
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Prepared:
     """What all attempts at an image share."""
 
@@ -18,10 +18,10 @@ class Prepared:
     prediction: torch.Tensor  # (N,) predicted classes of the images
     target: torch.Tensor  # (N,) classes that the counterfactuals should have
     p_target_before: torch.Tensor  # (N,) the classifier's probability of the target for the image
-    labels: torch.Tensor | None = None  # (N, ...): the labels that a class-conditional network gets
+    labels: torch.Tensor | None = None  # (N, ...): labels for a class-conditional network
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Outcome:
     """The result of an attempt. All is computed from the counterfactual as a file holds it, in 8 bits a channel."""
 
@@ -34,21 +34,9 @@ class Outcome:
     pre_explanation: torch.Tensor | None = None  # (N, 3, H, W) in [-1, 1]: the image that a method refined
 
 
-@dataclass
-class Explanation:
-    """What explain() returns, row n for image n: fields of Prepared and of the last Outcome."""
-
-    counterfactual: torch.Tensor
-    start: torch.Tensor
-    prediction: torch.Tensor
-    target: torch.Tensor
-    cf_prediction: torch.Tensor
-    p_target_before: torch.Tensor
-    p_target: torch.Tensor
-    attempts: torch.Tensor
-    scale: torch.Tensor
-    mask: torch.Tensor | None = None
-    pre_explanation: torch.Tensor | None = None
+@dataclass(kw_only=True)
+class Explanation(Prepared, Outcome):
+    """What explain() returns, row n for image n: what all attempts shared, and the last Outcome."""
 
     @property
     def flipped(self):
@@ -70,7 +58,6 @@ def stack(each):
 
 
 def gather(jobs):
-    """Finished jobs -> (their images (N, 3, H, W), their Explanation)."""
+    """Finished jobs -> their Explanation."""
     prepared, outcome = stack([job.prepared for job in jobs]), stack([job.outcome for job in jobs])
-    values = vars(prepared) | vars(outcome)
-    return prepared.image, Explanation(**{each.name: values[each.name] for each in fields(Explanation)})
+    return Explanation(**vars(prepared), **vars(outcome))

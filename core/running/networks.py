@@ -1,109 +1,130 @@
-"""The networks of a run by their names: what the flags say of a classifier or an oracle, and hashes of weights."""
+"""The networks that a run computes with, made for its question: all of them, the oracle, and the class labels."""
 
-import hashlib
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
 
 from guided_diffusion.script.errors import UserError
-from guided_diffusion.script.flags import parse_numbers
-from guided_diffusion.script.storage import sha256
 
-from .flags import NETWORK_FLAGS, ROLES, named_flags
-
-WEIGHTS = (
-    "model_path",
-    "perceptual_path",
-    "class_names",
-    *(f"{role}_{kind}" for role in ROLES for kind in ("path", "weights")),
-)
-DEFAULTS = {name: flag.default for name, flag in NETWORK_FLAGS.items()} | {"oracle_path": "models/oracle.pth"}
+from ..data.class_names import in_one_line, match_classes
+from ..data.datasets import CELEBA_ATTRIBUTES
+from ..data.training_data import require_labels
+from ..methods.decisions import predicted_class
+from .question import find_output
 
 
-@dataclass(frozen=True)
-class NetworkName:
-    """What the flags of a role say of its network.
+@dataclass
+class Oracle:
+    """A second network, which judges originals and counterfactuals. Its decisions are on the CPU."""
 
-    role: classifier or oracle; flags: such as classifier_path -> value, as they were written.
-    typed: whether the user typed the path. Only then may it be a `module:function`, which is code.
+    decide: Callable  # images (N, 3, H, W) in [-1, 1] -> decisions (N, A) of 0/1; of classes (N,)
+    query: int | None  # the queried attribute among the A; None of classes
+    attributes: tuple[str, ...] = ()  # the names of the A
+
+
+@dataclass
+class Networks:
+    """What a run computes with, on one device."""
+
+    unet: torch.nn.Module
+    diffusion: object  # a SpacedDiffusion
+    condition: Callable | None  # ids, (N,) targets -> the class labels of a class-conditional unet
+    classify: Callable  # images (N, 3, H, W) in [-1, 1] -> the logits of Question.logits_of
+    labels: torch.Tensor | None  # (n,) the classes of the data's n images; None: each is of the predicted one
+    oracle: Oracle | None
+    perceptual: Callable | None  # the network of the perceptual distance
+    compute: dict  # options of a SamplingNetwork
+    device: torch.device
+    files: dict = field(default_factory=dict)  # see weight_hashes
+
+
+# -- the oracle --------------------------------------------------------------------------------------------------
+
+
+def make_oracle(network, question, device):
+    """The Oracle of a network, images on the device -> logits (N, A); UserError where it does not answer."""
+    if question.of_classes:
+        predict = class_predictor(network, question.answers)
+        return Oracle(lambda images: predict(images.to(device)).cpu(), None)
+    _require_task(network, "attributes")
+    names = tuple(network.attributes or CELEBA_ATTRIBUTES)
+    query = find_output(question.attribute, names, "oracle_path")
+    return Oracle(lambda images: (network(images.to(device)) > 0).long().cpu(), query, names)
+
+
+def class_predictor(network, names):
+    """images -> (N,) the oracle's predictions, as places in `names`; -1 for a class that is not among them.
+
+    UserError where the oracle is of attributes, or lacks one of the names.
     """
-
-    role: str
-    flags: dict
-    typed: bool = True
-
-    @property
-    def path(self):
-        return self.flags[f"{self.role}_path"]
-
-    @property
-    def arguments(self):
-        """The first four arguments of load_classifier: path, architecture, weights, and how images are prepared.
-
-        The last is a dict: size, mean, std (three numbers each) and interpolation, as far as they are asked for.
-        UserError where numbers cannot be.
-        """
-        kinds = ("path", "architecture", "weights")
-        return *(self.flags[f"{self.role}_{kind}"] for kind in kinds), self._preparing()
-
-    @property
-    def weights(self):
-        """flag -> path or name, of what holds its weights."""
-        names = (f"{self.role}_path", f"{self.role}_weights")
-        return {name: self.flags[name] for name in names if self.flags[name] is not None}
-
-    @property
-    def options(self):
-        """The flags that prepare its images, as far as they have a value."""
-        names = (name for name in named_flags(self.role) if name != f"{self.role}_weights")
-        return {name: self.flags[name] for name in names if self.flags[name] is not None}
-
-    def _preparing(self):
-        asked = {name.removeprefix(f"{self.role}_"): value for name, value in self.options.items()}
-        for name in {"mean", "std"} & asked.keys():
-            numbers = parse_numbers(asked[name], f"{self.role}_{name}")
-            if len(numbers) not in (1, 3) or name == "std" and min(numbers) <= 0:
-                raise UserError(
-                    f"--{self.role}_{name} {asked[name]} must be a number{', above 0' * (name == 'std')}, or "
-                    "three, such as 0.5,0.5,0.5"
-                )
-            asked[name] = numbers * (3 // len(numbers))
-        return asked
+    _require_task(network, "classes")
+    own_names = tuple(map(in_one_line, network.attributes or CELEBA_ATTRIBUTES))
+    numbers = torch.full((len(own_names),), -1)
+    numbers[match_classes(names, own_names, "--classifier_path", "--oracle_path")] = torch.arange(len(names))
+    return lambda images: numbers.to(images.device)[predicted_class(network(images))]
 
 
-def network_name(role, flags, recorded=None):
-    """The NetworkName of a role. flags: name -> value of a command line, None where it was not given.
+def _require_task(network, task):
+    own_task = getattr(network, "task", None)
+    if own_task not in (None, task):
+        raise UserError(f"--oracle_path is of {own_task}, but the question is of {task}; give another oracle")
 
-    recorded: the flags of the run that an unnamed network is taken from; else main.py's defaults hold. With the
-    path come its weights and the preparing of its images, not its architecture: that is code, which is run only
-    where the user names it.
+
+# -- class labels for a class-conditional diffusion model ----------------------------------------------------------
+
+
+def condition_of(run, dataset, device):
+    """(ids, (N,) targets) -> class labels for the diffusion model, a function; None where it is unconditional.
+
+    UserError where its classes are not those of the data, or the target is no single class.
     """
-    path = f"{role}_path"
-    own = {name: flags.get(name) for name in (path, f"{role}_architecture", *named_flags(role))}
-    typed = own[path] is not None
-    if not typed:
-        of_run = DEFAULTS | {name: value for name, value in (recorded or {}).items() if value is not None}
-        own |= {name: of_run[name] for name in (path, *named_flags(role)) if own[name] is None}
-    return NetworkName(role, own, typed)
+    flags, question = run.flags, run.question
+    if not flags["class_cond"]:
+        return None
+    if question.of_classes:
+        numbers = torch.tensor(_model_classes(flags, question, dataset), device=device)
+        if flags["multiclass"]:
+            return lambda ids, target: F.one_hot(numbers[target], flags["num_classes"]).float()
+        return lambda ids, target: numbers[target]
+    require_conditions(flags, dataset)
+    column = dataset.attributes.index(question.attribute)
+    return lambda ids, target: conditions(dataset.labels[ids].to(device), column, target, flags["multiclass"])
 
 
-def weight_hashes(flags, files):
-    """`model_path sha256` and so on -> 12 hex digits, of each file of weights, or of names, that is there.
+def _model_classes(flags, question, dataset):
+    """The diffusion model's number of each of the classifier's classes.
 
-    files: flag -> the files of a network that the flag names by other words than a path. Recorded with the flags of
-    a run, they tell other weights under the same name.
+    A model that was trained on a folder of classes numbers them as the folder does. So the data's order counts
+    where they have all the classes, else the classifier's.
     """
-    paths = {flag: there for flag in WEIGHTS if (there := _weight_files(flags[flag]))} | files
-    return {f"{flag} sha256": _sha256_of(each)[:12] for flag, each in paths.items()}
+    names = question.answers
+    if flags["num_classes"] != len(names):
+        raise UserError(f"--num_classes {flags['num_classes']} is not the {len(names)} of --classifier_path")
+    if len(dataset.attributes) != len(names):
+        return list(range(len(names)))
+    return match_classes(names, dataset.attributes, "--classifier_path", f"--data_dir {flags['data_dir']}")
 
 
-def _weight_files(path):
-    """The file of a flag, or the files of the folder in timm:local-dir:FOLDER or transformers:FOLDER; [] else."""
-    place = Path(str(path or "").removeprefix("timm:local-dir:").removeprefix("transformers:"))
-    if path and place.is_dir():
-        return sorted(file for file in place.iterdir() if file.suffix in (".json", ".safetensors", ".bin"))
-    return [place] if place.is_file() else []
+def conditions(labels, column, target, multiclass):
+    """Class labels for images with labels (N, A) of 0/1 that should reach target (N,) in a column.
+
+    multiclass: (N, A), the labels with the target in place; else (N,), the class: the column where the target is
+    1, and of two classes the other one where it is 0.
+    """
+    if not multiclass:
+        return torch.where(target == 1, column, 1 - column)
+    labels = labels.float()
+    labels[:, column] = target.float()
+    return labels
 
 
-def _sha256_of(paths):
-    hashes = [sha256(path) for path in paths]
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+def require_conditions(flags, dataset):
+    """UserError where the diffusion model's classes are not the data's, or the target is no single class."""
+    require_labels(dataset, flags["data_dir"], flags["num_classes"], one_each=not flags["multiclass"])
+    if not flags["multiclass"] and len(dataset.attributes) > 2 and str(flags["target_label"]) != "1":
+        raise UserError(
+            f"--target_label {flags['target_label']} with --multiclass False: an image that is to leave its class "
+            f"has {len(dataset.attributes) - 1} to go to; give --target_label 1"
+        )

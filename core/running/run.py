@@ -23,7 +23,7 @@ from ..results.reading import hash_of, read_all_rows, read_flags, read_pairs, re
 from ..results.records import correct, flipped, remedy_of
 from .explainer import Settings
 from .flags import FLAGS, check_run_flags, choose_split, scales_of
-from .networks import network_name
+from .network_names import network_name
 from .question import Question, read_question
 
 FLIPPED = "pairs that reached their target"
@@ -76,7 +76,7 @@ class Run:
 
     @cached_property
     def history(self):
-        """What is known of each run that came to its end: a list of dicts (core/running/surroundings.py)."""
+        """What runs.yaml records of each run of main.py that came to its end: a list of dicts."""
         return read_runs(self.layout)
 
     def require_classes(self):

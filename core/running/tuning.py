@@ -1,12 +1,12 @@
 """Finding a method's settings for other data: a search on a few images, one flag after another.
 
-What is wanted is the smallest change that is real. No second network is asked, so that one that judges the answers
-later has had no part in them. But a change that fools the classifier alone does not outlast noise: each
-counterfactual is noised, as deep as the given settings go, and denoised, and a real one still has its target then,
-nearly as often as a real image keeps its prediction.
+The best settings make the smallest change that is real. A change that merely fools the classifier does not outlast
+noise: each counterfactual is noised, as deep as the user's settings go, and denoised. A real one still has its
+target then, nearly as often as a real image keeps its prediction. No second network takes part, so that one can
+judge the results later.
 """
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -24,15 +24,15 @@ from ..methods.flags import require_depth_for
 from ..methods.noise import ImageNoise
 from ..methods.registry import find_method
 from ..results.folder import ResultsFolder
-from .experiment import explain_alone, image_loader
+from .experiment import batches_of, image_loader
 from .explainer import Explainer, Settings, with_labels
 from .explanation import gather
 from .question import choose_images
 
 DRAWS = 2  # times that each counterfactual is noised and denoised
-FIRST_DRAW = 10**6  # the attempt under which that noise is drawn: beyond the number of any attempt
+FIRST_DRAW = 10**6  # what ImageNoise gets as the first draw's attempt; no real attempt has so high a number
 TOLERATED = 0.1  # how much less often than real images counterfactuals may outlast noise
-FIELDS = {"start_step": "tau"}  # what a flag is called in Settings, where that is another name
+FIELDS = {"start_step": "tau"}  # flags that have another name in Settings
 
 
 def _multiples(*factors):
@@ -59,10 +59,10 @@ SEARCH = {
 
 @dataclass
 class Trial:
-    """What settings came to, in the mean over all images.
+    """The means over all images that some settings came to.
 
-    changed: flag -> value, where it is not the given one. reached: the share that reaches its target. outlasted:
-    the share that does, and keeps it through noise. l1: |change| in [0, 1]. evaluations: of the network, an image.
+    changed: flag -> value, where it is not the user's. reached: the share that reaches its target. outlasted: the
+    share that does, and keeps it through noise. l1: |change| in [0, 1]. evaluations: of the network, an image.
     """
 
     changed: dict
@@ -78,12 +78,10 @@ class Trial:
 
 
 def tune_run(run, dataset, networks, ranks):
-    """Searches settings of a Run's method on --tune images, the first, prints them, and writes them down.
+    """Searches settings of a Run's method on the first --tune images, of classes on the first of each class.
 
-    Of a folder of classes they are the first of each class, as its images stand class by class.
-
-    tuned.txt in the experiment's folder holds the flags that did best, in one line for a command; tuned.csv all
-    Trials. Prints what it will cost before it starts.
+    tuned.txt in the experiment's folder holds the best flags, in one line for a command; tuned.csv all Trials.
+    Prints both what it will cost, before it starts, and the result.
     """
     count, batch_size = run.flags["tune"], run.flags["batch_size"]
     if ranks.several:
@@ -126,20 +124,17 @@ def candidates(settings, leads, diffusion):
 
     leads: (N,) logits by which the predictions of real images lead.
     """
-    own = {field.name: getattr(settings, field.name) for field in fields(settings)} | settings.sampler_options
-    shared, tried = ("start_step", "classifier_scales", "l1_loss"), {}
-    for name, values_of in SEARCH.items():
-        if name in shared or name in find_method(settings.method).options:
-            tried[name] = values_of(own.get(FIELDS.get(name, name)), leads)
-    tried["start_step"] = [tau for tau in tried["start_step"] if _possible(tau, settings, diffusion)]
+    method, own = find_method(settings.method), vars(settings) | settings.sampler_options
+    names = {"start_step", "classifier_scales", "l1_loss", *method.options}
+    tried = {name: of(own.get(FIELDS.get(name, name)), leads) for name, of in SEARCH.items() if name in names}
+    tried["start_step"] = [tau for tau in tried["start_step"] if _is_possible(tau, method, settings, diffusion)]
     return {name: values for name, values in tried.items() if values}
 
 
-def _possible(tau, settings, diffusion):
-    """Whether the method can run at this depth, with the options that are given."""
+def _is_possible(tau, method, settings, diffusion):
     try:
         require_depth(diffusion, tau)
-        require_depth_for(find_method(settings.method), settings.sampler_options, tau)
+        require_depth_for(method, settings.sampler_options, tau)
     except UserError:
         return False
     return True
@@ -167,60 +162,50 @@ def best_of(trials, enough):
 
 def with_changes(settings, changed):
     """Settings with flags changed: name -> value."""
-    own = {field.name: getattr(settings, field.name) for field in fields(settings)}
-    options = own.pop("sampler_options")
-    return Settings.of(**own | options | {FIELDS.get(name, name): value for name, value in changed.items()})
+    own = vars(settings) | settings.sampler_options
+    own |= {FIELDS.get(name, name): value for name, value in changed.items()}
+    del own["sampler_options"]
+    return Settings.of(**own)
 
 
 class _Tuner:
-    """Tries settings on the chosen images."""
+    """Tries settings on the chosen images. load: image_loader's."""
 
     def __init__(self, settings, networks, load, chosen, batch_size):
-        """load: image_loader's."""
         self.settings, self.networks, self.load = settings, networks, load
         self.chosen, self.batch_size = chosen, batch_size
         self.network = SamplingNetwork(networks.unet, networks.diffusion, **networks.compute)
-        self.evaluations = 0
 
     def trial(self, changed, bar):
-        """The Trial of these changed flags. bar: is told of each image that is finished."""
-        networks, results, self.evaluations = self.networks, [], 0
-        settings = with_changes(self.settings, changed)
-        explainer = Explainer(networks.classify, networks.diffusion, self._counted, settings)
+        """The Trial of these changed flags. bar: counts the images that are finished."""
+        networks, results, evaluations = self.networks, [], 0
 
-        def judge(jobs):
-            if jobs:
-                images, explanation = gather(jobs)
-                l1 = (images - explanation.counterfactual).abs().mean((1, 2, 3)) / 2
-                kept = explanation.flipped.cpu() * self._kept(jobs, explanation)
-                results.append(torch.stack([explanation.flipped.double().cpu(), kept, l1.double().cpu()]))
-                bar.update(len(jobs))
+        def counted(z, t, *labels):
+            nonlocal evaluations
+            evaluations += len(z)
+            return self.network(z, t, *labels)
 
-        explain_alone(self.chosen, explainer, self.load, judge, self.batch_size, {})
+        explainer = Explainer(networks.classify, networks.diffusion, counted, with_changes(self.settings, changed))
+        groups = batches_of(self.chosen, self.batch_size)
+        for jobs in filter(None, explainer.explain(groups, self.load, self.batch_size)):
+            ids, e = [job.id for job in jobs], gather(jobs)
+            outlasted = e.flipped * self._outlast(ids, e.counterfactual, e.target, e.labels)
+            l1 = (e.image - e.counterfactual).abs().mean((1, 2, 3)) / 2
+            results.append(torch.stack([each.double().cpu() for each in (e.flipped, outlasted, l1)]))
+            bar.update(len(jobs))
         reached, outlasted, l1 = torch.cat(results, 1).mean(1).tolist()
-        return Trial(changed, reached, outlasted, l1, self.evaluations / len(self.chosen))
-
-    def _counted(self, z, t, *labels):
-        self.evaluations += len(z)
-        return self.network(z, t, *labels)
-
-    @torch.no_grad()
-    def _kept(self, jobs, explanation):
-        """(N,) in [0, 1]: how often the counterfactuals have their target after noise."""
-        labels = [job.prepared.labels for job in jobs]
-        labels = None if labels[0] is None else torch.stack(labels)
-        return self._outlast([job.id for job in jobs], explanation.counterfactual, explanation.target, labels)
+        return Trial(changed, reached, outlasted, l1, evaluations / len(self.chosen))
 
     @torch.no_grad()
     def real_images_outlast(self):
-        """How often the images, as they are, keep their prediction through noise."""
-        kept, size = [], self.batch_size
-        for start in range(0, len(self.chosen), size):
-            ids = self.chosen[start : start + size]
+        """The share of the images, as they are, that keep their prediction through noise."""
+        shares = []
+        for ids in batches_of(self.chosen, self.batch_size):
             images, _, labels = self.load(ids)
-            kept.append(self._outlast(ids, images, predicted_class(self.networks.classify(images)), labels))
-        return float(torch.cat(kept).mean())
+            shares.append(self._outlast(ids, images, predicted_class(self.networks.classify(images)), labels))
+        return float(torch.cat(shares).mean())
 
+    @torch.no_grad()
     def _outlast(self, ids, images, classes, labels):
         """(N,) in [0, 1]: how often images (N, 3, H, W) have these classes (N,) after noise. labels: load's."""
         model_fn = with_labels(self.network, labels)
@@ -231,17 +216,16 @@ class _Tuner:
             return purify(Chain(diffusion, model_fn, images, None, tau=tau, noise=noise), images)
 
         after = [once_more_on_overflow(lambda draw=draw: purified(draw)) for draw in range(DRAWS)]
-        kept = [predicted_class(self.networks.classify(each)) == classes for each in after]
-        return torch.stack(kept).double().mean(0).cpu()
+        unchanged = [predicted_class(self.networks.classify(each)) == classes for each in after]
+        return torch.stack(unchanged).double().mean(0)
 
 
 @torch.no_grad()
 def _leads(dataset, chosen, networks, batch_size):
     """(N,) logits by which the classifier's predictions of the images lead."""
     leads = []
-    for start in range(0, len(chosen), batch_size):
-        images = load_images(dataset, chosen[start : start + batch_size]).to(networks.device)
-        logits = networks.classify(images)
+    for indices in batches_of(chosen, batch_size):
+        logits = networks.classify(load_images(dataset, indices).to(networks.device))
         leads += logit_margin(logits, predicted_class(logits)).tolist()
     return leads
 
