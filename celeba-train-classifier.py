@@ -9,7 +9,7 @@ import torch
 
 from core.data.datasets import attribute_index
 from core.data.labels import shares
-from core.data.training_data import TRAINING_DATA_FLAGS, load_training_data, require_labels, require_one_class
+from core.data.loading import TRAINING_DATA_FLAGS, load_training_data, require_labels, require_one_class
 from core.metrics.validation import validate_attributes, validate_classes
 from guided_diffusion.dist_util import device_of_rank, keep_freed_memory
 from guided_diffusion.ranks.connecting import connect

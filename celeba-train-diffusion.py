@@ -7,8 +7,8 @@ from functools import partial
 import blobfile as bf
 import torch
 
+from core.data.loading import TRAINING_DATA_FLAGS, load_training_data, require_labels
 from core.data.sheets import sample_sheet
-from core.data.training_data import TRAINING_DATA_FLAGS, load_training_data, require_labels
 from guided_diffusion.dist_util import device_of_rank, keep_freed_memory
 from guided_diffusion.ranks.connecting import connect
 from guided_diffusion.ranks.ranks import find_ranks

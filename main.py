@@ -2,7 +2,6 @@
 
 import guided_diffusion.script.guard  # noqa: F401
 
-from core.data.explained_data import load_explained_data
 from core.results.layout import Layout
 from core.results.merging import merge_chunks
 from core.running.experiment import explain_run
@@ -35,36 +34,39 @@ def main():
     args = create_argparser().parse_args()
     ranks = connect()
     if args.merge_and_eval:
-        return merge(Layout(args.output_path, args.exp_name), ranks)
-    require_flags(args, "model_path", "classifier_path")
-    diffusers_model = find_diffusers_model(args.model_path)
-    run = plan_run(vars(args) | flags_of_files(diffusers_model, vars(args)))
-    keep_freed_memory()
-    device = device_from(args.gpu, ranks)
-    compute = how_to_compute(args, device)
-    f = run.flags
-    dataset = load_explained_data(f["dataset"], f["data_dir"], f["split"], f["image_size"], f["images"])
+        return merge(args, ranks)
+    run, diffusers_model = plan(args)
+    device, compute = prepare_device(args, ranks)
+    dataset = run.load_dataset()
     classifier = load_role(run, "classifier", load_classifier, device)
-    run = run.asking(ask(f, dataset, classifier, device))
+    run = run.asking(ask(run.flags, dataset, classifier, device))
     networks = load_networks(run, classifier, dataset, diffusers_model, compute, device)
-    if f["tune"]:
-        tune_run(run, dataset, networks, ranks)
-    else:
-        explain_run(run, dataset, networks, ranks)
+    work = tune_run if run.flags["tune"] else explain_run
+    work(run, dataset, networks, ranks)
 
 
-def merge(layout, ranks):
-    """Merges the chunks of an experiment, and prints what came of them."""
+def merge(args, ranks):
+    """Merges the chunks of an experiment, and prints the result."""
     if ranks.first:
+        layout = Layout(args.output_path, args.exp_name)
         print(result_line(merge_chunks(layout, FREE_AMONG_CHUNKS, BEFORE_THE_FLAG), layout.experiment))
 
 
-def flags_of_files(diffusers_model, flags):
-    """What the files of --model_path decide of the flags: name -> value."""
-    typed = given_flags(create_argparser())
+def plan(args):
+    """(the Run of the flags, with what the files of --model_path decide of them; its DiffusersModel or None)."""
+    require_flags(args, "model_path", "classifier_path")
+    flags, typed = vars(args), given_flags(create_argparser())
+    diffusers_model = find_diffusers_model(args.model_path)
     if diffusers_model:
-        return flags_of_diffusers(diffusers_model, flags, typed)
-    return flags_of_weights(flags["model_path"], flags, typed, FLAGS)
+        return plan_run(flags | flags_of_diffusers(diffusers_model, flags, typed)), diffusers_model
+    return plan_run(flags | flags_of_weights(args.model_path, flags, typed, FLAGS)), None
+
+
+def prepare_device(args, ranks):
+    """(this rank's device, options of a SamplingNetwork on it)."""
+    keep_freed_memory()
+    device = device_from(args.gpu, ranks)
+    return device, how_to_compute(args, device)
 
 
 def load_networks(run, classifier, dataset, diffusers_model, compute, device):
@@ -72,7 +74,7 @@ def load_networks(run, classifier, dataset, diffusers_model, compute, device):
     flags, question = run.flags, run.question
     try:
         condition = condition_of(run, dataset, device)
-    except UserError as error:  # of flags that nobody gave, where a diffusers model decides them
+    except UserError as error:  # of flags that the user did not type, where a diffusers model decides them
         origin = f"{diffusers_model.name} is class-conditional: " if diffusers_model else ""
         raise UserError(f"{origin}{error}") from None
     unet, diffusion = load_ddpm(flags, diffusers_model, device)
@@ -82,22 +84,14 @@ def load_networks(run, classifier, dataset, diffusers_model, compute, device):
     if flags["l_perc"]:
         features = vgg19_features(flags["l_perc_layer"], flags["perceptual_path"], flags["image_size"])
         perceptual = features.to(device)
-    return Networks(
-        unet,
-        diffusion,
-        condition,
-        question.logits_of(classifier),
-        question.labels_of(dataset, flags["data_dir"], flags["classifier_path"]),
-        oracle,
-        perceptual,
-        compute,
-        device,
-        {"model_path": diffusers_model.files} if diffusers_model else {},
-    )
+    labels = question.labels_of(dataset, flags["data_dir"], flags["classifier_path"])
+    classify = question.logits_of(classifier)
+    files = {"model_path": diffusers_model.files} if diffusers_model else {}
+    return Networks(unet, diffusion, condition, classify, labels, oracle, perceptual, compute, device, files)
 
 
 def load_ddpm(flags, diffusers_model, device):
-    """The network and the diffusion, on the device: of the flags, or as a diffusers model describes them."""
+    """(the network on the device, the diffusion), of the flags or of a diffusers model."""
     if diffusers_model:
         model = load_diffusers_network(diffusers_model, flags["image_size"])
         diffusion = diffusers_diffusion(diffusers_model, flags["timestep_respacing"])
@@ -111,7 +105,7 @@ def load_ddpm(flags, diffusers_model, device):
 def load_role(run, role, load, device):
     """The network of a role, classifier or oracle, on the device. Prints a line about one that is no plain file.
 
-    UserError where it was trained on images of another size, as its file says.
+    UserError where its file says that it was trained on images of another size.
     """
     name, size = run.network(role, run.flags), run.flags["image_size"]
     network = load(*name.arguments, size).to(device)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from core.data.training_data import TRAINING_DATA_FLAGS, load_training_data
+from core.data.loading import TRAINING_DATA_FLAGS, load_training_data
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.script.errors import hub_package
 from guided_diffusion.script.flags import GPU, Flag, FlagParser, group_flags, with_defaults

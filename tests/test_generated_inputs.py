@@ -22,7 +22,7 @@ from test_flags import all_parsers, flags_of
 
 from core.data.datasets import read_labels
 from core.data.images import read_image, write_png
-from core.data.training_data import find_reader
+from core.data.loading import find_reader
 from core.results.records import read_records, summarise
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.flags import check_flags

@@ -77,7 +77,7 @@ def test_an_interruption_says_that_the_same_command_goes_on(flags, monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("core.running.experiment.run_experiment", interrupted)
+    monkeypatch.setattr("core.running.experiment.ResultsFolder", interrupted)
     code, _, err = call_script("main.py", flags)
     assert code == 130
     assert err.splitlines()[-1].endswith("interrupted; the same command, without --overwrite True, goes on")

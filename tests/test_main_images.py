@@ -31,7 +31,7 @@ def test_images_without_labels_count_as_predicted_and_this_is_said_once(flags, p
     assert f"Smiling: explaining 5 of 5 images of {photos} all" in out and out.count(UNLABELLED) == 1
     assert list(records["image"]) == [f"{i}.png" for i in range(5)]
     assert (records["label"] == records["pred"]).all()
-    assert not (flags["output_path"] / "Original/Incorrect").exists()
+    assert not list((flags["output_path"] / "Original/Incorrect").iterdir())
     _, out = explain(flags | {"overwrite": True})
     assert UNLABELLED not in out
 

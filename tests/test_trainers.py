@@ -17,7 +17,7 @@ from toy_networks import MODEL_FLAGS, write_weights
 
 from core.data.image_lists import ImageFolder
 from core.data.labels import class_numbers
-from core.data.training_data import load_training_data
+from core.data.loading import load_training_data
 from core.running.explainer import explain
 from demo.card import pack
 from guided_diffusion.script.storage import lock_folder

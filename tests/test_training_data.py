@@ -10,7 +10,7 @@ from toy_celeba import write_celeba
 
 from core.data.datasets import CelebA
 from core.data.images import read_image
-from core.data.training_data import TRAINING_DATA_FLAGS, find_reader, load_training_data, require_labels
+from core.data.loading import TRAINING_DATA_FLAGS, find_reader, load_training_data, require_labels
 from guided_diffusion.script.errors import UserError
 
 

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 
 from guided_diffusion.script.errors import UserError
 
-from ..data.explained_data import AUTO, load_explained_data, settle_dataset
 from ..data.images import from_uint8, read_image
 from ..data.labels import OneHot
+from ..data.loading import AUTO, load_explained_data, settle_dataset
 from ..data.words import counted
 from ..results.layout import REACHED
 from ..running.flags import FLAGS, choose_split

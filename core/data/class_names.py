@@ -1,6 +1,7 @@
-"""The names of classes: read from a file, looked up, and matched with those of others."""
+"""The names of classes: read from a file, looked up, and matched with other names."""
 
 import json
+from collections import defaultdict
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -29,14 +30,14 @@ def read_class_names(path, count):
 
 
 def _of_json(contents):
-    """What a json file holds -> the names in the order of the classes; the errors of Python where it is none."""
+    """A json file's contents -> the names in the order of the classes; Python's errors where it holds none."""
     if isinstance(contents, dict):
         if all(isinstance(value, int) for value in contents.values()):
             contents = {number: name for name, number in contents.items()}
         by_number = {int(number): name for number, name in contents.items()}
         if set(by_number) != set(range(len(by_number))):
             raise ValueError("its numbers leave some out")
-        contents = [by_number[number] for number in range(len(by_number))]
+        contents = [name for _, name in sorted(by_number.items())]
     if not isinstance(contents, list):
         raise ValueError("neither a list nor an object")
     if not all(isinstance(name, str) for name in contents):
@@ -45,48 +46,40 @@ def _of_json(contents):
 
 
 def in_one_line(name):
-    """A name without what would break a line of a text or of the print."""
+    """A name with single spaces in place of line breaks and tabs."""
     return " ".join(str(name).split())
 
 
 def numbered(count):
-    """The names of classes that have none: their numbers."""
+    """The names of classes that have none: their numbers as texts."""
     return tuple(map(str, range(count)))
 
 
 def class_index(names, query, flag):
     """A class by name or number -> its number; UserError, with the flag, where there is no such class, or several.
 
-    What counts first is a whole name, then a number, then one of a name's synonyms: ImageNet's "tench, Tinca tinca"
+    A whole name counts before a number, and that before one of a name's synonyms: ImageNet's "tench, Tinca tinca"
     is also called by either half.
     """
-    by_name, by_synonym = _numbers_of(names), _numbers_of_synonyms(names)
     query = str(query)
-    if query not in by_name and query.isdecimal() and int(query) < len(names):
+    if query not in names and query.isdecimal() and int(query) < len(names):
         return int(query)
-    found = by_name.get(query) or by_synonym.get(query) or []
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UserError(f"--{flag} {query} names the classes {', '.join(map(str, found))}; give a number")
+    numbers = _numbers_of(names).get(query, [])
+    if len(numbers) == 1:
+        return numbers[0]
+    if numbers:
+        raise UserError(f"--{flag} {query} names the classes {', '.join(map(str, numbers))}; give a number")
     raise UserError(f"--{flag} {query} is no class of the classifier; it has {shown(names, query)}")
 
 
 def _numbers_of(names):
-    """name -> the numbers of the classes that are called so."""
-    numbers = {}
+    """A whole name, or a part of a name between commas -> the numbers of the classes that are called so."""
+    by_name, by_synonym = defaultdict(list), defaultdict(list)
     for number, name in enumerate(names):
-        numbers.setdefault(name, []).append(number)
-    return numbers
-
-
-def _numbers_of_synonyms(names):
-    """synonym -> the numbers of the classes with it among the parts of their names between commas."""
-    numbers = {}
-    for number, name in enumerate(names):
+        by_name[name].append(number)
         for synonym in {part.strip() for part in name.split(",")}:
-            numbers.setdefault(synonym, []).append(number)
-    return numbers
+            by_synonym[synonym].append(number)
+    return by_synonym | by_name
 
 
 def shown(names, query="", what="classes"):
@@ -101,22 +94,22 @@ def shown(names, query="", what="classes"):
     return f"{len(names)} {what}, such as {', '.join(similar or names[:3])}"
 
 
-def match_classes(names, known, having, knowing):
-    """The place of each of `names` among `known`, a list: by name or synonym, or number where either lacks names.
+def match_classes(names, others, owner, other_owner):
+    """The place of each of `names` among `others`, a list: by name or synonym, or number where either are numbers.
 
-    having, knowing: what has the names and what should know them, for the UserError where they do not agree.
+    owner, other_owner: whose names they are, for the UserError where they do not agree.
     """
-    if tuple(names) == tuple(known):  # also where a name stands twice
+    if tuple(names) == tuple(others):  # also where a name stands twice
         return list(range(len(names)))
-    by_name, by_synonym = _numbers_of(known), _numbers_of_synonyms(known)
-    places = [by_name.get(name) or by_synonym.get(name) or [] for name in names]
+    numbers = _numbers_of(others)
+    places = [numbers.get(name, []) for name in names]
     if all(len(place) == 1 for place in places):
         return [number for (number,) in places]
-    if len(names) == len(known) and numbered(len(names)) in (tuple(names), tuple(known)):
+    if len(names) == len(others) and numbered(len(names)) in (tuple(names), tuple(others)):
         return list(range(len(names)))
     stranger, place = next(each for each in zip(names, places, strict=True) if len(each[1]) != 1)
-    found = "not one class, but several" if place else "no class"
+    number = "not one class, but several" if place else "no class"
     raise UserError(
-        f"{having} has the class {stranger}, which is {found} of {knowing}: {shown(known, stranger)}; "
+        f"{owner} has the class {stranger}, which is {number} of {other_owner}: {shown(others, stranger)}; "
         "their names must agree (--class_names)"
     )

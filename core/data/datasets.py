@@ -36,7 +36,7 @@ class ImageDataset(Dataset):
     def __init__(self, image_dir, names, attributes, labels, image_size):
         self.image_dir, self.image_size = Path(image_dir), image_size
         self.names, self.attributes, self.labels = list(names), tuple(attributes), labels
-        self.decoded = None  # DecodedImages, where provide_decoded() gives some
+        self.decoded = None  # DecodedImages, after provide_decoded()
 
     def __len__(self):
         return len(self.names)
@@ -46,7 +46,7 @@ class ImageDataset(Dataset):
         return read_image(self.image_dir / self.names[i], self.image_size)
 
     def pixels(self, i):
-        """Image i, decoded before where it was kept, as uint8 (3, S, S)."""
+        """Image i, decoded now or before, as uint8 (3, S, S)."""
         return self.decode(i) if self.decoded is None else self.decoded[i]
 
     def __getitem__(self, i):
@@ -74,9 +74,8 @@ class CelebAMV(CelebA):
 
     def __init__(self, data_dir, split, image_size):
         super().__init__(data_dir, "val", image_size)
-        chosen = sorted(random.Random(5).choices(range(len(self.names)), k=1000))
-        self.names = [self.names[i] for i in chosen]
-        self.labels = self.labels[chosen]
+        rows = sorted(random.Random(5).choices(range(len(self.names)), k=1000))
+        self.names, self.labels = [self.names[row] for row in rows], self.labels[rows]
 
 
 DATASETS = {"CelebA": CelebA, "CelebAMV": CelebAMV}
@@ -109,9 +108,9 @@ def read_labels(data_dir, split, flag="data_dir"):
     """
     root = require_folder(data_dir, flag)
     table = _read_list(root, "list_attr_celeba", flag)
-    if not table.isin((1, -1)).all(axis=None):
-        image = table.index[~table.isin((1, -1)).all(axis=1)][0]
-        raise UserError(f"{root}/list_attr_celeba holds values other than 1 and -1 for {image}")
+    faulty = table.index[~table.isin((1, -1)).all(axis=1)]
+    if faulty.size:
+        raise UserError(f"{root}/list_attr_celeba holds values other than 1 and -1 for {faulty[0]}")
     if split == ALL:
         return table > 0
     partition = _read_list(root, "list_eval_partition", flag).iloc[:, 0]
@@ -136,18 +135,15 @@ def attribute_index(attributes, query, flag="query_label"):
     try:
         index = int(query)
     except ValueError:
-        known = shown(attributes, query, "attributes")
-        raise UserError(f"--{flag} {query} is not an attribute here; there are {known}") from None
+        names = shown(attributes, query, "attributes")
+        raise UserError(f"--{flag} {query} is not an attribute here; there are {names}") from None
     if not 0 <= index < len(attributes):
         raise UserError(f"--{flag} {query} is not an index of the {len(attributes)} attributes (0 is the first)")
     return index
 
 
 def data_attributes(data_dir):
-    """The attributes' names in the list of data in CelebA's layout, in its order.
-
-    () for other data; CelebA's 40 where data_dir is None or not there.
-    """
+    """The attributes of data in CelebA's layout; () for other data; CelebA's 40 where there is no data_dir."""
     root = Path(data_dir or "")
     if not data_dir or not root.exists():
         return CELEBA_ATTRIBUTES
@@ -176,17 +172,16 @@ def in_split(partition, names, split, source):
     legal = np.isin(partition, list(SPLITS.values()))
     if not legal.all():
         raise UserError(f"{source} puts {names[int(np.argmin(legal))]} in none of 0 (train), 1 (val), 2 (test)")
-    chosen = partition == SPLITS[split]
-    if not chosen.any():
+    is_in = partition == SPLITS[split]
+    if not is_in.any():
         raise UserError(f"{source} has no images in its {split} split; take another split, or other data")
-    return chosen
+    return is_in
 
 
 def read_table(path, text=(), **options):
-    """A table of images in a csv or text file -> a DataFrame of numbers, indexed by image.
+    """A table of images in a csv or text file -> a DataFrame of numbers, NaN for what is none, indexed by image.
 
-    text: the names of columns that stay as they are; elsewhere values that are no numbers become NaN.
-    options: pandas.read_csv's.
+    text: the names of columns that stay as they are. options: pandas.read_csv's.
     Raises UserError where the file is no table, is empty or lists an image twice.
     """
     try:

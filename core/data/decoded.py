@@ -47,10 +47,10 @@ class DecodedImages:
 def provide_decoded(datasets, splits, data_dir, ranks, decoded_dir=None):
     """Lets ImageDatasets read decoded images from files or from memory, where they can. Prints which.
 
-    The files lie in decoded_dir, or in cache_folder() where this machine has several ranks and a copy in each would
-    take more than SMALL. The machine's first rank makes them while the others wait: every rank must call this.
+    The files lie in decoded_dir, or in the user's cache where the copies of this machine's ranks would take more
+    than SMALL. The machine's first rank makes them while the others wait: every rank must call this.
     Otherwise each rank keeps the images in memory, where those of all its ranks fit into half of what is free.
-    Raises UserError where decoded_dir cannot hold the files. Where cache_folder() cannot, prints why.
+    Raises UserError where decoded_dir cannot hold the files. Where the cache cannot, prints why.
     """
     if decoded_dir and is_remote(decoded_dir):
         raise UserError(f"--decoded_dir {decoded_dir} must be a folder of this machine")
@@ -59,7 +59,8 @@ def provide_decoded(datasets, splits, data_dir, ranks, decoded_dir=None):
     sharing = bool(decoded_dir) or (ranks.local_size > 1 and needed * ranks.local_size > SMALL)
     if sharing:
         try:
-            folder = Path(decoded_dir or cache_folder())
+            cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+            folder = Path(decoded_dir or Path(cache, "dime"))
             paths = [decoded_path(folder, *each, data_dir) for each in zip(datasets, splits, strict=True)]
             if ranks.local_rank == 0:
                 for path, dataset in zip(paths, datasets, strict=True):
@@ -103,7 +104,7 @@ def _shape(dataset):
 def keep_in_memory(datasets, processes=1, available=None):
     """Lets ImageDatasets keep their decoded images, if all together take at most half of the memory that is free.
 
-    processes: how many processes of this machine do the same. available: the free bytes; None: available_memory().
+    processes: how many of this machine do the same. available: the free bytes; None: available_memory().
     """
     available = available_memory() if available is None else available
     needed = sum(math.prod(_shape(dataset)) for dataset in datasets)
@@ -135,18 +136,11 @@ def available_memory(cgroup=Path("/sys/fs/cgroup")):
 # -- in a file -------------------------------------------------------------------------------------------------
 
 
-def cache_folder():
-    """Where a user's files go that can be made again: $XDG_CACHE_HOME/dime, or ~/.cache/dime."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dime"
-
-
 def decoded_path(folder, dataset, split, data_dir):
-    """The .npy, uint8 (N, 3, S, S), of a dataset's decoded images.
+    """The .npy, uint8 (N, 3, S, S), of a dataset's decoded images. UserError where an image is not there.
 
     Its name holds a hash of what decides its contents: the image files' paths, sizes and times of change, the image
-    size, and the code that decodes. So a file that is there is right.
-
-    UserError where an image is not there.
+    size, and the code that decodes. So a file of this name is right.
     """
     source = Path(data_dir).resolve()
     place = hashlib.sha256(os.fsencode(source)).hexdigest()[:8]
@@ -183,7 +177,7 @@ def open_decoded(path, dataset):
 def write_decoded(path, dataset, quiet=False):
     """Makes the file at a decoded_path, if it is not there, by all cores. It appears when it is complete.
 
-    Removes that of the same split as it was before. quiet: without a bar.
+    Removes an older one of the same split. quiet: without a bar.
     Raises OSError where the file cannot be written, UserError where an image cannot be read.
     """
     if open_decoded(path, dataset):

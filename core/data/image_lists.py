@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from guided_diffusion.script.errors import UserError
@@ -13,24 +14,11 @@ from .images import SUFFIXES, read_image
 from .labels import OneHot, take
 
 CLASS_COLUMN = "class"  # of a csv: the names of the images' classes
-LISTED = (
-    *SUFFIXES,
-    ".jfif",
-    ".webp",
-    ".avif",
-    ".bmp",
-    ".gif",
-    ".tif",
-    ".tiff",
-)  # what counts as an image in a folder
-SPLIT_FOLDERS = {  # what the folders of the splits may be called, in upper or lower case
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
+LISTED = (*SUFFIXES, ".jfif", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff")  # the images of a folder
+SPLIT_FOLDERS = {  # the names of the splits' folders, in upper or lower case
+    **dict.fromkeys(("train", "training"), SPLITS["train"]),
+    **dict.fromkeys(("val", "valid", "validation"), SPLITS["val"]),
+    **dict.fromkeys(("test", "testing"), SPLITS["test"]),
 }
 
 
@@ -126,13 +114,8 @@ def no_labels(count):
 
 def number_classes(folders):
     """The class of each of N images, a name or None -> ((N,) numbers, -1 for None; the names by number, sorted)."""
-    numbers = {}
-    each = (-1 if name is None else numbers.setdefault(name, len(numbers)) for name in folders)
-    found = np.fromiter(each, np.int32)
-    names = sorted(numbers)
-    place = np.full(len(names) + 1, -1, np.int32)  # the last one: of None
-    place[[numbers[name] for name in names]] = np.arange(len(names))
-    return place[found], tuple(names)
+    codes, names = pd.factorize(np.array(list(folders), dtype=object), sort=True)
+    return codes.astype(np.int32), tuple(names)
 
 
 def list_images(root):
@@ -144,15 +127,15 @@ def list_images(root):
     def refuse(error):
         raise error
 
-    names, above = [], {}  # above: folder -> what it is on the disk, with all the folders that led there
+    names, lineages = [], {}  # lineages: folder -> it and all the folders that led there, as they are on the disk
     for folder, subfolders, files in os.walk(root, onerror=refuse, followlinks=True):
-        led_here = above.pop(folder, None) or {_on_disk(folder)}
+        lineage = lineages.pop(folder, None) or {_on_disk(folder)}
         for name in [*subfolders]:
             path = os.path.join(folder, name)
-            if name.startswith(".") or _on_disk(path) in led_here:
+            if name.startswith(".") or _on_disk(path) in lineage:
                 subfolders.remove(name)
             else:
-                above[path] = led_here | {_on_disk(path)}
+                lineages[path] = lineage | {_on_disk(path)}
         place = Path(folder).relative_to(root).as_posix()
         prefix = "" if place == "." else f"{place}/"
         names += [prefix + name for name in files if name.lower().endswith(LISTED) and not name.startswith(".")]
@@ -160,20 +143,19 @@ def list_images(root):
 
 
 def _on_disk(path):
-    """What tells a file or folder from any other, by whatever path one comes to it."""
+    """The identity of a file or folder, the same by any path to it."""
     about = os.stat(path)
     return about.st_dev, about.st_ino
 
 
 def named_partition(names):
     """(N,) the split that each path's first folder names, as one of SPLITS, or -1."""
-    splits = {name: SPLITS[split] for name, split in SPLIT_FOLDERS.items()}
-    return np.fromiter((splits.get(name.partition("/")[0].lower(), -1) for name in names), np.int8, len(names))
+    folders = (name.partition("/")[0].lower() for name in names)
+    return np.fromiter((SPLIT_FOLDERS.get(folder, -1) for folder in folders), np.int8, len(names))
 
 
 def draw_partition(count):
-    """Puts a tenth of `count` images, at least one, in val and the rest in train -> (N,) 0 or 1. Equal counts give
-    equal splits."""
+    """(N,) of 1 for a tenth of `count` images, at least one, which is val, else 0. Equal counts, equal splits."""
     partition = np.full(count, SPLITS["train"])
     partition[np.random.default_rng(0).permutation(count)[: max(1, round(count / 10))]] = SPLITS["val"]
     return partition

@@ -84,7 +84,7 @@ def _to_8_bits(image):
 
 
 def _on_white(image):
-    """A PIL image -> it in RGB. What lies under transparent pixels is any colour that was left there: not shown."""
+    """A PIL image -> it in RGB. Transparent pixels become white: their own colours are whatever was left there."""
     if not image.has_transparency_data:
         return image.convert("RGB")
     image = image.convert("RGBA")

@@ -19,12 +19,12 @@ class OneHot:
 
     def __getitem__(self, key):
         rows, columns = key if isinstance(key, tuple) else (key, slice(None))
-        classes, wanted = self.classes[rows], torch.arange(self.shape[1])[columns]
-        return (classes == wanted if wanted.dim() == 0 else classes[..., None] == wanted).to(torch.int8)
+        classes, numbers = self.classes[rows], torch.arange(self.shape[1])[columns]
+        return (classes == numbers if numbers.dim() == 0 else classes[..., None] == numbers).to(torch.int8)
 
 
 def take(labels, rows):
-    """The labels of some of the images, kept as they were."""
+    """The labels of some of the images, in the same form."""
     return OneHot(labels.classes[rows], labels.shape[1]) if isinstance(labels, OneHot) else labels[rows]
 
 
@@ -45,5 +45,5 @@ def first_without_one_class(labels):
     if isinstance(labels, OneHot):
         return None
     counts = labels.sum(1)
-    found = (counts != 1).nonzero()
-    return (int(found[0]), int(counts[found[0]])) if len(found) else None
+    rows = (counts != 1).nonzero()
+    return (int(rows[0]), int(counts[rows[0]])) if len(rows) else None

@@ -6,16 +6,10 @@ from guided_diffusion.sampling import COMPUTE_FLAGS
 from guided_diffusion.script.choices import INTERPOLATIONS, TASKS
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.flags import BATCH_SIZE, GPU, MANY, SEED, Flag, group_flags, parse_numbers
-from guided_diffusion.script_util import (
-    DIFFUSION_FLAGS,
-    MODEL_FLAGS,
-    MOST_STEPS,
-    create_gaussian_diffusion,
-)
+from guided_diffusion.script_util import DIFFUSION_FLAGS, MODEL_FLAGS, MOST_STEPS, create_gaussian_diffusion
 
 from ..data.datasets import ALL, DATASETS, SPLITS
-from ..data.explained_data import AUTO
-from ..data.training_data import TRAINING_DATA_FLAGS
+from ..data.loading import AUTO, TRAINING_DATA_FLAGS
 from ..methods.chain import require_depth
 from ..methods.flags import METHOD_FLAGS
 
@@ -155,14 +149,11 @@ FREE_FLAGS = (
 )
 # Chunks of one experiment may differ in these too, but not in how far each goes.
 FREE_AMONG_CHUNKS = {"chunk", *FREE_FLAGS} - {"num_batches"}
-BEFORE_THE_FLAG = {
-    "task": "attributes",
-    "save_pre_explanation": False,
-}  # what runs had before there was the flag, which their flags.yaml lack
+BEFORE_THE_FLAG = {"task": "attributes", "save_pre_explanation": False}  # values in runs older than the flag
 
 
 def check_run_flags(flags):
-    """UserError names the first of main.py's flags, name -> value, that cannot be, or cannot be beside others."""
+    """UserError names the first of main.py's flags, name -> value, that is impossible alone or beside others."""
     _require_data(flags)
     for name, flag in FLAGS.items():
         flag.check(name, flags[name])
@@ -190,14 +181,9 @@ def _require_data(flags):
         return
     if not flags["images"].strip(", "):
         raise UserError("--images is empty; name image files, separated by commas")
-    others = {
-        f"--data_dir {flags['data_dir']}": flags["data_dir"],
-        f"--dataset {flags['dataset']}": flags["dataset"] != AUTO,
-        f"--split {flags['split']}": flags["split"],
-        "--use_train True": flags["use_train"],
-    }
-    if wrong := [flag for flag, is_there in others.items() if is_there]:
-        raise UserError(f"--images names all that is explained; leave out it or {' and '.join(wrong)}")
+    others = ("data_dir", "dataset", "split", "use_train")
+    if contrary := [f"--{name} {flags[name]}" for name in others if flags[name] not in ("", FLAGS[name].default)]:
+        raise UserError(f"--images names all that is explained; leave out it or {' and '.join(contrary)}")
 
 
 def choose_split(flags):

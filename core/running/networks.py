@@ -10,7 +10,7 @@ from guided_diffusion.script.errors import UserError
 
 from ..data.class_names import in_one_line, match_classes
 from ..data.datasets import CELEBA_ATTRIBUTES
-from ..data.training_data import require_labels
+from ..data.loading import require_labels
 from ..methods.decisions import predicted_class
 from .question import find_output
 

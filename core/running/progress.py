@@ -1,4 +1,4 @@
-"""What a run says: which images it explains, what that costs, how far it is, and what it found."""
+"""What a run prints: which images it explains, what that costs, how far it is, and the result."""
 
 import time
 
@@ -10,7 +10,7 @@ from ..data.datasets import DATASETS
 
 
 def selection_line(run, num_chosen, looked_at, available):
-    """One line that says which images will be explained, of how many, and why these."""
+    """One line: which images will be explained, of how many, and why these."""
     flags, question = run.flags, run.question
     data = flags["dataset"] if flags["dataset"] in DATASETS else flags["data_dir"]
     where = "that --images names" if flags["images"] else f"of {data} {flags['split']}"
@@ -33,10 +33,9 @@ def cost_line(num_images, num_finished, cost, num_scales, ranks=None):
     least, most = (left * (cost.once + cost.each * attempts) for attempts in (1, num_scales))
     shared = f"{cost.once} an image and " if cost.once else ""
     already = f" ({num_finished} of {num_images} are done already)" if num_finished else ""
-    several = ranks is not None and ranks.several
     backward = f", {cost.backward} of them also backward" if cost.backward else ""
     repeated = ", and again those of finished images in the same batches" if num_finished and left else ""
-    if several:  # which form batches of what is left
+    if ranks is not None and ranks.several:  # which form batches of what is left
         repeated = f", on {ranks.world_size} ranks"
     return (
         f"{left} images{already}: {shared}{cost.each} network evaluations an attempt{backward}, "
@@ -45,7 +44,7 @@ def cost_line(num_images, num_finished, cost, num_scales, ranks=None):
 
 
 def result_line(summary, experiment, computed=0, seconds=0.0):
-    """One line: what summarise() found, how long that took for the images computed now, and where it lies."""
+    """One line: a summary's figures, how long the images computed now took, and the experiment's folder."""
     if not summary["n"]:
         return f"no images: {experiment}"
     parts = [
@@ -87,7 +86,7 @@ class EvaluationBar:
 
     def _show(self, evaluations, further):
         done = self.evaluations.count(evaluations)
-        # What a run that goes on repeats of finished images was not foreseen.
+        # The total leaves out what a resumed run computes again of finished images.
         self.bar.total = max(self.total + self.further.count(further), done)
         self.bar.update(done - self.bar.n)
 
@@ -95,7 +94,7 @@ class EvaluationBar:
         """The first rank returns when all have called it, the others at once."""
         done = self.ranks.counter("ranks done")
         for counter in (self.evaluations, self.further):
-            counter.add(0)  # what it has kept
+            counter.add(0)  # passes on what it has not added yet
         done.add(1)
         while self.ranks.first and done.total() < self.ranks.world_size:
             self._show(0, 0)

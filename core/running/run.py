@@ -15,7 +15,7 @@ from types import MappingProxyType
 from guided_diffusion.ranks.ranks import connected
 from guided_diffusion.script.errors import UserError
 
-from ..data.explained_data import settle_dataset
+from ..data.loading import load_explained_data, settle_dataset
 from ..methods.flags import method_and_options
 from ..methods.registry import Cost
 from ..results.layout import CLASSIFIED, REACHED, Layout, image_id
@@ -31,8 +31,8 @@ FLIPPED = "pairs that reached their target"
 
 @dataclass(frozen=True)
 class Run:
-    """layout: of its folder. flags: main.py's, name -> value, as they were checked; {} where nothing records them,
-    as in a folder of the authors' release. question: None until it is asked (asking)."""
+    """layout: of its folder. flags: main.py's, name -> value, checked; {} where no file records them, as in a
+    folder of the authors' release. question: None until it is asked (asking)."""
 
     layout: Layout
     flags: Mapping
@@ -45,12 +45,17 @@ class Run:
         return self.layout.exp_name
 
     def asking(self, question):
-        """The same run with its question."""
+        """The run with this question."""
         return replace(self, question=question)
 
     def network(self, role, flags=MappingProxyType({})):
         """The NetworkName of a role. flags: those of a command line, which win over the run's."""
         return network_name(role, flags, self.flags)
+
+    def load_dataset(self):
+        """The ImageDataset that it explains."""
+        names = ("dataset", "data_dir", "split", "image_size", "images")
+        return load_explained_data(*(self.flags[name] for name in names))
 
     # -- what its folder holds -----------------------------------------------------------------------------------
 
@@ -61,10 +66,8 @@ class Run:
 
     @cached_property
     def records(self):
-        """The rows of all images that were explained so far, also of chunks that are not merged; None without any.
-
-        A folder without a records.csv, such as the authors' release writes, has them in its Info files.
-        """
+        """The rows of all images explained so far, also of chunks that are not merged; None without any. A folder
+        without flags, such as the authors' release writes, has them in its Info files."""
         table = read_all_rows(self.layout)
         if table is None and not self.flags and self.layout.experiment.is_dir():
             table = rows_of_infos(self.pairs(reached=tuple(REACHED)))
@@ -80,13 +83,13 @@ class Run:
         return read_runs(self.layout)
 
     def require_classes(self):
-        """What the classes are called; UserError where the experiment does not say."""
+        """The names of the classes; UserError where the experiment has none."""
         if not self.question.answers:
             raise UserError(f"{self.layout.experiment} has no {self.layout.classes.name}; run main.py again")
         return self.question.answers
 
     def pairs(self, **which):
-        """The Pairs that are there. which: read_pairs's further arguments."""
+        """The Pairs in the folder. which: read_pairs's further arguments."""
         return read_pairs(self.layout, **which)
 
     def require_pairs(self, **which):
@@ -104,9 +107,9 @@ class Run:
         if not self.layout.records.exists() or not self.flags.get("save_images", True):
             return
         table = self.records
-        wanted = correct(table).isin([CLASSIFIED[name] for name in classified])
-        wanted &= flipped(table).isin([REACHED[name] for name in reached])
-        missing = sorted({image_id(i) for i in table["id"][wanted]} - {pair.id for pair in pairs})
+        expected = correct(table).isin([CLASSIFIED[name] for name in classified])
+        expected &= flipped(table).isin([REACHED[name] for name in reached])
+        missing = sorted({image_id(i) for i in table["id"][expected]} - {pair.id for pair in pairs})
         if missing:
             raise UserError(
                 f"{self.layout.records} has {len(missing)} images whose counterfactuals are gone, such as "
@@ -114,7 +117,7 @@ class Run:
             )
 
     def tell_unfinished(self):
-        """Warns on stderr where main.py has not finished it, as only a part of it can be measured."""
+        """Warns on stderr where main.py has not finished it, because only a part of it can be measured."""
         if connected().first and self.finished is False:
             print(
                 f"{self.layout.experiment} has no summary.yaml: the run is not finished, or its chunks are not "
@@ -129,18 +132,14 @@ def plan_run(flags):
     split = choose_split(flags)
     method, options = method_and_options(flags)
     options["guided_steps"] = None if flags["guided_iterations"] == -1 else flags["guided_iterations"]
-    shared = ("seed", "use_logits", "l1_loss", "l2_loss", "l_perc", "clip_denoised")
-    settings = Settings(
-        method=flags["method"],
-        tau=flags["start_step"],
-        classifier_scales=scales_of(flags),
-        sampler_options=options,
-        **{name: flags[name] for name in shared},
-    )
+    shared = ("method", "seed", "use_logits", "l1_loss", "l2_loss", "l_perc", "clip_denoised")
+    shared = {name: flags[name] for name in shared}
+    tau, scales = flags["start_step"], scales_of(flags)
+    settings = Settings(tau=tau, classifier_scales=scales, sampler_options=options, **shared)
     layout = Layout(flags["output_path"], flags["exp_name"], flags["chunk"], flags["num_chunks"])
     dataset = settle_dataset(flags["dataset"], flags["data_dir"])
     checked = MappingProxyType(flags | {"dataset": dataset, "split": split})
-    return Run(layout, checked, settings=settings, cost=method.cost(settings.tau, **options))
+    return Run(layout, checked, settings=settings, cost=method.cost(tau, **options))
 
 
 def read_run(output_path, exp_name, query_label=None, data_dir=None):
@@ -156,15 +155,16 @@ def read_run(output_path, exp_name, query_label=None, data_dir=None):
 
 
 def _checked_flags(layout):
-    """The recorded flags; a text that was written as a number is a text."""
+    """The recorded flags. A text that YAML reads as a number is a text again."""
     flags = read_flags(layout)
     for name in FLAGS.keys() & flags.keys():
+        flag, value = FLAGS[name], flags[name]
         try:
-            FLAGS[name].check_type(name, flags[name])
-            FLAGS[name].check(name, flags[name])
-            if FLAGS[name].kind is str and flags[name] is not None:
-                flags[name] = str(flags[name])
+            flag.check_type(name, value)
+            flag.check(name, value)
         except UserError as error:
             remedy = remedy_of("flags.yaml")
             raise UserError(f"flags.yaml in {layout.experiment} is damaged ({error}); {remedy}") from None
+        if flag.kind is str and value is not None:
+            flags[name] = str(value)
     return flags
