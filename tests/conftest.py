@@ -4,6 +4,7 @@ import signal
 import pytest
 import torch
 from golden import golden
+from main_runs import main_flags
 from toy_celeba import write_celeba
 from toy_networks import filled, write_weights
 
@@ -30,6 +31,12 @@ def toy_files(tmp_path_factory):
     root = tmp_path_factory.mktemp("toy_files")
     write_celeba(root / "data", {"val": 8})
     return write_weights(root)
+
+
+@pytest.fixture
+def flags(toy_files, tmp_path):
+    """The flags of a run of main.py on the toy files."""
+    return main_flags(toy_files, tmp_path / "out")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest import mock
 
@@ -195,3 +195,15 @@ def logged(folder):
             {name: value for name, value in row.items() if name not in ("images_per_s", "memory_mib")}
             for row in csv.DictReader(file)
         ]
+
+
+@contextmanager
+def unprivileged():
+    """Root may read and write everything: be nobody for a while."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)

@@ -249,16 +249,3 @@ def test_a_run_that_goes_on_has_the_answers_of_an_unbroken_one_to_the_bit(method
         found = by_row(before + run(method, batch_size, model_fn=rounding_network, finished_at=finished_at))
         for name in ("counterfactual", "start", "p_target", "attempts"):
             assert torch.equal(getattr(found, name), getattr(expected, name)), name
-
-
-def test_nan_names_the_images_of_the_batch_alone():
-    def broken(z, t):
-        z = network(z, t)
-        z[1] = float("nan")
-        return z
-
-    assert f"NaN for image {IDS[1]};" in refusal(UserError, lambda: run("dime", 3, model_fn=broken))
-
-
-def test_a_ladder_without_a_scale_is_refused():
-    assert "--classifier_scales" in refusal(UserError, lambda: run("dime", 3, classifier_scales=()))

@@ -1,3 +1,4 @@
+import os
 import random
 
 import numpy as np
@@ -34,6 +35,7 @@ def test_an_item_is_an_image_in_minus_1_to_1_and_its_labels(tmp_path):
     dataset = CelebA(root, "val", 16)
     assert len(dataset) == 3 and dataset.names == ["000005.jpg", "000006.jpg", "000007.jpg"]
     assert dataset.attributes == CELEBA_ATTRIBUTES
+    assert dataset.labels.dtype is torch.int8 and set(dataset.labels.flatten().tolist()) == {0, 1}
     table = pd.read_csv(root / "list_attr_celeba.csv", index_col="image_id")
     for i, name in enumerate(dataset.names):
         image, labels = dataset[i]
@@ -44,25 +46,14 @@ def test_an_item_is_an_image_in_minus_1_to_1_and_its_labels(tmp_path):
         assert torch.equal(dataset.labels[i], labels) and labels.dtype is torch.int64
 
 
-def test_labels_are_kept_as_bytes(tmp_path):
-    dataset = CelebA(write_celeba(tmp_path), "val", 16)
-    assert dataset.labels.dtype is torch.int8 and set(dataset.labels.flatten().tolist()) == {0, 1}
-
-
 def test_all_takes_every_image_whatever_the_partition_says(tmp_path):
     root = write_celeba(tmp_path, {"train": 4, "val": 3, "test": 5})
-    whole = CelebA(root, "all", 16)
+    whole, splits = CelebA(root, "all", 16), [CelebA(root, split, 16).names for split in ("train", "val", "test")]
     assert whole.names == [f"{i:06d}.jpg" for i in range(1, 13)]
+    assert [len(names) for names in splits] == [4, 3, 5] and sorted(sum(splits, [])) == whole.names
     assert torch.equal(whole.labels[4:7], CelebA(root, "val", 16).labels)
     (root / "list_eval_partition.csv").unlink()
     assert CelebA(root, "all", 16).names == whole.names
-
-
-def test_the_splits_share_out_the_images(tmp_path):
-    root = write_celeba(tmp_path, {"train": 4, "val": 3, "test": 5})
-    splits = [CelebA(root, split, 16).names for split in ("train", "val", "test")]
-    assert [len(names) for names in splits] == [4, 3, 5]
-    assert sorted(sum(splits, [])) == [f"{i:06d}.jpg" for i in range(1, 13)]
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
@@ -214,16 +205,11 @@ def test_an_empty_split_is_named(tmp_path):
     assert "val" in message and str(root) in message
 
 
-def test_an_image_that_is_listed_but_absent_is_named_when_it_is_needed(tmp_path):
-    root = write_celeba(tmp_path)
-    (root / "img_align_celeba" / "000006.jpg").unlink()
-    dataset = CelebA(root, "val", 16)
-    assert dataset[0][0].shape == dataset[2][0].shape == (3, 16, 16)
-    assert "000006.jpg" in refusal(UserError, dataset.__getitem__, 1)
-
-
-def test_a_corrupt_image_is_named(tmp_path):
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: os.truncate(path, 200)])
+def test_an_absent_or_corrupt_image_is_named_when_it_is_needed(tmp_path, damage):
     root = write_celeba(tmp_path)
     path = root / "img_align_celeba" / "000006.jpg"
-    path.write_bytes(path.read_bytes()[:200])
-    assert str(path) in refusal(UserError, CelebA(root, "val", 16).__getitem__, 1)
+    damage(path)
+    dataset = CelebA(root, "val", 16)
+    assert dataset[0][0].shape == dataset[2][0].shape == (3, 16, 16)
+    assert str(path) in refusal(UserError, dataset.__getitem__, 1)

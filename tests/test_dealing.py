@@ -71,17 +71,6 @@ def dealt(needed, world_size, batch_size):
     return ends([start_rank() for _ in range(world_size)]), order, batches
 
 
-def cut(needed, world_size, batch_size):
-    """The ends of ranks that have every world_size-th image, as chunks have."""
-
-    def start_rank(rank):
-        ids = range(rank, len(needed), world_size)
-        groups = [list(ids[k : k + batch_size]) for k in range(0, len(ids), batch_size)]
-        return a_rank(groups, needed, batch_size, lambda jobs: None)
-
-    return ends([start_rank(rank) for rank in range(world_size)])
-
-
 CASES = [(n, size, batch, seed) for n, size, batch in ((800, 8, 16), (200, 2, 16), (50, 4, 4)) for seed in range(3)]
 
 
@@ -92,12 +81,6 @@ def test_every_image_is_explained_once_and_ranks_finish_together(n, world_size, 
     assert sorted(order) == list(range(n)) and sum(times) == sum(needed)
     assert max(times) - min(times) <= 9  # three single images that need all attempts
     assert max(batches) == batch_size
-
-
-def test_dealing_beats_cutting():
-    needed = attempts_needed(800, 0)
-    dealing, cutting = dealt(needed, 8, 16)[0], cut(needed, 8, 16)
-    assert max(dealing) < max(cutting) and max(dealing) - min(dealing) < (max(cutting) - min(cutting)) / 3
 
 
 def test_batches_stay_full_until_the_end_is_near():

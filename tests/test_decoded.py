@@ -8,14 +8,13 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import numpy as np
 import psutil
 import pytest
 import torch
 from assertions import assert_identical, refusal
-from scripts import ROOT, SEARCH_PATH, as_argv, environment, logged, run_command
+from scripts import ROOT, SEARCH_PATH, as_argv, environment, logged, run_command, unprivileged
 from toy_celeba import write_celeba
 
 from core.data import decoded
@@ -209,18 +208,6 @@ def test_several_ranks_share_a_file_in_the_users_cache_where_the_data_are_not_sm
 
 
 # -- where the file cannot be had ------------------------------------------------------------------------------
-
-
-@contextmanager
-def unprivileged():
-    """Root may write everywhere: be nobody for a while."""
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
 
 
 @pytest.fixture

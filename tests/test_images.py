@@ -16,6 +16,11 @@ from guided_diffusion.script.errors import UserError
 BYTES = torch.arange(256, dtype=torch.uint8)
 
 
+def chunk(kind, data):
+    """A chunk of a PNG."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
 def photo(width, height, seed=0):
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
@@ -94,9 +99,6 @@ def test_a_damaged_image_is_an_error_that_names_it(tmp_path, damage, suffix):
 
 
 def test_an_image_that_claims_to_be_huge_is_an_error_that_names_it(tmp_path):
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     path, header = tmp_path / "a.png", struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
     assert str(path) in refusal(UserError, read_image, path)
@@ -180,9 +182,6 @@ def test_the_colours_of_cmyk_are_those_that_pillow_makes_of_it(tmp_path):
 
 
 def test_16_bits_of_colour_become_8(tmp_path):
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     header, row = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0), struct.pack(">6H", *(257 * v for v in range(6)))
     data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + data)

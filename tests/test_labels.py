@@ -38,13 +38,6 @@ def test_the_first_image_without_one_class_is_found(row, count):
     assert first_without_one_class(table) == (3, count)
 
 
-def test_a_folder_of_many_classes_takes_a_number_an_image(tmp_path):
-    data = load(draw(tmp_path, *(f"train/{k}/a.png" for k in range(300))))
-    assert data.labels.classes.nbytes == 4 * 300 and data.labels.shape == (300, 300)
-    image, labels = data[0]
-    assert labels.dtype is torch.int64 and labels.sum() == 1
-
-
 def test_a_csv_may_name_the_class_of_each_image(tmp_path):
     rows = ["1.png,lynx,0", "2.png,cat,0", '3.png,"dog, brown",1']
     path = write_csv(draw(tmp_path, "1.png", "2.png", "3.png"), "path,class,partition", *rows)

@@ -8,17 +8,12 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from main_runs import counterfactuals, explain, main_flags, refuse
+from main_runs import counterfactuals, explain, refuse
 from scripts import call_script, run_python
 from toy_celeba import SMILING, write_celeba
 
 from core.results.layout import Layout
 from core.results.reading import read_pairs, read_runs
-
-
-@pytest.fixture
-def flags(toy_files, tmp_path):
-    return main_flags(toy_files, tmp_path / "out")
 
 
 def test_a_run_writes_the_published_folder_and_says_what_it_does(flags):
@@ -68,12 +63,6 @@ def test_the_ladder_retries_only_what_did_not_flip(flags):
     first, _ = explain(flags | {"classifier_scales": "100", "exp_name": "exp", "overwrite": True})
     assert set(records["attempts"]) <= {1, 2} and (first["attempts"] == 1).all()
     assert ((records["attempts"] == 1) <= (records["cf_pred"] == records["target"])).all()
-
-
-@pytest.mark.parametrize("query", ["Smiling", str(SMILING)])
-def test_the_query_is_a_name_or_an_index(flags, query):
-    _, out = explain(flags | {"query_label": query, "num_batches": 1})
-    assert "Smiling: explaining 3 of 8" in out
 
 
 def test_num_batches_is_said_and_may_grow(flags):

@@ -5,16 +5,11 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from main_runs import counterfactuals, explain, main_flags, refuse
+from main_runs import counterfactuals, explain, refuse
 from scripts import call_script
 
 from core.results.layout import Layout
 from core.results.merging import merge_chunks
-
-
-@pytest.fixture
-def flags(toy_files, tmp_path):
-    return main_flags(toy_files, tmp_path / "out")
 
 
 def test_any_batch_size_gives_the_same_images(flags):

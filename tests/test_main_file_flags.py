@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from main_runs import explain, main_flags, refuse
+from main_runs import explain, refuse
 from scripts import contents
 from toy_networks import MODEL_FLAGS
 
@@ -11,11 +11,6 @@ from guided_diffusion.training.weight_files import save_aside
 from main import create_argparser
 from models.checkpoints import attach_flags, read_flags, read_weights
 from models.file_flags import flags_of_weights
-
-
-@pytest.fixture
-def flags(toy_files, tmp_path):
-    return main_flags(toy_files, tmp_path / "out")
 
 
 @pytest.fixture

@@ -6,14 +6,9 @@ import re
 
 import pytest
 import torch
-from main_runs import counterfactuals, explain, main_flags, refuse
+from main_runs import counterfactuals, explain, refuse
 from scripts import call_script, contents, kill_when, run_script, start_script
 from toy_celeba import write_celeba
-
-
-@pytest.fixture
-def flags(toy_files, tmp_path):
-    return main_flags(toy_files, tmp_path / "out")
 
 
 def written(flags):

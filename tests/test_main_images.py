@@ -4,18 +4,13 @@ import os
 
 import pytest
 import yaml
-from main_runs import explain, main_flags, refuse
+from main_runs import explain, refuse
 from PIL import ExifTags, Image
 from scripts import call_script, contents
 from toy_celeba import write_celeba
 from toy_classes import draw_colour
 
 UNLABELLED = "the images have no labels: each counts as labelled by the classifier's prediction"
-
-
-@pytest.fixture
-def flags(toy_files, tmp_path):
-    return main_flags(toy_files, tmp_path / "out")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 from hub_folders import write_transformers
-from main_runs import explain, main_flags
+from main_runs import explain
 from main_runs import refuse as refuse_run
 from reference_weights import deterministic_array
 from safetensors.torch import load_file, save_file
@@ -22,8 +22,8 @@ FUNCTION = "toy_networks:brightness"
 
 
 @pytest.fixture
-def flags(toy_files, tmp_path):
-    return main_flags(toy_files, tmp_path / "out") | {"num_batches": 1}
+def flags(flags):
+    return flags | {"num_batches": 1}
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import pytest
 import torch
 import yaml
 from assertions import refusal
-from main_runs import main_flags
 from reference_weights import deterministic_array
 from scripts import call_script, contents, run_script
 
@@ -128,11 +127,6 @@ def test_a_network_of_classes_can_be_told_where_to_go_only_where_that_is_one_cla
     else:
         message = refusal(UserError, lambda: require_conditions(args, dataset))
         assert f"--target_label {target}" in message and "2 to go to; give --target_label 1" in message
-
-
-@pytest.fixture
-def flags(toy_files, tmp_path):
-    return main_flags(toy_files, tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,10 @@
-import os
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
 from assertions import refusal
 from PIL import Image
+from scripts import unprivileged
 from toy_celeba import write_celeba
 
 from core.data.datasets import CelebA
@@ -157,18 +156,6 @@ def test_a_folder_without_images_says_what_was_looked_for(tmp_path, subfolder):
     (tmp_path / subfolder / "readme.txt").write_text("no image")
     message = refused(tmp_path)
     assert f"--data_dir {tmp_path}" in message and "img_align_celeba" in message and ".jpg" in message
-
-
-@contextmanager
-def unprivileged():
-    """Root may read everything: be nobody for a while."""
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
 
 
 def test_a_folder_that_may_not_be_read_is_named(tmp_path):

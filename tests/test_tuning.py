@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from main_runs import explain, main_flags, refuse
+from main_runs import explain, refuse
 from PIL import Image
 from scripts import call_script, contents, run_python
 
@@ -179,12 +179,8 @@ def test_leads_are_the_logits_of_the_predictions(stand_ins):
 
 
 @pytest.fixture
-def flags(toy_files, tmp_path):
-    return main_flags(toy_files, tmp_path / "out") | {
-        "method": "inversion",
-        "classifier_scales": "5,100",
-        "tune": 2,
-    }
+def flags(flags):
+    return flags | {"method": "inversion", "classifier_scales": "5,100", "tune": 2}
 
 
 def test_it_says_what_it_costs_writes_flags_for_the_command_and_explains_nothing(flags):

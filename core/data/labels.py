@@ -4,7 +4,7 @@ import torch
 
 
 class OneHot:
-    """The labels (N, A) of 0/1 of images that have one class each, kept as the classes' numbers.
+    """The labels (N, A) of 0/1 of images that have one class each, stored as the classes' numbers.
 
     It is indexed like a tensor, [rows] or [rows, columns], and gives one: int8, of 0/1.
     """

@@ -52,7 +52,7 @@ QUESTION_FLAGS = {
 }
 # Of two runs that agree in these, an id stands for the same image.
 SAME_IMAGES = ("dataset", "data_dir", "images", "split", "use_train", "image_size")
-SMILING = "31"  # the --query_label of attributes where none is given
+SMILING = "31"  # the default --query_label of attributes
 ROLES = ("classifier", "oracle")
 
 
@@ -188,11 +188,12 @@ def _require_data(flags):
 
 def choose_split(flags):
     """The split that --split, --use_train and --dataset ask for; UserError names those that contradict."""
-    asked = {f"--split {flags['split']}": flags["split"]} if flags["split"] else {}
-    if flags["use_train"]:
-        asked["--use_train True"] = "train"
-    if flags["dataset"] == "CelebAMV":
-        asked["--dataset CelebAMV, which is of the validation split,"] = "val"
-    if len(set(asked.values())) > 1:
-        raise UserError(f"{' and '.join(asked)} contradict each other; leave out one")
-    return next(iter(asked.values()), "val")
+    splits = {
+        f"--split {flags['split']}": flags["split"],
+        "--use_train True": flags["use_train"] and "train",
+        "--dataset CelebAMV, which is of the validation split,": flags["dataset"] == "CelebAMV" and "val",
+    }
+    splits = {flag: split for flag, split in splits.items() if split}
+    if len(set(splits.values())) > 1:
+        raise UserError(f"{' and '.join(splits)} contradict each other; leave out one")
+    return next(iter(splits.values()), "val")
