@@ -34,7 +34,7 @@ VALIDATION_SHARE = 0.1
 
 
 @dataclass(frozen=True)
-class Face:
+class PlantedFace:
     """A drawn face. properties: name -> whether it has it; a backdrop that is not named is one of all colours."""
 
     properties: Mapping[str, bool]
@@ -65,12 +65,12 @@ def pool_face(k):
     """Face k to train on. Whether it smiles is drawn anew, so that no other attribute goes with it."""
     attributes, nuisance = face_of(POOL_SEED, "train", k)
     smiles = np.random.default_rng([COIN_SEED, k]).random() < 0.5
-    return Face(attributes | {ASKED: bool(smiles)}, nuisance)
+    return PlantedFace(attributes | {ASKED: bool(smiles)}, nuisance)
 
 
 def held_out_face(k):
     """Face k to explain: that of the demo's test split, but a coin decides on each of the SHORTCUTS."""
-    face = Face(*face_of(HELD_OUT_SEED, "test", k))
+    face = PlantedFace(*face_of(HELD_OUT_SEED, "test", k))
     coins = np.random.default_rng([COIN_SEED, SPLITS["test"], k]).random(len(SHORTCUTS))
     for name, coin in zip(SHORTCUTS, coins, strict=True):
         face = face.switched(name, bool(coin < 0.5))

@@ -9,7 +9,7 @@ from toy_celeba import write_celeba
 
 from core.data.datasets import CelebA
 from core.data.images import read_image
-from core.data.loading import TRAINING_DATA_FLAGS, find_reader, load_training_data, require_labels
+from core.data.loading import find_reader, load_training_data, require_labels
 from guided_diffusion.script.errors import UserError
 
 
@@ -166,14 +166,6 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path):
     assert f"--data_dir {tmp_path}" in message and "ermission" in message
 
 
-def test_a_corrupt_image_is_named_when_it_is_needed(tmp_path):
-    draw(tmp_path, "train/a.png", "train/b.png")
-    (tmp_path / "train/b.png").write_bytes(b"\x89PNG no more")
-    dataset = load(tmp_path)
-    dataset.pixels(0)
-    assert f"{tmp_path}/train/b.png" in refusal(UserError, dataset.pixels, 1)
-
-
 # -- a csv -------------------------------------------------------------------------------------------------
 
 
@@ -224,12 +216,6 @@ def test_a_csv_that_does_not_fit_is_named_with_the_row(tmp_path, lines, words):
     assert str(path) in message and all(word in message for word in words)
 
 
-def test_bytes_are_no_csv(tmp_path):
-    path = write_csv(tmp_path, "")
-    path.write_bytes(b"\x89PNG\xff\xfe\x00")
-    assert str(path) in refused(path)
-
-
 # -- which it is -------------------------------------------------------------------------------------------
 
 
@@ -264,8 +250,3 @@ def test_one_class_an_image_is_what_a_folder_of_classes_has_and_a_csv_may_not(tm
         path = write_csv(tmp_path, "path,A,B,partition", "1.png,1,0,0", f"2.png,{labels},0", "3.png,0,1,0")
         message = refusal(UserError, require_labels, load(path), path, 2, True)
         assert "--multiclass False" in message and f"2.png of --data_dir {path} has {count}" in message
-
-
-def test_the_help_says_what_a_csv_holds():
-    text = TRAINING_DATA_FLAGS["data_dir"].help
-    assert all(word in text for word in ("csv", "0/1", "-1/1", "partition", "class", "train/"))

@@ -59,8 +59,8 @@ def provide_decoded(datasets, splits, data_dir, ranks, decoded_dir=None):
     sharing = bool(decoded_dir) or (ranks.local_size > 1 and needed * ranks.local_size > SMALL)
     if sharing:
         try:
-            cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-            folder = Path(decoded_dir or Path(cache, "dime"))
+            cache = decoded_dir or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+            folder = Path(cache) if decoded_dir else Path(cache) / "dime"
             paths = [decoded_path(folder, *each, data_dir) for each in zip(datasets, splits, strict=True)]
             if ranks.local_rank == 0:
                 for path, dataset in zip(paths, datasets, strict=True):
