@@ -16,8 +16,8 @@ from core.running.flags import FLAGS as RUN_FLAGS
 from core.running.run import read_run
 from guided_diffusion.ranks.connecting import connect
 from guided_diffusion.script.errors import UserError
-from guided_diffusion.script.flags import Flag, FlagParser, check_flags, group_flags
-from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script.flags import Flag, FlagParser, group_flags
+from guided_diffusion.script.run import run_script
 from guided_diffusion.script.storage import write_folder
 from models.judges import LOADERS
 
@@ -53,8 +53,6 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
-    check_flags(args, FLAGS)
-    require_flags(args, *REQUIRED)
     judges = Judges(vars(args), LOADERS, connect())
     runs = [read_run(args.output_path, name, args.query_label) for name in dict.fromkeys(args.exp_names)]
     every = [(run, *pairs_to_audit(run, args.control)) for run in runs]

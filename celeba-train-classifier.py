@@ -17,7 +17,7 @@ from guided_diffusion.ranks.ranks import find_ranks
 from guided_diffusion.script.choices import TASKS
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.flags import Flag, FlagParser, group_flags, with_defaults
-from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script.run import run_script
 from guided_diffusion.script.storage import write_file
 from guided_diffusion.script_util import MODEL_FLAGS, args_to_dict
 from guided_diffusion.training.batches import Batches
@@ -68,8 +68,7 @@ def create_argparser():
 def main():
     args = create_argparser().parse_args()
     ranks = find_ranks()
-    require_flags(args, *REQUIRED)
-    check_train_flags(args, FLAGS)
+    check_train_flags(args)
     keep_freed_memory()
     device = device_of_rank(args.gpus, ranks)
     connect(ranks, device)

@@ -13,7 +13,7 @@ from guided_diffusion.dist_util import device_of_rank, keep_freed_memory
 from guided_diffusion.ranks.connecting import connect
 from guided_diffusion.ranks.ranks import find_ranks
 from guided_diffusion.script.flags import Flag, FlagParser, group_flags
-from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script.run import run_script
 from guided_diffusion.script_util import (
     DIFFUSION_FLAGS,
     MODEL_FLAGS,
@@ -63,8 +63,7 @@ def create_argparser():
 def main():
     args = create_argparser().parse_args()
     ranks = find_ranks()
-    require_flags(args, *REQUIRED)
-    check_train_flags(args, FLAGS)
+    check_train_flags(args)
     keep_freed_memory()
     device = device_of_rank(args.gpus, ranks)
     connect(ranks, device)

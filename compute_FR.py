@@ -5,7 +5,7 @@ import guided_diffusion.script.guard  # noqa: F401
 from core.metrics import fr
 from core.metrics.flags import RESULTS_FLAGS
 from core.metrics.measuring import measure_run
-from guided_diffusion.script.flags import FlagParser, check_flags, group_flags
+from guided_diffusion.script.flags import FlagParser, group_flags
 from guided_diffusion.script.run import run_script
 from models.judges import LOADERS
 
@@ -18,7 +18,6 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
-    check_flags(args, FLAGS)
     measure_run(fr, vars(args), LOADERS)
 
 

@@ -5,8 +5,8 @@ import guided_diffusion.script.guard  # noqa: F401
 from core.metrics import sigma_l
 from core.metrics.flags import DEVICE_FLAGS, OUTPUT_PATH
 from core.metrics.measuring import measure_spread
-from guided_diffusion.script.flags import FlagParser, check_flags, group_flags
-from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script.flags import FlagParser, group_flags
+from guided_diffusion.script.run import run_script
 from models.judges import LOADERS
 
 FLAGS = group_flags(data=OUTPUT_PATH | sigma_l.RUNS_FLAGS, networks=sigma_l.FLAGS, speed=DEVICE_FLAGS)
@@ -19,8 +19,6 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
-    check_flags(args, FLAGS)
-    require_flags(args, *REQUIRED)
     measure_spread(vars(args), LOADERS)
 
 

@@ -5,8 +5,8 @@ import guided_diffusion.script.guard  # noqa: F401
 from core.metrics import cd, fid, fva, sigma_l
 from core.metrics.flags import CLASSIFIER_FLAGS, DEVICE_FLAGS, ORACLE_FLAGS, OUTPUT_PATH, QUERY_FLAGS
 from core.metrics.measuring import ALL_FLAGS, TABLE_FLAGS, measure_all
-from guided_diffusion.script.flags import FlagParser, check_flags, group_flags
-from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script.flags import FlagParser, group_flags
+from guided_diffusion.script.run import run_script
 from models.judges import LOADERS
 
 FLAGS = group_flags(
@@ -26,8 +26,6 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
-    check_flags(args, FLAGS)
-    require_flags(args, *REQUIRED)
     measure_all(vars(args), LOADERS)
 
 

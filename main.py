@@ -15,8 +15,8 @@ from guided_diffusion.dist_util import device_from, keep_freed_memory
 from guided_diffusion.ranks.connecting import connect
 from guided_diffusion.sampling import how_to_compute
 from guided_diffusion.script.errors import UserError
-from guided_diffusion.script.flags import FlagParser, given_flags
-from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script.flags import FlagParser, given_flags, require_flags
+from guided_diffusion.script.run import run_script
 from guided_diffusion.script_util import create_model_and_diffusion, model_and_diffusion_defaults
 from models.checkpoints import load_diffusion
 from models.classifiers import load_classifier

@@ -22,8 +22,8 @@ from benchmarks.scoring import CASE, collect, rendered_changes
 from core.results.layout import Layout
 from core.results.records import flipped, read_records, read_yaml, write_yaml
 from guided_diffusion.script.errors import UserError
-from guided_diffusion.script.flags import WORKERS, Flag, FlagParser, check_flags, parse_numbers
-from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script.flags import WORKERS, Flag, FlagParser, parse_numbers
+from guided_diffusion.script.run import run_script
 from guided_diffusion.script.storage import write_text
 
 METHODS = ("inversion", "maskdime", "dime")  # of benchmarks.methods
@@ -68,7 +68,6 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
-    require_flags(args, *REQUIRED)
     cases, methods = choose(args)
     root = Path(args.output_path).resolve()
     root.mkdir(parents=True, exist_ok=True)
@@ -86,7 +85,6 @@ def main():
 
 def choose(args):
     """The Cases and the methods that the flags name; UserError for those that are unknown."""
-    check_flags(args, FLAGS)
     shortcuts, methods = _names(args, "shortcuts", SHORTCUTS), _names(args, "methods", METHODS)
     levels, seeds = (parse_numbers(getattr(args, flag), flag) for flag in ("levels", "seeds"))
     if not all(isinstance(number, int) for number in (*levels, *seeds)):

@@ -35,8 +35,8 @@ from core.results.layout import Layout
 from core.results.reading import read_rows
 from demo.faces import write_celeba
 from guided_diffusion.script.errors import UserError
-from guided_diffusion.script.flags import Flag, FlagParser, check_flags
-from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script.flags import Flag, FlagParser
+from guided_diffusion.script.run import run_script
 
 MOST_IN_A_ROUND = 5  # kills
 TO_END = 600  # seconds that a script which is not killed may take
@@ -288,13 +288,11 @@ def subjects_in(work):
 
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS)
+    return FlagParser(__doc__, FLAGS, ("work_dir",))
 
 
 def main():
     args = create_argparser().parse_args()
-    require_flags(args, "work_dir")
-    check_flags(args, FLAGS)
     work = Path(args.work_dir).resolve()
     work.mkdir(parents=True, exist_ok=True)
     if any(work.iterdir()):

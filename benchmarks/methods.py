@@ -21,8 +21,8 @@ from benchmarks.runs import DATA, demo_flags, evaluate, explain, write_data
 from core.data.datasets import attribute_index
 from core.metrics.metric import table_of
 from guided_diffusion.script.errors import UserError
-from guided_diffusion.script.flags import WORKERS, Flag, FlagParser, check_flags
-from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script.flags import WORKERS, Flag, FlagParser
+from guided_diffusion.script.run import run_script
 from guided_diffusion.script.storage import write_text
 
 # In SETS, OURS stands for these flags of main.py, by dataset, and DIME for those of the demo (demo/flags.sh).
@@ -70,7 +70,6 @@ def create_argparser():
 
 def main():
     args, further = create_argparser().parse_known_args()
-    require_flags(args, *REQUIRED)
     chosen = choose(args, further)
     root, query = Path(args.output_path), args.query or DATA[args.dataset].query
     data = write_data(root, args.dataset, args.images)
@@ -91,7 +90,6 @@ def choose(args, further):
 
     UserError for an unknown experiment or attribute, and for further words that this script gives main.py itself.
     """
-    check_flags(args, FLAGS)
     if args.query is not None:
         attribute_index(DATA[args.dataset].attributes, args.query, "query")
     for word in further:

@@ -19,7 +19,7 @@ from core.methods.dime import dime_sample, evaluations
 from core.methods.guidance import make_guidance
 from guided_diffusion.dist_util import half_precision, keep_freed_memory, pick_device
 from guided_diffusion.sampling import SamplingNetwork, overflow_checked_later
-from guided_diffusion.script.flags import BATCH_SIZE, GPU, Flag, FlagParser, check_flags
+from guided_diffusion.script.flags import BATCH_SIZE, GPU, Flag, FlagParser
 from guided_diffusion.script.run import run_script
 from guided_diffusion.script_util import (
     DIFFUSION_FLAGS,
@@ -147,7 +147,6 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
-    check_flags(args, FLAGS)
     device = pick_device(args.gpu)
     print(
         f"{args.image_size} x {args.image_size} in batches of {args.batch_size}; half precision is "

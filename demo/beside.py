@@ -10,8 +10,8 @@ from core.running.run import read_run
 from demo import sheet
 from demo.compare import brightened, read_faces, to_image, true_counterfactual
 from guided_diffusion.script.errors import UserError
-from guided_diffusion.script.flags import SEED, Flag, FlagParser, check_flags
-from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script.flags import SEED, Flag, FlagParser
+from guided_diffusion.script.run import run_script
 
 FLAGS = {
     "output_path": Flag(None, "the --output_path of main.py"),
@@ -61,8 +61,6 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
-    check_flags(args, FLAGS)
-    require_flags(args, *REQUIRED)
     titles = args.titles or args.exp_names
     if len(titles) != len(args.exp_names):
         raise UserError(f"--titles has {len(titles)} words; give one for each of {len(args.exp_names)} --exp_names")

@@ -27,8 +27,8 @@ from core.metrics.validation import attribute_accuracy, decide
 from guided_diffusion.dist_util import half_precision, pick_device
 from guided_diffusion.sampling import SamplingNetwork
 from guided_diffusion.script.errors import UserError
-from guided_diffusion.script.flags import GPU, SEED, Flag, FlagParser, check_flags, parse_numbers
-from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script.flags import GPU, SEED, Flag, FlagParser, parse_numbers, require_flags
+from guided_diffusion.script.run import run_script
 from guided_diffusion.script_util import (
     DIFFUSION_FLAGS,
     create_model,
@@ -284,7 +284,6 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
-    check_flags(args, FLAGS)
     WHAT[args.what](args)
 
 

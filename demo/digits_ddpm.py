@@ -14,7 +14,7 @@ from core.data.loading import TRAINING_DATA_FLAGS, load_training_data
 from guided_diffusion.dist_util import pick_device
 from guided_diffusion.script.errors import hub_package
 from guided_diffusion.script.flags import GPU, Flag, FlagParser, group_flags, with_defaults
-from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script.run import run_script
 from guided_diffusion.script_util import args_to_dict, create_gaussian_diffusion
 from guided_diffusion.training.batches import Batches
 from guided_diffusion.training.flags import TRAIN_FLAGS, check_train_flags
@@ -57,7 +57,6 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
-    require_flags(args, *REQUIRED)
     check_train_flags(args, FLAGS)
     with hub_package("demo.digits_ddpm"):
         from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel

@@ -20,8 +20,8 @@ from demo.layout import check_counts, write_layout
 from demo.look import Nuisance
 from demo.portrait import draw_portrait
 from guided_diffusion.script.errors import UserError
-from guided_diffusion.script.flags import SEED, WORKERS, Flag, FlagParser, check_flags
-from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script.flags import SEED, WORKERS, Flag, FlagParser
+from guided_diffusion.script.run import run_script
 
 VISIBLE_ATTRIBUTES = tuple(name for name in CELEBA_ATTRIBUTES if name not in ("Attractive", "Blurry"))
 JPEG_QUALITY = 95
@@ -179,8 +179,6 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
-    check_flags(args, FLAGS)
-    require_flags(args, *REQUIRED)
     counts = {split: getattr(args, split) for split in SPLITS}
     write_celeba(args.data_dir, counts, args.seed, args.workers)
     if args.correlations:

@@ -20,8 +20,8 @@ from core.data.datasets import SPLITS
 from core.data.images import write_png
 from demo.layout import check_counts, write_layout
 from guided_diffusion.script.errors import UserError
-from guided_diffusion.script.flags import Flag, FlagParser, check_flags
-from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script.flags import Flag, FlagParser
+from guided_diffusion.script.run import run_script
 from guided_diffusion.script_util import args_to_dict
 
 CLASSES = (
@@ -149,8 +149,6 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
-    check_flags(args, FLAGS)
-    require_flags(args, *REQUIRED)
     write_fashion(args.data_dir, args_to_dict(args, SPLITS), args.classes.split(","), args.source)
 
 

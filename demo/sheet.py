@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from core.running.run import read_run
 from guided_diffusion.script.errors import UserError
-from guided_diffusion.script.flags import MANY, Flag, FlagParser, check_flags
-from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script.flags import MANY, Flag, FlagParser
+from guided_diffusion.script.run import run_script
 from guided_diffusion.script.storage import write_file
 
 COLUMNS = Flag(4, "images beside each other in the picture", low=1, high=1000)
@@ -123,8 +123,6 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
-    check_flags(args, FLAGS)
-    require_flags(args, *REQUIRED)
     run = read_run(args.output_path, args.exp_name)
     sheet = draw_sheet(run, (args.no, args.yes), args.columns, args.tile, args.rows)
     save_picture(sheet, args.picture, args.colours)

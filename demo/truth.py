@@ -24,8 +24,8 @@ from demo.compare import TRUTH, compare_all, read_faces, tiles
 from demo.faces import training_labels
 from demo.sheet import BAD, COLUMNS, GOOD, INK, TILE, lay_out, save_picture
 from guided_diffusion.script.errors import UserError
-from guided_diffusion.script.flags import SEED, WORKERS, Flag, FlagParser, check_flags
-from guided_diffusion.script.run import require_flags, run_script
+from guided_diffusion.script.flags import SEED, WORKERS, Flag, FlagParser
+from guided_diffusion.script.run import run_script
 from guided_diffusion.script.storage import write_text
 
 FLAGS = {
@@ -134,8 +134,6 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
-    check_flags(args, FLAGS)
-    require_flags(args, *REQUIRED)
     if args.exp_names and args.exp_name != FLAGS["exp_name"].default:
         raise UserError(f"--exp_name {args.exp_name} and --exp_names exclude each other; give one of them")
     names = args.exp_names or [args.exp_name]

@@ -25,7 +25,6 @@ from core.data.images import read_image, write_png
 from core.data.loading import find_reader
 from core.results.records import read_records, summarise
 from guided_diffusion.script.errors import UserError
-from guided_diffusion.script.flags import check_flags
 from guided_diffusion.script_util import create_model_and_diffusion, model_and_diffusion_defaults
 from models.checkpoints import load_diffusion
 from models.classifiers import load_classifier
@@ -99,12 +98,10 @@ def test_any_word_for_any_flag_is_a_value_or_one_line(data):
     err = io.StringIO()
     with contextlib.redirect_stderr(err), mock.patch.object(sys, "argv", [script]):
         try:
-            args = parser.parse_args(words)
+            with one_line():
+                parser.parse_args(words)
         except SystemExit as exit:
             assert exit.code == 2 and err.getvalue().count("error: ") == 1
-            return
-    with one_line():
-        check_flags(args, flags)
 
 
 @pytest.mark.slow

@@ -127,12 +127,12 @@ class FlagParser(argparse.ArgumentParser):
     """The parser of a script's flags. What it cannot parse is one line on stderr, and exit code 2.
 
     --na-me means --name. A switch may stand without a value, which means True.
-    docstring: the script's, whose first line --help shows. required: the flags that --help marks so; the script
-    itself refuses to do without them (require_flags).
+    docstring: the script's, whose first line --help shows. required: the flags that must be given.
+    Parsing raises UserError for a value that cannot be, and for a required flag that is missing.
     """
 
     def __init__(self, docstring, flags, required=()):
-        needed = "".join(f"--{name} ... " for name in required)
+        needed, self.flags, self.required = "".join(f"--{name} ... " for name in required), flags, required
         super().__init__(
             description=docstring.splitlines()[0],
             usage=f"%(prog)s {needed}[--flag value ...]",
@@ -152,9 +152,13 @@ class FlagParser(argparse.ArgumentParser):
             )
             action.flag, action.const = flag, "True"
 
-    def parse_known_args(self, args=None, namespace=None):
+    def parse_known_args(self, args=None, namespace=None, check=True):
         words = sys.argv[1:] if args is None else args
-        return super().parse_known_args([_underscored(word) for word in words], namespace)
+        parsed, further = super().parse_known_args([_underscored(word) for word in words], namespace)
+        if check:
+            check_flags(parsed, self.flags)
+            require_flags(parsed, *self.required)
+        return parsed, further
 
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {message}; {self.prog} --help tells the flags\n")
@@ -168,8 +172,16 @@ def _underscored(word):
 
 def given_flags(parser):
     """The names of the flags that stand on this script's command line."""
-    absent = argparse.Namespace(**dict.fromkeys(vars(parser.parse_args([])), None))
-    return {name for name, value in vars(parser.parse_args(namespace=absent)).items() if value is not None}
+    absent = argparse.Namespace(**dict.fromkeys(parser.flags))
+    parsed, _ = parser.parse_known_args(namespace=absent, check=False)
+    return {name for name, value in vars(parsed).items() if value is not None}
+
+
+def require_flags(args, *names):
+    """UserError for the first of the flags that was not given."""
+    for name in names:
+        if not getattr(args, name):
+            raise UserError(f"--{name} must be given")
 
 
 def check_flags(args, flags):

@@ -11,13 +11,6 @@ from .errors import UserError
 from .interrupts import Terminated, interrupted, raise_on_interrupt, undisturbed
 
 
-def require_flags(args, *names):
-    """UserError for the first of the flags that was not given."""
-    for name in names:
-        if not getattr(args, name):
-            raise UserError(f"--{name} must be given")
-
-
 def run_script(main, hint=""):
     """Runs a script's main(). UserError, and what the system refuses (a full disk, a folder that may not be
     written), become one line on stderr and exit code 2; Ctrl-C and SIGTERM one with the hint, and 130 or 143.

@@ -6,7 +6,7 @@ import torch
 
 from ..dist_util import half_precision
 from ..script.errors import UserError
-from ..script.flags import BATCH_SIZE, MANY, SEED, Flag, check_flags, parse_bool_or_auto, parse_numbers
+from ..script.flags import BATCH_SIZE, MANY, SEED, Flag, parse_bool_or_auto, parse_numbers
 from .weight_files import SAVE_FORMATS, require_safetensors
 
 
@@ -55,9 +55,8 @@ FREE_FLAGS = (
 )
 
 
-def check_train_flags(args, flags):
+def check_train_flags(args):
     """UserError for the first of the flags whose value no training can have. Nothing is loaded or written yet."""
-    check_flags(args, flags)
     if args.microbatch == 0:
         raise UserError("--microbatch 0 must be at least 1, or -1 for the whole batch")
     if getattr(args, "timestep_respacing", ""):
