@@ -8,11 +8,13 @@ import math
 
 import numpy as np
 import torch
+from golden import SeededNoise
 from reference_weights import deterministic_array
 from toy_networks import stand_in_classifier, stand_in_features, stand_in_network
 
 from core.methods.chain import Chain
-from core.methods.guidance import make_guidance
+from core.methods.guidance import Guidance, make_guidance
+from core.methods.registry import METHODS
 from guided_diffusion.script_util import create_gaussian_diffusion
 
 DIFFUSION = create_gaussian_diffusion(diffusion_steps=200, timestep_respacing="12", learn_sigma=True)
@@ -22,6 +24,15 @@ X = deterministic_array("test_fast.x", (2, 3, 8, 8), 0.4).clamp(-1, 1)
 TARGET, SIGN = torch.tensor([1, 0]), torch.tensor([1.0, -1.0]).reshape(2, 1, 1, 1)
 WEIGHTS = deterministic_array("gradients.W", (192,), 0.05).double().reshape(3, 8, 8)
 SCALE, L1 = 3.0, 0.05  # of guide()
+NEVER = 1e9  # a margin that nothing reaches
+# For images of 8 x 8, of which the published ones leave little outside. Inversion has what it does by itself.
+OPTIONS = dict.fromkeys(("fastdime", "fastdime2", "fastdime2plus"), {"mask_threshold": 0.8, "mask_dilation": 3})
+OPTIONS |= {
+    "dime": {},
+    "maskdime": {"mask_share": 0.1, "mask_dilation": 3},
+    "inversion": {"margin": NEVER, "mask_threshold": 0.0, "final_threshold": 0.0, "through_network": False},
+    "ace": {"iterations": 5, "mask_threshold": 0.6, "mask_dilation": 3},
+}
 
 
 def guide(x=X, target=TARGET, scale=SCALE, l1=L1, **options):
@@ -32,11 +43,21 @@ def chain_of(tau, x=X, model_fn=stand_in_network, noise=None, guidance=None):
     return Chain(DIFFUSION, model_fn, x, guidance, tau=tau, noise=noise)
 
 
-class Steps(list):
-    """A callback that collects what a sampler reports."""
+def sample(method, guidance=None, x=X, model_fn=stand_in_network, tau=6, noise=None, **options):
+    """The answer of the method of that name to guide()."""
+    guidance, noise, options = guidance or guide(x), noise or SeededNoise(), OPTIONS[method] | options
+    return METHODS[method].sample(DIFFUSION, model_fn, x, guidance, tau=tau, noise=noise, **options)
 
-    def __call__(self, step):
-        self.append(step)
+
+def watched(guidance):
+    """The guidance, and a list that gets (z, x_clean, sqrt_abar) of each of its calls."""
+    calls = []
+
+    def parts(*arguments):
+        calls.append(arguments)
+        return guidance.parts(*arguments)
+
+    return Guidance(parts), calls
 
 
 class Network:
