@@ -20,6 +20,7 @@ X = deterministic_array("test_inputs.x", (2, 3, 8, 8), 0.4).clamp(-1, 1)
 TARGET = torch.tensor([1, 0])
 DIFFUSION = create_gaussian_diffusion(diffusion_steps=100, timestep_respacing="10", learn_sigma=True)
 UNET = tiny_unet(learn_sigma=True).requires_grad_(False)
+GREY = "1 channels"
 BYTES = ((X + 1) * 127.5).round()
 ODD_IMAGES = {
     "0 to 255": (BYTES, "[-1, 1]"),
@@ -31,12 +32,11 @@ ODD_IMAGES = {
     "NaN": (X * float("nan"), "NaN"),
     "numpy": (X.numpy(), "ndarray"),
     "list": (X.tolist(), "list"),
+    "grey": (X[:, :1], GREY),
 }
-GREY = {"grey": (X[:, :1], "1 channels")}
 
 
-def classifier(images):
-    return stand_in_classifier(8)(images)
+classifier = stand_in_classifier(8)
 
 
 def three_classes(images):
@@ -47,36 +47,27 @@ def guidance_for(x=X, target=TARGET, classify=classifier, **options):
     return make_guidance(x, target, classify, **{"classifier_scale": 3.0} | options)
 
 
-def noise(like):
-    return torch.zeros_like(like)
+def refused_by(sampler, images=X, network=UNET, tau=3):
+    return refusal(ValueError, lambda: sampler(DIFFUSION, network, images, None, tau=tau, noise=torch.zeros_like))
 
 
-def all_images(odd):
-    return pytest.mark.parametrize("images, said", odd.values(), ids=list(odd))
-
-
-@pytest.mark.parametrize("method", METHODS)
-@all_images(ODD_IMAGES | GREY)
-def test_samplers_name_the_images_that_they_cannot_take(method, images, said):
-    message = refusal(ValueError, lambda: METHODS[method].sample(DIFFUSION, UNET, images, None, tau=3, noise=noise))
-    assert message.startswith("x ") and said in message
+@pytest.mark.parametrize("images, fault", ODD_IMAGES.values(), ids=list(ODD_IMAGES))
+def test_images_that_cannot_be_taken_are_named(images, fault):
+    messages = [refused_by(method.sample, images) for method in METHODS.values()]
+    if fault != GREY:
+        messages.append(refusal(ValueError, guidance_for, images))
+    assert all(message.startswith("x ") and fault in message for message in messages)
+    message = refusal(ValueError, lambda: explain(images, classifier, DIFFUSION, UNET, tau=3))
+    assert message.startswith("images ") and fault in message
 
 
 def test_a_network_for_sampling_knows_its_channels():
-    network = SamplingNetwork(tiny_unet(learn_sigma=True), DIFFUSION)
-    refused = refusal(ValueError, lambda: dime_sample(DIFFUSION, network, X[:, :1], None, tau=3, noise=noise))
-    assert refused.startswith("x has 1 channels")
+    assert refused_by(dime_sample, X[:, :1], SamplingNetwork(UNET, DIFFUSION)).startswith("x has 1 channels")
 
 
-@all_images(ODD_IMAGES)
-def test_guidance_names_the_images_that_it_cannot_take(images, said):
-    message = refusal(ValueError, guidance_for, images)
-    assert message.startswith("x ") and said in message
-
-
-@pytest.mark.parametrize("channels, taken", [(1, 3), (3, 1)], ids=["grey", "rgb"])
-def test_guidance_names_the_images_on_which_a_classifier_fails(channels, taken):
-    network = torch.nn.Sequential(torch.nn.Conv2d(taken, 2, 8), torch.nn.Flatten())
+@pytest.mark.parametrize("channels, expected", [(1, 3), (3, 1)], ids=["grey", "rgb"])
+def test_guidance_names_the_images_on_which_a_classifier_fails(channels, expected):
+    network = torch.nn.Sequential(torch.nn.Conv2d(expected, 2, 8), torch.nn.Flatten())
     guidance = guidance_for(X[:, :channels], classify=network)
     message = refusal(ValueError, guidance, X[:, :channels], X[:, :channels], 1.0)
     assert message.startswith(f"x has shape (2, {channels}, 8, 8), on which the classifier fails: ")
@@ -88,12 +79,6 @@ def test_a_lack_of_memory_is_not_blamed_on_the_images():
 
     with pytest.raises(torch.OutOfMemoryError):
         guidance_for(classify=classify)(X, X, 1.0)
-
-
-@all_images(ODD_IMAGES | GREY)
-def test_explaining_names_the_images_that_it_cannot_take(images, said):
-    message = refusal(ValueError, lambda: explain(images, classifier, DIFFUSION, UNET, tau=3))
-    assert message.startswith("images ") and said in message
 
 
 def test_images_that_rounding_has_moved_a_little_are_taken():
@@ -128,22 +113,15 @@ def test_a_target_may_be_a_number_or_of_any_whole_type():
 
 
 def test_targets_are_looked_at_once_a_guidance():
-    counted = []
-
-    class Counted(torch.Tensor):
-        @classmethod
-        def __torch_function__(cls, function, types, args=(), kwargs=None):
-            counted.append(function.__name__)
-            return super().__torch_function__(function, types, args, kwargs or {})
-
-    guidance = guidance_for(target=TARGET.as_subclass(Counted))
-    for _ in range(4):
-        guidance(X, X, 1.0)
-    assert counted.count("aminmax") == 1
+    guidance = guidance_for()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        for _ in range(4):
+            guidance(X, X, 1.0)
+    assert [event.name for event in profile.events()].count("aten::aminmax") == 1
 
 
 @pytest.mark.parametrize(
-    "classify, said",
+    "classify, fault",
     [
         (lambda images: classifier(images)[:, None], "shape (2, 1) of 2 images"),
         (lambda images: classifier(images)[:1], "shape (1,) of 2 images"),
@@ -151,9 +129,9 @@ def test_targets_are_looked_at_once_a_guidance():
         (lambda images: {"logits": classifier(images)}, "a dict of images"),
     ],
 )
-def test_a_classifier_that_makes_no_logits_is_told_so(classify, said):
-    assert said in refusal(ValueError, lambda: explain(X, classify, DIFFUSION, UNET, tau=3))
-    assert said in refusal(ValueError, lambda: guidance_for(classify=classify)(X, X, 1.0))
+def test_a_classifier_that_makes_no_logits_is_told_so(classify, fault):
+    assert fault in refusal(ValueError, lambda: explain(X, classify, DIFFUSION, UNET, tau=3))
+    assert fault in refusal(ValueError, lambda: guidance_for(classify=classify)(X, X, 1.0))
 
 
 @pytest.mark.parametrize("scale", ["8", None, torch.ones(3), torch.ones(2, 1)], ids=str)
@@ -161,10 +139,9 @@ def test_a_classifier_scale_is_a_number_or_one_for_each_image(scale):
     assert refusal(ValueError, lambda: guidance_for(classifier_scale=scale)).startswith("classifier_scale ")
 
 
-@pytest.mark.parametrize("tau", [2.0, "3", True, None, 0, -1, 10], ids=repr)
-def test_a_depth_that_is_none_is_named(tau):
-    refused = refusal(ValueError, lambda: dime_sample(DIFFUSION, UNET, X, None, tau=tau, noise=noise))
-    assert refused.startswith(("tau ", "--start_step "))
+@pytest.mark.parametrize("tau", [2.0, "3", True, None], ids=repr)
+def test_a_depth_that_is_no_whole_number_is_named(tau):
+    assert refused_by(dime_sample, tau=tau).startswith("tau ")
 
 
 def test_as_many_ids_as_images():

@@ -1,24 +1,17 @@
 """The project's own files agree with each other."""
 
-import importlib.util
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
+from pages import module_of
 from scripts import ROOT
 
 CONDA_NAMES = {"torch": "pytorch"}
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
 SHELL_SCRIPTS = [*sorted(ROOT.glob("*.sh")), *sorted(ROOT.glob("demo/*.sh")), ROOT / ".ci/run"]
-
-
-def parser_of(script):
-    spec = importlib.util.spec_from_file_location(script.replace("-", "_"), ROOT / script)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.create_argparser()
 
 
 def test_env_yaml_and_requirements_name_the_same_packages_and_bounds():
@@ -31,17 +24,13 @@ def test_env_yaml_and_requirements_name_the_same_packages_and_bounds():
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_every_flag_has_a_help_text_and_both_spellings(script):
-    parser = parser_of(script)
+def test_a_root_script_is_short_and_every_flag_has_a_help_text_and_both_spellings(script):
+    assert len((ROOT / script).read_text().splitlines()) <= 150
+    parser = module_of(script).create_argparser()
     assert all(action.help for action in parser._actions)
     name = next(name for name in parser.flags if "_" in name)
     for spelling in (name, name.replace("_", "-")):
         assert getattr(parser.parse_known_args([f"--{spelling}", "7"], check=False)[0], name) in ("7", 7, 7.0)
-
-
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_a_root_script_is_short(script):
-    assert len((ROOT / script).read_text().splitlines()) <= 150
 
 
 @pytest.mark.parametrize("path", SHELL_SCRIPTS, ids=lambda path: path.name)

@@ -43,10 +43,10 @@ def test_what_cannot_be_kept_is_refused_by_the_flags_name(sections):
 
 def test_the_kept_steps_have_the_noise_of_the_original_process():
     betas = linear_betas(100)
-    kept = space_timesteps(100, "7")
-    spaced = SpacedDiffusion(betas, kept, *KIND)
-    assert spaced.num_timesteps == 7 and spaced.timestep_map.tolist() == kept
-    np.testing.assert_allclose(spaced.alphas_cumprod, np.cumprod(1 - betas)[kept])
+    steps = space_timesteps(100, "7")
+    spaced = SpacedDiffusion(betas, steps, *KIND)
+    assert spaced.num_timesteps == 7 and spaced.timestep_map.tolist() == steps
+    np.testing.assert_allclose(spaced.alphas_cumprod, np.cumprod(1 - betas)[steps])
 
 
 def test_keeping_every_step_changes_nothing():
@@ -59,14 +59,12 @@ def test_keeping_every_step_changes_nothing():
 @pytest.mark.parametrize("rescale, factor", [(False, 1), (True, 1000 / 200)])
 def test_the_network_is_given_steps_of_the_original_process(rescale, factor):
     spaced = SpacedDiffusion(linear_betas(200), [0, 50, 120], *KIND, rescale_timesteps=rescale)
-    seen = []
+    steps, images, t = [], torch.zeros(3, 1, 2, 2), torch.tensor([2, 0, 1])
 
     def network(z, t):
-        seen.append(t)
+        steps.append(t.tolist())
         return z
 
-    spaced.p_mean_variance(network, torch.zeros(3, 1, 2, 2), torch.tensor([2, 0, 1]))
-    spaced.training_losses(network, torch.zeros(3, 1, 2, 2), torch.tensor([2, 0, 1]), torch.zeros(3, 1, 2, 2))
-    for t in seen:
-        assert t.tolist() == [120 * factor, 0, 50 * factor]
-    assert len(seen) == 2
+    spaced.p_mean_variance(network, images, t)
+    spaced.training_losses(network, images, t, images)
+    assert steps == 2 * [[120 * factor, 0, 50 * factor]]

@@ -99,11 +99,7 @@ def write_weights(root):
         if not parameter.any():  # what begins at zero, so that every layer matters
             torch.nn.init.normal_(parameter, std=0.02)
     torch.save(attach_flags(unet.state_dict(), MODEL_FLAGS), root / "ddpm.pt")
-    classifier = {
-        "architecture": "toy_networks:Brightness",
-        "attributes": list(CELEBA_ATTRIBUTES),
-        "image_size": 16,
-        "state_dict": Brightness(40).state_dict(),
-    }
+    classifier = {"architecture": "toy_networks:Brightness", "attributes": list(CELEBA_ATTRIBUTES)}
+    classifier |= {"image_size": 16, "state_dict": Brightness(40).state_dict()}
     torch.save(classifier, root / "classifier.pt")
     return root
