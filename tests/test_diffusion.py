@@ -1,33 +1,59 @@
 import math
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import torch
 from assertions import assert_near
 from golden import SeededNoise, golden
-from toy_diffusion import (
-    ABAR,
-    BETAS,
-    EPSILON,
-    LARGE,
-    LEARNED_RANGE,
-    MSE,
-    SMALL,
-    START_X,
-    VELOCITY,
-    X0,
-    T,
-    Z,
-    clean_estimate,
-    estimate_of,
-    per_image,
-    process,
-)
+from reference_weights import deterministic_array
 from toy_networks import stand_in_network
 
+from guided_diffusion.gaussian_diffusion import GaussianDiffusion, LossType, ModelMeanType, ModelVarType
 from guided_diffusion.respace import SpacedDiffusion, space_timesteps
 from guided_diffusion.schedules import linear_betas, named_betas
 from guided_diffusion.script_util import create_gaussian_diffusion
+
+EPSILON, START_X, VELOCITY = ModelMeanType.EPSILON, ModelMeanType.START_X, ModelMeanType.VELOCITY
+SMALL, LARGE, LEARNED_RANGE = ModelVarType.FIXED_SMALL, ModelVarType.FIXED_LARGE, ModelVarType.LEARNED_RANGE
+MSE, RESCALED_MSE, RESCALED_KL = LossType.MSE, LossType.RESCALED_MSE, LossType.RESCALED_KL
+
+# The images, noise and steps of reference/diffusion.npz.
+X0 = deterministic_array("diffusion.x0", (3, 3, 8, 8), 0.4).clamp(-1, 1)
+Z = deterministic_array("diffusion.z", (3, 3, 8, 8))
+T = torch.tensor([0, 7, 24])
+BETAS = linear_betas(50)
+ABAR = np.cumprod(1 - BETAS)
+
+
+def process(mean_type=EPSILON, var_type=SMALL, loss_type=MSE, betas=BETAS):
+    return GaussianDiffusion(betas, mean_type, var_type, loss_type)
+
+
+def per_image(values):
+    """Three numbers -> (3, 1, 1, 1) float64."""
+    return torch.tensor(values, dtype=torch.float64)[:, None, None, None]
+
+
+def clean_estimate(z, t):
+    """A network that predicts the clean image, partly out of [-1, 1]."""
+    return 1.5 * torch.tanh(z)
+
+
+def output_of(mean_type, x0, t, eps):
+    """What a network of this kind says of this clean image and noise."""
+    return {START_X: x0, EPSILON: eps, VELOCITY: process().velocity(x0, t, eps)}[mean_type]
+
+
+def estimate_of(mean_type):
+    """A network of this kind that says what clean_estimate says."""
+
+    def network(z, t):
+        x0 = clean_estimate(z, t)
+        return output_of(mean_type, x0, t, process().eps_from_x0(z, t, x0))
+
+    return network
+
 
 # -- golden numbers ------------------------------------------------------------------------------------------
 
@@ -43,44 +69,34 @@ from guided_diffusion.script_util import create_gaussian_diffusion
 )
 def test_tables_are_those_of_the_reference(name, schedule, steps, sections):
     arrays, _ = golden("diffusion")
-    kept = space_timesteps(steps, sections)
-    diffusion = SpacedDiffusion(named_betas(schedule, steps), kept, EPSILON, LARGE, MSE)
+    diffusion = SpacedDiffusion(named_betas(schedule, steps), space_timesteps(steps, sections), EPSILON, LARGE, MSE)
     np.testing.assert_array_equal(diffusion.timestep_map, arrays[f"{name}.timestep_map"])
     for table in ("betas", "posterior_variance", "sqrt_alphas_cumprod"):
         np.testing.assert_allclose(getattr(diffusion, table), arrays[f"{name}.{table}"], rtol=1e-9)
 
 
 def test_a_table_is_copied_to_a_device_once(monkeypatch):
-    copied = []
-
-    def copy(array):
-        copied.append(array)
-        return from_numpy(array)
-
-    from_numpy = torch.from_numpy
+    copy = MagicMock(side_effect=torch.from_numpy)
     monkeypatch.setattr(torch, "from_numpy", copy)
     diffusion = SpacedDiffusion(BETAS, range(50), EPSILON, LEARNED_RANGE, MSE)
     for dtype in (torch.float32, torch.float64, torch.float32):
         z, x0 = diffusion.ddim_sample(stand_in_network, Z.to(dtype), T)
         assert z.dtype == dtype
         diffusion.q_sample(x0, T, z)
-    assert len(copied) == len({id(array) for array in copied}) > 5
+    assert copy.call_count == len({id(call.args[0]) for call in copy.mock_calls}) > 5
 
 
 def test_steps_and_losses_are_those_of_the_reference():
     arrays, flags = golden("diffusion")
     diffusion = create_gaussian_diffusion(**flags)
-    found = {
-        "q_sample": diffusion.q_sample(X0, T, Z),
-        "ddim_eta0": diffusion.ddim_sample(stand_in_network, Z, T)[0],
-    }
-    for key, value in diffusion.p_mean_variance(stand_in_network, Z, T).items():
-        found[f"p_mean_variance.{key}"] = value
-    for key, value in diffusion.training_losses(stand_in_network, X0, T, Z).items():
-        found[f"training_losses.{key}"] = value
-    assert arrays["t"].tolist() == T.tolist() and len(found) == 2 + 4 + 3
-    for name, value in found.items():
-        assert_near(value, arrays[name])
+    prediction = diffusion.p_mean_variance(stand_in_network, Z, T)
+    losses = diffusion.training_losses(stand_in_network, X0, T, Z)
+    assert arrays["t"].tolist() == T.tolist() and len(prediction) == 4 and len(losses) == 3
+    assert_near(diffusion.q_sample(X0, T, Z), arrays["q_sample"])
+    assert_near(diffusion.ddim_sample(stand_in_network, Z, T)[0], arrays["ddim_eta0"])
+    for name, values in (("p_mean_variance", prediction), ("training_losses", losses)):
+        for key, value in values.items():
+            assert_near(value, arrays[f"{name}.{key}"])
 
 
 # -- q -------------------------------------------------------------------------------------------------------
@@ -162,18 +178,12 @@ def test_the_noise_follows_from_the_velocity():
     torch.testing.assert_close(eps, abar.sqrt() * v + (1 - abar).sqrt() * z)
 
 
-@pytest.mark.parametrize("mean_type", [EPSILON, VELOCITY])
-def test_predicting_noise_or_velocity_is_predicting_the_clean_image(mean_type):
-    network, z = estimate_of(mean_type), Z.double()
-    expected = process(START_X).p_mean_variance(clean_estimate, z, T, clip_denoised=False)
-    found = process(mean_type).p_mean_variance(network, z, T, clip_denoised=False)
-    for name in expected:
-        torch.testing.assert_close(found[name], expected[name])
-
-
-@pytest.mark.parametrize("mean_type", [START_X, EPSILON, VELOCITY])
-def test_clipping_moves_the_mean_as_if_a_clipped_image_had_been_predicted(mean_type):
+@pytest.mark.parametrize("mean_type", ModelMeanType)
+def test_each_kind_predicts_the_clean_image_and_clipping_moves_the_mean_as_if_it_had_been_clipped(mean_type):
     diffusion, network, z = process(mean_type), estimate_of(mean_type), Z.double()
+    expected = process(START_X).p_mean_variance(clean_estimate, z, T, clip_denoised=False)
+    for name, value in diffusion.p_mean_variance(network, z, T, clip_denoised=False).items():
+        torch.testing.assert_close(value, expected[name])
     clipped = clean_estimate(z, T).clamp(-1, 1)
     assert (clipped != clean_estimate(z, T)).any()
     p = diffusion.p_mean_variance(network, z, T, clip_denoised=True)
@@ -226,13 +236,10 @@ def test_a_step_adds_noise_to_every_image_but_those_at_the_end():
     assert torch.equal(z[0], p["mean"][0]) and torch.equal(x0, p["pred_xstart"])
 
 
-@pytest.mark.parametrize("eta", [None, 1.0])
-def test_noise_is_never_asked_for_where_none_is_added(eta):
-    diffusion, noise, z = process(), SeededNoise(), Z
-    if eta is None:
-        diffusion.p_sample_loop(lambda z, t: z, z, noise)
-    else:
-        diffusion.ddim_sample_loop(lambda z, t: z, z, noise, eta=eta)
+@pytest.mark.parametrize("loop, options", [("p_sample_loop", {}), ("ddim_sample_loop", {"eta": 1.0})])
+def test_noise_is_never_asked_for_where_none_is_added(loop, options):
+    diffusion, noise = process(), SeededNoise()
+    getattr(diffusion, loop)(lambda z, t: z, Z, noise, **options)
     assert len(noise.given) == diffusion.num_timesteps - 1
 
 
@@ -242,9 +249,9 @@ def test_ddim_is_its_formula():
     abar, previous = per_image(ABAR[t]), per_image(ABAR[t - 1])
     sigma = eta * ((1 - previous) / (1 - abar) * (1 - abar / previous)).sqrt()
     eps = (z - abar.sqrt() * x0) / (1 - abar).sqrt()
-    found, _ = diffusion.ddim_sample(lambda z, t: x0, z, t, noise, eta=eta)
+    answer, _ = diffusion.ddim_sample(lambda z, t: x0, z, t, noise, eta=eta)
     expected = previous.sqrt() * x0 + (1 - previous - sigma**2).sqrt() * eps + sigma * noise.given[0]
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(answer, expected)
 
 
 def test_ddim_with_eta_1_is_an_ancestral_step():
@@ -301,3 +308,55 @@ def test_many_steps_of_any_kind_draw_from_the_data(sample):
     images = loop(lambda z, t: exact(z, t)[:, :3], z, noise, clip_denoised=False)
     assert images.mean().item() == pytest.approx(MEAN, abs=0.05 * STD)
     assert images.std().item() == pytest.approx(STD, rel=0.06)
+
+
+# -- losses --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mean_type", ModelMeanType)
+def test_the_perfect_prediction_has_no_squared_error(mean_type):
+    diffusion, answer = process(mean_type), output_of(mean_type, X0, T, Z)
+    terms = diffusion.training_losses(lambda z, t: answer, X0, T, Z)
+    assert terms.keys() == {"mse", "loss"} and not terms["loss"].any()
+    off = diffusion.training_losses(lambda z, t: answer + 0.5, X0, T, Z)
+    torch.testing.assert_close(off["loss"], torch.full((3,), 0.25))
+
+
+@pytest.mark.parametrize("mean_type", ModelMeanType)
+def test_the_variational_bound_does_not_depend_on_what_is_predicted(mean_type):
+    diffusion, x0, noise = process(mean_type, loss_type=RESCALED_KL), X0.double(), Z.double()
+    expected = process(START_X, loss_type=RESCALED_KL).training_losses(clean_estimate, x0, T, noise)["loss"]
+    assert (expected > 0).all()
+    torch.testing.assert_close(diffusion.training_losses(estimate_of(mean_type), x0, T, noise)["loss"], expected)
+
+
+def test_a_squared_error_is_the_kl_up_to_its_weight():
+    # With the posterior's variance, KL = (mean difference)² / (2 variance) (Ho et al. 2020, eq. 8).
+    t = torch.tensor([1, 7, 24])
+    kl = process(START_X, loss_type=RESCALED_KL).training_losses(clean_estimate, X0.double(), t, Z.double())["loss"]
+    mse = process(START_X).training_losses(clean_estimate, X0.double(), t, Z.double())["loss"]
+    diffusion = process()
+    weight = diffusion.posterior_mean_coef_x0[t] ** 2 / (2 * diffusion.posterior_variance[t])
+    torch.testing.assert_close(kl / len(BETAS), mse * torch.from_numpy(weight) / math.log(2))
+
+
+def losses(loss_type, var_type=LEARNED_RANGE, network=stand_in_network):
+    return process(var_type=var_type, loss_type=loss_type).training_losses(network, X0, T, Z)
+
+
+def test_rescaled_losses_weigh_the_variational_term_as_a_sum_over_all_steps():
+    plain, rescaled = losses(MSE), losses(RESCALED_MSE)
+    assert_near(rescaled["vb"], plain["vb"] * len(BETAS) / 1000)
+    assert torch.equal(rescaled["mse"], plain["mse"])
+    for terms in (plain, rescaled):
+        assert torch.equal(terms["loss"], terms["mse"] + terms["vb"])
+    assert_near(losses(RESCALED_KL)["loss"], len(BETAS) * plain["vb"])
+
+
+def test_the_variational_term_teaches_the_variance_alone():
+    output = stand_in_network(Z, T).requires_grad_()
+    losses(MSE, network=lambda z, t: output)["vb"].sum().backward()
+    assert not output.grad[:, :3].any() and output.grad[:, 3:].any()
+    output.grad = None
+    losses(RESCALED_KL, network=lambda z, t: output)["loss"].sum().backward()
+    assert output.grad[:, :3].any() and output.grad[:, 3:].any()
