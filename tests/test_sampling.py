@@ -1,5 +1,4 @@
 import re
-from contextlib import nullcontext
 from functools import partial
 from unittest.mock import MagicMock
 
@@ -20,6 +19,7 @@ from guided_diffusion.unet import ResBlock
 
 DIFFUSION = create_gaussian_diffusion(diffusion_steps=200, timestep_respacing="12", learn_sigma=True)
 X = deterministic_array("test_sampling.x", (3, 3, 8, 8))
+CLASSES = {"class_cond": True, "num_classes": 5, "multiclass": False}
 STEPS = DIFFUSION.model_timesteps(torch.tensor([11, 0, 5]))
 
 
@@ -62,7 +62,7 @@ def test_the_projections_of_a_step_are_made_once():
 
 
 def test_labels_reach_a_class_conditional_network():
-    unet = tiny_unet(class_cond=True, num_classes=5, multiclass=False)
+    unet = tiny_unet(**CLASSES)
     y = torch.tensor([0, 4, 2])
     network = SamplingNetwork(unet, DIFFUSION)
     assert_near(network(X, STEPS, y), unet(X, STEPS, y))
@@ -85,10 +85,7 @@ class Whole(torch.nn.Module):
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize(
-    "flags, labels",
-    [({}, ()), ({"class_cond": True, "num_classes": 5, "multiclass": False}, (torch.tensor([0, 4, 2]),))],
-)
+@pytest.mark.parametrize("flags, labels", [({}, ()), (CLASSES, (torch.tensor([0, 4, 2]),))])
 def test_a_network_without_projections_is_called_as_a_whole(channels_last, flags, labels):
     unet = tiny_unet(**flags)
     network = SamplingNetwork(Whole(unet), DIFFUSION, channels_last=channels_last)
@@ -96,33 +93,27 @@ def test_a_network_without_projections_is_called_as_a_whole(channels_last, flags
 
 
 def test_half_precision_does_not_round_the_timesteps_of_a_whole_network():
-    shown = []
-
-    class Watched(Whole):
-        def forward(self, z, t):
-            shown.append(t)
-            return super().forward(z, t)
-
-    unet = tiny_unet(learn_sigma=True)
-    network = SamplingNetwork(Watched(unet), DIFFUSION, dtype=torch.bfloat16)
-    t = torch.tensor([199, 197, 3])
+    timesteps, unet, t = [], tiny_unet(learn_sigma=True), torch.tensor([199, 197, 3])
+    whole = Whole(unet)
+    whole.register_forward_pre_hook(lambda _, inputs: timesteps.append(inputs[1]))
+    network = SamplingNetwork(whole, DIFFUSION, dtype=torch.bfloat16)
     half, expected = network(X, t), unet(X, t)
-    assert torch.equal(shown[0], t)
+    assert torch.equal(timesteps[0], t)
     assert half.dtype is torch.float32 and 1e-5 < (half - expected).std() / expected.std() < 0.03
     with network.full_precision():
         assert_near(network(X, t), expected)
 
 
 def test_a_whole_network_is_tried_at_timesteps_that_are_whole_numbers(monkeypatch, capsys):
-    shown = []
+    dtypes = set()
 
-    def watched(z, t):
-        shown.append(t.dtype)
+    def network(z, t):
+        dtypes.add(t.dtype)
         return z * t.reshape(-1, 1, 1, 1)
 
     monkeypatch.setattr(compile_util, "captured", lambda function, inputs: lambda *inputs: function(*inputs))
-    capture_if_faster(watched, (X, STEPS), True)
-    assert set(shown) == {torch.int64} and "failed" not in capsys.readouterr().out
+    capture_if_faster(network, (X, STEPS), True)
+    assert dtypes == {torch.int64} and "failed" not in capsys.readouterr().out
 
 
 # -- faster ----------------------------------------------------------------------------------------------------
@@ -148,51 +139,33 @@ def doubled(x):
 INPUTS = (torch.ones(2),)
 
 
-def test_only_a_larger_batch_is_specialised_again(monkeypatch):
-    unet, shapes = tiny_unet(learn_sigma=True), []
+def test_only_a_larger_batch_is_specialised_and_smaller_ones_compute_in_the_plain_torso(monkeypatch):
+    unet, sizes, used = tiny_unet(learn_sigma=True), [], []
 
-    def note(torso, inputs, *choice):
-        shapes.append(len(inputs[0]))
-        return torso
+    def wrap(name, function, inputs, *choice):
+        sizes.append(len(inputs[0]))
 
-    monkeypatch.setattr(sampling, "compile_if_faster", note)
-    network = SamplingNetwork(unet, DIFFUSION, compile=True)
-    for n in (2, 1, 2, 3, 2, 1):
+        def wrapped(*inputs):
+            used.append(name)
+            return function(*inputs)
+
+        return wrapped
+
+    monkeypatch.setattr(sampling, "compile_if_faster", partial(wrap, "compiled"))
+    monkeypatch.setattr(sampling, "capture_if_faster", partial(wrap, "captured"))
+    network = SamplingNetwork(unet, DIFFUSION, compile=True, cuda_graphs=True)
+    for n, specialised in ((2, True), (1, False), (2, True), (3, True), (2, False), (1, False)):
+        used.clear()
         assert_near(network(X[:n], STEPS[:n]), unet(X[:n], STEPS[:n]))
-    assert shapes == [2, 3]
+        assert used == (["captured", "compiled"] if specialised else [])
+    assert sizes == [2, 2, 3, 3]
 
 
-def test_each_batch_computes_in_what_was_made_for_its_size(monkeypatch):
-    """The largest in the compiled and captured torso; smaller ones in the plain one."""
-    used = []
-
-    def wrap(name):
-        def make(function, *_):
-            def wrapped(*inputs):
-                used.append(name)
-                return function(*inputs)
-
-            return wrapped
-
-        return make
-
-    monkeypatch.setattr(sampling, "compile_if_faster", wrap("compiled"))
-    monkeypatch.setattr(sampling, "capture_if_faster", wrap("captured"))
-    network = SamplingNetwork(tiny_unet(learn_sigma=True), DIFFUSION, compile=True, cuda_graphs=True)
-    network(X, STEPS)
-    assert used == ["captured", "compiled"]
-    network(X[:2], STEPS[:2])
-    assert used == ["captured", "compiled"]
+FAILURES = [(RuntimeError("no such kernel\nat all"), "(no such kernel)")]
+FAILURES += [(lambda x, factor=factor: factor * x, "changes the answer") for factor in (3, float("nan"))]
 
 
-@pytest.mark.parametrize(
-    "function, words",
-    [
-        (RuntimeError("no such kernel\nat all"), "(no such kernel)"),
-        (lambda x: 3 * x, "changes the answer"),
-        (lambda x: x * float("nan"), "changes the answer"),
-    ],
-)
+@pytest.mark.parametrize("function, words", FAILURES)
 def test_what_does_not_work_is_left_out_and_said(monkeypatch, function, words, capsys):
     monkeypatch.setattr(compile_util, "captured", MagicMock(side_effect=[function]))  # an error is raised
     assert capture_if_faster(doubled, INPUTS, True) is doubled
@@ -204,15 +177,8 @@ def test_what_does_not_work_is_left_out_and_said(monkeypatch, function, words, c
 def test_a_graph_that_replays_nothing_is_left_out_and_said(monkeypatch, capsys, choice):
     """As one is that was captured on another device than the current one: it keeps answering its first inputs."""
 
-    class Graph:
-        def replay(self):
-            pass
-
-    monkeypatch.setattr(torch.cuda, "Stream", MagicMock())
-    monkeypatch.setattr(torch.cuda, "current_stream", MagicMock())
-    for name in ("stream", "graph"):
-        monkeypatch.setattr(torch.cuda, name, lambda *_: nullcontext())
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    for name in ("Stream", "current_stream", "stream", "graph", "CUDAGraph"):
+        monkeypatch.setattr(torch.cuda, name, MagicMock())
     assert torch.equal(compile_util.captured(doubled, INPUTS)(*INPUTS), doubled(*INPUTS))  # by these nobody notices
     assert capture_if_faster(doubled, INPUTS, choice) is doubled
     assert "--cuda_graphs failed (it changes the answer)" in capsys.readouterr().out
@@ -256,8 +222,7 @@ def test_nothing_is_tried_unasked_or_by_auto_where_too_little_is_to_come(trials)
 def test_in_half_precision_it_is_near_and_the_weights_stay_as_they_are():
     unet = tiny_unet(learn_sigma=True)
     network = SamplingNetwork(unet, DIFFUSION, dtype=torch.bfloat16)
-    expected = unet(X, STEPS)
-    half = network(X, STEPS)
+    expected, half = unet(X, STEPS), network(X, STEPS)
     assert half.dtype is torch.float32 and 1e-5 < (half - expected).std() / expected.std() < 0.03
     with network.full_precision():
         assert_near(network(X, STEPS), expected)
@@ -318,11 +283,9 @@ def test_a_batch_that_overflows_is_computed_again_in_float32_and_this_is_said(me
     unet = overflowing()
     method, _, whole = method.partition(" ")
     network = SamplingNetwork(Whole(unet) if whole else unet, DIFFUSION, dtype=torch.float16)
-    found = explained(network, method=method)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines and set(lines) == {
-        "the network overflowed in torch.float16; computing this batch again in float32"
-    }
+    result = explained(network, method=method)
+    message = "the network overflowed in torch.float16; computing this batch again in float32"
+    assert set(capsys.readouterr().out.splitlines()) == {message}
     expected = explained(unet, method=method)
-    assert_near(found.counterfactual, expected.counterfactual)
-    assert torch.equal(found.attempts, expected.attempts)
+    assert_near(result.counterfactual, expected.counterfactual)
+    assert torch.equal(result.attempts, expected.attempts)

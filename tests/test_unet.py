@@ -17,30 +17,21 @@ from guided_diffusion.script_util import create_model
 from guided_diffusion.unet import AttentionBlock, Downsample, ResBlock, UNetModel, Upsample
 
 # The flags of the authors' README for their CelebA DDPM.
-README_FLAGS = {
-    "image_size": 128,
-    "num_channels": 128,
-    "num_res_blocks": 2,
-    "num_heads": 4,
-    "class_cond": False,
-    "attention_resolutions": "32,16,8",
-    "learn_sigma": True,
-    "resblock_updown": True,
-    "use_fp16": True,
-    "use_scale_shift_norm": True,
-    "diffusion_steps": 500,
-    "noise_schedule": "linear",
-}
+README_FLAGS = {"image_size": 128, "num_channels": 128, "num_res_blocks": 2, "num_heads": 4, "class_cond": False}
+README_FLAGS |= {"attention_resolutions": "32,16,8", "learn_sigma": True, "resblock_updown": True, "use_fp16": True}
+README_FLAGS |= {"use_scale_shift_norm": True, "diffusion_steps": 500, "noise_schedule": "linear"}
 X = deterministic_array("test_unet.x", (2, 3, 8, 8))
 T = torch.tensor([3, 250])
 
 
-def test_output_is_that_of_the_published_network(golden_unet):
+def test_output_is_that_of_the_published_network_whatever_the_memory_layout(golden_unet):
     unet, _ = golden_unet
-    arrays, _ = golden("unet_tiny")
+    arrays, flags = golden("unet_tiny")
     assert sum(p.numel() for p in unet.parameters()) == arrays["parameters"]
-    output = unet(deterministic_array("unet.x", (2, 3, 32, 32), 0.5), torch.from_numpy(arrays["t"]))
-    assert_near(output, arrays["output"])
+    x, t = deterministic_array("unet.x", (2, 3, 32, 32), 0.5), torch.from_numpy(arrays["t"])
+    assert_near(unet(x, t), arrays["output"])
+    other = filled(create_model(**flags).to(memory_format=torch.channels_last))
+    assert_near(other(x.to(memory_format=torch.channels_last), t), arrays["output"])
 
 
 def test_readme_flags_build_exactly_the_tensors_of_the_published_checkpoint():
@@ -57,9 +48,10 @@ def test_a_fresh_network_predicts_zero_and_a_fresh_branch_adds_nothing():
     assert torch.equal(AttentionBlock(32, 2, -1, False, False)(h), h)
 
 
-def test_an_image_does_not_feel_its_neighbours():
+def test_the_output_depends_on_the_image_and_its_timestep_alone():
     unet = tiny_unet()
     assert_near(unet(X, T)[1:], unet(X[1:], T[1:]))
+    assert (unet(X, T) - unet(X, T + 20)).abs().max() > 0.01
 
 
 @pytest.mark.parametrize(
@@ -84,9 +76,8 @@ def test_the_norms_of_32_channels_see_their_means_only_in_groups_of_several():
     shift = torch.zeros(2, 32, 8, 8) + torch.arange(32).reshape(1, 32, 1, 1)
     h = deterministic_array("h", (2, 32, 8, 8))
     for groups, sees in ((32, False), (8, True)):
-        norms = [
-            layer for layer in tiny_unet(norm_groups=groups).modules() if isinstance(layer, torch.nn.GroupNorm)
-        ]
+        layers = tiny_unet(norm_groups=groups).modules()
+        norms = [layer for layer in layers if isinstance(layer, torch.nn.GroupNorm)]
         assert len(norms) > 10 and {norm.num_groups for norm in norms} == {groups}
         norm = next(norm for norm in norms if norm.num_channels == 32)
         assert sees != torch.allclose(norm(h + shift), norm(h), atol=1e-4)
@@ -99,17 +90,9 @@ def test_in_half_precision_a_norm_is_that_of_float32_rounded():
         norm.bias.copy_(deterministic_array("bias", (32,)))
         h = (3 + deterministic_array("h", (2, 32, 9, 9))).to(torch.bfloat16)
         for layout in (torch.contiguous_format, torch.channels_last):
-            found, expected = norm(h.to(memory_format=layout)), norm(h.float())
-            assert found.dtype is torch.bfloat16  # whose numbers are 2^-8 of their size apart, at most
-            torch.testing.assert_close(found.float(), expected, rtol=2**-8, atol=1e-6)
-
-
-def test_memory_layout_changes_nothing(golden_unet):
-    unet, _ = golden_unet
-    x = deterministic_array("unet.x", (2, 3, 32, 32), 0.5)
-    expected = unet(x, T)
-    other = create_model(**golden("unet_tiny")[1]).to(memory_format=torch.channels_last)
-    assert_near(filled(other)(x.to(memory_format=torch.channels_last), T), expected)
+            half, expected = norm(h.to(memory_format=layout)), norm(h.float())
+            assert half.dtype is torch.bfloat16  # whose numbers are 2^-8 of their size apart, at most
+            torch.testing.assert_close(half.float(), expected, rtol=2**-8, atol=1e-6)
 
 
 # -- timesteps and labels ------------------------------------------------------------------------------------
@@ -121,11 +104,6 @@ def test_timesteps_are_cosines_and_sines_of_geometric_frequencies():
         angles = [t * 10000 ** (-i / 4) for i in range(4)]
         expected = [math.cos(a) for a in angles] + [math.sin(a) for a in angles] + [0]
         torch.testing.assert_close(row, torch.tensor(expected))
-
-
-def test_the_output_depends_on_the_timestep():
-    unet = tiny_unet()
-    assert (unet(X, T) - unet(X, T + 20)).abs().max() > 0.01
 
 
 def test_a_class_is_the_one_hot_vector_of_a_multi_hot_network():
@@ -187,19 +165,17 @@ def test_a_fused_kernel_computes_the_attention(new_order, training, dtype):
     expected = block(x)
     with torch.set_grad_enabled(training), torch.autocast("cpu", dtype, enabled=dtype is not torch.float32):
         with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-            found = block(x)
-    assert_near(found, expected, 0.02 if dtype is torch.bfloat16 else 1e-5)
+            output = block(x)
+    assert_near(output, expected, 0.02 if dtype is torch.bfloat16 else 1e-5)
 
 
-def test_the_two_attention_orders_are_different_functions():
+def heads(blocks):
+    return {block.num_heads for block in blocks.modules() if isinstance(block, AttentionBlock)}
+
+
+def test_the_two_attention_orders_are_different_functions_and_heads_on_the_way_up_have_their_own_number():
     old, new = (tiny_unet(use_new_attention_order=order)(X, T) for order in (False, True))
     assert (old - new).abs().max() > 0.01
-
-
-def test_heads_on_the_way_up_have_their_own_number():
-    def heads(blocks):
-        return {block.num_heads for block in blocks.modules() if isinstance(block, AttentionBlock)}
-
     same, other = tiny_unet(num_heads=2), tiny_unet(num_heads=2, num_heads_upsample=4)
     assert heads(same.input_blocks) == heads(same.middle_block) == heads(same.output_blocks) == {2}
     assert heads(other.input_blocks) == heads(other.middle_block) == {2} and heads(other.output_blocks) == {4}
@@ -208,7 +184,7 @@ def test_heads_on_the_way_up_have_their_own_number():
 
 def test_channels_of_a_head_decide_the_number_of_heads():
     by_channels = tiny_unet(num_heads=3, num_head_channels=16)
-    assert {m.num_heads for m in by_channels.modules() if isinstance(m, AttentionBlock)} == {4}
+    assert heads(by_channels) == {4}
     assert_near(by_channels(X, T), tiny_unet(num_heads=4)(X, T))
 
 
