@@ -1,9 +1,8 @@
 import pandas as pd
-import pytest
 import torch
 from assertions import assert_near, refusal
 from main_runs import main_flags
-from naive import DIFFUSION, Network, X, chain_of, guide, naive_ace, sample
+from naive import DIFFUSION, X, chain_of, guide, naive_ace, sample
 from scripts import run_script
 from toy_networks import tiny_unet
 
@@ -82,13 +81,6 @@ def test_the_network_is_differentiated_in_half_precision_too():
         purified = purify(chain_of(TAU, model_fn=network, noise=noise_of()), v)
         gradients.append(torch.autograd.grad(purified.sum(), v)[0])
     assert torch.cosine_similarity(*(g.flatten() for g in gradients), dim=0) > 0.98
-
-
-@pytest.mark.parametrize("options", [{}, {"kept_steps": 1}, {"kept_steps": 3, "guided_steps": 2}], ids=str)
-def test_the_evaluations_are_those_that_are_announced(options):
-    network = Network()
-    explain(model_fn=network, **options)
-    assert len(network.steps) == ace_cost(TAU, **{"iterations": ITERATIONS} | options).each
 
 
 def test_the_papers_cost():

@@ -125,12 +125,15 @@ def test_the_posterior_is_bayes_rule():
     torch.testing.assert_close(log_variance, -precision.log())
 
 
-def test_the_last_posterior_is_the_clean_image():
+def test_the_last_posterior_is_the_clean_image_and_its_fixed_variances_are_those_of_the_step_before():
     diffusion, t = process(), torch.zeros(3, dtype=torch.int64)
     mean, variance, log_variance = diffusion.q_posterior_mean_variance(X0, Z, t)
     torch.testing.assert_close(mean, X0)
     assert not variance.any()
     assert log_variance.exp().unique().item() == pytest.approx(diffusion.posterior_variance[1])
+    for var_type in (SMALL, LARGE):
+        variance = process(var_type=var_type).p_mean_variance(lambda z, t: z, Z.double(), t)["variance"]
+        assert variance.unique().item() == pytest.approx(diffusion.posterior_variance[1])
 
 
 def test_clean_image_and_noise_determine_each_other():
@@ -209,13 +212,6 @@ def test_a_learned_range_goes_from_the_small_to_the_large_fixed_variance():
     torch.testing.assert_close(variance_of(LEARNED_RANGE, -1.0), small)
     torch.testing.assert_close(variance_of(LEARNED_RANGE, 1.0), large)
     torch.testing.assert_close(variance_of(LEARNED_RANGE, 0.0), (small * large).sqrt())
-
-
-def test_at_the_last_step_both_fixed_variances_are_the_posteriors_of_the_step_before():
-    t = torch.zeros(3, dtype=torch.int64)
-    for var_type in (SMALL, LARGE):
-        variance = process(var_type=var_type).p_mean_variance(lambda z, t: z, Z.double(), t)["variance"]
-        assert variance.unique().item() == pytest.approx(process().posterior_variance[1])
 
 
 def test_a_learned_variance_needs_an_output_for_it():

@@ -60,12 +60,6 @@ def test_the_loop_is_the_papers_algorithm(use_logits, stochastic):
 # -- the course of the loop --------------------------------------------------------------------------------
 
 
-def test_a_depth_of_tau_takes_tau_chains_down_to_the_clean_image():
-    network = Network()
-    sample(model_fn=network, tau=4)
-    assert network.steps == [3, 2, 1, 0, 1, 0, 0]  # each chain begins with the evaluation of its outer step
-
-
 @pytest.mark.parametrize("tau", [2, 5, 11])
 @pytest.mark.parametrize("guided_steps", [None, 0, 1, 2, 5, 20])
 @pytest.mark.parametrize("inner_steps", [None, 1, 3])
@@ -76,7 +70,10 @@ def test_the_cost_is_known_beforehand(tau, guided_steps, inner_steps):
     assert len(network.steps) == evaluations(tau, **options)
 
 
-def test_the_cost_grows_with_the_square_of_the_depth_or_with_the_depth():
+def test_a_depth_of_tau_takes_tau_chains_so_the_cost_grows_with_its_square_or_with_inner_steps_with_it():
+    network = Network()
+    sample(model_fn=network, tau=4)
+    assert network.steps == [3, 2, 1, 0, 1, 0, 0]  # each chain begins with the evaluation of its outer step
     assert [evaluations(tau) for tau in (1, 2, 3, 10, 60)] == [1, 2, 4, 46, 1771]
     assert [evaluations(60, inner_steps=k) for k in (1, 2, 59)] == [60, 118, 1771]
 

@@ -119,18 +119,14 @@ def test_a_pass_evaluates_the_network_once_a_step(method):
     assert network.steps == [5, 4, 3, 2, 1, 0] * (2 if "2" in method else 1)
 
 
-WHOLE = [
-    ("fastdime", {"mask_threshold": 1e-9, "mask_warm_up": 0, "sampling_scale": 0.0}),
-    ("maskdime", {"mask_share": 0.98, "mask_dilation": 9}),
-]
-
-
-@pytest.mark.parametrize("method, whole", WHOLE)
-def test_noise_can_be_that_of_the_background_alone(method, whole):
-    steps, z = [], SeededNoise()(X)
-    answer = [sample(method, z=z, noise=SeededNoise(s), callback=steps.append, **whole) for s in (1, 2)]
+@pytest.mark.parametrize("method", ["fastdime", "maskdime"])
+def test_noise_can_be_that_of_the_background_alone(method):
+    steps, options = [], {"z": SeededNoise()(X), "mask_share": 0.98, "mask_dilation": 9}
+    if method == "fastdime":
+        options = {"z": SeededNoise()(X), "mask_threshold": 1e-9, "mask_warm_up": 0, "sampling_scale": 0.0}
+    answers = [sample(method, noise=SeededNoise(s), callback=steps.append, **options) for s in (1, 2)]
     assert all(step["mask"].all() for step in steps)
-    assert torch.equal(*answer)
+    assert torch.equal(*answers)
 
 
 # -- what cannot be ----------------------------------------------------------------------------------------

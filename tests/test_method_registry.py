@@ -27,6 +27,8 @@ TAU, SCALES = 5, (0.001, 0.002)
 IMAGES = deterministic_array("faces", (4, 3, 8, 8), 0.3).clamp(-1, 1)
 COSTS = [("dime", {}), ("dime", {"inner_steps": 1}), ("dime", {"inner_steps": 2}), ("dime", {"guided_steps": 2})]
 COSTS += [(name, {}) for name in METHODS if name != "dime"]
+COSTS += [("ace", {"iterations": 5, "kept_steps": 1})]
+COSTS += [("ace", {"iterations": 5, "kept_steps": 3, "guided_steps": 2})]
 
 
 def network(z, t):
