@@ -56,3 +56,8 @@ def module_of(script):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def parser_of(script):
+    """The parser of a root script."""
+    return module_of(script).create_argparser()

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from pages import parser_of
 from rank_runs import run_tasks
 from scripts import ROOT, SEARCH_PATH, as_argv, call_script, run_command, run_script, run_shell
-from test_project import parser_of
 from toy_celeba import write_celeba
 from toy_results import write_random_pairs
 

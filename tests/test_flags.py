@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 from assertions import refusal
+from pages import SCRIPTS, parser_of
 from scripts import ROOT
-from test_project import SCRIPTS, parser_of
 
 import main
 from guided_diffusion.script.errors import UserError

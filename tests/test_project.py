@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pages import module_of
+from pages import SCRIPTS, parser_of
 from scripts import ROOT
 
 CONDA_NAMES = {"torch": "pytorch"}
-SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
 SHELL_SCRIPTS = [*sorted(ROOT.glob("*.sh")), *sorted(ROOT.glob("demo/*.sh")), ROOT / ".ci/run"]
 
 
@@ -26,7 +25,7 @@ def test_env_yaml_and_requirements_name_the_same_packages_and_bounds():
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_root_script_is_short_and_every_flag_has_a_help_text_and_both_spellings(script):
     assert len((ROOT / script).read_text().splitlines()) <= 150
-    parser = module_of(script).create_argparser()
+    parser = parser_of(script)
     assert all(action.help for action in parser._actions)
     name = next(name for name in parser.flags if "_" in name)
     for spelling in (name, name.replace("_", "-")):

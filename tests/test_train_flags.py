@@ -2,7 +2,7 @@ import argparse
 
 import pytest
 from assertions import refusal
-from test_project import parser_of
+from pages import parser_of
 
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.training.flags import FREE_FLAGS, TRAIN_FLAGS, check_train_flags, smallest_part
