@@ -32,17 +32,24 @@ def run(root, exp_name="exp", chunk=0, num_chunks=1, finish=True, **flags):
     """Writes those of the five images that belong to the chunk, as main.py would; returns the folder."""
     folder = ResultsFolder(Layout(root, exp_name, chunk, num_chunks))
     folder.begin(FLAGS | {"chunk": chunk, "num_chunks": num_chunks} | flags, free=("gpu",))
-    table = records()
+    table, whole = records(), explained()
     rows = torch.tensor([i % num_chunks == chunk for i in table["id"]])
     part = table[rows.numpy()].reset_index(drop=True)
-    found = explained()
-    kept = replace(found, counterfactual=found.counterfactual[rows], start=found.start[rows])
     if len(part):
-        write_images(folder.layout, part, from_uint8(PIXELS)[rows], kept)
+        of_part = replace(whole, counterfactual=whole.counterfactual[rows], start=whole.start[rows])
+        write_images(folder.layout, part, from_uint8(PIXELS)[rows], of_part)
         folder.commit(part)
     if finish:
         folder.finish(part if len(part) else None)
     return folder
+
+
+def run_chunks(root, num_chunks=2, **flags):
+    return [run(root, chunk=chunk, num_chunks=num_chunks, **flags) for chunk in range(num_chunks)]
+
+
+def sorted_records():
+    return records().sort_values("id").reset_index(drop=True)
 
 
 def files(root):
@@ -53,25 +60,30 @@ def files(root):
 
 OF_IMAGES = {
     f"Results/exp/{place}/{part}/{name}.{'txt' if part == 'Info' else 'png'}"
-    for place, name in [
-        ("CC/CCF", "0000030"),
-        ("IC/CCF", "0000007"),
-        ("CC/ICF", "0000101"),
-        ("CC/CCF", "0000009"),
-        ("CC/ICF", "0000004"),
-    ]
+    for place, names in {"CC/CCF": (30, 9), "IC/CCF": (7,), "CC/ICF": (101, 4)}.items()
+    for name in map(image_id, names)
     for part in ("CF", "Noise", "Info", "SM")
 }
-ORIGINALS = {f"Original/Correct/{name}.png" for name in ("0000030", "0000101", "0000009", "0000004")} | {
-    "Original/Incorrect/0000007.png"
-}
+CORRECT = {f"Original/Correct/{image_id(i)}.png" for i in (30, 101, 9, 4)}
+ORIGINALS = CORRECT | {"Original/Incorrect/0000007.png"}
 TABLES = {f"Results/exp/{name}" for name in ("records.csv", "summary.yaml", "flags.yaml")}
 
 
-def test_the_folder_is_the_one_of_the_release(tmp_path):
-    run(tmp_path)
+def test_the_folder_is_the_one_of_the_release_and_holds_the_images_as_they_are(tmp_path):
+    folder = run(tmp_path)
     assert files(tmp_path) == OF_IMAGES | ORIGINALS | TABLES
     assert image_id(7) == "0000007"
+    assert torch.equal(read_image(tmp_path / "Original/Correct/0000030.png"), PIXELS[0])
+    place = tmp_path / "Results/exp/IC/CCF"
+    assert torch.equal(read_image(place / "CF/0000007.png"), CF_PIXELS[1])
+    assert torch.equal(read_image(place / "Noise/0000007.png"), PIXELS[1].flip(-1))
+    assert torch.equal(read_image(place / "SM/0000007.png")[0], difference_map(PIXELS[1], CF_PIXELS[1]))
+    assert (place / "Info/0000007.txt").read_text() == (
+        "label: 1\npred: 0\ntarget: 1\ncf pred: 1\nBKL: 0.400000\nl_1: 0.039216\n"
+    )
+    summary = yaml.safe_load(folder.layout.summary.read_text())
+    assert summary == summarise(records()) and list(summary) == list(summarise(records()))
+    assert folder.finish(None) == {"n": 0}
 
 
 def test_every_folder_of_the_release_is_there_from_the_start(tmp_path):
@@ -81,22 +93,6 @@ def test_every_folder_of_the_release_is_there_from_the_start(tmp_path):
     places = [f"{right}/{reached}" for right in ("CC", "IC") for reached in ("CCF", "ICF")]
     assert all((experiment / place / part).is_dir() for place in places for part in ("CF", "Noise", "Info", "SM"))
     assert all((tmp_path / "Original" / name).is_dir() for name in ("Correct", "Incorrect"))
-
-
-def test_images_are_written_as_they_are(tmp_path):
-    run(tmp_path)
-    assert torch.equal(read_image(tmp_path / "Original/Correct/0000030.png"), PIXELS[0])
-    exp = tmp_path / "Results/exp"
-    assert torch.equal(read_image(exp / "IC/CCF/CF/0000007.png"), CF_PIXELS[1])
-    assert torch.equal(read_image(exp / "IC/CCF/Noise/0000007.png"), PIXELS[1].flip(-1))
-    assert torch.equal(read_image(exp / "IC/CCF/SM/0000007.png")[0], difference_map(PIXELS[1], CF_PIXELS[1]))
-
-
-def test_info_says_what_was_found_in_the_lines_of_the_release(tmp_path):
-    run(tmp_path)
-    assert (tmp_path / "Results/exp/IC/CCF/Info/0000007.txt").read_text() == (
-        "label: 1\npred: 0\ntarget: 1\ncf pred: 1\nBKL: 0.400000\nl_1: 0.039216\n"
-    )
 
 
 def test_a_difference_map_is_the_sum_over_channels_scaled_to_its_maximum():
@@ -114,13 +110,6 @@ def test_the_steps_of_a_trajectory_have_a_folder_for_each_image(tmp_path):
     write_step(Layout(tmp_path, "exp"), "z_t", [30], 12, from_uint8(PIXELS[:1]))
     assert files(tmp_path) == {"x_t/exp/0000030/0000.png", "x_t/exp/0000007/0000.png", "z_t/exp/0000030/0012.png"}
     assert torch.equal(read_image(tmp_path / "x_t/exp/0000007/0000.png"), PIXELS[1])
-
-
-def test_the_summary_is_of_the_records(tmp_path):
-    folder = run(tmp_path)
-    summary = yaml.safe_load(folder.layout.summary.read_text())
-    assert summary == summarise(records()) and list(summary) == list(summarise(records()))
-    assert folder.finish(None) == {"n": 0}
 
 
 def test_an_experiment_that_is_being_written_is_refused_to_others(tmp_path):
@@ -164,12 +153,11 @@ def begin(root, overwrite=False, free=(), exp_name="exp", chunk=0, num_chunks=1,
 def test_a_run_goes_on_from_what_an_earlier_one_finished(tmp_path):
     assert begin(tmp_path) is None
     run(tmp_path, finish=False)
-    earlier = begin(tmp_path)
-    pd.testing.assert_frame_equal(earlier, records().sort_values("id").reset_index(drop=True))
+    pd.testing.assert_frame_equal(begin(tmp_path), sorted_records())
     assert files(tmp_path) >= OF_IMAGES
 
 
-def test_other_flags_are_refused_and_named(tmp_path):
+def test_other_flags_are_refused_and_named_unless_they_are_free(tmp_path):
     run(tmp_path)
     before = files(tmp_path)
     message = refusal(UserError, lambda: begin(tmp_path, seed=5, oracle_path="a.pt", gpu="1", free=("gpu",)))
@@ -177,10 +165,6 @@ def test_other_flags_are_refused_and_named(tmp_path):
     assert "--gpu" not in message and "--l1_loss" not in message
     assert "--exp_name" in message and "--overwrite" in message
     assert files(tmp_path) == before and len(begin(tmp_path)) == 5
-
-
-def test_free_flags_may_differ(tmp_path):
-    run(tmp_path)
     assert len(begin(tmp_path, gpu="1", free=("gpu",))) == 5
 
 
@@ -210,8 +194,8 @@ def test_overwriting_starts_afresh_and_leaves_other_experiments_alone(tmp_path):
 
 def test_overwriting_removes_what_was_measured(tmp_path):
     folder = run(tmp_path)
-    folder.layout.audit.mkdir()
     own = folder.layout
+    own.audit.mkdir()
     measured = [own.metrics, own.chart, own.activations, own.audit / "audit.yaml"]
     for path in measured:
         path.write_bytes(b"")
@@ -222,7 +206,7 @@ def test_overwriting_removes_what_was_measured(tmp_path):
 
 
 def test_overwriting_a_chunk_clears_that_chunk_only(tmp_path):
-    folders = [run(tmp_path, chunk=chunk, num_chunks=2) for chunk in (0, 1)]
+    folders = run_chunks(tmp_path)
     write_step(Layout(tmp_path, "exp"), "x_t", [30, 7], 0, from_uint8(PIXELS[:2]))
     assert begin(tmp_path, overwrite=True, chunk=1, num_chunks=2) is None
     assert {path.stem for path in tmp_path.glob("Results/exp/*/*/*/*")} == {"0000030", "0000004"}
@@ -294,37 +278,31 @@ def test_rows_are_added_to_records_that_were_torn(tmp_path):
     assert len(earlier) == 4
     lost = records()[~records()["id"].isin(earlier["id"])]
     ResultsFolder(Layout(tmp_path, "exp")).commit(lost)
-    pd.testing.assert_frame_equal(
-        read_rows(Layout(tmp_path, "exp")), records().sort_values("id").reset_index(drop=True)
-    )
+    pd.testing.assert_frame_equal(read_rows(Layout(tmp_path, "exp")), sorted_records())
 
 
-def test_a_row_that_is_in_two_files_counts_once(tmp_path):
+def test_a_row_that_is_in_two_files_counts_once_and_overwriting_removes_the_parts(tmp_path):
     """As where a run was killed when it had joined the parts and not yet removed them."""
     write_parts(tmp_path)
     part = tmp_path / "Results/exp/records-rank-1.csv"
-    kept = part.read_bytes()
+    rows = part.read_bytes()
     begin(tmp_path)
-    part.write_bytes(kept)
+    part.write_bytes(rows)
     assert len(begin(tmp_path)) == 4 and not part.exists()
+    part.write_bytes(rows)
+    assert begin(tmp_path, overwrite=True) is None
+    assert files(tmp_path) == {"Results/exp/flags.yaml"}
 
 
 def test_the_finished_folder_is_that_of_one_process(tmp_path):
     whole = run(tmp_path / "whole")
     write_parts(tmp_path / "ranks")
-    folder = ResultsFolder(Layout(tmp_path / "ranks", "exp"), rank=1)
-    folder.commit(records().iloc[[2]])
+    ResultsFolder(Layout(tmp_path / "ranks", "exp"), rank=1).commit(records().iloc[[2]])
     first = ResultsFolder(Layout(tmp_path / "ranks", "exp"))
     first.finish(read_rows(first.layout))
     assert files(tmp_path / "ranks") == TABLES
     assert first.layout.records.read_bytes() == whole.layout.records.read_bytes()
     assert first.layout.summary.read_bytes() == whole.layout.summary.read_bytes()
-
-
-def test_overwriting_removes_the_parts_too(tmp_path):
-    write_parts(tmp_path)
-    assert begin(tmp_path, overwrite=True) is None
-    assert files(tmp_path) == {"Results/exp/flags.yaml"}
 
 
 def test_an_image_without_a_row_leaves_no_files_to_the_run_that_goes_on(tmp_path):
@@ -355,8 +333,7 @@ def test_merged_chunks_are_the_whole(tmp_path, num_chunks):
 
 
 def test_a_chunk_without_images_can_be_merged(tmp_path):
-    for chunk in range(6):  # no id leaves the remainder 2
-        run(tmp_path, chunk=chunk, num_chunks=6)
+    run_chunks(tmp_path, 6)  # no id leaves the remainder 2
     assert not ResultsFolder(Layout(tmp_path, "exp", 2, 6)).layout.records.exists()
     assert merge_chunks(Layout(tmp_path, "exp")) == summarise(records())
 
@@ -371,9 +348,7 @@ def test_missing_and_unfinished_chunks_are_named(tmp_path):
 
 
 def test_overlapping_chunks_are_named(tmp_path):
-    for chunk in (0, 1):
-        run(tmp_path, chunk=chunk, num_chunks=2)
-    chunk = ResultsFolder(Layout(tmp_path, "exp", 1, 2))
+    _, chunk = run_chunks(tmp_path)
     chunk.commit(records().iloc[:2])  # 30 belongs to chunk 0
     chunk.finish(records().iloc[:2])
     assert "image 30" in refusal(UserError, merge_chunks, Layout(tmp_path, "exp"))
@@ -387,44 +362,33 @@ def test_chunks_of_several_runs_are_named(tmp_path):
     assert "chunk-0_num-chunks-2" in message and "chunk-1_num-chunks-3" in message
 
 
-def test_chunks_of_other_flags_are_not_merged(tmp_path):
-    run(tmp_path, chunk=0, num_chunks=2)
-    run(tmp_path, chunk=1, num_chunks=2, seed=5)
+@pytest.mark.parametrize("flag, value", [("seed", 5), ("num_batches", 2)])
+def test_chunks_of_other_flags_are_not_merged(tmp_path, flag, value):
+    run(tmp_path, chunk=0, num_chunks=2, num_batches=1)
+    run(tmp_path, chunk=1, num_chunks=2, **{"num_batches": 1} | {flag: value})
     message = refusal(UserError, merge_chunks, Layout(tmp_path, "exp"))
-    assert "chunk-1_num-chunks-2_flags.yaml" in message and "--seed" in message and "--l1_loss" not in message
+    assert "chunk-1_num-chunks-2_flags.yaml" in message and f"--{flag}" in message and "--l1_loss" not in message
 
 
 @pytest.mark.parametrize("remove", ["all", "a row"])
 def test_a_chunk_whose_records_are_not_what_it_finished_is_not_merged(tmp_path, remove):
-    chunks = [run(tmp_path, chunk=chunk, num_chunks=2) for chunk in (0, 1)]
-    path = chunks[1].layout.records
+    path = run_chunks(tmp_path)[1].layout.records
     path.unlink() if remove == "all" else path.write_text("\n".join(path.read_text().split("\n")[:-2]) + "\n")
     message = refusal(UserError, merge_chunks, Layout(tmp_path, "exp"))
     assert "chunk-1_num-chunks-2_summary.yaml is of 3 images" in message
     assert f"chunk-1_num-chunks-2_records.csv has {0 if remove == 'all' else 2}" in message
 
 
-def test_chunks_that_stopped_after_different_numbers_of_batches_are_not_merged(tmp_path):
-    for chunk in (0, 1):
-        run(tmp_path, chunk=chunk, num_chunks=2, num_batches=chunk + 1)
-    assert "--num_batches" in refusal(UserError, merge_chunks, Layout(tmp_path, "exp"))
-
-
 def test_a_chunk_beyond_the_last_is_named(tmp_path):
-    for chunk in (0, 1, 2):
-        run(tmp_path, chunk=chunk, num_chunks=3)
+    run_chunks(tmp_path, 3)
     (tmp_path / "Results/exp/chunk-5_num-chunks-3_flags.yaml").write_text("{}")
     message = refusal(UserError, merge_chunks, Layout(tmp_path, "exp"))
     assert "chunk-5_num-chunks-3_flags.yaml" in message and "last chunk of 3 is 2" in message
 
 
-DAMAGES = [b"", b"- a\n- list\n", b"only text", b"a: [1", b"\xff\xfe\x00"]
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", [b"", b"- a\n- list\n", b"only text", b"a: [1", b"\xff\xfe\x00"])
 def test_damaged_flags_are_named_when_going_on_and_when_merging(tmp_path, damage):
-    for chunk in (0, 1):
-        path = run(tmp_path, chunk=chunk, num_chunks=2).layout.flags
+    path = run_chunks(tmp_path)[1].layout.flags
     path.write_bytes(damage)
     for refused in (lambda: begin(tmp_path, chunk=1, num_chunks=2), lambda: merge_chunks(Layout(tmp_path, "exp"))):
         message = refusal(UserError, refused)
@@ -445,11 +409,9 @@ def test_chunks_may_have_run_on_different_devices(tmp_path):
 def test_pairs_are_read_back_by_where_they_lie(tmp_path):
     run(tmp_path)
     pairs = read_pairs(Layout(tmp_path, "exp"))
-    found = [(pair.id, pair.classified, pair.reached) for pair in pairs]
-    assert found == [("0000007", "IC", "CCF"), ("0000009", "CC", "CCF"), ("0000030", "CC", "CCF")]
-    original, counterfactual = pairs[0].images()
-    assert torch.equal(original, from_uint8(PIXELS[1]))
-    assert torch.equal(counterfactual, from_uint8(CF_PIXELS[1]))
+    places = [(pair.id, pair.classified, pair.reached) for pair in pairs]
+    assert places == [("0000007", "IC", "CCF"), ("0000009", "CC", "CCF"), ("0000030", "CC", "CCF")]
+    assert torch.equal(torch.stack(pairs[0].images()), from_uint8(torch.stack([PIXELS[1], CF_PIXELS[1]])))
     both = read_pairs(Layout(tmp_path, "exp"), classified=("CC",), reached=("CCF", "ICF"))
     assert [pair.id for pair in both] == ["0000004", "0000009", "0000030", "0000101"]
     assert read_pairs(Layout(tmp_path, "exp"), classified=("IC",), reached=("ICF",)) == []
@@ -466,13 +428,10 @@ def test_pairs_of_any_image_format_are_read(tmp_path, suffix):
     assert pair.counterfactual.name == f"0000001.{suffix}" and pair.images()[1].shape == (3, 4, 4)
 
 
-def test_a_counterfactual_without_its_original_is_named(tmp_path):
+def test_a_counterfactual_without_its_original_or_an_experiment_that_does_not_exist_is_named(tmp_path):
     run(tmp_path)
     (tmp_path / "Original/Incorrect/0000007.png").unlink()
     message = refusal(UserError, read_pairs, Layout(tmp_path, "exp"))
     assert "IC/CCF/CF/0000007.png" in message and "Original/Incorrect" in message
-
-
-def test_an_experiment_that_does_not_exist_is_named(tmp_path):
     message = refusal(UserError, read_pairs, Layout(tmp_path, "other"))
     assert "other" in message and "--exp_name" in message
