@@ -1,7 +1,5 @@
 import gzip
 import hashlib
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +13,8 @@ from demo import fashion
 from demo.fashion import CLASSES, write_fashion
 from guided_diffusion.script_util import UserError
 
-ROOT = Path(__file__).parent.parent
 ALL = {"train": -1, "val": -1, "test": -1}
-SIZES = {"train": 60, "t10k": 20}
+PLACES = {"train": ("train", range(50)), "val": ("train", range(50, 60)), "test": ("t10k", range(20))}
 
 
 def idx(array):
@@ -30,13 +27,12 @@ def clothes():
     """part -> (images, labels) of a Fashion-MNIST of 60 and 20 images; every ten hold every class."""
     rng = np.random.default_rng(0)
     tens = np.arange(10, dtype=np.uint8)
-    return {
-        part: (
-            rng.integers(0, 256, (n, 28, 28), np.uint8),
-            np.concatenate([rng.permutation(tens) for _ in range(n // 10)]),
-        )
-        for part, n in SIZES.items()
-    }
+
+    def part(n):
+        images = rng.integers(0, 256, (n, 28, 28), np.uint8)
+        return images, np.concatenate([rng.permutation(tens) for _ in range(n // 10)])
+
+    return {"train": part(60), "t10k": part(20)}
 
 
 def write_raw(folder, clothes, pack=gzip.compress, suffix=".gz"):
@@ -75,53 +71,38 @@ def test_files_have_celebas_layout(raw, clothes, tmp_path):
 
     expected = []  # every boot and T-shirt in the order of the files; the last sixth of train is val
     signs = {9: ["1", "-1"], 0: ["-1", "1"]}
-    for split, number, part, places in [
-        ("train", "0", "train", range(50)),
-        ("val", "1", "train", range(50, 60)),
-        ("test", "2", "t10k", range(20)),
-    ]:
+    for number, (split, (part, places)) in enumerate(PLACES.items()):
         labels = clothes[part][1]
-        expected += [(f"{split}_{i:05d}.png", number, signs[labels[i]]) for i in places if labels[i] in signs]
+        expected += [(f"{split}_{i:05d}.png", str(number), signs[labels[i]]) for i in places if labels[i] in signs]
     assert [(a[0], p[1], a[1:]) for a, p in zip(attributes[1:], partition[1:], strict=True)] == expected
     images = tmp_path / "img_align_celeba"
     assert {path.name for path in images.iterdir()} == {name for name, *_ in expected}
 
 
-def test_images_are_padded_with_black_and_lossless(raw, clothes, tmp_path):
-    write_fashion(tmp_path, {"test": 3}, CLASSES, raw)
-    for k in range(3):
-        with Image.open(tmp_path / "img_align_celeba" / f"test_{k:05d}.png") as image:
-            assert image.mode == "L" and image.size == (32, 32)
-            pixels = np.asarray(image).copy()
-        assert np.array_equal(pixels[2:30, 2:30], clothes["t10k"][0][k])
-        pixels[2:30, 2:30] = 0
-        assert not pixels.any()
-
-
-def test_the_dataset_reads_the_pixels_that_were_stored(raw, clothes, tmp_path):
+def test_images_are_padded_with_black_and_lossless_and_the_dataset_reads_them(raw, clothes, tmp_path):
     write_fashion(tmp_path, ALL, CLASSES, raw)
-    for split, part, first in [("train", "train", 0), ("val", "train", 50), ("test", "t10k", 0)]:
+    for split, (part, places) in PLACES.items():
         dataset = CelebA(tmp_path, split, 32)
-        assert dataset.attributes == CLASSES
-        for i in range(len(dataset)):
+        assert dataset.attributes == CLASSES and len(dataset) == len(places)
+        for i, place in enumerate(places):
             image, labels = dataset[i]
-            original = np.pad(clothes[part][0][first + i], 2)
+            original = np.pad(clothes[part][0][place], 2)  # with black
             assert all(np.array_equal(channel, original) for channel in to_uint8(image))
             assert image.equal(from_uint8(dataset.pixels(i)))
-            assert labels.nonzero().flatten().tolist() == [clothes[part][1][first + i]]
-    assert len(dataset) == 20
+            assert labels.nonzero().flatten().tolist() == [clothes[part][1][place]]
+    with Image.open(tmp_path / "img_align_celeba/test_00000.png") as image:
+        assert image.mode == "L" and image.size == (32, 32)
 
 
 def test_a_smaller_set_holds_the_first_images_of_a_larger_one(raw, tmp_path):
-    classes = ["Sneaker", "Ankle_boot", "Bag"]
+    classes, counts = ["Sneaker", "Ankle_boot", "Bag"], {"val": 2, "test": 4, "train": 5}
     full, part = tmp_path / "full", tmp_path / "part"
     write_fashion(full, ALL, classes, raw)
-    write_fashion(part, {"val": 2, "test": 4, "train": 5}, classes, raw)
-    for split, count in [("train", 5), ("val", 2), ("test", 4)]:
+    write_fashion(part, counts, classes, raw)
+    for split, count in counts.items():
         larger, smaller = CelebA(full, split, 32), CelebA(part, split, 32)
         assert len(larger) > count == len(smaller)
-        assert smaller.names == larger.names[:count]
-        assert smaller.labels.equal(larger.labels[:count])
+        assert smaller.names == larger.names[:count] and smaller.labels.equal(larger.labels[:count])
         assert all(smaller.pixels(i).equal(larger.pixels(i)) for i in range(count))
 
 
@@ -175,36 +156,23 @@ def test_a_given_source_is_not_replaced_by_another(raw, tmp_path, monkeypatch):
     assert not (tmp_path / "set").exists()
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda data: data[:-40],
-        lambda data: b"no gzip",
-        lambda data: b"",
-        lambda data: gzip.compress(gzip.decompress(data)[:-9]),
-        lambda data: gzip.compress(b"\0\0\7\3" + bytes(99)),
-    ],
-)
-def test_a_damaged_file_is_named(damage, clothes, tmp_path):
+def test_a_damaged_file_is_named(clothes, tmp_path):
     source = write_raw(tmp_path / "source", clothes)
     path = source / "train-images-idx3-ubyte.gz"
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(UserError, match=r"train-images-idx3-ubyte.gz cannot be read \(.*\); restore it"):
-        write_fashion(tmp_path / "set", ALL, CLASSES, source)
+    whole = path.read_bytes()
+    short, of_floats = gzip.compress(gzip.decompress(whole)[:-9]), gzip.compress(b"\0\0\7\3" + bytes(99))
+    for damaged in (whole[:-40], b"no gzip", b"", short, of_floats):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"train-images-idx3-ubyte.gz cannot be read \(.*\); restore it"):
+            write_fashion(tmp_path / "set", ALL, CLASSES, source)
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda images, labels: (images[:-1], labels),
-        lambda images, labels: (images[:, 1:], labels),
-        lambda images, labels: (images, labels + 1),
-    ],
-)
-def test_files_of_another_data_set_are_refused(spoil, clothes, tmp_path):
-    source = write_raw(tmp_path / "source", clothes | {"t10k": spoil(*clothes["t10k"])})
-    with pytest.raises(UserError, match="does not hold Fashion-MNIST: its t10k files"):
-        write_fashion(tmp_path / "set", ALL, CLASSES, source)
+def test_files_of_another_data_set_are_refused(clothes, tmp_path):
+    images, labels = clothes["t10k"]
+    for other in ((images[:-1], labels), (images[:, 1:], labels), (images, labels + 1)):
+        source = write_raw(tmp_path / "source", clothes | {"t10k": other})
+        with pytest.raises(UserError, match="does not hold Fashion-MNIST: its t10k files"):
+            write_fashion(tmp_path / "set", ALL, CLASSES, source)
 
 
 @pytest.mark.parametrize(
@@ -223,9 +191,13 @@ def test_bad_requests_are_refused(classes, counts, words, raw, tmp_path):
     assert not (tmp_path / "set").exists()
 
 
-def test_a_complete_set_is_left_alone_and_a_cut_one_is_written_again(raw, tmp_path):
+def test_a_complete_set_is_left_alone_by_any_other_and_a_cut_one_is_written_again(raw, tmp_path):
     write_fashion(tmp_path, {"val": 2}, CLASSES, raw)
     complete = all_files(tmp_path)
+    for counts, classes in (({"val": 3}, CLASSES), ({"val": 2}, CLASSES[::-1])):
+        with pytest.raises(UserError, match="holds another data set"):
+            write_fashion(tmp_path, counts, classes, raw)
+    assert all_files(tmp_path) == complete
     image = tmp_path / "img_align_celeba" / "val_00050.png"
     image.write_bytes(b"touched")
     write_fashion(tmp_path, {"val": 2}, CLASSES, raw)
@@ -233,15 +205,6 @@ def test_a_complete_set_is_left_alone_and_a_cut_one_is_written_again(raw, tmp_pa
     (tmp_path / "list_eval_partition.csv").unlink()
     write_fashion(tmp_path, {"val": 2}, CLASSES, raw)
     assert all_files(tmp_path) == complete
-
-
-@pytest.mark.parametrize("counts, classes", [({"val": 3}, CLASSES), ({"val": 2}, CLASSES[::-1])])
-def test_another_data_set_is_not_overwritten(counts, classes, raw, tmp_path):
-    write_fashion(tmp_path, {"val": 2}, CLASSES, raw)
-    before = all_files(tmp_path)
-    with pytest.raises(UserError, match="holds another data set"):
-        write_fashion(tmp_path, counts, classes, raw)
-    assert all_files(tmp_path) == before
 
 
 def test_a_folder_that_cannot_be_made_is_refused(raw, tmp_path):
@@ -256,9 +219,5 @@ def test_command_line(raw, tmp_path):
     partition = read_rows(tmp_path / "list_eval_partition.csv")
     assert [row[1] for row in partition] == ["partition", "0", "0", "0", "2", "2", "2", "2"]
     assert read_rows(tmp_path / "list_attr_celeba.csv")[0] == ["image_id", "Sneaker", "Ankle_boot"]
-
-
-def test_command_line_without_a_data_folder(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["demo.fashion"])
-    with pytest.raises(UserError, match="--data_dir must be given"):
-        fashion.main()
+    code, _, err = run_script("demo.fashion", [])
+    assert code == 2 and "--data_dir must be given" in err
