@@ -20,11 +20,9 @@ def test_fid_is_of_pytorch_fids_activations_which_are_kept(tmp_path, measure, we
     found, out = measure(compute_FID, batch_size=4)
     library = inception.InceptionV3().eval()  # finds the weights in torch.hub's cache by itself
     pairs = read_pairs(Layout(tmp_path, "exp"), reached=("CCF", "ICF"))
+    images = zip(*[pair.images() for pair in pairs], strict=True)
     with torch.no_grad():
-        x, counterfactuals = (
-            library((torch.stack(images) + 1) / 2)[0].flatten(1).numpy()
-            for images in zip(*[pair.images() for pair in pairs], strict=True)
-        )
+        x, counterfactuals = (library((torch.stack(each) + 1) / 2)[0].flatten(1).numpy() for each in images)
     flipped = [pair.reached == "CCF" for pair in pairs]
     expected = frechet_distance(x, counterfactuals[flipped])
     assert found["FID"]["value"] == pytest.approx(expected, rel=1e-2) and found["FID"]["n"] == 4
@@ -52,14 +50,11 @@ def test_fid_needs_two_counterfactuals_and_says_what_it_cannot_halve(tmp_path, m
     assert "sFID: undefined (n = 2" in out and "KID: undefined (n = 2" in out
 
 
-def test_other_weights_of_inception_are_refused(tmp_path, refuse, weights_dir):
+def test_other_weights_of_inception_are_refused_and_a_seed_below_0_before_the_work(tmp_path, refuse, weights_dir):
+    assert "--seed -1 must be at least 0" in refuse(compute_FID, seed=-1)
     write_random_pairs(tmp_path)
     message = refuse(compute_FID, inception_path=weights_dir / "small.pt")
     assert "is a small_cnn classifier, not pytorch-fid's Inception; check --inception_path" in message
-
-
-def test_a_seed_below_0_is_refused_before_the_work(tmp_path, refuse):
-    assert "--seed -1 must be at least 0" in refuse(compute_FID, seed=-1)
 
 
 @pytest.mark.slow

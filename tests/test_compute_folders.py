@@ -16,14 +16,13 @@ import compute_LPIPS
 import compute_MNAC
 
 
-def test_one_pair_has_a_value_and_no_interval(tmp_path, measure, colour_oracle):
+def test_one_pair_has_no_interval_and_jpg_and_png_are_read_alike(tmp_path, measure, colour_oracle):
     write_pair(tmp_path, 0, flat(0, 0, 0), flat(1, 1, 0))
     found, out = measure(compute_MNAC, **colour_oracle)
     assert found["MNAC"]["value"] == 2 and found["MNAC"]["interval"] is None
     assert "MNAC: 2 (n = 1 pairs that reached their target)" in out
-
-
-def test_jpg_and_png_are_read_alike(tmp_path, measure, colour_oracle):
+    shutil.rmtree(tmp_path / "Original")
+    shutil.rmtree(tmp_path / "Results/exp/CC")
     for i, suffixes in enumerate([("jpg", "png"), ("png", "jpeg"), ("jpg", "jpg")]):
         write_pair(tmp_path, i, flat(0, 0, 0), flat(1, 1, 0), suffixes=suffixes)
     assert measure(compute_MNAC, **colour_oracle)[0]["MNAC"]["value"] == 2
@@ -40,8 +39,9 @@ def test_folders_without_pairs_or_with_broken_ones_are_refused(tmp_path, refuse,
     assert "CC/CCF/CF/0000000.png has no original" in refuse(module, **flags)
 
 
-def test_a_corrupt_image_is_named(tmp_path, refuse, colour_oracle):
+def test_a_corrupt_image_or_one_in_two_folders_is_named_and_batches_of_nothing(tmp_path, refuse, colour_oracle):
     write_random_pairs(tmp_path)
+    assert "--batch_size 0 must be at least 1" in refuse(compute_MNAC, **colour_oracle, batch_size=0)
     broken = tmp_path / "Results/exp/CC/CCF/CF/0000003.png"
     broken.write_bytes(broken.read_bytes()[:60])
     assert f"{broken} cannot be read" in refuse(compute_MNAC, **colour_oracle)
@@ -49,6 +49,9 @@ def test_a_corrupt_image_is_named(tmp_path, refuse, colour_oracle):
     assert f"{broken} cannot be read" in refuse(compute_MNAC, **colour_oracle)
     Image.new("RGB", (32, 32)).save(broken)
     assert f"{broken} is not of the size of" in refuse(compute_MNAC, **colour_oracle)
+    write_pair(tmp_path, 3, flat(0, 0, 0), flat(1, 1, 1), place="CC/ICF")
+    message = refuse(compute_COUT)
+    assert "CC/CCF/CF/0000003.png" in message and "CC/ICF/CF/0000003.png" in message
 
 
 @pytest.mark.parametrize("place", ["Original/Correct", "Results/exp/CC/CCF/CF"])
@@ -59,18 +62,6 @@ def test_an_image_in_two_formats_is_refused_and_both_are_named(tmp_path, refuse,
     Image.open(first).save(second)
     message = refuse(compute_MNAC, **colour_oracle)
     assert str(first) in message and str(second) in message
-
-
-def test_an_image_in_two_folders_is_refused_and_both_are_named(tmp_path, refuse):
-    write_random_pairs(tmp_path)
-    write_pair(tmp_path, 3, flat(0, 0, 0), flat(1, 1, 1), place="CC/ICF")
-    message = refuse(compute_COUT)
-    assert "CC/CCF/CF/0000003.png" in message and "CC/ICF/CF/0000003.png" in message
-
-
-def test_batches_of_nothing_are_refused(tmp_path, refuse, colour_oracle):
-    write_random_pairs(tmp_path)
-    assert "--batch_size 0 must be at least 1" in refuse(compute_MNAC, **colour_oracle, batch_size=0)
 
 
 # -- as a user's shell sees it -------------------------------------------------------------------------------
@@ -93,34 +84,22 @@ def test_a_script_measures_one_pair_and_mixed_formats(tmp_path, weights_dir):
     assert code == 0 and "(n = 3 pairs that reached their target; 95 % in" in out, err
 
 
-def empty(root):
-    shutil.rmtree(root / "Results/exp/CC")
-    shutil.rmtree(root / "Results/exp/IC")
-
-
-def lose(root):
-    (root / "Original/Incorrect/0000001.png").unlink()
-
-
-def corrupt(root):
-    path = root / "Original/Correct/0000003.png"
-    path.write_bytes(path.read_bytes()[:-30])
-
-
-@pytest.mark.parametrize(
-    "spoil, words",
-    [
-        (empty, "Results/exp holds no pairs that reached their target"),
-        (lose, "IC/CCF/CF/0000001.png has no original"),
-        (corrupt, "Original/Correct/0000003.png cannot be read as an image"),
-    ],
-)
-def test_a_script_says_in_its_last_line_what_is_wrong(tmp_path, weights_dir, spoil, words):
+def test_a_script_says_in_its_last_line_what_is_wrong(tmp_path, weights_dir):
     write_random_pairs(tmp_path)
-    spoil(tmp_path)
-    code, out, err = measured(tmp_path, weights_dir)
-    assert code == 2 and words in err.splitlines()[-1] and err.count("error:") == 1, err
-    assert out.count("MNAC") == 0 and not list(tmp_path.rglob("metrics.yaml"))
+
+    def assert_refused(words):
+        code, out, err = measured(tmp_path, weights_dir)
+        assert code == 2 and words in err.splitlines()[-1] and err.count("error:") == 1, err
+        assert out.count("MNAC") == 0 and not list(tmp_path.rglob("metrics.yaml"))
+
+    path = tmp_path / "Original/Correct/0000003.png"
+    path.write_bytes(path.read_bytes()[:-30])
+    assert_refused("Original/Correct/0000003.png cannot be read as an image")
+    (tmp_path / "Original/Incorrect/0000001.png").unlink()
+    assert_refused("IC/CCF/CF/0000001.png has no original")
+    for name in ("CC", "IC"):
+        shutil.rmtree(tmp_path / "Results/exp" / name)
+    assert_refused("Results/exp holds no pairs that reached their target")
 
 
 # -- weights -------------------------------------------------------------------------------------------------

@@ -15,16 +15,8 @@ def test_fr_counts_all_and_bkl_and_l1_are_of_what_flipped(tmp_path, measure, ref
     assert "Results/exp is not there" in refuse(compute_FR)
     (tmp_path / "Results/exp").mkdir(parents=True)
     assert "records.csv does not exist" in refuse(compute_FR)
-    rows = {
-        "id": [0, 1, 2, 3],
-        "label": [1, 1, 0, 0],
-        "pred": [1, 0, 0, 0],
-        "target": [0, 1, 1, 1],
-        "cf_pred": [0, 1, 1, 0],
-        "attempts": 1,
-        "bkl": [0.1, 0.2, 0.3, 0.9],
-        "l_1": [0.01, 0.02, 0.03, 0.5],
-    }
+    rows = {"id": range(4), "label": [1, 1, 0, 0], "pred": [1, 0, 0, 0], "target": [0, 1, 1, 1]}
+    rows |= {"cf_pred": [0, 1, 1, 0], "attempts": 1, "bkl": [0.1, 0.2, 0.3, 0.9], "l_1": [0.01, 0.02, 0.03, 0.5]}
     pd.DataFrame(rows).to_csv(tmp_path / "Results/exp/records.csv", index=False)
     found, out = measure(compute_FR)
     assert found["FR"]["value"] == 0.75 and found["FR"]["n"] == 4

@@ -27,26 +27,17 @@ INCEPTION = "pt_inception-2015-12-05-6726825d.pth"
 def write_experiment(root, weights_dir, exp_name="exp", seed=0):
     """A folder as main.py leaves it: pairs, records.csv, flags.yaml."""
     write_random_pairs(root, exp_name, seed)
-    network = str(weights_dir / "small.pt")
-    flags = {
-        "query_label": "Smiling",
-        "oracle_path": network,
-        "data_dir": str(root / "celeba"),
-        "classifier_path": network,
-        "classifier_architecture": None,
-    }
-    (root / "Results" / exp_name / "flags.yaml").write_text(yaml.safe_dump(flags))
-    rows = {
-        "id": range(6),
-        "label": 1,
-        "pred": [1, 0] * 3,
-        "target": [0, 1] * 3,
-        "cf_pred": [0, 1, 1, 1, 0, 0],  # as the places of write_random_pairs say
-        "attempts": 1,
-        "bkl": 0.5,
-        "l_1": 0.1,
-    }
-    pd.DataFrame(rows).to_csv(root / "Results" / exp_name / "records.csv", index=False)
+    flags = dict.fromkeys(["oracle_path", "classifier_path"], str(weights_dir / "small.pt"))
+    flags |= {"query_label": "Smiling", "data_dir": str(root / "celeba"), "classifier_architecture": None}
+    experiment = root / "Results" / exp_name
+    (experiment / "flags.yaml").write_text(yaml.safe_dump(flags))
+    rows = {"id": range(6), "label": 1, "pred": [1, 0] * 3, "target": [0, 1] * 3}
+    rows["cf_pred"] = [0, 1, 1, 1, 0, 0]  # as the places of write_random_pairs say
+    pd.DataFrame(rows | {"attempts": 1, "bkl": 0.5, "l_1": 0.1}).to_csv(experiment / "records.csv", index=False)
+
+
+def reasons_in(out):
+    return [line for line in out.splitlines() if line.startswith("not computed: ")]
 
 
 @pytest.mark.slow
@@ -54,37 +45,13 @@ def test_everything_is_measured_by_one_command_and_laid_out(tmp_path, weights_di
     write_experiment(tmp_path, weights_dir)
     write_experiment(tmp_path, weights_dir, "exp-2", seed=1)
     write_celeba(tmp_path / "celeba", {"train": 30}, images=False)
-    code, out, err = run_shell(
-        "compute_metrics.sh",
-        tmp_path,
-        "exp",
-        "--weights-path",
-        weights_dir / "resnet50_ft.pkl",
-        "--gpu",
-        "-1",
-        "--exp-pattern",
-        "exp*",
-        "--markdown",
-        tmp_path / "table.md",
-        TORCH_HOME=str(weights_dir),
-    )
+    flags = {"weights-path": weights_dir / "resnet50_ft.pkl", "gpu": -1, "exp-pattern": "exp*"}
+    words = as_argv(flags | {"markdown": tmp_path / "table.md"})
+    code, out, err = run_shell("compute_metrics.sh", tmp_path, "exp", *words, TORCH_HOME=str(weights_dir))
     assert code == 0, err
     found = yaml.safe_load((tmp_path / "Results/exp/metrics.yaml").read_text())
-    assert set(found) == {
-        "FR",
-        "bKL",
-        "L1",
-        "FVA",
-        "FS",
-        "MNAC",
-        "Oracle FR",
-        "CD",
-        "COUT",
-        "FID",
-        "sFID",
-        "KID",
-        "sigma_L",
-    }
+    names = "FR,bKL,L1,FVA,FS,MNAC,Oracle FR,CD,COUT,FID,sFID,KID,sigma_L"
+    assert set(found) == set(names.split(","))
     assert "not computed" not in out and (tmp_path / "table.md").read_text() in out
     assert all(f"\n| {name} " in out for name in found)
 
@@ -107,7 +74,7 @@ def test_what_cannot_be_measured_is_said_and_the_rest_is(tmp_path, weights_dir):
     code, out, err = run_shell("compute_metrics.sh", tmp_path, "exp", "other", "--metrics", "FR,sigma_L")
     assert code == 0, err
     assert "| metric | exp" in out and re.search(r"\| FR ↑ +\| 0\.6667 \[.*\], n = 6 \| – +\|", out)
-    reasons = [line for line in out.splitlines() if line.startswith("not computed: ")]
+    reasons = reasons_in(out)
     assert len(reasons) == 2
     assert "FR, bKL, L1 of other: " in reasons[0] and "records.csv does not exist" in reasons[0]
     assert "sigma_L: give --exp_pattern" in reasons[1]
@@ -117,12 +84,12 @@ def test_a_value_of_before_is_told_from_one_of_now(tmp_path, weights_dir):
     write_experiment(tmp_path, weights_dir)
     flags = {"output_path": tmp_path, "exp_names": "exp", "metrics": "FR,MNAC", "oracle_path": tmp_path / "none"}
     _, out, _ = call_script(compute_metrics, flags)
-    reasons = [line for line in out.splitlines() if line.startswith("not computed: ")]
+    reasons = reasons_in(out)
     assert len(reasons) == 1 and "earlier value" not in reasons[0]
     (tmp_path / "Results/exp/records.csv").unlink()
     _, out, _ = call_script(compute_metrics, flags | {"oracle_path": weights_dir / "small.pt"})
     assert "FR ↑" in out
-    reasons = [line for line in out.splitlines() if line.startswith("not computed: ")]
+    reasons = reasons_in(out)
     assert len(reasons) == 1 and reasons[0].endswith("(the table has an earlier value)")
 
 
@@ -143,25 +110,20 @@ def test_an_experiment_that_is_not_there_is_an_error_after_all_others_are_measur
     assert not (tmp_path / "Results/nosuch").exists()
 
 
-@pytest.mark.parametrize(
-    "place, reason",
-    [
-        ("nowhere/table.md", "cannot be written (No such file or directory)"),
-        ("file/table.md", "cannot be written (Not a directory)"),
-        ("folder", "is no file"),
-        (".", "is no file"),
-        ("a" * 300, "cannot be written (File name too long)"),
-    ],
-)
-def test_a_table_that_cannot_be_written_is_an_error_before_anything_is_measured(
-    tmp_path, monkeypatch, place, reason
-):
+def test_a_table_that_cannot_be_written_is_an_error_before_anything_is_measured(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
-    code, out, err = call_script(compute_metrics, {"exp_names": "exp", "markdown": place})
-    assert code == 2 and f"error: --markdown {place} {reason}" in err and err.count("\n") == 1 and out == ""
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
+    for place, reason in {
+        "nowhere/table.md": "cannot be written (No such file or directory)",
+        "file/table.md": "cannot be written (Not a directory)",
+        "folder": "is no file",
+        ".": "is no file",
+        "a" * 300: "cannot be written (File name too long)",
+    }.items():
+        code, out, err = call_script(compute_metrics, {"exp_names": "exp", "markdown": place})
+        assert code == 2 and f"error: --markdown {place} {reason}" in err and err.count("\n") == 1 and out == ""
+        assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
 
 
 def test_the_place_of_a_table_that_can_be_written_is_left_as_it_is(tmp_path):
@@ -179,15 +141,12 @@ def test_compute_metrics_says_how_it_is_used(words):
     assert code == 2 and "usage: compute_metrics.sh OUTPUT_PATH EXPNAME..." in err
 
 
-def flags_of(script):
-    return {action.dest for action in parser_of(script)._actions}
-
-
 def test_every_flag_of_a_script_can_be_given_to_the_command_of_all():
     scripts = {path.name for path in ROOT.glob("compute_*.py")} - {"compute_metrics.py"}
     assert len(scripts) == 7
+    of_all = {action.dest for action in parser_of("compute_metrics.py")._actions} | {"exp_name"}
     for script in scripts:
-        assert flags_of(script) - {"exp_name"} <= flags_of("compute_metrics.py"), script
+        assert {action.dest for action in parser_of(script)._actions} <= of_all, script
 
 
 def test_a_metric_that_breaks_is_reported_and_the_others_go_on(tmp_path, weights_dir, monkeypatch):
