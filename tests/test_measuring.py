@@ -32,27 +32,26 @@ def test_batches_hold_everything_once_and_in_order(batch_size):
     assert torch.cat([doubles for _, doubles in batches]).flatten().tolist() == list(range(0, 14, 2))
 
 
-def test_one_batch_is_read_ahead_and_no_more():
+def test_one_batch_is_read_ahead_and_no_more_and_an_error_while_reading_is_raised_as_it_is():
     read = []
     batches = read_batches(lambda i: (read.append(i), (torch.tensor(i),))[1], range(100), 5)
     next(batches)
     batches.close()
     assert set(read) <= set(range(10)) and set(range(5)) <= set(read)
 
-
-def test_an_error_while_reading_is_told_as_it_is():
     def load(i):
         raise UserError("image 3 is gone")
 
     assert "image 3 is gone" in refusal(UserError, lambda: list(read_batches(load, range(4), 2)))
 
 
-def test_images_of_several_sizes_are_refused(tmp_path):
+def test_images_of_several_sizes_and_a_pair_of_two_are_refused(tmp_path):
     for i, size in enumerate((4, 8)):
         write_pair(tmp_path, i, flat(1, 1, 1, size=size), flat(0, 0, 0, size=size))
     pairs = read_pairs(Layout(tmp_path, "exp"))
-    message = refusal(UserError, lambda: judged(pairs, 2))
-    assert "4 x 4, 8 x 8" in message
+    assert "4 x 4, 8 x 8" in refusal(UserError, lambda: judged(pairs, 2))
+    write_pair(tmp_path, 0, flat(1, 1, 1), flat(0, 0, 0, size=8))
+    assert str(pairs[0].counterfactual) in refusal(UserError, pairs[0].images)
 
 
 def test_an_oracle_judges_alike_in_any_batch_and_order(tmp_path):
@@ -70,8 +69,8 @@ def test_an_oracle_judges_alike_in_any_batch_and_order(tmp_path):
 
 def test_functions_run_without_gradients():
     weight = torch.ones(1, requires_grad=True)
-    (found,) = Batches(CPU, 2).map(lambda x: (x * weight,), lambda i: (torch.ones(1) * i,), range(3), "")
-    assert found.flatten().tolist() == [0, 1, 2] and not found.requires_grad
+    (products,) = Batches(CPU, 2).map(lambda x: (x * weight,), lambda i: (torch.ones(1) * i,), range(3), "")
+    assert products.flatten().tolist() == [0, 1, 2] and not products.requires_grad
 
 
 def test_a_network_of_another_size_is_refused_and_is_loaded_once(tmp_path):
@@ -98,12 +97,6 @@ def test_pairs_that_are_not_there_are_said(tmp_path):
     run = read_run(tmp_path, "exp")
     assert "reached their target" in refusal(UserError, run.require_pairs)
     assert len(run.require_pairs(reached=("CCF", "ICF"))) == 1
-
-
-def test_a_pair_of_two_sizes_is_refused(tmp_path):
-    write_pair(tmp_path, 0, flat(1, 1, 1), flat(0, 0, 0, size=8))
-    (pair,) = read_pairs(Layout(tmp_path, "exp"))
-    assert str(pair.counterfactual) in refusal(UserError, pair.images)
 
 
 def test_an_unfinished_run_is_measured_but_not_in_silence(tmp_path, capsys):
@@ -134,7 +127,7 @@ def test_info_is_read_back(tmp_path):
     assert str(info) in refusal(UserError, pair.info)
 
 
-def test_a_network_comes_from_the_command_then_the_run_then_main(tmp_path):
+def test_a_network_comes_from_the_command_then_the_run_then_main_and_damaged_flags_are_refused(tmp_path):
     experiment = tmp_path / "Results/exp"
     experiment.mkdir(parents=True)
 
@@ -146,18 +139,14 @@ def test_a_network_comes_from_the_command_then_the_run_then_main(tmp_path):
     flags = {"oracle_path": None, "query_label": "Young", "classifier_path": "a.pt", "classifier_size": 8}
     (experiment / "chunk-1_num-chunks-2_flags.yaml").write_text(yaml.safe_dump(flags))
     (experiment / "chunk-2_num-chunks-2_flags.yaml").write_text("not read")
-    found, run = paths(classifier_path="b.pt")
-    assert found == ["b.pt", "models/oracle.pth"] and run.question.attribute == "Young"
-    assert read_run(tmp_path, "exp", query_label="39").question.attribute == "Young"
-    assert read_run(tmp_path, "exp", query_label="31").question.attribute == "Smiling"
+    files, run = paths(classifier_path="b.pt")
+    assert files == ["b.pt", "models/oracle.pth"] and run.question.attribute == "Young"
+    for number, name in (("39", "Young"), ("31", "Smiling")):
+        assert read_run(tmp_path, "exp", query_label=number).question.attribute == name
     own, other = run.network("classifier"), run.network("classifier", {"classifier_path": "b.pt"})
     assert own.options == {"classifier_size": 8} and not own.typed  # so that a file never names code
     assert other.options == {} and other.typed  # what prepares the images of another network is not its
-
-
-def test_damaged_flags_are_refused(tmp_path):
-    (tmp_path / "Results/exp").mkdir(parents=True)
-    path = tmp_path / "Results/exp/flags.yaml"
+    path = experiment / "flags.yaml"
     for text in ("- a list", "a: b: c", ""):
         path.write_text(text)
         assert str(path) in refusal(UserError, read_run, tmp_path, "exp")

@@ -5,12 +5,17 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import yaml
 from assertions import refusal
 
 from core.metrics.metric import Metric, Source, mean_of, merge_metrics, metrics_table, publish, read_metrics
 from core.results.layout import Layout
 from guided_diffusion.script.errors import UserError
+
+
+@pytest.fixture
+def layout(tmp_path):
+    (tmp_path / "Results/exp").mkdir(parents=True)
+    return Layout(tmp_path, "exp")
 
 
 def test_a_metric_is_one_line():
@@ -22,49 +27,42 @@ def test_a_metric_is_one_line():
     assert mean_of("FR", [True], "images").interval is None
 
 
-def test_metrics_are_merged_with_what_made_them(tmp_path, capsys):
-    (tmp_path / "Results/exp").mkdir(parents=True)
+def test_metrics_are_merged_with_what_made_them(layout, tmp_path, capsys):
     weights = tmp_path / "oracle.pt"
     weights.write_bytes(b"weights")
-    layout = Layout(tmp_path, "exp")
     publish(layout, [Metric("MNAC", 2.5, 4, "pairs", (2, 3)), Metric("FR", 1, 4, "images")])
     options = {"query_label": "Young"}
     source = Source({"oracle_path": weights}, options, ("lpips",))
     publish(layout, [Metric("MNAC", 3.5, 5, "pairs", source=source)])
     assert capsys.readouterr().out.count("MNAC: ") == 2
-    path = tmp_path / "Results/exp/metrics.yaml"
-    found = yaml.safe_load(path.read_text())
-    assert found == read_metrics(path) and "&" not in path.read_text()
-    assert found["FR"]["value"] == 1 and found["FR"]["interval"] is None
-    mnac = found["MNAC"]
+    metrics = read_metrics(layout.metrics)
+    assert "&" not in layout.metrics.read_text()
+    assert metrics["FR"]["value"] == 1 and metrics["FR"]["interval"] is None
+    mnac = metrics["MNAC"]
     assert (mnac["value"], mnac["n"], mnac["of"]) == (3.5, 5, "pairs") and mnac["options"] == options
     sha256 = hashlib.sha256(b"weights").hexdigest()
     assert mnac["weights"] == {"oracle_path": {"file": str(weights), "sha256": sha256}}
     assert {"torch", "numpy", "scipy", "lpips"} <= mnac["versions"].keys()
 
 
-def test_scripts_that_end_together_lose_no_metric(tmp_path, monkeypatch):
-    (tmp_path / "Results/exp").mkdir(parents=True)
-
+def test_scripts_that_end_together_lose_no_metric(layout, monkeypatch):
     def slowly(path):  # so that each would overwrite the others'
-        found = read_metrics(path)
+        metrics = read_metrics(path)
         time.sleep(0.02)
-        return found
+        return metrics
 
     monkeypatch.setattr("core.metrics.metric.read_metrics", slowly)
     names = [f"metric {i}" for i in range(8)]
     with ThreadPoolExecutor(len(names)) as pool:
-        list(pool.map(lambda name: merge_metrics(Layout(tmp_path, "exp"), [Metric(name, 1, 1, "images")]), names))
-    assert set(read_metrics(tmp_path / "Results/exp/metrics.yaml")) == set(names)
+        list(pool.map(lambda name: merge_metrics(layout, [Metric(name, 1, 1, "images")]), names))
+    assert set(read_metrics(layout.metrics)) == set(names)
 
 
 @pytest.mark.parametrize("text", ["a list\n- of", "- 1\n", "MNAC: 2\n", "\0"])
-def test_another_metrics_file_is_refused(tmp_path, text):
-    (tmp_path / "Results/exp").mkdir(parents=True)
-    path = tmp_path / "Results/exp/metrics.yaml"
-    path.write_text(text)
-    assert str(path) in refusal(UserError, merge_metrics, Layout(tmp_path, "exp"), [Metric("FR", 1, 1, "images")])
-    assert path.read_text() == text
+def test_another_metrics_file_is_refused(layout, text):
+    layout.metrics.write_text(text)
+    message = refusal(UserError, merge_metrics, layout, [Metric("FR", 1, 1, "images")])
+    assert str(layout.metrics) in message and layout.metrics.read_text() == text
 
 
 def test_the_table_has_a_column_for_each_experiment(tmp_path):

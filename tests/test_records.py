@@ -25,21 +25,17 @@ def records_of_an_oracle():
     return records(oracle_decisions=(BEFORE, AFTER), query=1)
 
 
-def test_a_record_says_what_was_found_about_an_image():
+def test_a_record_says_what_is_known_of_an_image_and_groups_it_by_classifier_and_target():
     table = records()
-    assert table["id"].tolist() == IDS and table["image"][1] == "000002.jpg"
-    for column, values in {
-        "label": LABELS,
-        "pred": PREDICTIONS,
-        "target": TARGETS,
-        "cf_pred": CF_PREDICTIONS,
-        "attempts": [1, 2, 3, 1, 3],
-        "scale": [8, 10, 15, 8, 15],
-    }.items():
-        assert table[column].tolist() == values
+    assert table["image"][1] == "000002.jpg"
+    columns = {"id": IDS, "label": LABELS, "pred": PREDICTIONS, "target": TARGETS, "cf_pred": CF_PREDICTIONS}
+    columns |= {"attempts": [1, 2, 3, 1, 3], "scale": [8, 10, 15, 8, 15]}
+    assert all(table[column].tolist() == values for column, values in columns.items())
     assert table["p_target"].tolist() == pytest.approx(P_TARGET, abs=1e-6)
     assert table["bkl"].tolist() == pytest.approx([1 - p for p in P_TARGET], abs=1e-6)
     assert table["l_1"].tolist() == pytest.approx([step / 255 for step in (0, 10, 20, 30, 55)], abs=1e-6)
+    assert correct(table).tolist() == [True, False, True, True, True]
+    assert flipped(table).tolist() == [True, True, False, True, False]
 
 
 def test_an_oracle_adds_its_decisions_and_what_changed_among_them():
@@ -49,54 +45,28 @@ def test_an_oracle_adds_its_decisions_and_what_changed_among_them():
     assert table["mnac"].tolist() == [2, 1, 0, 2, 0]
     assert table["oracle_flip"].tolist() == [1, 1, 0, 1, 0]
     assert "mnac" not in records()
-
-
-def test_images_are_grouped_by_the_classifier_and_by_the_target():
-    table = records()
-    assert correct(table).tolist() == [True, False, True, True, True]
-    assert flipped(table).tolist() == [True, True, False, True, False]
+    summary = summarise(table)  # over what flipped
+    assert summary["mnac"] == pytest.approx((2 + 1 + 2) / 3, abs=1e-6) and summary["oracle fr"] == 1.0
+    assert not {"mnac", "oracle fr"} & summarise(table.iloc[[2, 4]]).keys()
 
 
 def test_the_summary_counts_and_averages():
-    summary = summarise(records())
-    assert summary == {
-        "class-cor": {"cf-cor": 2, "cf-inc": 2},
-        "class-inc": {"cf-cor": 1, "cf-inc": 0},
-        "cf-cor": 3,
-        "cf-inc": 2,
-        "clean acc": 80.0,
-        "cf acc": 0.6,
-        "bkl": pytest.approx(1 - sum(P_TARGET) / 5, abs=1e-6),
-        "l_1": pytest.approx(115 / 5 / 255, abs=1e-6),
-        "n": 5,
-    }
-
-
-def test_the_oracle_is_summarised_over_what_flipped():
-    summary = summarise(records_of_an_oracle())
-    assert summary["mnac"] == pytest.approx((2 + 1 + 2) / 3, abs=1e-6)
-    assert summary["oracle fr"] == 1.0
-    nothing_flipped = records_of_an_oracle().iloc[[2, 4]]
-    assert not {"mnac", "oracle fr"} & summarise(nothing_flipped).keys()
+    counts = {"class-cor": {"cf-cor": 2, "cf-inc": 2}, "class-inc": {"cf-cor": 1, "cf-inc": 0}, "n": 5}
+    shares = {"cf-cor": 3, "cf-inc": 2, "clean acc": 80.0, "cf acc": 0.6}
+    bkl, l_1 = (pytest.approx(mean, abs=1e-6) for mean in (1 - sum(P_TARGET) / 5, 115 / 5 / 255))
+    assert summarise(records()) == counts | shares | {"bkl": bkl, "l_1": l_1}
 
 
 @pytest.mark.parametrize("table", [records(), records_of_an_oracle()], ids=["plain", "oracle"])
 def test_what_is_written_is_read_back_and_written_again_identically(tmp_path, table):
-    first, second = tmp_path / "records.csv", tmp_path / "again.csv"
-    write_records(first, table)
-    found = read_records(first)
-    assert found["id"].tolist() == [4, 7, 9, 30, 101]  # sorted
-    pd.testing.assert_frame_equal(found, table.sort_values("id").reset_index(drop=True))
-    write_records(second, found)
-    assert second.read_bytes() == first.read_bytes()
-    assert summarise(found) == summarise(table)
-    assert {path.name for path in tmp_path.iterdir()} == {"records.csv", "again.csv"}
-
-
-def test_rows_read_and_rows_made_are_written_alike(tmp_path):
-    table, path = records_of_an_oracle(), tmp_path / "records.csv"
+    path = tmp_path / "records.csv"
     write_records(path, table)
-    whole = path.read_bytes()
+    rows, whole = read_records(path), path.read_bytes()
+    assert rows["id"].tolist() == [4, 7, 9, 30, 101]  # sorted
+    pd.testing.assert_frame_equal(rows, table.sort_values("id").reset_index(drop=True))
+    assert summarise(rows) == summarise(table)
+    write_records(path, rows)
+    assert path.read_bytes() == whole and list(tmp_path.iterdir()) == [path]
     write_records(path, table.iloc[:2])
     write_records(path, pd.concat([read_records(path), table.iloc[2:]]))
     assert path.read_bytes() == whole
@@ -171,8 +141,8 @@ def test_rows_are_added_without_touching_those_before(tmp_path):
     before = path.read_bytes()
     append_records(path, table.iloc[2:])
     assert path.read_bytes().startswith(before)
-    found = read_records(path).sort_values("id").reset_index(drop=True)
-    pd.testing.assert_frame_equal(found, table.sort_values("id").reset_index(drop=True))
+    rows = read_records(path).sort_values("id").reset_index(drop=True)
+    pd.testing.assert_frame_equal(rows, table.sort_values("id").reset_index(drop=True))
 
 
 def test_a_last_row_without_its_end_is_left_out(tmp_path):

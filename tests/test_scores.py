@@ -37,22 +37,19 @@ def test_correlations_are_numpys_and_0_without_variance():
     values = deterministic_array("metrics.values", (50, 4)).numpy()
     values[:, 2] = 0.1  # constant, and not exact in binary
     matrix = correlation_matrix(values)
-    kept = [0, 1, 3]
-    np.testing.assert_allclose(matrix[np.ix_(kept, kept)], np.corrcoef(values[:, kept].T), atol=1e-12)
+    others = [0, 1, 3]
+    np.testing.assert_allclose(matrix[np.ix_(others, others)], np.corrcoef(values[:, others].T), atol=1e-12)
     assert (matrix[2] == 0).all() and (matrix[:, 2] == 0).all()
     assert (pearson(values[:, 2], values) == 0).all()
 
 
-def test_cd_by_hand():
+def test_cd_by_hand_whatever_the_order_of_the_pairs():
     before = torch.tensor([[0, 0, 1], [0, 1, 0], [1, 1, 1], [1, 0, 0]])
     after = torch.tensor([[1, 1, 1], [1, 1, 0], [0, 0, 1], [0, 0, 0]])
-    found = change_correlations(before, after, query=0)  # changes (1, 1, -1, -1), (1, 0, -1, 0) and none
-    np.testing.assert_allclose(found, [1, math.sqrt(0.5), 0])
-    assert correlation_difference(np.array([1, 0.2, -0.3]), found) == pytest.approx(math.sqrt(0.5) - 0.2 + 0.3)
-    assert correlation_difference(found, found) == 0
-
-
-def test_cd_does_not_depend_on_the_order_of_the_pairs():
+    ours = change_correlations(before, after, query=0)  # changes (1, 1, -1, -1), (1, 0, -1, 0) and none
+    np.testing.assert_allclose(ours, [1, math.sqrt(0.5), 0])
+    assert correlation_difference(np.array([1, 0.2, -0.3]), ours) == pytest.approx(math.sqrt(0.5) - 0.2 + 0.3)
+    assert correlation_difference(ours, ours) == 0
     bits = torch.rand((2, 30, 5), generator=torch.Generator().manual_seed(0)).round().long()
     order = torch.randperm(30, generator=torch.Generator().manual_seed(1))
     there, back = change_correlations(*bits, 2), change_correlations(*bits[:, order], 2)
@@ -60,11 +57,6 @@ def test_cd_does_not_depend_on_the_order_of_the_pairs():
 
 
 # -- COUT ----------------------------------------------------------------------------------------------------
-
-
-def one_pixel(y, x):
-    """A classifier of (N,) logits that looks at the red of one pixel and is sure."""
-    return lambda images: 100 * images[:, 0, y, x]
 
 
 def changed_in_order(size=10):
@@ -79,17 +71,17 @@ def changed_in_order(size=10):
 def test_cout_of_a_classifier_that_looks_at_one_pixel(pixel):
     x, counterfactual = changed_in_order()
     step = pixel // 2 + 1  # of 50, in which two pixels each are inserted
-    found = cout(one_pixel(*divmod(pixel, 10)), x, counterfactual, torch.tensor([0]), torch.tensor([1]))
-    assert found.item() == pytest.approx((51 - 2 * step) / 50, abs=1e-5)
+
+    def classifier(images):  # it looks at the red of one pixel and is sure
+        return 100 * images[:, 0].flatten(1)[:, pixel]
+
+    value = cout(classifier, x, counterfactual, torch.tensor([0]), torch.tensor([1]))
+    assert value.item() == pytest.approx((51 - 2 * step) / 50, abs=1e-5)
 
 
-def test_cout_counts_the_pixels_that_were_really_inserted():
-    x, counterfactual = changed_in_order(size=3)
-    shares = [share for share, _ in insertions(x, counterfactual, steps=4)]
+def test_insertions_count_the_pixels_and_lead_from_the_image_to_the_counterfactual():
+    shares = [share for share, _ in insertions(*changed_in_order(size=3), steps=4)]
     assert shares == [0, 2 / 9, 4 / 9, 7 / 9, 1]
-
-
-def test_insertions_begin_with_the_image_and_end_with_the_counterfactual():
     x, counterfactual = torch.rand(2, 3, 7, 6), torch.rand(2, 3, 7, 6)
     mixtures = [mixed for _, mixed in insertions(x, counterfactual, steps=50)]
     assert len(mixtures) == 51
@@ -142,8 +134,8 @@ def test_pixels_of_equal_difference_are_inserted_in_the_order_of_rows():
 
 def test_cout_of_an_unchanged_image_is_the_margin_of_the_classifier():
     x = torch.zeros(1, 3, 4, 4)
-    found = cout(lambda images: torch.full((len(images),), math.log(3)), x, x, torch.tensor([1]), torch.tensor([0]))
-    assert found.item() == pytest.approx(0.25 - 0.75)
+    value = cout(lambda images: torch.full((len(images),), math.log(3)), x, x, torch.tensor([1]), torch.tensor([0]))
+    assert value.item() == pytest.approx(0.25 - 0.75)
 
 
 # -- classes -------------------------------------------------------------------------------------------------
