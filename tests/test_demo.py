@@ -1,6 +1,7 @@
 """The demos' tools: the picture of an experiment, the flags of the demos, and the faces' correlations."""
 
 import subprocess
+from itertools import product
 
 import numpy as np
 import pytest
@@ -35,8 +36,7 @@ def test_the_sheet_shows_original_noise_counterfactual_and_difference_of_every_i
         x, y = margin + n % 3 * width, margin + head + n // 3 * height
         folder = pair.counterfactual.parent.parent
         noise, difference = (folder / part / f"{pair.id}.png" for part in ("Noise", "SM"))
-        shown = [pair.original, noise, pair.counterfactual, difference]
-        for k, path in enumerate(shown):
+        for k, path in enumerate([pair.original, noise, pair.counterfactual, difference]):
             tile = sheet[y : y + 16, x + k * 16 : x + (k + 1) * 16]
             assert (tile == np.array(Image.open(path).convert("RGB"))).all()
 
@@ -60,11 +60,10 @@ def test_the_sheet_is_a_command(output, tmp_path):
 REACHING = [("--exp-name", "x"), ("--seed", "1", "--output_path=x"), ("--query_label", "3")]
 
 
-@pytest.mark.parametrize(
-    "script, flags",
-    [(script, flags) for script in ("faces", "fashion") for flags in REACHING]
-    + [("digits", flags) for flags in REACHING[:2]],
-)
+DEMOS = [*product(["faces", "fashion"], REACHING), *product(["digits"], REACHING[:2])]
+
+
+@pytest.mark.parametrize("script, flags", DEMOS)
 def test_a_demo_refuses_flags_that_would_reach_one_of_its_steps(script, flags):
     done = subprocess.run(["bash", ROOT / f"demo/{script}.sh", *flags], capture_output=True, text=True)
     (line,) = done.stderr.splitlines()
@@ -75,8 +74,7 @@ def test_a_demo_refuses_flags_that_would_reach_one_of_its_steps(script, flags):
 def test_the_correlations_of_the_training_faces_need_no_face_drawn(tmp_path):
     labels = np.array([list(face_of(0, "train", k)[0].values()) for k in range(50)])
     flags = {"data_dir": tmp_path, "train": 0, "val": 0, "test": 1, "correlations": 50}
-    code, _, err = run_script("demo.faces", flags)
-    assert code == 0, err
+    assert run_script("demo.faces", flags)[0] == 0
     table = train_correlations(tmp_path)
     smiling, cheekbones = (list(CELEBA_ATTRIBUTES).index(name) for name in ("Smiling", "High_Cheekbones"))
     expected = np.corrcoef(labels[:, smiling], labels[:, cheekbones])[0, 1]

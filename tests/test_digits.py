@@ -11,7 +11,6 @@ from scripts import call_script, contents, run_shell
 from core.data.datasets import SPLITS
 from core.data.image_lists import ImageFolder
 from core.metrics.metric import read_metrics
-from core.results.folder import ResultsFolder
 from core.results.layout import Layout
 from core.results.reading import read_classes
 from core.results.records import flipped, read_records
@@ -39,22 +38,23 @@ def folder(tmp_path_factory):
 # -- the images ------------------------------------------------------------------------------------------------
 
 
-def test_every_digit_is_in_one_split_and_in_the_folder_of_its_class(folder, digits):
+def test_every_digit_is_in_the_folder_of_its_class_and_in_one_split_by_the_seed_alone(folder, digits):
     sets = {split: ImageFolder(folder, split, 16) for split in SPLITS}
     assert {split: len(each) for split, each in sets.items()} == {"train": 1557, "val": 200, "test": 40}
-    seen = []
+    indices = []
     for split, dataset in sets.items():
         assert dataset.attributes == tuple("0123456789")
         for name, label in zip(dataset.names, dataset.labels[:], strict=True):
             index = int(name.rsplit("/")[-1].removesuffix(".png"))
-            assert (
-                name == f"{split}/{digits.target[index]}/{index:04d}.png" and label.argmax() == digits.target[index]
-            )
-            seen.append(index)
+            digit = digits.target[index]
+            assert name == f"{split}/{digit}/{index:04d}.png" and label.argmax() == digit
+            indices.append(index)
         shares = np.bincount(dataset.labels[:].argmax(1).numpy())
         assert split == "train" or (shares == len(dataset) // 10).all()
-    assert sorted(seen) == list(range(1797))
+    assert sorted(indices) == list(range(1797))
     assert not folder.with_name(".images.part").exists()
+    first, same, other = (name_digits(digits.target, 20, 4, seed) for seed in (0, 0, 1))
+    assert first == same != other
 
 
 def test_a_file_is_the_digit_enlarged_and_grey(folder, digits):
@@ -66,11 +66,6 @@ def test_a_file_is_the_digit_enlarged_and_grey(folder, digits):
         assert distances.argmin() == int(path.stem)  # of all digits it is nearest to its own
     white = np.asarray(enlarge(np.full((8, 8), 16.0)))
     assert (white[1:-1, 1:-1] == 255).all() and white[0].max() == white[:, -1].max() == 0
-
-
-def test_the_split_depends_on_the_seed_alone(digits):
-    first, same, other = (name_digits(digits.target, 20, 4, seed) for seed in (0, 0, 1))
-    assert first == same != other
 
 
 def test_a_complete_folder_is_left_alone_and_a_killed_run_is_forgotten(tmp_path):
@@ -118,43 +113,28 @@ def test_a_missing_package_or_flag_is_one_line(tmp_path, monkeypatch):
 
 def run_demo(place, *flags):
     """Runs demo/digits.sh with networks that are hardly trained, on the first three digits -> what it printed."""
-    quick = ("--start_step", 2, "--timestep_respacing", 4, "--num_batches", 1, "--batch_size", 3)
+    quick = "--start_step 2 --timestep_respacing 4 --num_batches 1 --batch_size 3".split()
     places = {"DATA": str(place / "data"), "OUTPUT": str(place / "out")}
-    steps = {"DDPM_STEPS": "2", "CLASSIFIER_STEPS": "2"}
+    steps = dict.fromkeys(["DDPM_STEPS", "CLASSIFIER_STEPS"], "2")
     code, out, err = run_shell("demo/digits.sh", *quick, *flags, **places, **steps)
     assert code == 0, err
     return out
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    """(where the demo ran, what it printed)"""
-    place = tmp_path_factory.mktemp("demo")
-    return place, run_demo(place)
-
-
 @pytest.mark.slow
-def test_the_demo_goes_from_nothing_to_a_picture_and_metrics(demo):
-    place, out = demo
+def test_the_demo_goes_from_nothing_to_a_picture_metrics_and_a_model_that_diffusers_reads(tmp_path):
+    place, out = tmp_path, run_demo(tmp_path)
     assert "1,557 train images" in out and f"the picture: {place}/out/demo.png" in out
     assert Image.open(place / "out/demo.png").width > 1000
-    results = ResultsFolder(Layout(place / "out", "demo"))
-    records = read_records(results.layout.records)
+    layout = Layout(place / "out", "demo")
+    records = read_records(layout.records)
     assert len(records) == 3 and (records["label"] == 0).all() and {"oracle_pred"} <= set(records)
-    assert "".join(read_classes(Layout(place / "out", "demo"))) == "0123456789"
-    assert read_metrics(results.layout.metrics)["FR"]["value"] == flipped(records).mean()
-
-
-@pytest.mark.slow
-def test_diffusers_reads_the_model_of_the_demo(demo):
-    pipeline = diffusers.DDPMPipeline.from_pretrained(demo[0] / "data/ddpm/pipeline")
+    assert "".join(read_classes(layout)) == "0123456789"
+    assert read_metrics(layout.metrics)["FR"]["value"] == flipped(records).mean()
+    pipeline = diffusers.DDPMPipeline.from_pretrained(place / "data/ddpm/pipeline")
     assert pipeline(num_inference_steps=2, output_type="np").images.shape == (1, 16, 16, 3)
 
-
-@pytest.mark.slow
-def test_run_again_the_demo_trains_nothing_and_explains_alike(demo):
-    place, _ = demo
-
+    # Run again, it trains nothing and explains alike.
     def made():
         return {name: data for name, data in contents(place).items() if name.endswith((".pt", "tensors", ".png"))}
 

@@ -16,13 +16,9 @@ def test_the_readme_is_short():
 
 
 @pytest.mark.parametrize("page", sorted(ROOT.glob("docs/*.md")), ids=lambda page: page.name)
-def test_a_page_begins_with_the_command_that_a_user_came_for(page):
+def test_a_page_begins_with_the_command_that_a_user_came_for_and_the_readme_leads_to_it(page):
     lines = [line for line in page.read_text().splitlines() if line and not MARKER.fullmatch(line)]
     assert lines[0].startswith("# ") and lines[1] == "```bash"
-
-
-@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/*.md")), ids=lambda page: page.name)
-def test_the_readme_leads_to_every_page(page):
     assert f"(docs/{page.name}" in README.read_text()
 
 
@@ -41,8 +37,7 @@ def test_links_and_pictures_lead_somewhere(page):
         target = page.parent / path if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors_of(target), link
-    pictures = {path for link in links if (path := page.parent / link).suffix == ".png"}
-    assert all(Image.open(path).width > 100 for path in pictures)
+    assert all(Image.open(page.parent / link).width > 100 for link in links if link.endswith(".png"))
 
 
 def test_every_picture_is_shown():
