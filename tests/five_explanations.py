@@ -36,5 +36,4 @@ def explained():
 
 def records(**oracle):
     names = [f"{i:06d}.jpg" for i in range(1, 6)]
-    images = from_uint8(PIXELS)
-    return make_records(IDS, names, images, torch.tensor(LABELS), explained(), **oracle)
+    return make_records(IDS, names, from_uint8(PIXELS), torch.tensor(LABELS), explained(), **oracle)

@@ -22,34 +22,31 @@ def pictures(tmp_path):
 
 class CountingNetwork:
     def __init__(self):
-        self.seen = 0
+        self.images = 0
 
     def __call__(self, x):
-        self.seen += len(x)
+        self.images += len(x)
         assert x.min() >= 0 and x.max() <= 1
         return x.mean((2, 3))
 
 
-def test_activations_are_computed_once_until_an_image_changes(tmp_path, pictures):
-    network, kept = CountingNetwork(), tmp_path / "kept.npz"
+def test_activations_are_computed_once_until_an_image_changes_and_where_none_can_be_kept(tmp_path, pictures):
+    network, file = CountingNetwork(), tmp_path / "kept.npz"
 
-    def found(weights="a"):
-        return activations_of(kept, pictures, network, weights, BATCHES, "")
+    def measured(weights="a"):
+        return activations_of(file, pictures, network, weights, BATCHES, "")
 
-    first = found()
-    assert first.shape == (6, 3) and network.seen == 6
-    assert np.array_equal(found(), first) and network.seen == 6
+    first = measured()
+    assert first.shape == (6, 3) and network.images == 6
+    assert np.array_equal(measured(), first) and network.images == 6
     pictures[2], pictures[3] = pictures[3], pictures[2]
-    assert np.array_equal(found()[[0, 1, 3, 2]], first[:4]) and network.seen == 6
+    assert np.array_equal(measured()[[0, 1, 3, 2]], first[:4]) and network.images == 6
     Image.new("RGB", (16, 16), (255, 0, 0)).save(pictures[5])
-    assert found()[5].tolist() == [1, 0, 0] and network.seen == 7
-    found(weights="b")
-    assert network.seen == 13
-    kept.write_bytes(kept.read_bytes()[:100])
-    found(weights="b")
-    assert network.seen == 19 and not list(tmp_path.glob("*.part"))
-
-
-def test_activations_are_found_where_none_can_be_kept(tmp_path, pictures):
-    found = activations_of(tmp_path / "absent/kept.npz", pictures, CountingNetwork(), "a", BATCHES, "")
-    assert found.shape == (6, 3)
+    assert measured()[5].tolist() == [1, 0, 0] and network.images == 7
+    measured(weights="b")
+    assert network.images == 13
+    file.write_bytes(file.read_bytes()[:100])
+    measured(weights="b")
+    assert network.images == 19 and not list(tmp_path.glob("*.part"))
+    file = tmp_path / "absent/kept.npz"  # where none can be kept
+    assert measured().shape == (6, 3)

@@ -3,10 +3,8 @@
 import numpy as np
 import pytest
 from PIL import Image
-from scripts import run_script
-from test_truth import SIZE, seen, unchanged, write_run
-
-GAP, MARGIN, HEAD = SIZE // 24, SIZE // 4, SIZE // 3
+from scripts import as_argv, run_script
+from test_truth import GAP, HEAD, MARGIN, SIZE, seen, tile, unchanged, write_run
 
 
 @pytest.fixture(scope="module")
@@ -18,14 +16,8 @@ def two_experiments(tmp_path_factory):
 
 def draw(root, *names, **flags):
     picture = root / "beside.png"
-    words = [word for flag, value in flags.items() for word in (f"--{flag}", str(value))]
-    paths = ["--output_path", str(root), "--picture", str(picture), "--tile", str(SIZE)]
-    return picture, *run_script("demo.beside", [*paths, "--exp_names", *names, *words])
-
-
-def tile(picture, k):
-    x, y = MARGIN + k * (SIZE + GAP), MARGIN + HEAD
-    return np.asarray(Image.open(picture))[y : y + SIZE, x : x + SIZE].astype(int)
+    words = as_argv({"output_path": root, "picture": picture, "tile": SIZE} | flags)
+    return picture, *run_script("demo.beside", [*words, "--exp_names", *names])
 
 
 def test_every_experiment_has_its_counterfactual_and_its_change_between_original_and_truth(two_experiments):
@@ -44,14 +36,11 @@ def test_every_experiment_has_its_counterfactual_and_its_change_between_original
     assert Image.open(picture).size == (2 * MARGIN + 6 * (SIZE + GAP), height)
 
 
-@pytest.mark.parametrize(
-    "names, flags, words",
-    [
+def test_what_cannot_be_drawn_is_one_line(two_experiments):
+    for names, flags, words in (
         (("right", "none"), {}, "Results/none is not there"),
         (("right", "idle"), {"titles": "one"}, "--titles has 1 words; give one for each of 2 --exp_names"),
         (("right",), {"rows": 0}, "--rows 0 must be at least 1"),
-    ],
-)
-def test_what_cannot_be_drawn_is_one_line(two_experiments, names, flags, words):
-    picture, code, out, err = draw(two_experiments, *names, **flags)
-    assert code == 2 and words in err and len(err.splitlines()) == 1
+    ):
+        picture, code, out, err = draw(two_experiments, *names, **flags)
+        assert code == 2 and words in err and len(err.splitlines()) == 1

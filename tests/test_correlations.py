@@ -16,11 +16,11 @@ def test_correlations_of_the_train_split_are_computed_once_a_folder(tmp_path):
     table = train_correlations(root)
     assert list(table.index) == list(table.columns) == ["Smiling", "Young", "Male"]
     np.testing.assert_allclose(table, np.corrcoef(labels.T))
-    kept = root / "train_correlations.csv"
+    file = root / "train_correlations.csv"
     np.testing.assert_array_equal(train_correlations(root), table)
-    kept.write_text(",A,B\nA,1,0.5\nB,0.5,1\n")
+    file.write_text(",A,B\nA,1,0.5\nB,0.5,1\n")
     assert train_correlations(root).loc["A", "B"] == 0.5
-    later = os.path.getmtime(kept) + 10
+    later = os.path.getmtime(file) + 10
     os.utime(root / "list_attr_celeba.csv", (later, later))
     np.testing.assert_array_equal(train_correlations(root), table)
 

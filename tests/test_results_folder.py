@@ -28,10 +28,15 @@ from guided_diffusion.script.storage import _part
 FLAGS = {"seed": 4, "l1_loss": 1e-5, "scales": "8,10", "oracle_path": None, "use_ddim": False, "gpu": "0"}
 
 
+def begin(root, overwrite=False, free=(), exp_name="exp", chunk=0, num_chunks=1, **flags):
+    flags = FLAGS | {"chunk": chunk, "num_chunks": num_chunks} | flags
+    return ResultsFolder(Layout(root, exp_name, chunk, num_chunks)).begin(flags, overwrite, free)
+
+
 def run(root, exp_name="exp", chunk=0, num_chunks=1, finish=True, **flags):
     """Writes those of the five images that belong to the chunk, as main.py would; returns the folder."""
+    begin(root, free=("gpu",), exp_name=exp_name, chunk=chunk, num_chunks=num_chunks, **flags)
     folder = ResultsFolder(Layout(root, exp_name, chunk, num_chunks))
-    folder.begin(FLAGS | {"chunk": chunk, "num_chunks": num_chunks} | flags, free=("gpu",))
     table, whole = records(), explained()
     rows = torch.tensor([i % num_chunks == chunk for i in table["id"]])
     part = table[rows.numpy()].reset_index(drop=True)
@@ -145,16 +150,17 @@ def test_what_killed_runs_had_half_written_is_removed(tmp_path):
 # -- going on ----------------------------------------------------------------------------------------------
 
 
-def begin(root, overwrite=False, free=(), exp_name="exp", chunk=0, num_chunks=1, **flags):
-    flags = FLAGS | {"chunk": chunk, "num_chunks": num_chunks} | flags
-    return ResultsFolder(Layout(root, exp_name, chunk, num_chunks)).begin(flags, overwrite, free)
-
-
 def test_a_run_goes_on_from_what_an_earlier_one_finished(tmp_path):
     assert begin(tmp_path) is None
     run(tmp_path, finish=False)
     pd.testing.assert_frame_equal(begin(tmp_path), sorted_records())
     assert files(tmp_path) >= OF_IMAGES
+    # An image without a row leaves no files: its outcome may be another then, and it must not lie in two folders.
+    path = tmp_path / "Results/exp/records.csv"
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if not line.startswith("30,")))
+    begin(tmp_path)
+    left = {path for path in files(tmp_path) if path.startswith("Results") and path.endswith(("png", "txt"))}
+    assert left == {path for path in OF_IMAGES if "0000030" not in path}
 
 
 def test_other_flags_are_refused_and_named_unless_they_are_free(tmp_path):
@@ -169,40 +175,29 @@ def test_other_flags_are_refused_and_named_unless_they_are_free(tmp_path):
 
 
 @pytest.mark.parametrize("flags, stays", [({}, True), ({"num_batches": 2}, False)])
-def test_a_finished_run_is_finished_no_more_when_it_may_have_to_go_on(tmp_path, flags, stays):
+def test_a_run_is_finished_no_more_when_it_may_have_to_go_on_or_its_records_are_lost(tmp_path, flags, stays):
     folder = run(tmp_path, num_batches=1)
     assert len(begin(tmp_path, free=("num_batches",), **{"num_batches": 1} | flags)) == 5
     assert folder.layout.summary.exists() == stays
-
-
-def test_a_run_whose_records_are_lost_is_finished_no_more(tmp_path):
-    folder = run(tmp_path)
     folder.layout.records.unlink()
-    assert begin(tmp_path) is None and not folder.layout.summary.exists()
+    assert begin(tmp_path, **{"num_batches": 1} | flags) is None and not folder.layout.summary.exists()
 
 
-def test_overwriting_starts_afresh_and_leaves_other_experiments_alone(tmp_path):
-    run(tmp_path)
+def test_overwriting_removes_what_was_measured_too_and_leaves_other_experiments_alone(tmp_path):
+    own = run(tmp_path).layout
     run(tmp_path, exp_name="other")
-    for exp_name in ("exp", "other"):
-        write_step(Layout(tmp_path, exp_name), "z_t", [30], 0, from_uint8(PIXELS[:1]))
-    others = {path for path in files(tmp_path) if "/other/" in path}
-    assert begin(tmp_path, overwrite=True, seed=5) is None
-    assert files(tmp_path) == others | ORIGINALS | {"Results/exp/flags.yaml"}
-    assert len(others) == len(OF_IMAGES) + 3 + 1
-
-
-def test_overwriting_removes_what_was_measured(tmp_path):
-    folder = run(tmp_path)
-    own = folder.layout
     own.audit.mkdir()
     measured = [own.metrics, own.chart, own.activations, own.audit / "audit.yaml"]
     for path in measured:
         path.write_bytes(b"")
     begin(tmp_path)
     assert all(path.exists() for path in measured)
-    begin(tmp_path, overwrite=True)
-    assert not any(path.exists() for path in measured)
+    for exp_name in ("exp", "other"):
+        write_step(Layout(tmp_path, exp_name), "z_t", [30], 0, from_uint8(PIXELS[:1]))
+    others = {path for path in files(tmp_path) if "/other/" in path}
+    assert begin(tmp_path, overwrite=True, seed=5) is None
+    assert files(tmp_path) == others | ORIGINALS | {"Results/exp/flags.yaml"}
+    assert len(others) == len(OF_IMAGES) + 3 + 1
 
 
 def test_overwriting_a_chunk_clears_that_chunk_only(tmp_path):
@@ -262,12 +257,19 @@ def write_parts(root):
     return table.iloc[[3, 0, 1, 4]].sort_values("id").reset_index(drop=True)
 
 
-def test_what_any_rank_has_finished_is_finished(tmp_path):
+def test_what_any_rank_has_finished_is_finished_and_a_row_in_two_files_counts_once(tmp_path):
     expected = write_parts(tmp_path)
+    part = tmp_path / "Results/exp/records-rank-1.csv"
+    rows = part.read_bytes()
     pd.testing.assert_frame_equal(read_rows(Layout(tmp_path, "exp")), expected)
     pd.testing.assert_frame_equal(begin(tmp_path), expected)
     assert files(tmp_path) == {"Results/exp/records.csv", "Results/exp/flags.yaml"}
     pd.testing.assert_frame_equal(read_rows(Layout(tmp_path, "exp")), expected)
+    part.write_bytes(rows)  # as where a run was killed when it had joined the parts and not yet removed them
+    assert len(begin(tmp_path)) == 4 and not part.exists()
+    part.write_bytes(rows)
+    assert begin(tmp_path, overwrite=True) is None
+    assert files(tmp_path) == {"Results/exp/flags.yaml"}
 
 
 def test_rows_are_added_to_records_that_were_torn(tmp_path):
@@ -281,38 +283,14 @@ def test_rows_are_added_to_records_that_were_torn(tmp_path):
     pd.testing.assert_frame_equal(read_rows(Layout(tmp_path, "exp")), sorted_records())
 
 
-def test_a_row_that_is_in_two_files_counts_once_and_overwriting_removes_the_parts(tmp_path):
-    """As where a run was killed when it had joined the parts and not yet removed them."""
-    write_parts(tmp_path)
-    part = tmp_path / "Results/exp/records-rank-1.csv"
-    rows = part.read_bytes()
-    begin(tmp_path)
-    part.write_bytes(rows)
-    assert len(begin(tmp_path)) == 4 and not part.exists()
-    part.write_bytes(rows)
-    assert begin(tmp_path, overwrite=True) is None
-    assert files(tmp_path) == {"Results/exp/flags.yaml"}
-
-
 def test_the_finished_folder_is_that_of_one_process(tmp_path):
-    whole = run(tmp_path / "whole")
+    whole, layout = run(tmp_path / "whole").layout, Layout(tmp_path / "ranks", "exp")
     write_parts(tmp_path / "ranks")
-    ResultsFolder(Layout(tmp_path / "ranks", "exp"), rank=1).commit(records().iloc[[2]])
-    first = ResultsFolder(Layout(tmp_path / "ranks", "exp"))
-    first.finish(read_rows(first.layout))
+    ResultsFolder(layout, rank=1).commit(records().iloc[[2]])
+    ResultsFolder(layout).finish(read_rows(layout))
     assert files(tmp_path / "ranks") == TABLES
-    assert first.layout.records.read_bytes() == whole.layout.records.read_bytes()
-    assert first.layout.summary.read_bytes() == whole.layout.summary.read_bytes()
-
-
-def test_an_image_without_a_row_leaves_no_files_to_the_run_that_goes_on(tmp_path):
-    """Its outcome may be another then, in another folder, and an image must not lie in two."""
-    run(tmp_path, finish=False)
-    path = tmp_path / "Results/exp/records.csv"
-    path.write_text("".join(line for line in path.read_text().splitlines(True) if not line.startswith("30,")))
-    begin(tmp_path)
-    left = {path for path in files(tmp_path) if path.startswith("Results") and path.endswith(("png", "txt"))}
-    assert left == {path for path in OF_IMAGES if "0000030" not in path}
+    assert layout.records.read_bytes() == whole.records.read_bytes()
+    assert layout.summary.read_bytes() == whole.summary.read_bytes()
 
 
 # -- merging -----------------------------------------------------------------------------------------------
@@ -320,22 +298,22 @@ def test_an_image_without_a_row_leaves_no_files_to_the_run_that_goes_on(tmp_path
 
 @pytest.mark.parametrize("num_chunks", [2, 3])
 def test_merged_chunks_are_the_whole(tmp_path, num_chunks):
-    whole = run(tmp_path / "whole")
+    whole, merged = run(tmp_path / "whole").layout, Layout(tmp_path / "chunks", "exp")
     for chunk in reversed(range(num_chunks)):
         run(tmp_path / "chunks", chunk=chunk, num_chunks=num_chunks)
-    summary = merge_chunks(Layout(tmp_path / "chunks", "exp"))
-    merged = ResultsFolder(Layout(tmp_path / "chunks", "exp"))
-    assert merged.layout.records.read_bytes() == whole.layout.records.read_bytes()
-    assert merged.layout.summary.read_bytes() == whole.layout.summary.read_bytes()
-    assert summary == summarise(records())
+    assert merge_chunks(merged) == summarise(records())
+    assert merged.records.read_bytes() == whole.records.read_bytes()
+    assert merged.summary.read_bytes() == whole.summary.read_bytes()
     of_images = {path for path in files(tmp_path / "chunks") if path.endswith((".png", ".txt"))}
     assert of_images == OF_IMAGES | ORIGINALS
 
 
-def test_a_chunk_without_images_can_be_merged(tmp_path):
+def test_a_chunk_without_images_or_of_another_device_can_be_merged(tmp_path):
     run_chunks(tmp_path, 6)  # no id leaves the remainder 2
-    assert not ResultsFolder(Layout(tmp_path, "exp", 2, 6)).layout.records.exists()
+    assert not Layout(tmp_path, "exp", 2, 6).records.exists()
     assert merge_chunks(Layout(tmp_path, "exp")) == summarise(records())
+    run(tmp_path, chunk=1, num_chunks=6, gpu="1")
+    assert merge_chunks(Layout(tmp_path, "exp"), free=("chunk", "gpu"))["n"] == 5
 
 
 def test_missing_and_unfinished_chunks_are_named(tmp_path):
@@ -395,12 +373,6 @@ def test_damaged_flags_are_named_when_going_on_and_when_merging(tmp_path, damage
         assert str(path) in message and "remove it and run main.py with the same flags as before" in message
     path.unlink()
     assert len(begin(tmp_path, chunk=1, num_chunks=2)) == 3  # it goes on: what is done stays done
-
-
-def test_chunks_may_have_run_on_different_devices(tmp_path):
-    for chunk in (0, 1):
-        run(tmp_path, chunk=chunk, num_chunks=2, gpu=str(chunk))
-    assert merge_chunks(Layout(tmp_path, "exp"), free=("chunk", "gpu"))["n"] == 5
 
 
 # -- reading back ------------------------------------------------------------------------------------------

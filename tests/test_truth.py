@@ -20,6 +20,7 @@ from demo.truth import summarise
 from guided_diffusion.script.errors import UserError
 
 SIZE, QUERY = 64, "Smiling"
+GAP, MARGIN, HEAD = SIZE // 24, SIZE // 4, SIZE // 3  # of the pictures that the demos draw
 SMILING = CELEBA_ATTRIBUTES.index(QUERY)
 TOGGLES = ["Eyeglasses", "Rosy_Cheeks", "Wearing_Necklace", "Wavy_Hair"]  # what the wrong counterfactuals change
 
@@ -34,6 +35,12 @@ def seen(attributes, nuisance):
     file = BytesIO()
     render(attributes, nuisance).save(file, "JPEG", quality=JPEG_QUALITY)
     return Image.fromarray(read_image(file, SIZE).permute(1, 2, 0).numpy())
+
+
+def tile(picture, k):
+    """The pixels of the k-th picture in the first row of one that a demo drew."""
+    x, y = MARGIN + k * (SIZE + GAP), MARGIN + HEAD
+    return np.asarray(Image.open(picture))[y : y + SIZE, x : x + SIZE].astype(int)
 
 
 def bits(attributes):
@@ -115,6 +122,9 @@ def test_originals_are_where_the_scale_says(table):
     assert row["distance"] == row["original_distance"] > 0
     assert row["ratio"] == row["local_ratio"] == 1 and row["mnac"] == row["others"] == row["outside"] == 0
     assert row["query_share"] == pytest.approx(0) and row["truth_pred"] == row["truth_cf_pred"]
+    row = table.loc[5]  # it shows the target already, so nothing is to change
+    assert row["distance"] == row["original_distance"] == 0 and np.isnan(row["ratio"]) and np.isnan(row["outside"])
+    assert row["mnac"] == 0 and row["truth_pred"] == row["truth_cf_pred"]
 
 
 def test_the_change_outside_the_true_region_is_its_share_of_the_whole_change():
@@ -124,12 +134,6 @@ def test_the_change_outside_the_true_region_is_its_share_of_the_whole_change():
     assert outside(changed, original, region) == pytest.approx(0.25)
     assert outside(np.where(region, changed, original), original, region) == 0
     assert outside(original, original, region) == 0
-
-
-def test_where_the_original_shows_the_target_already_nothing_is_to_change(table):
-    row = table.loc[5]
-    assert row["distance"] == row["original_distance"] == 0 and np.isnan(row["ratio"]) and np.isnan(row["outside"])
-    assert row["mnac"] == 0 and row["truth_pred"] == row["truth_cf_pred"]
 
 
 LABELS = np.random.default_rng(0).integers(0, 2, (50, 40))
@@ -173,10 +177,6 @@ def test_the_oracles_cd_is_held_against_the_true_one(table):
     assert metrics["oracle CD - true CD"].interval[0] < oracle - true < metrics["oracle CD - true CD"].interval[1]
 
 
-def blurred(image):
-    return image.filter(ImageFilter.GaussianBlur(0.6))
-
-
 def noisy(image):
     noise = np.random.default_rng(0).normal(0, 12, (SIZE, SIZE, 3))
     return Image.fromarray((np.asarray(image) + noise).clip(0, 255).astype(np.uint8))
@@ -188,7 +188,7 @@ def encoded_again(image):
     return Image.open(file)
 
 
-@pytest.mark.parametrize("spoil", [blurred, noisy, encoded_again])
+@pytest.mark.parametrize("spoil", [lambda image: image.filter(ImageFilter.GaussianBlur(0.6)), noisy, encoded_again])
 def test_attributes_are_read_off_spoilt_pictures_and_half_changed_queries(spoil):
     for k in (0, 2):
         attributes, nuisance = face_of(0, "test", k)
@@ -213,16 +213,12 @@ def test_every_single_toggle_that_shows_is_read_and_nothing_else():
         assert read_attributes(portraits(shown), wanted, QUERY, portraits).attributes == shown, name
 
 
-def test_what_a_toggle_does_not_show_is_not_told():
+def test_what_a_toggle_does_not_show_is_not_told_and_has_no_share_as_the_query():
     bald = {name: name in ("Bald", "Male", "Young", "No_Beard") for name in CELEBA_ATTRIBUTES}
     reading = read_attributes(Portraits(3, SIZE)(bald), bald, QUERY, Portraits(3, SIZE))
     assert {"Bangs", "Wavy_Hair", "Straight_Hair", "Receding_Hairline"}.isdisjoint(reading.told)
     assert not set(reading.told) & {"Attractive", "Blurry", QUERY}
     assert {"Eyeglasses", "Wearing_Hat"} <= set(reading.told) and reading.attributes == bald
-
-
-def test_a_query_that_does_not_show_has_no_share():
-    bald = {name: name in ("Bald", "Male") for name in CELEBA_ATTRIBUTES}
     reading = read_attributes(Portraits(3, SIZE)(bald), bald, "Bangs", Portraits(3, SIZE))
     assert np.isnan(reading.query_share) and reading.attributes == bald
 
@@ -244,13 +240,10 @@ def test_the_command_writes_and_prints_what_it_measured_and_draws_it(two):
     assert list(written["mnac"]) == [1, 3] and metrics["true MNAC"]["value"] == 2
     assert "true MNAC: 2 (n = 2 pairs that reached their target; 95 % in 1 … 3)" in out and "oracle" not in out
 
-    picture = np.asarray(Image.open(two / "truth.png"))
-    gap, margin, head = SIZE // 24, SIZE // 4, SIZE // 3
-    for k, path in enumerate(["Original/Correct/0000000.png", "Results/exp/CC/CCF/CF/0000000.png"]):
-        x, y = margin + k * (SIZE + gap), margin + head
-        assert (picture[y : y + SIZE, x : x + SIZE] == np.asarray(Image.open(two / path))).all()
-    truth, difference = (picture[y : y + SIZE, margin + k * (SIZE + gap) :][:, :SIZE] for k in (2, 3))
-    assert (truth == picture[y : y + SIZE, x : x + SIZE]).all() and not difference.any()
+    original, counterfactual, truth, difference = (tile(two / "truth.png", k) for k in range(4))
+    for shown, place in ((original, "Original/Correct"), (counterfactual, "Results/exp/CC/CCF/CF")):
+        assert (shown == np.asarray(Image.open(two / place / "0000000.png"))).all()
+    assert (truth == counterfactual).all() and not difference.any()
 
 
 @pytest.mark.slow
