@@ -53,11 +53,11 @@ def training(data, tmp_path):
 
 
 def refusal_of(script, flags):
-    """The one line of a script that must end with exit code 2."""
     return line_of(script, *run_script(script, flags))
 
 
 def line_of(script, code, _, err):
+    """The one line of a script that must have ended with exit code 2."""
     lines = [line for line in err.splitlines() if "error:" in line]
     assert code == 2 and len(lines) == 1 and f"{script}: error:" in lines[0] and "Traceback" not in err, err
     return lines[0]
@@ -65,9 +65,9 @@ def line_of(script, code, _, err):
 
 def whole(folder):
     """The contents of all files but locks, TensorBoard's events and logs; no file may be half-written."""
-    found = contents(folder)
-    assert not [name for name in found if name.endswith(".part")]
-    return {name: data for name, data in found.items() if "tfevents" not in name and "progress" not in name}
+    files = contents(folder)
+    assert not [name for name in files if name.endswith(".part")]
+    return {name: data for name, data in files.items() if "tfevents" not in name and "progress" not in name}
 
 
 def explained(output):
@@ -75,12 +75,15 @@ def explained(output):
     return 0 if records is None else len(records)
 
 
+def assert_names_a_full_disk(output, line):
+    assert str(output) in line and "No space left on device" in line and "make room" in line
+
+
 @pytest.mark.slow
 def test_an_explanation_goes_on_once_a_full_disk_has_room(toy_files, mounted):
     output = mounted("size=120k") / "out"
     flags = main_flags(toy_files, output) | {"batch_size": 1}
-    line = refusal_of("main.py", flags)
-    assert str(output) in line and "No space left on device" in line and "make room" in line
+    assert_names_a_full_disk(output, refusal_of("main.py", flags))
     before, done = whole(output), explained(output)
     assert 0 < done < 8
     mounted("size=10m")
@@ -103,8 +106,7 @@ def test_a_training_goes_on_once_a_full_disk_has_room(training, mounted, script,
     expected, used = whole(output), shutil.disk_usage(output).used
     shutil.rmtree(output)
     mounted(f"size={used * 2 // 3}")
-    line = refusal_of(script, flags)
-    assert str(output) in line and "No space left on device" in line and "make room" in line
+    assert_names_a_full_disk(output, refusal_of(script, flags))
     before = whole(output)
     assert any(name.startswith("opt") for name in before)
     mounted("size=100m")
@@ -117,19 +119,21 @@ def test_a_training_goes_on_once_a_full_disk_has_room(training, mounted, script,
 
 
 @pytest.mark.slow
-def test_metrics_on_a_full_disk_keep_those_of_before(mounted, weights_dir):
+def test_metrics_on_a_full_disk_keep_those_of_before_and_name_a_read_only_folder(mounted, weights_dir):
     output = mounted("size=10m")
     write_experiment(output, weights_dir)
     flags = {"output_path": output, "exp_name": "exp"}
     assert run_script("compute_FR.py", flags)[0] == 0
     before = whole(output)
-    free = shutil.disk_usage(output).free
-    (output / "full").write_bytes(bytes(free))
+    (output / "full").write_bytes(bytes(shutil.disk_usage(output).free))
     line = refusal_of("compute_MNAC.py", flags)
     assert "No space left on device" in line and str(output / "Results/exp") in line
     (output / "full").unlink()
     assert whole(output) == before
     assert run_script("compute_MNAC.py", flags)[0] == 0
+    mounted("size=10m,ro")
+    line = refusal_of("compute_FR.py", flags)
+    assert str(output / "Results/exp") in line and "Read-only file system" in line
 
 
 @pytest.mark.slow
@@ -151,22 +155,12 @@ def test_a_disk_that_has_become_read_only_keeps_what_was_finished(toy_files, tra
 
 
 @pytest.mark.slow
-def test_metrics_in_a_read_only_folder_name_it(mounted, weights_dir):
-    output = mounted("size=10m")
-    write_experiment(output, weights_dir)
-    mounted("size=10m,ro")
-    line = refusal_of("compute_FR.py", {"output_path": output, "exp_name": "exp"})
-    assert str(output / "Results/exp") in line and "Read-only file system" in line
-
-
-@pytest.mark.slow
 def test_an_explanation_whose_folder_vanishes_says_so_and_does_not_pretend(toy_files, tmp_path):
     flags = main_flags(toy_files, tmp_path / "out") | {"batch_size": 1, "start_step": 20}
     running = start_script("main.py", flags)
     wait_for(lambda: explained(flags["output_path"]) >= 2, [running])
     flags["output_path"].rename(tmp_path / "elsewhere")
-    line = line_of("main.py", *running.finish())
-    assert str(flags["output_path"]) in line
+    assert str(flags["output_path"]) in line_of("main.py", *running.finish())
     assert not list(tmp_path.glob("out/**/summary.yaml")) and not list(tmp_path.glob("out/**/records.csv"))
     shutil.rmtree(flags["output_path"], ignore_errors=True)
     (tmp_path / "elsewhere").rename(flags["output_path"])
@@ -181,8 +175,7 @@ def test_a_training_whose_folder_vanishes_names_it(training, tmp_path, script):
     running = start_script(script, TRAINERS[script] | training | {"lr_anneal_steps": 100_000, "save_interval": 5})
     wait_for(lambda: (output / "opt000005.pt").exists(), [running])
     output.rename(tmp_path / "elsewhere")
-    line = line_of(script, *running.finish())
-    assert str(output) in line
+    assert str(output) in line_of(script, *running.finish())
     assert (tmp_path / "elsewhere/opt000005.pt").exists() and not list(output.glob("opt*"))
 
 
@@ -222,10 +215,10 @@ def test_of_two_runs_into_one_place_one_is_refused_and_the_other_undisturbed(toy
     ends = sorted((running.finish() for running in both), key=lambda end: end[0])
     assert ends[0][0] == 0, ends
     assert str(flags["output_path"]) in line_of(script, *ends[1])
-    found = whole(flags["output_path"])
+    undisturbed = whole(flags["output_path"])
     shutil.rmtree(flags["output_path"])
     assert run_script(script, flags)[0] == 0
-    assert whole(flags["output_path"]) == found
+    assert whole(flags["output_path"]) == undisturbed
 
 
 def test_two_experiments_into_one_folder_at_once_are_each_as_alone(toy_files, tmp_path):

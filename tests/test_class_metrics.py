@@ -6,6 +6,7 @@ import torch
 import yaml
 from main_runs import explain
 from scripts import call_script, environment
+from test_scores import naive_cout
 from toy_classes import ARCHITECTURE, BLUE, CHANNELS, GREEN, RED, class_flags, logits, unnamed, write_classifier
 
 import compute_COUT
@@ -72,22 +73,17 @@ def test_an_oracle_may_know_more_classes_than_are_asked_about():
 
 
 def test_cout_is_between_the_label_and_the_target(flags):
-    """Written out: p(target) - p(label) while the pixels are put in, the most different first."""
     records, _ = explain(flags | {"query_label": "red", "target_label": "blue"})
     given = {"output_path": flags["output_path"], "classifier_architecture": ARCHITECTURE}
     code, out, err = call_script(compute_COUT, given)
     assert code == 0, err
-    values = []
-    for pair in read_pairs(Layout(flags["output_path"], "exp"), classified=("CC",), reached=("CCF", "ICF")):
-        x, counterfactual = pair.images()
-        order = (x - counterfactual).abs().sum(0).flatten().mul(12750).round().sort(descending=True, stable=True)[1]
-        points = []
-        for step in range(51):
-            mixed, count = x.clone().flatten(1), round(step / 50 * 256)
-            mixed[:, order[:count]] = counterfactual.flatten(1)[:, order[:count]]
-            p = logits(mixed.view(1, 3, 16, 16)).softmax(1)[0]
-            points.append((count / 256, float(p[BLUE] - p[RED])))
-        values.append(np.trapezoid([gain for _, gain in points], [share for share, _ in points]))
+
+    def margin(image):
+        p = logits(image[None]).softmax(1)[0]
+        return p[BLUE] - p[RED]
+
+    pairs = read_pairs(Layout(flags["output_path"], "exp"), classified=("CC",), reached=("CCF", "ICF"))
+    values = [naive_cout(margin, *pair.images()) for pair in pairs]
     found = yaml.safe_load((flags["output_path"] / "Results/exp/metrics.yaml").read_text())["COUT"]
     assert found["n"] == len(values) == 3 and found["value"] == pytest.approx(np.mean(values), abs=1e-4)
     other = write_classifier(flags["output_path"].parent / "two.pt", ("red", "blue"))

@@ -54,14 +54,15 @@ def test_a_corrupt_image_or_one_in_two_folders_is_named_and_batches_of_nothing(t
     assert "CC/CCF/CF/0000003.png" in message and "CC/ICF/CF/0000003.png" in message
 
 
-@pytest.mark.parametrize("place", ["Original/Correct", "Results/exp/CC/CCF/CF"])
-def test_an_image_in_two_formats_is_refused_and_both_are_named(tmp_path, refuse, colour_oracle, place):
+def test_an_image_in_two_formats_is_refused_and_both_are_named(tmp_path, refuse, colour_oracle):
     write_random_pairs(tmp_path)
-    first = tmp_path / place / "0000003.png"
-    second = first.with_suffix(".jpg")
-    Image.open(first).save(second)
-    message = refuse(compute_MNAC, **colour_oracle)
-    assert str(first) in message and str(second) in message
+    for place in ("Original/Correct", "Results/exp/CC/CCF/CF"):
+        first = tmp_path / place / "0000003.png"
+        second = first.with_suffix(".jpg")
+        Image.open(first).save(second)
+        message = refuse(compute_MNAC, **colour_oracle)
+        assert str(first) in message and str(second) in message
+        second.unlink()
 
 
 # -- as a user's shell sees it -------------------------------------------------------------------------------
@@ -105,13 +106,11 @@ def test_a_script_says_in_its_last_line_what_is_wrong(tmp_path, weights_dir):
 # -- weights -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "module, flag",
-    [(compute_FVA, "weights_path"), (compute_MNAC, "oracle_path"), (compute_COUT, "classifier_path")],
-)
-def test_missing_weights_are_named(tmp_path, refuse, module, flag):
+def test_missing_weights_are_named(tmp_path, refuse):
     write_random_pairs(tmp_path)
-    assert f"{tmp_path}/none does not exist" in refuse(module, **{flag: tmp_path / "none"})
+    flags = {compute_FVA: "weights_path", compute_MNAC: "oracle_path", compute_COUT: "classifier_path"}
+    for module, flag in flags.items():
+        assert f"{tmp_path}/none does not exist" in refuse(module, **{flag: tmp_path / "none"})
 
 
 @pytest.mark.parametrize("module, kind", [(compute_MNAC, "oracle"), (compute_COUT, "classifier")])
@@ -127,13 +126,10 @@ def test_code_is_imported_where_the_command_names_it_and_not_where_a_folder_does
     assert measure(module, **flags, **{f"{kind}_architecture": name})[0]
 
 
-@pytest.mark.parametrize(
-    "module, file, flag",
-    [
-        (compute_FID, "pt_inception-2015-12-05-6726825d.pth", "inception_path"),
-        (compute_LPIPS, "vgg16-397923af.pth", "vgg_path"),
-    ],
-)
+OF_INCEPTION = (compute_FID, "pt_inception-2015-12-05-6726825d.pth", "inception_path")
+
+
+@pytest.mark.parametrize("module, file, flag", [OF_INCEPTION, (compute_LPIPS, "vgg16-397923af.pth", "vgg_path")])
 def test_offline_it_is_said_what_is_missing_and_where(tmp_path, monkeypatch, module, file, flag):
     for exp_name in ("exp", "exp-2"):
         write_random_pairs(tmp_path, exp_name)

@@ -30,28 +30,18 @@ from models.checkpoints import load_diffusion
 from models.classifiers import load_classifier
 
 # The same examples at every run, so that a failure is the change's own. The examples of a test share its folder.
-settings.register_profile(
-    "project",
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+CHECKS = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+settings.register_profile("project", derandomize=True, deadline=None, database=None, suppress_health_check=CHECKS)
 settings.load_profile("project")
 
 TEXTS = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=12)
-NUMBERS = st.one_of(
-    st.integers(), st.floats(), st.sampled_from([0, -1, 2**31, 2**63, 999_999_999_999, 1e38, 1e-38])
-)
+LIMITS = st.sampled_from([0, -1, 2**31, 2**63, 999_999_999_999, 1e38, 1e-38])
+NUMBERS = st.one_of(st.integers(), st.floats(), LIMITS)
 SCALARS = st.one_of(st.none(), st.booleans(), NUMBERS, TEXTS, st.dates())
 VALUES = st.recursive(
-    SCALARS,
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(TEXTS, inner, max_size=3)),
-    max_leaves=4,
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3), max_leaves=4
 )
-WORDS = st.one_of(
-    TEXTS, NUMBERS.map(str), st.sampled_from(["", "True", "auto", "8,,10", "1e999", "--", "-1", "nan"])
-)
+WORDS = TEXTS | NUMBERS.map(str) | st.sampled_from(["", "True", "auto", "8,,10", "1e999", "--", "-1", "nan"])
 
 
 @contextlib.contextmanager
@@ -63,22 +53,14 @@ def one_line():
         assert str(error) and "\n" not in str(error), repr(error)
 
 
-@st.composite
-def damages(draw, size):
-    """A function of bytes -> bytes: some are cut off, put in, or changed."""
-    place = draw(st.integers(0, max(size - 1, 0)))
-    kind = draw(st.sampled_from(["cut", "insert", "change"]))
-    extra = draw(st.binary(min_size=1, max_size=8))
-    rest = {"cut": len, "insert": lambda tail: 0, "change": lambda tail: min(len(extra), len(tail))}[kind]
-    put = b"" if kind == "cut" else extra
-    return lambda whole: whole[:place] + put + whole[place + rest(whole[place:]) :]
-
-
 def damaged(data, path):
-    """Damages a file in one place; returns the bytes it had."""
+    """Damages a file in one place: what follows is cut off, or bytes are put in, or changed."""
     whole = path.read_bytes()
-    path.write_bytes(data.draw(damages(len(whole)))(whole))
-    return whole
+    place = data.draw(st.integers(0, max(len(whole) - 1, 0)))
+    kind = data.draw(st.sampled_from(["cut", "insert", "change"]))
+    extra = data.draw(st.binary(min_size=1, max_size=8))
+    tail = {"cut": b"", "insert": extra + whole[place:], "change": extra + whole[place + len(extra) :]}[kind]
+    path.write_bytes(whole[:place] + tail)
 
 
 def test_an_error_is_one_line_whatever_it_quotes():
@@ -209,14 +191,18 @@ def restored(finished):
     return restore
 
 
+def succeeds_or_one_line(script, flags):
+    code, _, err = call_script(script, flags)
+    assert code in (0, 2) and "Traceback" not in err, err
+    assert code == 0 or err.count(".py: error: ") == 1, err
+    assert not list(flags["output_path"].rglob("*.part"))
+
+
 def measured_or_one_line(flags, scripts):
     for script in scripts:
         role = "classifier" if "COUT" in script else "oracle"
         names = () if "FR" in script else (f"{role}_path", f"{role}_architecture")
-        code, _, err = call_script(script, {name: flags[name] for name in ("output_path", *names)})
-        assert code in (0, 2) and "Traceback" not in err, err
-        assert code == 0 or err.count(".py: error: ") == 1, err
-        assert not list(flags["output_path"].rglob("*.part"))
+        succeeds_or_one_line(script, {name: flags[name] for name in ("output_path", *names)})
 
 
 METRICS = ("compute_FR.py", "compute_MNAC.py", "compute_CD.py", "compute_COUT.py")
@@ -226,11 +212,11 @@ METRICS = ("compute_FR.py", "compute_MNAC.py", "compute_CD.py", "compute_COUT.py
 @given(data=st.data())
 def test_flags_with_any_value_are_measured_or_one_line(restored, data):
     flags, experiment = restored()
-    kept = yaml.safe_load((experiment / "flags.yaml").read_text())
+    recorded = yaml.safe_load((experiment / "flags.yaml").read_text())
     names = ["task", "query_label", "data_dir", "oracle_path", "oracle_size", "oracle_mean", "save_images"]
-    name = data.draw(st.one_of(st.sampled_from(names), st.sampled_from(sorted(kept))))
-    kept[name] = data.draw(VALUES)
-    (experiment / "flags.yaml").write_text(yaml.safe_dump(kept), encoding="utf-8")
+    name = data.draw(st.one_of(st.sampled_from(names), st.sampled_from(sorted(recorded))))
+    recorded[name] = data.draw(VALUES)
+    (experiment / "flags.yaml").write_text(yaml.safe_dump(recorded), encoding="utf-8")
     measured_or_one_line(flags, METRICS)
 
 
@@ -273,7 +259,4 @@ def test_damaged_records_are_summarised_or_one_line(finished, tmp_path, data):
 def test_a_run_of_damaged_results_goes_on_or_is_one_line(restored, data, name):
     flags, experiment = restored()
     damaged(data, experiment / name)
-    code, _, err = call_script("main.py", flags)
-    assert code in (0, 2) and "Traceback" not in err, err
-    assert code == 0 or err.count(".py: error: ") == 1, err
-    assert not list(flags["output_path"].rglob("*.part"))
+    succeeds_or_one_line("main.py", flags)
