@@ -88,13 +88,13 @@ def main():
     about = args.architecture, train.attributes, args.image_size, task
 
     def validate(step, ema_network):
-        found = VALIDATE[task](ema_network.eval(), val, device)
+        validation = VALIDATE[task](ema_network.eval(), val, device)
         if not ranks.first:
             return
-        print(f"step {step}: {found.line}", flush=True)
+        print(f"step {step}: {validation.line}", flush=True)
         checkpoint = classifier_checkpoint(ema_network, *about)
-        checkpoint["balanced_accuracy"] = found.score
-        table = bf.join(args.output_path, f"{task}.csv"), found.table.to_csv()
+        checkpoint["balanced_accuracy"] = validation.score
+        table = bf.join(args.output_path, f"{task}.csv"), validation.table.to_csv()
         # At its first checkpoint a training has nothing to beat: a best in the folder is another training's.
         beat_best = bool(complete_steps(args.output_path))
         save_best_and_last(args.output_path, checkpoint, table, args.save_format, beat_best)

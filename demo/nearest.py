@@ -65,7 +65,7 @@ def read_attributes(pixels, attributes, query, portraits):
     Distances are squared, and leave out the direction of the query's change. Otherwise a query that has changed by
     half, or too much, would be explained by other attributes.
     """
-    told = [name for name in VISIBLE_ATTRIBUTES if name != query and portraits.tells(attributes, name)]
+    visible = [name for name in VISIBLE_ATTRIBUTES if name != query and portraits.tells(attributes, name)]
     query_change = portraits.change(attributes, query)
 
     def distance(candidate):
@@ -73,22 +73,22 @@ def read_attributes(pixels, attributes, query, portraits):
         orthogonal = difference - _share(difference, query_change) * query_change
         return float((orthogonal**2).sum())
 
-    shown, smallest, candidates = attributes, distance(attributes), told
+    shown, smallest, candidates = attributes, distance(attributes), visible
     while True:
         distances = {name: distance(toggled(shown, name)) for name in candidates}
         helpful = [name for name in candidates if distances[name] < smallest]
         if helpful:
             best = min(helpful, key=distances.get)
             shown, smallest, candidates = toggled(shown, best), distances[best], helpful
-        elif candidates is not told:  # toggles that did not help before may help now
-            candidates = told
+        elif candidates is not visible:  # toggles that did not help before may help now
+            candidates = visible
         else:
             break
 
     if not portraits.tells(shown, query):
-        return Reading(shown, told, float("nan"))
+        return Reading(shown, visible, float("nan"))
     share = 1 - _share(pixels - portraits(shown), portraits.change(shown, query))
-    return Reading(shown if share > 0.5 else toggled(shown, query), told, share)
+    return Reading(shown if share > 0.5 else toggled(shown, query), visible, share)
 
 
 def _share(difference, change):

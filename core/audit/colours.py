@@ -75,9 +75,9 @@ def map_colours(p, has, colours, seed=0):
 
 def judge_colours(colour_map, known_pixels):
     """The ColourPlaces of a ColourMap, of None []. known_pixels: (n, H, W), as judge_places has it."""
-    places, known = [], known_places(known_pixels, COLOUR_PIXEL_FROM).numpy()
+    places, known_map = [], known_places(known_pixels, COLOUR_PIXEL_FROM).numpy()
     for region in colour_map.regions if colour_map else ():
-        share = float(known[pixels_of(region.blocks, *known.shape)].mean())
+        share = float(known_map[pixels_of(region.blocks, *known_map.shape)].mean())
         effect = float(colour_map.effect[region.blocks].max())
         places.append(ColourPlace(region.place, region.share, region.box, effect, share, share < KNOWN_AREA))
     return places

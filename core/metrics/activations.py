@@ -1,4 +1,4 @@
-"""Activations of image files, computed once and kept."""
+"""Activations of image files, computed once."""
 
 from contextlib import suppress
 from zipfile import BadZipFile
@@ -16,12 +16,12 @@ def activations_of(path, files, network, weights, batches, desc):
     """The network's features of image files, (N, D) float32. Those that lie in `path` are not computed again.
 
     network: images (N, 3, H, W) in [0, 1] -> (N, D). path: a .npz that this function writes; where it cannot,
-    nothing is kept. Features are looked up by the image file's hash and by `weights`, the hash of the network's
+    nothing is written. Features are looked up by the image file's hash and by `weights`, the hash of the network's
     weights, so they cannot be out of date.
     """
     hashes = [sha256(file) for file in files]
-    kept = _read(path, weights)
-    missing = {digest: file for digest, file in zip(hashes, files, strict=True) if digest not in kept}
+    by_hash = _read(path, weights)
+    missing = {digest: file for digest, file in zip(hashes, files, strict=True) if digest not in by_hash}
     if missing:
 
         def load(file):
@@ -31,14 +31,14 @@ def activations_of(path, files, network, weights, batches, desc):
             return (network(pixels / 255),)
 
         (computed,) = batches.map(activations, load, list(missing.values()), desc)
-        kept |= dict(zip(missing, computed.float().numpy(), strict=True))
+        by_hash |= dict(zip(missing, computed.float().numpy(), strict=True))
         if connected().first:
-            _write(path, weights, kept)
-    return np.stack([kept[digest] for digest in hashes])
+            _write(path, weights, by_hash)
+    return np.stack([by_hash[digest] for digest in hashes])
 
 
 def _read(path, weights):
-    """Hash of an image file -> its activations; {} where `path` keeps none made with these weights."""
+    """Hash of an image file -> its activations; {} where `path` holds none of these weights."""
     try:
         with np.load(path) as file:
             if str(file["weights"]) == weights:
@@ -48,7 +48,7 @@ def _read(path, weights):
     return {}
 
 
-def _write(path, weights, kept):
-    arrays = {"hashes": list(kept), "activations": np.stack(list(kept.values()))}
+def _write(path, weights, by_hash):
+    arrays = {"hashes": list(by_hash), "activations": np.stack(list(by_hash.values()))}
     with suppress(UserError):  # the folder may be read-only
         write_file(path, lambda file: np.savez(file, weights=weights, **arrays))

@@ -59,13 +59,15 @@ def make_records(ids, names, images, labels, explanation, oracle_decisions=None,
     )
     if oracle_decisions is not None:
         before, after = (decisions.cpu() for decisions in oracle_decisions)
-        found = _classes_seen(before, after, e.target.cpu()) if query is None else _bits_seen(before, after, query)
-        table = table.assign(**found)
+        of_classes = query is None
+        table = table.assign(
+            **_class_columns(before, after, e.target.cpu()) if of_classes else _bit_columns(before, after, query)
+        )
     # Rounded, so that reading a file and writing it again changes nothing.
     return table.round(6)
 
 
-def _bits_seen(before, after, query):
+def _bit_columns(before, after, query):
     """The columns of an oracle's decisions (N, A) on attributes, and what changed among them."""
     pred, cf_pred = (["".join(map(str, row)) for row in decisions.tolist()] for decisions in (before, after))
     changed = before != after
@@ -77,7 +79,7 @@ def _bits_seen(before, after, query):
     }
 
 
-def _classes_seen(before, after, target):
+def _class_columns(before, after, target):
     """The columns of the classes (N,) that an oracle sees, and whether it sees a change to the target."""
     return {
         "oracle_pred": list(map(str, before.tolist())),
