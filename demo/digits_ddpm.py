@@ -57,7 +57,7 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
-    check_train_flags(args, FLAGS)
+    check_train_flags(args)
     with hub_package("demo.digits_ddpm"):
         from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
     device = pick_device(args.gpu)

@@ -279,12 +279,12 @@ def test_the_summary_is_of_all_classifiers_in_the_folder(tmp_path):
 
 @pytest.mark.parametrize("words", ["shortcuts Beard", "methods magic", "levels 40", "levels 62.5", "images 0"])
 def test_what_cannot_be_is_refused_by_name(words):
-    args = audit.create_argparser().parse_args(f"--{words}".replace("Beard", "Mark,Beard").split())
-    assert f"--{words}" in refusal(UserError, audit.choose, args)
+    command = f"--output_path out --{words}".replace("Beard", "Mark,Beard").split()
+    assert f"--{words}" in refusal(UserError, lambda: audit.choose(audit.create_argparser().parse_args(command)))
 
 
 def test_a_part_of_the_grid_can_be_chosen():
-    words = "--shortcuts Mark,Eyeglasses --levels 50,100 --seeds 3 --methods maskdime"
+    words = "--output_path out --shortcuts Mark,Eyeglasses --levels 50,100 --seeds 3 --methods maskdime"
     cases, methods = audit.choose(audit.create_argparser().parse_args(words.split()))
     assert [case.name for case in cases] == ["Mark-50-3", "Eyeglasses-50-3", "Mark-100-3", "Eyeglasses-100-3"]
     assert methods == ["maskdime"]

@@ -53,10 +53,11 @@ def test_the_speed_up_is_that_of_the_means_and_its_interval_holds_it():
 
 def test_the_demo_says_the_flags_and_every_experiment_has_flags_that_main_py_knows():
     assert runs.demo_flags("faces", "DIME")[:2] == ["--start_step", "10"]
-    known = {f"--{flag}" for flag in vars(main.create_argparser().parse_args([]))}
+    known = {f"--{flag}" for flag in main.create_argparser().flags}
     for dataset in methods.OURS:
         for name in methods.SETS:
-            args = methods.create_argparser().parse_args(["--set", name, "--dataset", dataset])
+            words = ["--output_path", "out", "--set", name, "--dataset", dataset]
+            args = methods.create_argparser().parse_args(words)
             for flags in methods.choose(args, []).values():
                 words = [word for word in [*runs.demo_flags(dataset, "RUN"), *flags] if word.startswith("--")]
                 assert set(words) <= known
@@ -69,8 +70,9 @@ REFUSED += [("--methods dime,magic", [], "--methods magic"), ("--methods ", [], 
 
 @pytest.mark.parametrize("flags, further, words", [*REFUSED, ("", ["--exp-name=x"], "--exp-name=x")], ids=str)
 def test_what_cannot_be_is_refused_by_name(flags, further, words):
-    args = methods.create_argparser().parse_args(flags.split(" ") if flags else [])
-    assert words in refusal(UserError, lambda: methods.choose(args, further))
+    command = ["--output_path", "out", *(flags.split(" ") if flags else [])]
+    parse = methods.create_argparser().parse_args
+    assert words in refusal(UserError, lambda: methods.choose(parse(command), further))
 
 
 def test_in_the_oracles_features_an_image_is_like_itself(tmp_path):

@@ -1,6 +1,5 @@
 """Models in diffusers' format, held against diffusers itself."""
 
-import argparse
 import json
 import os
 import shutil
@@ -21,7 +20,7 @@ from toy_networks import MODEL_FLAGS
 from guided_diffusion.sampling import SamplingNetwork
 from guided_diffusion.schedules import cosine_betas, linear_betas
 from guided_diffusion.script.errors import UserError
-from guided_diffusion.script.flags import given_flags
+from guided_diffusion.script.flags import Flag, FlagParser, given_flags
 from models import downloads
 from models.diffusers_models import (
     OLD_NAMES,
@@ -418,11 +417,9 @@ def test_a_flag_that_says_the_same_is_taken(folder):
 
 
 def test_the_flags_on_a_command_line_are_told_from_the_defaults(monkeypatch):
-    parser = argparse.ArgumentParser()
-    for name, default in (("--seed", 4), ("--data_dir", None), ("--use_fp16", False)):
-        parser.add_argument(name, default=default)
+    flags = {"seed": Flag(4, ""), "data_dir": Flag(None, ""), "use_fp16": Flag(False, "")}
     monkeypatch.setattr(sys, "argv", ["main.py", "--seed", "4"])
-    assert given_flags(parser) == {"seed"}
+    assert given_flags(FlagParser("A script.", flags, required=("data_dir",))) == {"seed"}
 
 
 def test_main_explains_with_a_diffusers_folder_and_no_model_flags(toy_files, tmp_path):

@@ -84,7 +84,7 @@ def test_two_ranks_write_what_one_process_writes(launcher, flags, alone):
 def test_ranks_choose_images_together(flags, tmp_path):
     flags |= {"target_label": 1, "num_batches": 2}
     _, out = explain(flags)
-    line = next(line for line in out.splitlines() if "predicted 1 already" in line)
+    line = next(line for line in out.splitlines() if "predicted Smiling already" in line)
     others = flags | {"output_path": tmp_path / "ranks"}
     assert line in run_tasks("main.py", others, 3)[0]
     assert_alike(others["output_path"], flags["output_path"])
