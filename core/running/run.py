@@ -107,6 +107,8 @@ class Run:
         if not self.layout.records.exists() or not self.flags.get("save_images", True):
             return
         table = self.records
+        if table is None:
+            raise UserError(f"{self.layout.records} holds no rows; run main.py again")
         expected = correct(table).isin([CLASSIFIED[name] for name in classified])
         expected &= flipped(table).isin([REACHED[name] for name in reached])
         missing = sorted({image_id(i) for i in table["id"][expected]} - {pair.id for pair in pairs})
