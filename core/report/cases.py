@@ -96,7 +96,7 @@ def read_experiments(output_path, exp_names):
 
 def _read_experiment(run, place):
     table = run.records
-    if table is None or not len(table):
+    if table is None:
         raise UserError(f"{run.layout.experiment} holds no explained images; run main.py first")
     similarities, oracle = read_similarities(run.layout), read_oracle(run)
     pairs = {int(pair.id): pair for pair in run.pairs(reached=tuple(REACHED)) if pair.id.isdecimal()}

@@ -73,6 +73,15 @@ class Run:
             table = rows_of_infos(self.pairs(reached=tuple(REACHED)))
         return table
 
+    def require_records(self):
+        """records, but UserError where there are none, or chunks that are not merged."""
+        path = self.layout.records
+        if self.records is None and path.exists():
+            raise UserError(f"{path} holds no rows; run main.py again")
+        if self.records is None or self.layout.chunks and not path.exists():
+            raise UserError(f"{path} does not exist; run main.py, and merge its chunks with --merge_and_eval True")
+        return self.records
+
     @property
     def records_hash(self):
         return hash_of(self.records)
@@ -106,9 +115,7 @@ class Run:
         """UserError where an image that records.csv has in these folders is not among the pairs."""
         if not self.layout.records.exists() or not self.flags.get("save_images", True):
             return
-        table = self.records
-        if table is None:
-            raise UserError(f"{self.layout.records} holds no rows; run main.py again")
+        table = self.require_records()
         expected = correct(table).isin([CLASSIFIED[name] for name in classified])
         expected &= flipped(table).isin([REACHED[name] for name in reached])
         missing = sorted({image_id(i) for i in table["id"][expected]} - {pair.id for pair in pairs})
