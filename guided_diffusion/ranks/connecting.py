@@ -19,6 +19,7 @@ from .ranks import find_ranks, mpi_world, rank_in_environment
 
 _TO_MEET = timedelta(minutes=5)  # ranks start at different times, and import for long on a slow disk
 _TO_WAIT = timedelta(days=7)  # one rank works while the others wait: draws samples, validates, merges
+_TO_PRINT = timedelta(seconds=10)
 _stores = []  # of this process: the one in which it has met the other ranks, or None where they did not meet
 
 
@@ -101,8 +102,7 @@ def let_go():
 def end_process(code, message):
     """Ends this process, and under mpiexec all ranks. Of several ranks the first one to end prints its message."""
     sys.stdout.flush()
-    if _is_first_to_end():
-        print(message, file=sys.stderr, flush=True)
+    _print_once(message)
     _tell_torchrun(message)
     if mpi_world():
         mpi_world().Abort(code)
@@ -111,15 +111,23 @@ def end_process(code, message):
     sys.exit(code)
 
 
-def _is_first_to_end():
+def _print_once(message):
+    """Prints it on the first rank to end. The others wait until it has: under mpiexec their end would end it too."""
+    store, first = None, True
     try:
         ranks = find_ranks()
         store = _meet(ranks) if ranks.several else None
-        return store is None or store.add("ended", 1) == 1
+        first = store is None or store.add("ended", 1) == 1
+        if not first:
+            store.wait(["printed"], _TO_PRINT)
     except UserError:  # of find_ranks(), which under mpiexec and srun every rank has
-        return rank_in_environment() == 0
+        first = rank_in_environment() == 0
     except dist.DistError:  # the first rank has ended, and its store with it
-        return False
+        first = False
+    if first:
+        print(message, file=sys.stderr, flush=True)
+    if first and store is not None:
+        store.set("printed", "")
 
 
 def _tell_torchrun(message):
