@@ -43,12 +43,11 @@ FLAGS = group_flags(
     networks=CLASSIFIER_FLAGS | ORACLE_FLAGS,
     speed=DEVICE_FLAGS,
 )
-REQUIRED = ("exp_names",)
 ROWS_SHOWN = 8  # attributes of the table that are printed, and those asked about and named
 
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS, REQUIRED)
+    return FlagParser(__doc__, FLAGS, ("exp_names",))
 
 
 def main():

@@ -55,14 +55,13 @@ FLAGS = group_flags(
     output={"output_path": Flag(None, "where checkpoints, best.pt, last.pt, the accuracies and progress.csv go")},
     speed={"gpus": GPUS},
 )
-REQUIRED = ("data_dir", "output_path")
 
 OBJECTIVES = {"attributes": AttributeObjective, "classes": ClassObjective}
 VALIDATE = {"attributes": validate_attributes, "classes": validate_classes}
 
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS, REQUIRED)
+    return FlagParser(__doc__, FLAGS, ("data_dir", "output_path"))
 
 
 def main():

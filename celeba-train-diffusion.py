@@ -52,12 +52,11 @@ FLAGS = group_flags(
     output=OUTPUT_FLAGS,
     speed={"gpus": GPUS},
 )
-REQUIRED = ("data_dir", "output_path")
 SAMPLES = 16  # of each sheet
 
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS, REQUIRED)
+    return FlagParser(__doc__, FLAGS, ("data_dir", "output_path"))
 
 
 def main():

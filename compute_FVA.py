@@ -9,16 +9,13 @@ from guided_diffusion.script.flags import FlagParser, group_flags
 from guided_diffusion.script.run import run_script
 from models.judges import LOADERS
 
-FLAGS = group_flags(data=RESULTS_FLAGS, networks=fva.FLAGS, speed=DEVICE_FLAGS)
-
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS)
+    return FlagParser(__doc__, group_flags(data=RESULTS_FLAGS, networks=fva.FLAGS, speed=DEVICE_FLAGS))
 
 
 def main():
-    args = create_argparser().parse_args()
-    measure_run(fva, vars(args), LOADERS)
+    measure_run(fva, vars(create_argparser().parse_args()), LOADERS)
 
 
 if __name__ == "__main__":

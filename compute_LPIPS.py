@@ -9,17 +9,14 @@ from guided_diffusion.script.flags import FlagParser, group_flags
 from guided_diffusion.script.run import run_script
 from models.judges import LOADERS
 
-FLAGS = group_flags(data=OUTPUT_PATH | sigma_l.RUNS_FLAGS, networks=sigma_l.FLAGS, speed=DEVICE_FLAGS)
-REQUIRED = ("exp_pattern",)
-
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS, REQUIRED)
+    flags = group_flags(data=OUTPUT_PATH | sigma_l.RUNS_FLAGS, networks=sigma_l.FLAGS, speed=DEVICE_FLAGS)
+    return FlagParser(__doc__, flags, ("exp_pattern",))
 
 
 def main():
-    args = create_argparser().parse_args()
-    measure_spread(vars(args), LOADERS)
+    measure_spread(vars(create_argparser().parse_args()), LOADERS)
 
 
 if __name__ == "__main__":

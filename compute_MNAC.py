@@ -9,16 +9,14 @@ from guided_diffusion.script.flags import FlagParser, group_flags
 from guided_diffusion.script.run import run_script
 from models.judges import LOADERS
 
-FLAGS = group_flags(data=RESULTS_FLAGS, question=QUERY_FLAGS, networks=ORACLE_FLAGS, speed=DEVICE_FLAGS)
-
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS)
+    flags = group_flags(data=RESULTS_FLAGS, question=QUERY_FLAGS, networks=ORACLE_FLAGS, speed=DEVICE_FLAGS)
+    return FlagParser(__doc__, flags)
 
 
 def main():
-    args = create_argparser().parse_args()
-    measure_run(mnac, vars(args), LOADERS)
+    measure_run(mnac, vars(create_argparser().parse_args()), LOADERS)
 
 
 if __name__ == "__main__":

@@ -9,24 +9,21 @@ from guided_diffusion.script.flags import FlagParser, group_flags
 from guided_diffusion.script.run import run_script
 from models.judges import LOADERS
 
-FLAGS = group_flags(
-    data=OUTPUT_PATH | ALL_FLAGS | sigma_l.RUNS_FLAGS | cd.FLAGS,
-    question=QUERY_FLAGS,
-    networks=ORACLE_FLAGS | fva.FLAGS | CLASSIFIER_FLAGS | fid.FLAGS | sigma_l.FLAGS,
-    sampling=fid.SEED_FLAG,
-    output=TABLE_FLAGS,
-    speed=DEVICE_FLAGS,
-)
-REQUIRED = ("exp_names",)
-
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS, REQUIRED)
+    flags = group_flags(
+        data=OUTPUT_PATH | ALL_FLAGS | sigma_l.RUNS_FLAGS | cd.FLAGS,
+        question=QUERY_FLAGS,
+        networks=ORACLE_FLAGS | fva.FLAGS | CLASSIFIER_FLAGS | fid.FLAGS | sigma_l.FLAGS,
+        sampling=fid.SEED_FLAG,
+        output=TABLE_FLAGS,
+        speed=DEVICE_FLAGS,
+    )
+    return FlagParser(__doc__, flags, ("exp_names",))
 
 
 def main():
-    args = create_argparser().parse_args()
-    measure_all(vars(args), LOADERS)
+    measure_all(vars(create_argparser().parse_args()), LOADERS)
 
 
 if __name__ == "__main__":

@@ -21,11 +21,10 @@ FLAGS = group_flags(
         ),
     },
 )
-REQUIRED = ("exp_names",)
 
 
 def create_argparser():
-    return FlagParser(__doc__, FLAGS, REQUIRED)
+    return FlagParser(__doc__, FLAGS, ("exp_names",))
 
 
 def main():

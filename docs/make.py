@@ -32,16 +32,15 @@ def flags_page():
 
 def _section(script):
     """The flags of a script, in a table for each heading of its --help."""
-    module = runpy.run_path(str(ROOT / script))
-    flags, required = module["FLAGS"], module.get("REQUIRED", ())
-    lines = [f"## {script}", "", module["__doc__"].splitlines()[0].removesuffix(".") + ".", ""]
-    for heading in dict.fromkeys(flag.group for flag in flags.values()):
+    parser = runpy.run_path(str(ROOT / script))["create_argparser"]()
+    lines = [f"## {script}", "", parser.description.removesuffix(".") + ".", ""]
+    for heading in dict.fromkeys(flag.group for flag in parser.flags.values()):
         title = f"### {script.removesuffix('.py')}: {heading}"
         lines += [title, "", "| flag | default | meaning |", "|---|---|---|"]
-        for name, flag in flags.items():
+        for name, flag in parser.flags.items():
             if flag.group == heading:
                 default = "–" if flag.default in (None, "", []) else flag.default
-                lines.append(f"| `--{name}` | {default} | {_meaning(flag, name in required)} |")
+                lines.append(f"| `--{name}` | {default} | {_meaning(flag, name in parser.required)} |")
         lines.append("")
     return "\n".join(lines)
 

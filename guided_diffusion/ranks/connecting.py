@@ -112,7 +112,7 @@ def end_process(code, message):
 
 
 def _print_once(message):
-    """Prints it on the first rank to end. The others wait until it has: under mpiexec their end would end it too."""
+    """Prints it on the first rank to end. The others wait: under mpiexec their end would be its end."""
     store, first = None, True
     try:
         ranks = find_ranks()
