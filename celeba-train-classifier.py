@@ -3,6 +3,7 @@
 import guided_diffusion.script.guard  # noqa: F401
 
 from dataclasses import replace
+from functools import partial
 
 import blobfile as bf
 import torch
@@ -11,18 +12,15 @@ from core.data.datasets import attribute_index
 from core.data.labels import shares
 from core.data.loading import TRAINING_DATA_FLAGS, load_training_data, require_labels, require_one_class
 from core.metrics.validation import validate_attributes, validate_classes
-from guided_diffusion.dist_util import device_of_rank, keep_freed_memory
-from guided_diffusion.ranks.connecting import connect
-from guided_diffusion.ranks.ranks import find_ranks
 from guided_diffusion.script.choices import TASKS
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.flags import Flag, FlagParser, group_flags, with_defaults
 from guided_diffusion.script.run import run_script
-from guided_diffusion.script.storage import write_file
-from guided_diffusion.script_util import MODEL_FLAGS, args_to_dict
-from guided_diffusion.training.batches import Batches
+from guided_diffusion.script.storage import write_text
+from guided_diffusion.script_util import MODEL_FLAGS
+from guided_diffusion.training.batches import Batches, loading_options
 from guided_diffusion.training.checkpoint_folder import complete_steps
-from guided_diffusion.training.flags import GPUS, TRAIN_FLAGS, check_train_flags, smallest_part
+from guided_diffusion.training.flags import GPUS, TRAIN_FLAGS, connect_trainer, smallest_part
 from guided_diffusion.training.loop import TrainLoop
 from guided_diffusion.training.objectives import AttributeObjective, ClassObjective
 from guided_diffusion.training.weight_files import find_weights, load_weights, save_weights
@@ -66,11 +64,7 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
-    ranks = find_ranks()
-    check_train_flags(args)
-    keep_freed_memory()
-    device = device_of_rank(args.gpus, ranks)
-    connect(ranks, device)
+    ranks, device = connect_trainer(args)
     train, val = load_training_data(args.data_dir, ["train", "val"], args.image_size, ranks, args.decoded_dir)
     require_labels(train, args.data_dir)
     task = args.task or "attributes"
@@ -98,13 +92,9 @@ def main():
         beat_best = bool(complete_steps(args.output_path))
         save_best_and_last(args.output_path, checkpoint, table, args.save_format, beat_best)
 
-    def batches(start):
-        loading = args_to_dict(args, ("batch_size", "seed", "random_flip", "num_workers"))
-        return Batches(train, start=start, **loading, device=device, ranks=ranks)
-
     TrainLoop(
         model=network,
-        batches=batches,
+        batches=partial(Batches, train, **loading_options(args), device=device, ranks=ranks),
         objective=OBJECTIVES[task](shares(train.labels).to(device), args.balanced),
         output_path=args.output_path,
         device=device,
@@ -135,7 +125,7 @@ def save_best_and_last(output_path, checkpoint, table, save_format, beat_best):
     if beat_best and best and load_weights(best)["balanced_accuracy"] >= checkpoint["balanced_accuracy"]:
         return
     path, text = table
-    write_file(path, lambda file: file.write(text.encode()))
+    write_text(path, text)
     save_weights(checkpoint, output_path, "best", save_format)
 
 

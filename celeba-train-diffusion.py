@@ -9,9 +9,6 @@ import torch
 
 from core.data.loading import TRAINING_DATA_FLAGS, load_training_data, require_labels
 from core.data.sheets import sample_sheet
-from guided_diffusion.dist_util import device_of_rank, keep_freed_memory
-from guided_diffusion.ranks.connecting import connect
-from guided_diffusion.ranks.ranks import find_ranks
 from guided_diffusion.script.flags import Flag, FlagParser, group_flags
 from guided_diffusion.script.run import run_script
 from guided_diffusion.script_util import (
@@ -23,9 +20,9 @@ from guided_diffusion.script_util import (
     create_model_and_diffusion,
     model_and_diffusion_defaults,
 )
-from guided_diffusion.training.batches import Batches
+from guided_diffusion.training.batches import Batches, loading_options
 from guided_diffusion.training.checkpoint_folder import complete_steps
-from guided_diffusion.training.flags import GPUS, TRAIN_FLAGS, check_train_flags
+from guided_diffusion.training.flags import GPUS, TRAIN_FLAGS, connect_trainer
 from guided_diffusion.training.loop import TrainLoop
 from guided_diffusion.training.objectives import DenoisingObjective
 from guided_diffusion.training.resample import SAMPLERS
@@ -61,11 +58,7 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
-    ranks = find_ranks()
-    check_train_flags(args)
-    keep_freed_memory()
-    device = device_of_rank(args.gpus, ranks)
-    connect(ranks, device)
+    ranks, device = connect_trainer(args)
     flags = args_to_dict(args, model_and_diffusion_defaults())
     torch.manual_seed(args.seed)
     model, diffusion = create_model_and_diffusion(**flags)
@@ -89,13 +82,9 @@ def main():
         path = bf.join(args.output_path, f"samples{step:06d}.png")
         sample_sheet(spaced, network, args.image_size, path, device, SAMPLES)
 
-    def batches(start):
-        loading = args_to_dict(args, ("batch_size", "seed", "random_flip", "num_workers"))
-        return Batches(dataset, start=start, **loading, device=device, ranks=ranks, with_noise=True)
-
     TrainLoop(
         model=model,
-        batches=batches,
+        batches=partial(Batches, dataset, **loading_options(args), device=device, ranks=ranks, with_noise=True),
         objective=DenoisingObjective(diffusion, SAMPLERS[args.schedule_sampler](args.diffusion_steps), condition),
         output_path=args.output_path,
         device=device,

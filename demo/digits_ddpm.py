@@ -6,6 +6,7 @@ DIR/ddpm/pipeline is then a --model_path of main.py. Network, scheduler and form
 is that of celeba-train-diffusion.py, so a training that was stopped goes on.
 """
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,8 +16,8 @@ from guided_diffusion.dist_util import pick_device
 from guided_diffusion.script.errors import hub_package
 from guided_diffusion.script.flags import GPU, Flag, FlagParser, group_flags, with_defaults
 from guided_diffusion.script.run import run_script
-from guided_diffusion.script_util import args_to_dict, create_gaussian_diffusion
-from guided_diffusion.training.batches import Batches
+from guided_diffusion.script_util import create_gaussian_diffusion
+from guided_diffusion.training.batches import Batches, loading_options
 from guided_diffusion.training.flags import TRAIN_FLAGS, check_train_flags
 from guided_diffusion.training.loop import TrainLoop
 from guided_diffusion.training.objectives import DenoisingObjective
@@ -66,17 +67,13 @@ def main():
     diffusion = create_gaussian_diffusion(diffusion_steps=STEPS, noise_schedule="cosine")
     sampler = UniformSampler(STEPS)
 
-    def batches(start):
-        loading = args_to_dict(args, ("batch_size", "seed", "random_flip", "num_workers"))
-        return Batches(dataset, start=start, **loading, device=device, with_noise=True)
-
     def save_pipeline(step, ema_model):
         pipeline = DDPMPipeline(ema_model.network, DDPMScheduler(**SCHEDULER))
         pipeline.save_pretrained(Path(args.output_path) / "pipeline")
 
     TrainLoop(
         model=DiffusersNetwork(UNet2DModel(**NETWORK)),
-        batches=batches,
+        batches=partial(Batches, dataset, **loading_options(args), device=device, with_noise=True),
         objective=DenoisingObjective(diffusion, sampler),
         output_path=args.output_path,
         device=device,

@@ -127,6 +127,11 @@ class Batches:
         return i, self.random_flip and bool(generator(self.seed, epoch, i, MIRROR).integers(2))
 
 
+def loading_options(args):
+    """The options of Batches that the flags of every trainer say."""
+    return {name: getattr(args, name) for name in ("batch_size", "seed", "random_flip", "num_workers")}
+
+
 @lru_cache(maxsize=4)
 def _order(seed, epoch, n):
     return generator(seed, epoch, 0, ORDER).permutation(n)

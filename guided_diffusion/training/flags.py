@@ -1,10 +1,12 @@
-"""The flags of every trainer: their meanings, their ranges, and which may change when a training goes on."""
+"""The flags of every trainer: what they mean, which may change when a training goes on, and what is done first."""
 
 from dataclasses import replace
 
 import torch
 
-from ..dist_util import half_precision
+from ..dist_util import device_of_rank, half_precision, keep_freed_memory
+from ..ranks.connecting import connect
+from ..ranks.ranks import find_ranks
 from ..script.errors import UserError
 from ..script.flags import BATCH_SIZE, MANY, SEED, Flag, parse_bool_or_auto, parse_numbers
 from .weight_files import SAVE_FORMATS, require_safetensors
@@ -64,6 +66,15 @@ def check_train_flags(args):
         raise UserError(f"{flag} is for sampling; leave it out: a training needs all of --diffusion_steps")
     if args.save_format == "safetensors":
         require_safetensors("--save_format safetensors")
+
+
+def connect_trainer(args):
+    """Checks the flags of a trainer and connects its ranks -> (Ranks, the device of this one)."""
+    ranks = find_ranks()
+    check_train_flags(args)
+    keep_freed_memory()
+    device = device_of_rank(args.gpus, ranks)
+    return connect(ranks, device), device
 
 
 def smallest_part(args):

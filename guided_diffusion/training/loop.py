@@ -3,6 +3,7 @@
 import math
 import time
 from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -14,7 +15,7 @@ from ..compile_util import compiled, wants_compiling
 from ..dist_util import peak_memory
 from ..ranks.ranks import Ranks
 from ..script.errors import UserError
-from ..script.storage import is_remote, lock_folder
+from ..script.storage import is_remote, lock
 from .batches import generator
 from .checkpoint_folder import CheckpointFolder
 from .flags import FREE_FLAGS, TRAIN_FLAGS, choose_precision, parse_rates
@@ -28,7 +29,7 @@ STATE = {"optimizer", "scaler", "objective", "means", "averaged", "step", "flags
 class TrainLoop:
     """Trains `model` to minimise an Objective, as the flags in TRAIN_FLAGS say.
 
-    batches(start_step) -> Batches without end. named_state(model) -> the state dict to save, with or without flags.
+    batches(start=step) -> Batches without end. named_state(model) -> the state dict to save, with or without flags.
     on_save(step, ema_model) is called before every checkpoint, on every rank, with the first rank's averages.
     flags: all flags of the run; those that are not in TRAIN_FLAGS are only kept in the checkpoints.
     A run whose folder holds checkpoints resumes from the last one. UserError where its flags were different.
@@ -61,7 +62,8 @@ class TrainLoop:
         self.means, self.unread = Means(), []  # unread: the values of the last steps, still on the device
         self.checkpoints = CheckpointFolder(output_path, self.flags["keep_checkpoints"], self.flags["save_format"])
         if self.ranks.first:
-            self.lock = None if is_remote(output_path) else lock_folder(output_path)
+            busy = f"--output_path {output_path} is in use by another training ({{holder}}); wait, or name another"
+            self.lock = None if is_remote(output_path) else lock(Path(output_path, ".lock"), busy)
             self.checkpoints.remove_parts()
         self.ranks.wait()
         self.step = self._resume()
@@ -89,7 +91,7 @@ class TrainLoop:
             f"{self.device}",
             flush=True,
         )
-        batches = iter(self.batches(self.step))
+        batches = iter(self.batches(start=self.step))
         last_row = self.step, time.perf_counter()
         bar = tqdm(initial=self.step, total=last, unit="step", smoothing=0.05, disable=not self.ranks.first)
         with bar:
