@@ -18,7 +18,6 @@ from guided_diffusion.script.storage import (
     _part,
     append_text,
     lock,
-    lock_folder,
     remove_parts,
     write_file,
     write_folder,
@@ -73,20 +72,21 @@ def test_a_folder_that_is_none_and_a_bucket_that_blobfile_does_not_reach_are_ref
 
 
 def test_a_lock_ends_with_its_holder_even_where_that_is_killed(tmp_path):
-    held = lock_folder(tmp_path)
-    assert f"process {os.getpid()}" in refusal(UserError, lambda: lock_folder(tmp_path))
+    path = tmp_path / ".lock"
+    held = lock(path, "{holder}")
+    assert f"process {os.getpid()}" in refusal(UserError, lock, path, "{holder}")
     held.release()
     code = (
-        "import sys, time; from guided_diffusion.script.storage import lock_folder; "
-        "held = lock_folder(sys.argv[1]); print(1, flush=True); time.sleep(60)"
+        "import sys, time; from guided_diffusion.script.storage import lock; "
+        "held = lock(sys.argv[1], 'in use'); print(1, flush=True); time.sleep(60)"
     )
-    command = [sys.executable, "-c", code, str(tmp_path)]
+    command = [sys.executable, "-c", code, str(path)]
     holder = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment())
     holder.stdout.readline()
-    assert f"process {holder.pid}" in refusal(UserError, lambda: lock_folder(tmp_path))
+    assert f"process {holder.pid}" in refusal(UserError, lock, path, "{holder}")
     holder.kill()
     holder.wait()
-    lock_folder(tmp_path).release()
+    lock(path, "in use").release()
 
 
 def test_threads_that_write_one_file_leave_one_of_their_versions(tmp_path):

@@ -20,7 +20,7 @@ from core.data.labels import class_numbers
 from core.data.loading import load_training_data
 from core.running.explainer import explain
 from demo.card import pack
-from guided_diffusion.script.storage import lock_folder
+from guided_diffusion.script.storage import lock
 from guided_diffusion.script_util import create_model_and_diffusion
 from models.checkpoints import load_diffusion, read_weights
 from models.classifiers import BinaryQuestion, load_classifier
@@ -200,7 +200,7 @@ def test_a_damaged_checkpoint_is_named_with_the_way_to_go_on(diffusion_flags, tm
 def test_a_folder_in_use_is_left_alone(diffusion_flags):
     output = diffusion_flags["output_path"]
     output.mkdir()
-    held = lock_folder(output)
+    held = lock(output / ".lock", "in use")
     code, _, err = run_script("celeba-train-diffusion.py", diffusion_flags)
     held.release()
     assert code == 2 and f"in use by another training (process {os.getpid()})" in err.splitlines()[-1]

@@ -40,9 +40,10 @@ def write_file(path, write):
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-        descriptor = os.open(part.parent, os.O_RDONLY)  # so that the renaming survives a power cut, too
-        os.fsync(descriptor)
-        os.close(descriptor)
+        with suppress(PermissionError):  # of Windows, which opens no folder
+            descriptor = os.open(part.parent, os.O_RDONLY)  # so that the renaming survives a power cut, too
+            os.fsync(descriptor)
+            os.close(descriptor)
     except (OSError, RuntimeError) as error:
         # torch.save turns a full disk, and Ctrl-C, into a RuntimeError, whose context says so.
         cause = error.__context__ if isinstance(error, RuntimeError) and error.__context__ else error
@@ -144,11 +145,8 @@ def _host():
 
 def sha256(path):
     """The SHA-256 of a file's contents, 64 hex digits."""
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def lock(path, in_use):
@@ -169,11 +167,3 @@ def lock(path, in_use):
         file_lock.release()
         raise OSError(error.errno, error.strerror, str(path)) from None
     return file_lock
-
-
-def lock_folder(folder):
-    """Locks the folder that a training writes to; see lock()."""
-    return lock(
-        Path(folder) / ".lock",
-        f"--output_path {folder} is in use by another training ({{holder}}); wait for it, or name another",
-    )

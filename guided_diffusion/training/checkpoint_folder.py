@@ -4,7 +4,7 @@ import re
 
 import blobfile as bf
 
-from ..script.errors import UserError
+from ..script.errors import UserError, first_sentence
 from ..script.storage import unwritable
 from .weight_files import find_weights, load_weights, remove_if_there, save_weights
 
@@ -50,8 +50,7 @@ class CheckpointFolder:
         except UserError:
             raise
         except Exception as error:  # the reader raises nearly anything on damaged bytes
-            reason = str(error).strip().split("\n")[0].split(". ")[0] or type(error).__name__
-            raise self.unusable(path, step, reason) from error
+            raise self.unusable(path, step, first_sentence(error)) from error
 
     def unusable(self, path, step, reason):
         """The UserError of a file of a step that cannot be gone on from, and how to go on all the same."""

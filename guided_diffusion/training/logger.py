@@ -7,7 +7,7 @@ import blobfile as bf
 import pandas as pd
 import torch
 
-from ..script.storage import is_remote, unwritable, write_file
+from ..script.storage import is_remote, unwritable, write_text
 
 
 def read_numbers(rows):
@@ -88,8 +88,7 @@ class Logger:
             raise unwritable(f"{self.path}, or the events beside it,", error) from error
 
     def _rewrite(self, rows):
-        text = self._lines(rows, header=bool(self.columns))
-        write_file(self.path, lambda file: file.write(text.encode()))
+        write_text(self.path, self._lines(rows, header=bool(self.columns)))
 
     def _lines(self, rows, header):
         return pd.DataFrame(rows, columns=self.columns).to_csv(index=False, header=header, lineterminator="\n")
