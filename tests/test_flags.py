@@ -3,6 +3,7 @@
 import importlib
 import re
 import sys
+from argparse import ArgumentTypeError
 from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
@@ -39,11 +40,6 @@ def parse(flags, *words):
     return FlagParser("A script.", flags).parse_args(words)
 
 
-def flags_of(parser):
-    """name -> Flag, of a FlagParser."""
-    return {action.dest: action.flag for action in parser._actions if hasattr(action, "flag")}
-
-
 @cache
 def all_parsers():
     """(name, parser) of the root scripts, the demos and the benchmarks."""
@@ -67,7 +63,7 @@ def test_truth_has_many_spellings(text, value):
 
 @pytest.mark.parametrize("text", ["maybe", "", "2", "None"])
 def test_what_is_neither_true_nor_false_is_refused(text):
-    with pytest.raises(ValueError, match="neither True nor False"):
+    with pytest.raises(ArgumentTypeError, match="neither True nor False"):
         str2bool(text)
 
 
@@ -98,10 +94,10 @@ def test_a_flag_without_a_default_says_its_type(kind, word, value):
 @pytest.mark.parametrize(
     "kind, word, said",
     [
-        (int, "2.5", "--margin 2.5 must be a whole number"),
-        (int, "9" * 5000, "must be a whole number"),  # more digits than Python reads
-        (float, "wide", "--margin wide must be a number"),
-        (bool, "wide", "--margin wide is neither True nor False"),
+        (int, "2.5", "argument --margin: invalid int value: '2.5'"),
+        (int, "9" * 5000, "invalid int value"),  # more digits than Python reads
+        (float, "wide", "argument --margin: invalid float value: 'wide'"),
+        (bool, "wide", "argument --margin: 'wide' is neither True nor False"),
     ],
     ids=["part", "long", "word", "neither"],
 )
@@ -288,7 +284,7 @@ def test_every_flag_that_a_script_cannot_do_without_is_marked():
 def test_the_help_of_main_is_in_groups():
     titles = [group.title for group in parser_of("main.py")._action_groups if group._group_actions]
     assert titles[1:] == ["data", "question", "networks", "method", "sampling", "output", "speed"]
-    assert titles[0] == "options" and flags_of(parser_of("main.py"))["method"].group == "method"
+    assert titles[0] == "options" and parser_of("main.py").flags["method"].group == "method"
 
 
 # -- the flags of every script -----------------------------------------------------------------------------------
@@ -296,7 +292,7 @@ def test_the_help_of_main_is_in_groups():
 
 def test_every_flag_of_every_script_has_help_a_kind_and_a_default_that_can_be():
     for script, parser in all_parsers():
-        flags = flags_of(parser)
+        flags = parser.flags
         assert {action.dest for action in parser._actions} - flags.keys() <= {"help", "what", "weights"}, script
         for name, flag in flags.items():
             assert flag.help, (script, name)
@@ -308,7 +304,7 @@ def test_every_flag_of_every_script_has_help_a_kind_and_a_default_that_can_be():
 
 def test_every_whole_number_of_every_script_has_two_ends():
     for script, parser in all_parsers():
-        for name, flag in flags_of(parser).items():
+        for name, flag in parser.flags.items():
             if flag.kind is int:
                 assert flag.low is not None and flag.high is not None and flag.low < flag.high, (script, name)
                 for value in (flag.low - 1, flag.high + 1, 2**63, 10**400, -(10**400)):
@@ -322,7 +318,7 @@ def test_flags_of_one_name_differ_in_nothing_but_defaults_and_what_is_said_of_th
     for script, parser in all_parsers():
         if script not in SCRIPTS:
             continue
-        for name, flag in flags_of(parser).items():
+        for name, flag in parser.flags.items():
             same = replace(flag, default=None, help="", group="")
             assert first.setdefault(name, same) == same, (script, name)
     assert len(first) > 90
@@ -330,7 +326,7 @@ def test_flags_of_one_name_differ_in_nothing_but_defaults_and_what_is_said_of_th
 
 @pytest.mark.parametrize("name", WHOLE_NUMBERS)
 def test_no_flag_is_declared_twice_with_other_ranges(name):
-    flags = [flags_of(parser)[name] for _, parser in all_parsers() if name in flags_of(parser)]
+    flags = [parser.flags[name] for _, parser in all_parsers() if name in parser.flags]
     assert len({(flag.low, flag.high) for flag in flags}) == 1
 
 

@@ -12,7 +12,7 @@ TRAINERS = ["celeba-train-diffusion.py", "celeba-train-classifier.py"]
 
 def flags_of(script):
     """name -> Flag."""
-    return {action.dest: action.flag for action in parser_of(script)._actions if action.dest != "help"}
+    return parser_of(script).flags
 
 
 def check(script, *words):

@@ -8,7 +8,6 @@ import math
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from functools import partial
 
 from .errors import UserError
 
@@ -44,15 +43,6 @@ class Flag:
         if self.kind is None:
             kind = str if self.default is None or self.many else type(self.default)
             object.__setattr__(self, "kind", kind)
-
-    def parse(self, name, text):
-        """A word of the command line -> the value. ArgumentError, for argparse, where it is of another kind."""
-        read = {bool: str2bool, int: int, float: float}.get(self.kind, str)
-        try:
-            return read(text)
-        except ValueError:
-            expected = {bool: "is neither True nor False", int: "must be a whole number", float: "must be a number"}
-            raise argparse.ArgumentError(None, f"--{name} {text} {expected[self.kind]}") from None
 
     def check_type(self, name, value):
         """UserError where a value that was read from a file is of a type that this flag has not."""
@@ -142,15 +132,15 @@ class FlagParser(argparse.ArgumentParser):
         for name, flag in flags.items():
             if flag.group not in groups:
                 groups[flag.group] = self.add_argument_group(flag.group)
-            action = groups[flag.group].add_argument(
+            groups[flag.group].add_argument(
                 f"--{name}",
-                type=partial(flag.parse, name),
+                type={bool: str2bool, int: int, float: float}.get(flag.kind, str),
                 default=flag.default,
                 nargs="+" if flag.many else "?" if flag.is_switch else None,
+                const="True" if flag.is_switch else None,
                 metavar={bool: "BOOL", int: "INT", float: "FLOAT"}.get(flag.kind, "TEXT"),
                 help=flag.full_help(name in required).replace("%", "%%"),
             )
-            action.flag, action.const = flag, "True"
 
     def parse_known_args(self, args=None, namespace=None, check=True):
         words = sys.argv[1:] if args is None else args
@@ -198,14 +188,14 @@ def str2bool(value):
         return True
     if text in ("no", "false", "f", "n", "0"):
         return False
-    raise ValueError(f"{value!r} is neither True nor False")
+    raise argparse.ArgumentTypeError(f"{value!r} is neither True nor False")
 
 
 def parse_bool_or_auto(text, flag):
     """The value of a flag, as written -> True, False or "auto"."""
     try:
         return "auto" if text == "auto" else str2bool(text)
-    except ValueError:
+    except argparse.ArgumentTypeError:
         raise UserError(f"--{flag} {text} is unknown; choose True, False or auto") from None
 
 
