@@ -50,6 +50,10 @@ DIFFUSION_FLAGS = {
     "rescale_timesteps": Flag(False, "show the UNet timesteps scaled to 0 … 1000"),
     "rescale_learned_sigmas": Flag(False, "weigh the variational term of the loss as a sum over all steps would"),
 }
+UNET_FLAGS = (  # those that are arguments of UNetModel as they stand
+    *("num_res_blocks", "dropout", "multiclass", "use_checkpoint", "num_heads", "num_head_channels"),
+    *("num_heads_upsample", "use_scale_shift_norm", "resblock_updown", "use_new_attention_order", "norm_groups"),
+)
 
 
 def model_and_diffusion_defaults():
@@ -85,20 +89,10 @@ def create_model(**flags):
     return UNetModel(
         model_channels=f.num_channels,
         out_channels=6 if f.learn_sigma else 3,
-        num_res_blocks=f.num_res_blocks,
         attention_resolutions=tuple(size // int(r) for r in resolutions),
-        dropout=f.dropout,
         channel_mult=channel_mult,
         num_classes=f.num_classes if f.class_cond else None,
-        multiclass=f.multiclass,
-        use_checkpoint=f.use_checkpoint,
-        num_heads=f.num_heads,
-        num_head_channels=f.num_head_channels,
-        num_heads_upsample=f.num_heads_upsample,
-        use_scale_shift_norm=f.use_scale_shift_norm,
-        resblock_updown=f.resblock_updown,
-        use_new_attention_order=f.use_new_attention_order,
-        norm_groups=groups,
+        **args_to_dict(f, UNET_FLAGS),
     )
 
 
