@@ -47,7 +47,6 @@ class DiffusersModel:
     files: tuple  # what decides what is computed: the configurations of network and scheduler, and the weights
     config: dict  # of the UNet2DModel
     betas: np.ndarray  # (T,) float64
-    schedule: str  # what the files call these betas
     mean_type: ModelMeanType  # what the network predicts
     var_type: ModelVarType
     clip: bool | None  # whether clean images are clipped to [-1, 1]; None where the files do not say
@@ -121,7 +120,6 @@ def _read_process(config, name):
     variance = config.one_of("variance_type", VARIANCES, f"it must be {', '.join(VARIANCES)}", "fixed_small")
     return {
         "betas": _read_betas(config, name),
-        "schedule": _name_of_betas(config.values),
         "mean_type": PREDICTIONS[prediction],
         "var_type": VARIANCES[variance],
         "clip": clip,
@@ -140,15 +138,6 @@ def _read_betas(config, name):
     if betas.shape != (steps,) or not len(betas) or not ((0 < betas) & (betas < 1)).all():
         raise UserError(f"{config.path} must give betas between 0 and 1, {steps} (num_train_timesteps); correct it")
     return betas
-
-
-def _name_of_betas(values):
-    if values.get("trained_betas") is not None:
-        return "trained_betas"
-    schedule = values.get("beta_schedule", "linear")
-    if schedule not in ("linear", "scaled_linear"):
-        return schedule
-    return f"{schedule} from {values.get('beta_start', 0.0001)} to {values.get('beta_end', 0.02)}"
 
 
 class _Config:

@@ -9,26 +9,10 @@ from guided_diffusion.unet import USUAL_CHANNEL_MULT
 EVERYWHERE_ELSE = {"norm_groups": 32}  # flags that no other project has, and what its weights mean
 # The flags that decide which function the network and its diffusion compute.
 DECIDING = (
-    "image_size",
-    "num_channels",
-    "channel_mult",
-    "num_res_blocks",
-    "attention_resolutions",
-    "num_head_channels",
-    "num_heads",
-    "num_heads_upsample",
-    "use_new_attention_order",
-    "use_scale_shift_norm",
-    "norm_groups",
-    "resblock_updown",
-    "class_cond",
-    "num_classes",
-    "multiclass",
-    "learn_sigma",
-    "diffusion_steps",
-    "noise_schedule",
-    "predict_xstart",
-    "rescale_timesteps",
+    *("image_size", "num_channels", "channel_mult", "num_res_blocks", "use_scale_shift_norm", "norm_groups"),
+    *("attention_resolutions", "num_head_channels", "num_heads", "num_heads_upsample", "use_new_attention_order"),
+    *("resblock_updown", "class_cond", "num_classes", "multiclass", "learn_sigma"),
+    *("diffusion_steps", "noise_schedule", "predict_xstart", "rescale_timesteps"),
 )
 # The flags that decide how a network is trained, and what it costs. Those of sampling, timestep_respacing and
 # use_fp16, are in neither.

@@ -12,7 +12,7 @@ from guided_diffusion.schedules import named_betas
 from guided_diffusion.script.errors import UserError
 
 from .checkpoints import read_flags, shell_words
-from .diffusion_flags import DECIDING, UNDECIDING, disagreements
+from .diffusion_flags import DECIDING, UNDECIDING
 
 
 def flags_of_weights(path, values, typed, flags):
@@ -32,22 +32,11 @@ def flags_of_weights(path, values, typed, flags):
             flags[name].check(name, trained[name])
     except UserError as error:
         raise UserError(f"{path} carries flags that no diffusion model has ({error}); use another file") from None
-    decided = {}
-    # One by one, image_size first: what the others mean depends on those before them.
-    while rest := _differing(values | decided, trained, typed):
-        name, value = rest[0]
-        decided[name] = value
+    untyped = [name for name in DECIDING if name in trained and name not in typed]
+    decided = {name: trained[name] for name in untyped if trained[name] != values[name]}
     if decided:
         print(f"taken from {path}: {shell_words(decided)}", flush=True)
     return decided
-
-
-def _differing(wanted, trained, typed):
-    """[(name, value), ...] of the file's flags that differ from those wanted."""
-    try:
-        return [(name, value) for name, _, value in disagreements(wanted, trained) if name not in typed]
-    except ValueError:  # a typed flag has no meaning; the check of the flags says which
-        return []
 
 
 def flags_of_diffusers(model, values, typed):
@@ -59,7 +48,7 @@ def flags_of_diffusers(model, values, typed):
     if "noise_schedule" in typed:
         betas = named_betas(values["noise_schedule"], len(model.betas))
         if not np.allclose(model.betas, betas, rtol=1e-4, atol=0):  # up to float32
-            wrong["noise_schedule"] = model.schedule
+            wrong["noise_schedule"] = "of its own"
     if wrong:
         asked = ", ".join(f"--{name} is {values[name]}" for name in wrong)
         own = ", ".join(f"{name} {value}" for name, value in wrong.items())

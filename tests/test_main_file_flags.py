@@ -48,23 +48,14 @@ def test_a_flag_that_contradicts_the_file_is_refused_and_no_other_is_named(untyp
     refuse(untyped | {"channel_mult": "one"}, "--channel_mult 'one'")
 
 
-def test_a_flag_of_the_same_meaning_stays_as_it_was_given(toy_files, tmp_path, capsys):
+def test_a_typed_flag_stays_as_it_was_typed_and_one_that_decides_nothing_stays_too(toy_files, tmp_path, capsys):
     trained = {"image_size": 128, "channel_mult": "1,1,2,3,4", "attention_resolutions": "32,16", "dropout": 0.5}
     path = carry(toy_files, tmp_path / "model.pt", trained)
     values = vars(create_argparser().parse_args(["--model_path", str(path), "--attention_resolutions", "16,32"]))
-    before = dict(values)
-    # Neither channel_mult, of the same meaning, nor dropout, which decides nothing here.
-    given = {"model_path", "attention_resolutions"}
-    assert flags_of_weights(path, values, given, FLAGS) == {"image_size": 128} and values == before
-    assert capsys.readouterr().out == f"taken from {path}: --image_size 128\n"
-
-
-def test_levels_with_attention_are_those_of_the_files_image_size(toy_files, tmp_path):
-    # At 64 pixels, the default, 16,8 are the levels that 32,16 are at 128.
-    path = carry(toy_files, tmp_path / "model.pt", {"image_size": 128, "attention_resolutions": "32,16"})
-    values = vars(create_argparser().parse_args(["--model_path", str(path)]))
-    decided = flags_of_weights(path, values, {"model_path"}, FLAGS)
-    assert decided == {"image_size": 128, "attention_resolutions": "32,16"}
+    before, given = dict(values), {"model_path", "attention_resolutions"}
+    taken = {"image_size": 128, "channel_mult": "1,1,2,3,4"}
+    assert flags_of_weights(path, values, given, FLAGS) == taken and values == before
+    assert capsys.readouterr().out == f"taken from {path}: --image_size 128 --channel_mult 1,1,2,3,4\n"
 
 
 @pytest.mark.parametrize(
