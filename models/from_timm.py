@@ -1,7 +1,5 @@
 """Classification networks of timm, by the names that timm gives them, a Hub name or a folder."""
 
-import difflib
-
 from guided_diffusion.script.errors import UserError, first_sentence, hub_package
 
 from .checkpoints import count_rows, load_state, read_state
@@ -23,7 +21,6 @@ def load_timm(name, weights, changes, role):
     called = f"timm:{name}"
     with hub_package(called):
         import timm
-    _require_name(name, called)
     untrained = _create(name, called, role)
     about = untrained.pretrained_cfg
     config = timm.data.resolve_data_config({}, model=untrained)
@@ -46,27 +43,8 @@ def load_timm(name, weights, changes, role):
     return Classifier(network, called, _class_names(network.num_classes, about), None, "classes", how, False)
 
 
-def _require_name(name, called):
-    """UserError for a name that is not timm's. Names on the Hub and folders are tried when they are opened."""
-    import timm
-
-    if ":" in name:
-        return
-    architecture, _, tag = name.partition(".")
-    if not timm.is_model(architecture):
-        close = ", ".join(difflib.get_close_matches(architecture, timm.list_models()) or ["resnet50"])
-        raise UserError(
-            f"{called} is no network of timm; name one, such as {close}, "
-            "or give timm:hf-hub:REPOSITORY or timm:local-dir:FOLDER"
-        )
-    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
-    if tag and tag not in tags:
-        close = ", ".join(difflib.get_close_matches(tag, tags) or tags[:1] or ["none"])
-        raise UserError(f"timm has no weights {called}; those of {architecture} include {close}")
-
-
 def _create(name, called, role, **options):
-    """timm.create_model; UserError for a folder or Hub name that is not there, and for what does not fit."""
+    """timm.create_model; UserError for a name that is not timm's or not there, and for what does not fit."""
     import timm
 
     try:
@@ -78,7 +56,8 @@ def _create(name, called, role, **options):
         ) from error
     except Exception as error:  # timm asserts, and torch tells of shapes
         raise UserError(
-            f"{called} cannot be built ({first_sentence(error)}); check --{role}_size and the files behind the name"
+            f"{called} cannot be built ({first_sentence(error)}); check --{role}_size, and give a name of "
+            "timm.list_models(), timm:hf-hub:REPOSITORY or timm:local-dir:FOLDER"
         ) from error
 
 

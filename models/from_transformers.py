@@ -1,6 +1,5 @@
 """Image classifiers of transformers, by a folder that save_pretrained wrote or a name on the Hub."""
 
-import difflib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,8 +58,6 @@ def _quiet(logging):
 
 
 def _config(transformers, name, called):
-    from huggingface_hub import constants
-
     try:
         return transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # what a folder holds may be anything
@@ -71,13 +68,9 @@ def _config(transformers, name, called):
                 f"{called} has no config.json of an image classifier ({first_sentence(error)}); "
                 "give a folder that save_pretrained wrote"
             ) from error
-        cached = Path(constants.HF_HUB_CACHE).glob("models--*")
-        names = [path.name.removeprefix("models--").replace("--", "/") for path in cached]
-        near = difflib.get_close_matches(name, [*names, *map(str, Path(name).parent.glob("*/"))])
-        meant = f"; did you mean {', '.join(near)}?" if near else ""
         raise UserError(
             f"{called} is no folder, and the Hub cannot be asked or has no such model ({first_sentence(error)}); "
-            f"give a folder that save_pretrained wrote, or connect and check the name{meant}"
+            f"give a folder that save_pretrained wrote, or connect and check the name"
         ) from error
 
 

@@ -108,7 +108,7 @@ def test_a_run_goes_on_with_the_same_files_of_a_folder_alone(flags, forty, tmp_p
         ({"classifier_weights": "w.pt"}, ["--classifier_weights w.pt is for a network by name"]),
         ({"oracle_path": "classifier.pt", "oracle_weights": "w.pt"}, ["--oracle_weights w.pt", "leave out one"]),
         ({"classifier_path": FUNCTION}, ["--classifier_architecture toy_networks:Brightness is for a file"]),
-        ({"oracle_path": "timm:resnet19"}, ["timm:resnet19", "resnet18"]),
+        ({"oracle_path": "timm:resnet19"}, ["timm:resnet19", "timm.list_models()"]),
     ],
     ids=lambda value: "-".join(map(str, value)) if isinstance(value, dict) else "",
 )

@@ -202,10 +202,6 @@ def test_a_folder_of_transformers(folders):
 def test_a_name_of_transformers_in_the_cache_of_the_hub(folders, tmp_path, monkeypatch):
     cache("someone/animals", folders / "vit", tmp_path, monkeypatch)
     assert load_classifier("transformers:someone/animals").attributes == NAMES
-    message = refusal(UserError, load_classifier, "transformers:someone/animal")
-    assert "did you mean someone/animals?" in message
-    monkeypatch.chdir(folders)
-    assert "did you mean vit?" in refusal(UserError, load_classifier, "transformers:vitt")
 
 
 @pytest.mark.parametrize("kind", ["folder with a pickle", "pt", "safetensors"])
@@ -312,8 +308,8 @@ def test_a_file_says_its_task(tmp_path):
 @pytest.mark.parametrize(
     "name, words",
     [
-        ("timm:resnet19", ["no network of timm", "resnet18"]),
-        ("timm:test_resnet.r999", ["no weights timm:test_resnet.r999", "r160_in1k"]),
+        ("timm:resnet19", ["Unknown model (resnet19)", "timm.list_models()"]),
+        ("timm:test_resnet.r999", ["Invalid pretrained tag (r999) for test_resnet"]),
         ("timm:", ["--classifier_path timm: names no network"]),
         ("timm:timm/resnet18", ["hf-hub:REPOSITORY"]),
         ("timm:hf-hub:timm/no_such", ["cannot be had", "timm:local-dir:FOLDER"]),
