@@ -36,7 +36,9 @@ def main():
     if args.merge_and_eval:
         return merge(args, ranks)
     run, diffusers_model = plan(args)
-    device, compute = prepare_device(args, ranks)
+    keep_freed_memory()
+    device = device_from(args.gpu, ranks)
+    compute = how_to_compute(args, device)
     dataset = run.load_dataset()
     classifier = load_role(run, "classifier", load_classifier, device)
     run = run.asking(ask(run.flags, dataset, classifier, device))
@@ -60,13 +62,6 @@ def plan(args):
     if diffusers_model:
         return plan_run(flags | flags_of_diffusers(diffusers_model, flags, typed)), diffusers_model
     return plan_run(flags | flags_of_weights(args.model_path, flags, typed, FLAGS)), None
-
-
-def prepare_device(args, ranks):
-    """(this rank's device, options of a SamplingNetwork on it)."""
-    keep_freed_memory()
-    device = device_from(args.gpu, ranks)
-    return device, how_to_compute(args, device)
 
 
 def load_networks(run, classifier, dataset, diffusers_model, compute, device):

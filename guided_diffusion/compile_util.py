@@ -5,6 +5,7 @@ import timeit
 
 import torch
 
+from .script.errors import first_sentence
 from .script.flags import parse_bool_or_auto
 
 WORTH_COMPILING = 1000  # training steps; compiling takes a minute or two, which a few hundred steps win back
@@ -33,7 +34,7 @@ def compiled(function, device, **options):
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.zeros(8, device=device))
     except Exception as error:  # anything may be missing or broken in this machine's compiler
-        print(f"--compile: this machine cannot compile ({_first_line(error)}); running uncompiled", flush=True)
+        print(f"--compile: this machine cannot compile ({first_sentence(error)}); running uncompiled", flush=True)
         return function
     return torch.compile(function, **options)
 
@@ -96,7 +97,7 @@ def _if_faster(flag, choice, function, inputs, make):
             raise RuntimeError("it changes the answer")
         now, before = _seconds(faster, inputs), _seconds(function, inputs)
     except Exception as error:  # whatever this machine, or this network, cannot do
-        print(f"--{flag} failed ({_first_line(error)}); running without", flush=True)
+        print(f"--{flag} failed ({first_sentence(error)}); running without", flush=True)
         return function
     worth_it = choice != "auto" or now < before
     print(
@@ -110,7 +111,3 @@ def _if_faster(flag, choice, function, inputs, make):
 def _seconds(function, inputs):
     """The seconds of a call, the shorter of two."""
     return min(timeit.repeat(lambda: function(*inputs).sum().item(), repeat=2, number=1))  # item() waits for a GPU
-
-
-def _first_line(error):
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from ..dist_util import cpu_count
-from ..script.errors import UserError
+from ..script.errors import UserError, first_sentence
 from .ranks import find_ranks, mpi_world, rank_in_environment
 
 _TO_MEET = timedelta(minutes=5)  # ranks start at different times, and import for long on a slow disk
@@ -68,7 +68,7 @@ def _meet(ranks):
     except (dist.DistError, ValueError, OSError) as error:
         raise UserError(
             f"the {ranks.world_size} ranks do not meet at {os.environ['MASTER_ADDR']}, port "
-            f"{os.environ.get('MASTER_PORT', 'chosen by the first')} ({str(error).splitlines()[0][:200]}); set "
+            f"{os.environ.get('MASTER_PORT', 'chosen by the first')} ({first_sentence(error)}); set "
             "MASTER_ADDR and MASTER_PORT to what all reach"
         ) from None
     return _stores[0]

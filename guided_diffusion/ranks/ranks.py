@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from ..script.errors import UserError
+from ..script.errors import UserError, first_sentence
 
 _LOOPBACK = "127.0.0.1"  # where the ranks of one machine meet
 _PORTS = 16_000, 14_000  # srun's ranks meet at one of these: the first, and how many; below what systems hand out
@@ -162,12 +162,9 @@ def _ranks_of_mpi(started):
     instead = "or start with torchrun instead"
     try:
         from mpi4py import MPI
-    except ImportError as error:
-        if error.name == "mpi4py":
-            raise UserError(f"mpiexec needs mpi4py: pip install mpi4py, {instead}") from None
-        raise UserError(f"mpi4py cannot be loaded ({_line(error)}); install it anew, {instead}") from None
-    except RuntimeError as error:
-        raise UserError(f"mpi4py finds no MPI ({_line(error)}); install the MPI of mpiexec, {instead}") from None
+    except (ImportError, RuntimeError) as error:  # it is not installed, or does not find its MPI
+        reason = first_sentence(error)
+        raise UserError(f"mpiexec needs mpi4py ({reason}): pip install mpi4py beside its MPI, {instead}") from None
     world = MPI.COMM_WORLD
     if world.size != started:
         raise UserError(
@@ -179,10 +176,6 @@ def _ranks_of_mpi(started):
         own = _LOOPBACK if machine.size == world.size else MPI.Get_processor_name()
         os.environ["MASTER_ADDR"] = world.bcast(os.environ.get("MASTER_ADDR", own))
     return Ranks(world.rank, world.size, machine.rank, machine.size)
-
-
-def _line(error):
-    return str(error).strip().splitlines()[0]
 
 
 def mpi_world():

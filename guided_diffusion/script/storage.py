@@ -13,7 +13,7 @@ import blobfile as bf
 import psutil
 from filelock import FileLock, Timeout
 
-from .errors import UserError
+from .errors import UserError, first_sentence
 
 _PART = re.compile(r"\..*\.(?P<host>[^.]+)-(?P<pid>\d+)-\d+\.part")
 
@@ -97,7 +97,7 @@ def append_text(path, text):
 
 def unwritable(path, error):
     """The UserError of a path that cannot be written, for the reason that the error of a library gives."""
-    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    reason = getattr(error, "strerror", None) or first_sentence(error)
     return UserError(f"{path} cannot be written ({reason}); make room or check the folder, and start again")
 
 
