@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from main_runs import explain, main_flags
 from PIL import Image
 from scripts import call_script, contents
-from test_flags import all_parsers, flags_of
+from test_flags import all_parsers
 
 from core.data.datasets import read_labels
 from core.data.images import read_image, write_png
@@ -74,7 +74,7 @@ def test_an_error_is_one_line_whatever_it_quotes():
 @given(st.data())
 def test_any_word_for_any_flag_is_a_value_or_one_line(data):
     script, parser = data.draw(st.sampled_from(all_parsers()))
-    flags = flags_of(parser)
+    flags = parser.flags
     chosen = data.draw(st.lists(st.sampled_from(sorted(flags)), min_size=1, max_size=3))
     words = [word for name in chosen for word in (f"--{name}", data.draw(WORDS))]
     err = io.StringIO()
