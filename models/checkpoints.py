@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import torch
 
-from guided_diffusion.script.errors import UserError, first_sentence, hub_package, require_file
+from guided_diffusion.script.errors import UserError, as_user_error, first_sentence, hub_package, require_file
 
 from .diffusion_flags import disagreements, infer_flags
 
@@ -179,10 +179,8 @@ def load_diffusion(model, path, flags):
         )
     if trained is None:
         trained, verb = infer_flags(state, flags["image_size"]), "holds"
-    try:
+    with as_user_error(f"{path} carries flags that no diffusion model has", "use another file", ValueError):
         wrong = disagreements(flags, trained)
-    except ValueError as error:
-        raise UserError(f"{path} carries flags that no diffusion model has ({error}); use another file") from error
     if wrong:
         asked = ", ".join(f"--{name} is {shlex.quote(str(value))}" for name, value, _ in wrong)
         held = ", ".join(f"{name} {shlex.quote(str(value))}" for name, _, value in wrong)

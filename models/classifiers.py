@@ -13,14 +13,14 @@ import difflib
 import torch
 
 from guided_diffusion.script.choices import TASKS
-from guided_diffusion.script.errors import UserError, first_sentence
+from guided_diffusion.script.errors import UserError, as_user_error
 
 from .by_name import load_by_name
 from .checkpoints import attach_flags, count_rows, describe, find_state, flags_of, load_state, read_weights
 from .classifier import CELEBA_OUTPUTS, Classifier, require_logits
 from .classifier import BinaryQuestion as BinaryQuestion
 from .from_code import call_function
-from .from_torchvision import build_torchvision, list_networks, misfit
+from .from_torchvision import build_torchvision, list_networks
 from .preprocessing import Preprocessing
 from .small import ARCHITECTURES
 
@@ -48,11 +48,9 @@ def build_classifier(architecture, num_outputs, image_size=None):
             f"name one (such as {', '.join(close)}), small_cnn, tiny_cnn, or module:function"
         )
     if image_size is not None:
-        try:
-            with torch.no_grad():
-                logits = network.eval()(torch.zeros(1, 3, image_size, image_size))
-        except Exception as error:  # it may be anybody's code
-            raise misfit(architecture, image_size, error) from error
+        fault = f"{architecture} does not take --image_size {image_size}"
+        with torch.no_grad(), as_user_error(fault, "change either"):
+            logits = network.eval()(torch.zeros(1, 3, image_size, image_size))
         require_logits(logits, architecture, num_outputs)
     return network.train()
 
@@ -60,14 +58,10 @@ def build_classifier(architecture, num_outputs, image_size=None):
 def require_trainable(network, architecture, image_size, batch_size):
     """UserError where a network cannot be trained on as few images at a time as batch_size; leaves it as it is."""
     copied = copy.deepcopy(network).train()
-    with torch.random.fork_rng(devices=[]):
-        try:
-            copied(torch.zeros(min(batch_size, 2), 3, image_size, image_size))
-        except Exception as error:
-            raise UserError(
-                f"{architecture} cannot be trained at --image_size {image_size} on {batch_size} image(s) at a time "
-                f"({first_sentence(error)}); raise --batch_size (or --microbatch), or the size"
-            ) from error
+    fault = f"{architecture} cannot be trained at --image_size {image_size} on {batch_size} image(s) at a time"
+    remedy = "raise --batch_size (or --microbatch), or the size"
+    with torch.random.fork_rng(devices=[]), as_user_error(fault, remedy):
+        copied(torch.zeros(min(batch_size, 2), 3, image_size, image_size))
 
 
 def classifier_checkpoint(network, architecture, attributes, image_size, task="attributes"):
@@ -139,8 +133,6 @@ def classifier_from(contents, path, architecture=None, changes=None, image_size=
         raise UserError(f"{path} holds a {trained}, not a {architecture}; name {trained}, or give another file")
     require_names(attributes, num_outputs, path)
     own_size, task = contents.get("image_size"), contents.get("task")  # no task in files of before there were two
-    if own_size is not None and not (isinstance(own_size, int) and own_size > 0):
-        raise UserError(f"{path} was trained at {own_size!r} pixels, it says; save it with a whole number")
     if task not in (None, *TASKS):
         raise UserError(f"{path} says that its task is {task!r}; save it with {' or '.join(TASKS)}")
     if task == "classes" and num_outputs == 1:

@@ -14,7 +14,7 @@ from torch import nn
 
 from guided_diffusion.gaussian_diffusion import LossType, ModelMeanType, ModelVarType
 from guided_diffusion.respace import SpacedDiffusion, space_timesteps
-from guided_diffusion.script.errors import UserError, first_sentence, hub_package
+from guided_diffusion.script.errors import UserError, as_user_error, hub_package
 
 from .checkpoints import load_state, read_weights
 from .downloads import hub_folder
@@ -130,10 +130,8 @@ def _read_betas(config, name):
     """The scheduler's own betas, (T,) float64."""
     with hub_package(name):
         import diffusers
-    try:
+    with as_user_error(f"{config.path} makes no scheduler", "correct it"):
         scheduler = getattr(diffusers, config.values["_class_name"]).from_config(config.values)
-    except Exception as error:  # whatever it cannot make of what the file says
-        raise UserError(f"{config.path} makes no scheduler ({first_sentence(error)}); correct it") from error
     betas, steps = scheduler.betas.double().numpy(), scheduler.config.num_train_timesteps
     if betas.shape != (steps,) or not len(betas) or not ((0 < betas) & (betas < 1)).all():
         raise UserError(f"{config.path} must give betas between 0 and 1, {steps} (num_train_timesteps); correct it")
@@ -145,11 +143,8 @@ class _Config:
 
     def __init__(self, path):
         self.path = path
-        try:
+        with as_user_error(f"{path} cannot be read", "copy or download it again", (OSError, ValueError)):
             self.values = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            reason = first_sentence(error)
-            raise UserError(f"{path} cannot be read ({reason}); copy or download it again") from error
         if not isinstance(self.values, dict):
             raise UserError(f"{path} is no JSON object; copy or download it again")
 
@@ -195,10 +190,8 @@ def load_diffusers_network(model, image_size):
     with hub_package(model.name):
         from diffusers import UNet2DModel
     config, _, weights = model.files
-    try:
+    with as_user_error(f"{config} makes no UNet2DModel", "correct it"):
         network = UNet2DModel.from_config(model.config)
-    except Exception as error:  # whatever it cannot make of what the file says
-        raise UserError(f"{config} makes no UNet2DModel ({first_sentence(error)}); correct it") from error
     halvings = len(network.config.block_out_channels) - 1
     if image_size % 2**halvings:
         raise UserError(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from guided_diffusion.script.errors import UserError, first_sentence, hub_package
+from guided_diffusion.script.errors import as_user_error, hub_package
 
 HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")  # not ./folder or ../folder
 FILE_SUFFIXES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".safetensors"}  # of no Hub name
@@ -19,14 +19,10 @@ def published_weights(url, kind, flag):
     """
     path = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
     if not path.exists():
-        try:
+        fault = f"{kind}'s weights are not at {path} and cannot be downloaded"
+        with as_user_error(fault, f"put them there, or give --{flag}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rpartition("-")[2])
-        except (OSError, RuntimeError) as error:  # OSError: no network, or no room; RuntimeError: a wrong hash
-            raise UserError(
-                f"{kind}'s weights are not at {path} and cannot be downloaded ({error}); "
-                f"put them there, or give --{flag}"
-            ) from error
     return path
 
 
@@ -60,7 +56,9 @@ def hub_folder(name, files, preferred, otherwise):
     with hub_package(name):
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError
-    try:
+    fault = f"{name} is no file or folder here, and the Hugging Face Hub did not give it"
+    fetch = f"`hf download {name} --local-dir {path.name}`"
+    with as_user_error(fault, f"check it, or run {fetch} on a machine with internet, and give that folder"):
         with suppress(LocalEntryNotFoundError):
             cached = Path(snapshot_download(name, local_files_only=True))
             if any((cached / file).exists() for file in [*preferred, *otherwise]):
@@ -69,9 +67,3 @@ def hub_folder(name, files, preferred, otherwise):
         if not any((folder / file).exists() for file in preferred):
             snapshot_download(name, allow_patterns=[*files, *otherwise])
         return folder
-    except Exception as error:  # of the network, the name, access or the disk
-        reason = first_sentence(error)
-        raise UserError(
-            f"{name} is no file or folder here, and the Hugging Face Hub did not give it ({reason}); check it, or "
-            f"run `hf download {name} --local-dir {path.name}` on a machine with internet, and give that folder"
-        ) from error

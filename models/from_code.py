@@ -5,7 +5,7 @@ import importlib
 from torch import nn
 
 from guided_diffusion.script.choices import TASKS
-from guided_diffusion.script.errors import UserError, first_sentence
+from guided_diffusion.script.errors import UserError, as_user_error, first_sentence
 
 from .checkpoints import load_state, read_state
 from .classifier import Classifier
@@ -15,10 +15,9 @@ from .preprocessing import Preprocessing
 def call_function(location, *arguments):
     """`module:function` -> the network that function(*arguments) builds."""
     module, _, function = location.partition(":")
-    try:
+    kinds = ImportError, AttributeError, ValueError
+    with as_user_error(f"{location} cannot be imported", "give module:function", kinds):
         build = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{location} cannot be imported ({error}); give module:function") from error
     try:
         network = build(*arguments)
     except Exception as error:  # it is anybody's code

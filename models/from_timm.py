@@ -1,6 +1,6 @@
 """Classification networks of timm, by the names that timm gives them, a Hub name or a folder."""
 
-from guided_diffusion.script.errors import UserError, first_sentence, hub_package
+from guided_diffusion.script.errors import UserError, as_user_error, hub_package
 
 from .checkpoints import count_rows, load_state, read_state
 from .classifier import Classifier
@@ -47,18 +47,11 @@ def _create(name, called, role, **options):
     """timm.create_model; UserError for a name that is not timm's or not there, and for what does not fit."""
     import timm
 
-    try:
-        return timm.create_model(name, **options)
-    except OSError as error:
-        raise UserError(
-            f"{called} cannot be had ({first_sentence(error)}); check the name and the connection, "
-            "or give a folder as timm:local-dir:FOLDER"
-        ) from error
-    except Exception as error:  # timm asserts, and torch tells of shapes
-        raise UserError(
-            f"{called} cannot be built ({first_sentence(error)}); check --{role}_size, and give a name of "
-            "timm.list_models(), timm:hf-hub:REPOSITORY or timm:local-dir:FOLDER"
-        ) from error
+    places = "timm:hf-hub:REPOSITORY or timm:local-dir:FOLDER"
+    remedy = f"check --{role}_size, and give a name of timm.list_models(), {places}"
+    with as_user_error(f"{called} cannot be built", remedy):
+        with as_user_error(f"{called} cannot be had", f"check the connection, or give {places}", OSError):
+            return timm.create_model(name, **options)
 
 
 def _published_file(about, called, role):
@@ -72,13 +65,9 @@ def _published_file(about, called, role):
     else:
         raise UserError(f"timm has no weights of {called}; give --{role}_weights")
     names = [about["hf_hub_filename"]] if about.get("hf_hub_filename") else _FILES
-    try:
+    remedy = f"connect, or give --{role}_weights"
+    with as_user_error(f"{called}: the weights {place} cannot be had", remedy, OSError):
         return hub_file(place, names, revision or None)
-    except OSError as error:
-        raise UserError(
-            f"{called}: the weights {place} cannot be had ({first_sentence(error)}); "
-            f"connect, or give --{role}_weights"
-        ) from error
 
 
 def _preprocessing(config):

@@ -6,7 +6,7 @@ import re
 import torch
 import torchvision
 
-from guided_diffusion.script.errors import UserError, first_sentence
+from guided_diffusion.script.errors import UserError, as_user_error
 
 from .checkpoints import count_rows, load_state, read_state
 from .classifier import Classifier
@@ -34,15 +34,8 @@ def build_torchvision(architecture, num_outputs, image_size=None, flag="image_si
         options["image_size"] = image_size
     if image_size is not None and architecture.startswith("maxvit_"):
         options["input_size"] = (image_size, image_size)
-    try:
+    with as_user_error(f"{architecture} does not take --{flag} {image_size}", "change either"):
         return torchvision.models.get_model(architecture, weights=None, num_classes=num_outputs, **options)
-    except (AssertionError, RuntimeError, ValueError) as error:
-        raise misfit(architecture, image_size, error, flag) from error
-
-
-def misfit(architecture, image_size, error, flag="image_size"):
-    """The UserError for a network that does not take images of a size."""
-    return UserError(f"{architecture} does not take --{flag} {image_size} ({first_sentence(error)}); change either")
 
 
 def load_torchvision(name, weights, changes, role):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
-from guided_diffusion.script.errors import UserError, first_sentence, hub_package
+from guided_diffusion.script.errors import UserError, as_user_error, first_sentence, hub_package
 
 from .checkpoints import misfits, read_state
 from .classifier import Classifier
@@ -129,15 +129,11 @@ def _sides(size):
 
 def _model(transformers, name, config, called, weights, role):
     """The model with a file of its state dict; None: with those of its folder or Hub name, safetensors first."""
-    try:
+    fault = f"{called} is a {config.model_type}, of which no image classifier can be built"
+    with as_user_error(fault, "name another"):
         # Only the class is wanted: unlike load_state it knows the tensors' names of any version of transformers.
         auto = transformers.AutoModelForImageClassification
         network_class = type(auto.from_config(config, trust_remote_code=False))
-    except Exception as error:  # of a configuration, which may hold anything
-        raise UserError(
-            f"{called} is a {config.model_type}, of which no image classifier can be built "
-            f"({first_sentence(error)}); name another"
-        ) from error
     if weights is None:
         try:
             return _filled(network_class, name, config, called, called, use_safetensors=True)
@@ -155,13 +151,9 @@ def _model(transformers, name, config, called, weights, role):
 
 def _pickle(name, called, role):
     """The path of pytorch_model.bin, for read_weights; UserError where there is none either."""
-    try:
+    remedy = f"give --{role}_weights, or a folder that save_pretrained wrote"
+    with as_user_error(f"{called} has no weights that can be had", remedy, OSError):
         return hub_file(name, ["pytorch_model.bin"])
-    except OSError as error:
-        raise UserError(
-            f"{called} has no weights that can be had ({first_sentence(error)}); "
-            f"give --{role}_weights, or a folder that save_pretrained wrote"
-        ) from error
 
 
 def _filled(network_class, name, config, file, called, **options):

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from ..script.errors import UserError, first_sentence
+from ..script.errors import UserError, as_user_error
 
 _LOOPBACK = "127.0.0.1"  # where the ranks of one machine meet
 _PORTS = 16_000, 14_000  # srun's ranks meet at one of these: the first, and how many; below what systems hand out
@@ -159,12 +159,9 @@ def _ranks_of_torchrun():
 @cache
 def _ranks_of_mpi(started):
     """The ranks of which mpiexec has started this many."""
-    instead = "or start with torchrun instead"
-    try:
+    instead, kinds = "or start with torchrun instead", (ImportError, RuntimeError)
+    with as_user_error("mpiexec needs mpi4py, and its MPI", f"pip install mpi4py, {instead}", kinds):
         from mpi4py import MPI
-    except (ImportError, RuntimeError) as error:  # it is not installed, or does not find its MPI
-        reason = first_sentence(error)
-        raise UserError(f"mpiexec needs mpi4py ({reason}): pip install mpi4py beside its MPI, {instead}") from None
     world = MPI.COMM_WORLD
     if world.size != started:
         raise UserError(

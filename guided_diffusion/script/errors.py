@@ -35,6 +35,17 @@ def hub_package(user):
         ) from error
 
 
+@contextmanager
+def as_user_error(fault, remedy, kinds=Exception):
+    """What a library, or anybody's code, raises within becomes a UserError: fault (reason); remedy."""
+    try:
+        yield
+    except UserError:
+        raise
+    except kinds as error:
+        raise UserError(f"{fault} ({first_sentence(error)}); {remedy}") from error
+
+
 def first_sentence(error):
     """How an error of a library begins; its type where it says nothing."""
     return str(error).strip().split("\n")[0].split(". ")[0].rstrip(".") or type(error).__name__
