@@ -1,4 +1,4 @@
-"""The diffusion process: q, p, ancestral steps, losses (Ho et al. 2020; Nichol & Dhariwal 2021).
+"""The diffusion process: q, p, ancestral and DDIM steps, losses (Ho et al. 2020; Nichol & Dhariwal 2021).
 
 Symbols: x0 a clean image in [-1, 1]; z_t its noisy version (N, C, H, W); t (N,) int64 in 0 … T-1, where
 t = 0 is nearly clean; beta_t the added variance; abar_t = prod(1 - beta_s, s <= t). A network is any callable
@@ -18,7 +18,7 @@ class ModelMeanType(Enum):
 
     START_X = auto()
     EPSILON = auto()
-    VELOCITY = auto()  # Salimans & Ho 2022, appendix D; of diffusers' networks, which are not trained here
+    VELOCITY = auto()  # Salimans & Ho 2022, appendix D
 
 
 class ModelVarType(Enum):
@@ -54,7 +54,7 @@ class GaussianDiffusion:
         self.num_timesteps = len(betas)
 
         abar = self.alphas_cumprod = np.cumprod(1 - betas)
-        abar_prev = np.append(1.0, abar[:-1])
+        abar_prev = self.alphas_cumprod_prev = np.append(1.0, abar[:-1])
         self.sqrt_alphas_cumprod = np.sqrt(abar)
         self.sqrt_one_minus_alphas_cumprod = np.sqrt(1 - abar)
         self.sqrt_recip_alphas_cumprod = np.sqrt(1 / abar)
@@ -134,6 +134,11 @@ class GaussianDiffusion:
         sigma = self._at("sqrt_one_minus_alphas_cumprod", t, z)
         return self._at("sqrt_alphas_cumprod", t, z) * z - sigma * v
 
+    def velocity(self, x0, t, eps):
+        """sqrt(abar) · eps - sqrt(1 - abar) · x0."""
+        sigma = self._at("sqrt_one_minus_alphas_cumprod", t, x0)
+        return self._at("sqrt_alphas_cumprod", t, x0) * eps - sigma * x0
+
     def x0_from_eps(self, z, t, eps):
         """(z - sqrt(1 - abar) · eps) / sqrt(abar)."""
         return self._at("sqrt_recip_alphas_cumprod", t, z) * z - self._at("sqrt_recipm1_alphas_cumprod", t, z) * eps
@@ -148,16 +153,29 @@ class GaussianDiffusion:
     def p_sample(self, model, z, t, noise, clip_denoised=True):
         """z_t -> (z_t-1, pred_xstart): one ancestral step. noise(like) is not called where every t is 0."""
         p = self.p_mean_variance(model, z, t, clip_denoised)
-        if not t.any():
-            return p["mean"], p["pred_xstart"]
-        sigma = (t > 0).to(z.dtype).reshape(-1, 1, 1, 1) * torch.exp(0.5 * p["log_variance"])
-        return p["mean"] + sigma * noise(z), p["pred_xstart"]
+        return p["mean"] + masked_noise(noise, z, t, torch.exp(0.5 * p["log_variance"])), p["pred_xstart"]
+
+    def ddim_sample(self, model, z, t, noise=None, clip_denoised=True, eta=0.0):
+        """z_t -> (z_t-1, pred_xstart): one DDIM step (Song et al. 2021, eq. 12); noise only for eta > 0."""
+        x0 = self.p_mean_variance(model, z, t, clip_denoised)["pred_xstart"]
+        eps = self.eps_from_x0(z, t, x0)
+        abar, abar_prev = self._at("alphas_cumprod", t, z), self._at("alphas_cumprod_prev", t, z)
+        sigma = eta * torch.sqrt((1 - abar_prev) / (1 - abar)) * torch.sqrt(1 - abar / abar_prev)
+        previous = x0 * torch.sqrt(abar_prev) + torch.sqrt(1 - abar_prev - sigma**2) * eps
+        return (previous + masked_noise(noise, z, t, sigma) if eta else previous), x0
 
     @torch.no_grad()
     def p_sample_loop(self, model, z, noise, clip_denoised=True):
         """Pure noise z_T-1 (N, C, H, W) -> images in [-1, 1], by T ancestral steps."""
         for t in reversed(range(self.num_timesteps)):
             z, _ = self.p_sample(model, z, self.batch_t(t, z), noise, clip_denoised)
+        return z
+
+    @torch.no_grad()
+    def ddim_sample_loop(self, model, z, noise=None, clip_denoised=True, eta=0.0):
+        """Pure noise z_T-1 (N, C, H, W) -> images in [-1, 1], by T DDIM steps."""
+        for t in reversed(range(self.num_timesteps)):
+            z, _ = self.ddim_sample(model, z, self.batch_t(t, z), noise, clip_denoised, eta)
         return z
 
     def batch_t(self, t, like):
@@ -174,7 +192,11 @@ class GaussianDiffusion:
         if self.loss_type is LossType.RESCALED_KL:
             return {"loss": self._vb_term(output, x0, z, t) * self.num_timesteps}
 
-        target = {ModelMeanType.START_X: x0, ModelMeanType.EPSILON: noise}[self.mean_type]
+        target = {
+            ModelMeanType.START_X: lambda: x0,
+            ModelMeanType.EPSILON: lambda: noise,
+            ModelMeanType.VELOCITY: lambda: self.velocity(x0, t, noise),
+        }[self.mean_type]()
         if self.var_type is not ModelVarType.LEARNED_RANGE:
             mse = mean_flat((target - output) ** 2)
             return {"mse": mse, "loss": mse}
@@ -193,3 +215,10 @@ class GaussianDiffusion:
         kl = mean_flat(normal_kl(true_mean, true_log_variance, p["mean"], p["log_variance"]))
         log_likelihood = discretized_gaussian_log_likelihood(x0, p["mean"], 0.5 * p["log_variance"])
         return torch.where(t == 0, -mean_flat(log_likelihood), kl) / np.log(2)
+
+
+def masked_noise(noise, z, t, sigma):
+    """sigma · noise(z), but 0 for the images whose t is 0. noise is not called where every t is 0."""
+    if not t.any():
+        return torch.zeros_like(z)
+    return (t > 0).to(z.dtype).reshape(-1, *[1] * (z.dim() - 1)) * sigma * noise(z)

@@ -17,7 +17,6 @@ from pages import module_of
 from test_checkpoints import Payload
 from toy_networks import MODEL_FLAGS
 
-from core.methods.chain import Chain
 from guided_diffusion.sampling import SamplingNetwork
 from guided_diffusion.schedules import cosine_betas, linear_betas
 from guided_diffusion.script.errors import UserError
@@ -142,12 +141,9 @@ def test_a_ddim_chain_is_that_of_diffusers_scheduler(tmp_path, prediction, steps
     """Where clean images are clipped, our noise follows from the clipped one, as with use_clipped_model_output."""
     scheduler, unet = DDIMScheduler(**SCHEDULER, prediction_type=prediction, clip_sample=clip), network()
     ours, diffusion = load(pipeline_folder(tmp_path, unet, scheduler), respacing)
-    z, chain = start(), Chain(diffusion, ours, torch.zeros(2, 3, 8, 8), None, tau=1, noise=None, clip_denoised=clip)
-    for t in reversed(range(diffusion.num_timesteps)):
-        z = chain.ddim_step(z, t, chain.predict(z, t)["pred_xstart"], t - 1)
     scheduler.set_timesteps(steps)
     expected = theirs(scheduler, unet, eta=0.0, use_clipped_model_output=clip)
-    assert_near(z, expected)
+    assert_near(diffusion.ddim_sample_loop(ours, start(), clip_denoised=clip), expected)
 
 
 TRAINED = list(np.geomspace(1e-3, 0.3, STEPS))

@@ -9,7 +9,6 @@ from golden import SeededNoise, golden
 from reference_weights import deterministic_array
 from toy_networks import stand_in_network
 
-from core.methods.chain import Chain
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion, LossType, ModelMeanType, ModelVarType
 from guided_diffusion.respace import SpacedDiffusion, space_timesteps
 from guided_diffusion.schedules import linear_betas, named_betas
@@ -43,8 +42,7 @@ def clean_estimate(z, t):
 
 def output_of(mean_type, x0, t, eps):
     """What a network of this kind says of this clean image and noise."""
-    abar = per_image(ABAR[t])
-    return {START_X: x0, EPSILON: eps, VELOCITY: abar.sqrt() * eps - (1 - abar).sqrt() * x0}[mean_type]
+    return {START_X: x0, EPSILON: eps, VELOCITY: process().velocity(x0, t, eps)}[mean_type]
 
 
 def estimate_of(mean_type):
@@ -82,7 +80,7 @@ def test_a_table_is_copied_to_a_device_once(monkeypatch):
     monkeypatch.setattr(torch, "from_numpy", copy)
     diffusion = SpacedDiffusion(BETAS, range(50), EPSILON, LEARNED_RANGE, MSE)
     for dtype in (torch.float32, torch.float64, torch.float32):
-        z, x0 = diffusion.p_sample(stand_in_network, Z.to(dtype), T, SeededNoise())
+        z, x0 = diffusion.ddim_sample(stand_in_network, Z.to(dtype), T)
         assert z.dtype == dtype
         diffusion.q_sample(x0, T, z)
     assert copy.call_count == len({id(call.args[0]) for call in copy.mock_calls}) > 5
@@ -95,10 +93,7 @@ def test_steps_and_losses_are_those_of_the_reference():
     losses = diffusion.training_losses(stand_in_network, X0, T, Z)
     assert arrays["t"].tolist() == T.tolist() and len(prediction) == 4 and len(losses) == 3
     assert_near(diffusion.q_sample(X0, T, Z), arrays["q_sample"])
-    for i, t in enumerate(T.tolist()):
-        chain = Chain(diffusion, stand_in_network, X0[[i]], None, tau=1, noise=None)
-        below = chain.ddim_step(Z[[i]], t, chain.predict(Z[[i]], t)["pred_xstart"], t - 1)
-        assert_near(below, arrays["ddim_eta0"][[i]])
+    assert_near(diffusion.ddim_sample(stand_in_network, Z, T)[0], arrays["ddim_eta0"])
     for name, values in (("p_mean_variance", prediction), ("training_losses", losses)):
         for key, value in values.items():
             assert_near(value, arrays[f"{name}.{key}"])
@@ -161,6 +156,7 @@ def test_results_have_the_dtype_of_the_images(dtype):
     results = [
         *diffusion.p_mean_variance(stand_in_network, z, T).values(),
         *diffusion.p_sample(stand_in_network, z, T, SeededNoise()),
+        *diffusion.ddim_sample(stand_in_network, z, T),
         *diffusion.training_losses(stand_in_network, x0, T, z).values(),
         diffusion.q_sample(x0, T, z),
     ]
@@ -236,10 +232,34 @@ def test_a_step_adds_noise_to_every_image_but_those_at_the_end():
     assert torch.equal(z[0], p["mean"][0]) and torch.equal(x0, p["pred_xstart"])
 
 
-def test_noise_is_never_asked_for_where_none_is_added():
+@pytest.mark.parametrize("loop, options", [("p_sample_loop", {}), ("ddim_sample_loop", {"eta": 1.0})])
+def test_noise_is_never_asked_for_where_none_is_added(loop, options):
     diffusion, noise = process(), SeededNoise()
-    diffusion.p_sample_loop(lambda z, t: z, Z, noise)
+    getattr(diffusion, loop)(lambda z, t: z, Z, noise, **options)
     assert len(noise.given) == diffusion.num_timesteps - 1
+
+
+def test_ddim_is_its_formula():
+    diffusion, noise, eta, t = process(START_X), SeededNoise(), 0.3, torch.tensor([1, 7, 49])
+    x0, z = X0.double(), Z.double()
+    abar, previous = per_image(ABAR[t]), per_image(ABAR[t - 1])
+    sigma = eta * ((1 - previous) / (1 - abar) * (1 - abar / previous)).sqrt()
+    eps = (z - abar.sqrt() * x0) / (1 - abar).sqrt()
+    answer, _ = diffusion.ddim_sample(lambda z, t: x0, z, t, noise, eta=eta)
+    expected = previous.sqrt() * x0 + (1 - previous - sigma**2).sqrt() * eps + sigma * noise.given[0]
+    torch.testing.assert_close(answer, expected)
+
+
+def test_ddim_with_eta_1_is_an_ancestral_step():
+    diffusion = process(var_type=SMALL)
+    ancestral, _ = diffusion.p_sample(lambda z, t: torch.sin(z), Z.double(), T, SeededNoise())
+    ddim, _ = diffusion.ddim_sample(lambda z, t: torch.sin(z), Z.double(), T, SeededNoise(), eta=1.0)
+    torch.testing.assert_close(ddim, ancestral)
+
+
+def test_ddim_with_eta_0_needs_no_noise_and_repeats_itself():
+    one, other = (process().ddim_sample_loop(lambda z, t: torch.sin(z), Z, noise=None) for _ in range(2))
+    assert torch.equal(one, other)
 
 
 MEAN, STD = 0.3, 0.2  # of the images that the exact denoiser knows
@@ -274,13 +294,14 @@ def test_ancestral_sampling_with_the_exact_denoiser_draws_from_the_data(betas):
     assert images.std().item() == pytest.approx(STD, rel=0.015)
 
 
-@pytest.mark.parametrize("var_type", [SMALL, LARGE])
-def test_many_steps_of_any_kind_draw_from_the_data(var_type):
+@pytest.mark.parametrize("sample", ["small", "large", "ddim"])
+def test_many_steps_of_any_kind_draw_from_the_data(sample):
     betas, noise = linear_betas(500), SeededNoise()
     exact = exact_denoiser(betas)
-    diffusion = process(START_X, var_type, betas=betas)
+    diffusion = process(START_X, LARGE if sample == "large" else SMALL, betas=betas)
     z = noise(torch.empty(1, 3, 60, 60))
-    images = diffusion.p_sample_loop(lambda z, t: exact(z, t)[:, :3], z, noise, clip_denoised=False)
+    loop = diffusion.ddim_sample_loop if sample == "ddim" else diffusion.p_sample_loop
+    images = loop(lambda z, t: exact(z, t)[:, :3], z, noise, clip_denoised=False)
     assert images.mean().item() == pytest.approx(MEAN, abs=0.05 * STD)
     assert images.std().item() == pytest.approx(STD, rel=0.06)
 
@@ -288,7 +309,7 @@ def test_many_steps_of_any_kind_draw_from_the_data(var_type):
 # -- losses --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mean_type", [START_X, EPSILON])
+@pytest.mark.parametrize("mean_type", ModelMeanType)
 def test_the_perfect_prediction_has_no_squared_error(mean_type):
     diffusion, answer = process(mean_type), output_of(mean_type, X0, T, Z)
     terms = diffusion.training_losses(lambda z, t: answer, X0, T, Z)

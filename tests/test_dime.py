@@ -148,17 +148,10 @@ def test_noise_is_drawn_in_the_order_in_which_it_is_used_and_never_at_the_end():
     assert order == [*start, *outer_2, *inner_1, *outer_1, 0]
 
 
-def ddim_step(z, t, noise):
-    """Song et al. 2021, eq. 12 with eta 0, along the noise that the clipped clean estimate leaves."""
-    of, to = naive.level(int(t[0])), naive.level(int(t[0]) - 1)
-    _, _, x0 = naive.predicted(z, int(t[0]))
-    return naive.ddim(z, of, to, (z - math.sqrt(of) * x0) / math.sqrt(1 - of))
-
-
 INNER_STEPS = [
     ({}, lambda z, t, noise: DIFFUSION.p_sample(stand_in_network, z, t, lambda like: next(noise))[0]),
     ({"inner_stochastic": False}, lambda z, t, _: DIFFUSION.p_mean_variance(stand_in_network, z, t)["mean"]),
-    ({"inner_ddim": True}, ddim_step),
+    ({"inner_ddim": True}, lambda z, t, _: DIFFUSION.ddim_sample(stand_in_network, z, t)[0]),
 ]
 
 
