@@ -20,7 +20,7 @@ import torch
 
 from core.data.datasets import load_images, make_dataset
 from core.data.sheets import sample_images, sample_sheet
-from core.metrics.batches import Batches, progress
+from core.metrics.batches import Batching, progress
 from core.metrics.charts import label_panel, save_figure
 from core.metrics.distributions import frechet_distance
 from core.metrics.validation import attribute_accuracy, decide
@@ -204,7 +204,7 @@ def draw_images(network, diffusion, image_size, count, seed, device):
 
 def features_of(oracle, images, device, desc):
     """(N, D) the oracle's features of images (N, 3, S, S)."""
-    batches = Batches(device, BATCH)
+    batches = Batching(device, BATCH)
     (features,) = batches.map(lambda x: (oracle.features(x),), lambda x: (x,), images, desc)
     return features.numpy()
 

@@ -12,7 +12,7 @@ from guided_diffusion.script.errors import UserError
 
 
 @dataclass(frozen=True)
-class Batches:
+class Batching:
     """How items are run in batches. workers: threads that read ahead; None: four more than cores."""
 
     device: torch.device

@@ -8,7 +8,7 @@ from guided_diffusion.dist_util import device_from
 from guided_diffusion.script.errors import UserError
 
 from ..data.images import from_uint8
-from .batches import Batches
+from .batches import Batching
 
 
 class Judges:
@@ -23,7 +23,7 @@ class Judges:
     @cached_property
     def batches(self):
         device = device_from(self.flags["gpu"], self.ranks)
-        return Batches(device, self.flags["batch_size"], self.flags["num_workers"])
+        return Batching(device, self.flags["batch_size"], self.flags["num_workers"])
 
     def of_role(self, role, run, pairs):
         """(the classifier or the oracle of a Run, for images as large as those of its pairs; its NetworkName).

@@ -1,4 +1,4 @@
-"""An experiment as the report tells it, read from the results folder: one Case for each explained image."""
+"""An experiment as the report tells it, read from the results folder, with each explained image."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ from ..results.layout import REACHED, image_id
 from ..results.reading import Pair, read_similarities
 from ..results.records import correct, flipped
 from ..running.run import Run, read_run
-from .oracle import Oracle, read_oracle
+from .oracle import OracleDecisions, read_oracle
 
-OPTIONAL = {  # what records may lack: field of a Case -> (its column, its type)
+OPTIONAL = {  # what records may lack: field of an ExplainedImage -> (its column, its type)
     "image": ("image", str),
     "p_before": ("p_target_before", float),
     "p_after": ("p_target", float),
@@ -26,7 +26,7 @@ OPTIONAL = {  # what records may lack: field of a Case -> (its column, its type)
 
 
 @dataclass
-class Case:
+class ExplainedImage:
     """An explained image. What its records do not have is None."""
 
     id: str
@@ -61,8 +61,8 @@ class Experiment:
     run: Run
     place: int
     metrics: dict
-    oracle: Oracle
-    cases: list[Case]
+    oracle: OracleDecisions
+    cases: list[ExplainedImage]
 
     @property
     def name(self):
@@ -107,7 +107,7 @@ def _read_experiment(run, place):
     ):
         name = image_id(row["id"])
         cases.append(
-            Case(
+            ExplainedImage(
                 name,
                 **{key: int(row[key]) for key in ("label", "pred", "target", "cf_pred")},
                 right=bool(right),

@@ -22,7 +22,7 @@ TOO_FEW = 10  # images; below this it is not said
 
 
 @dataclass
-class Method:
+class MethodRow:
     """A row of the table of methods. What is not known is None."""
 
     experiment: Experiment
@@ -57,7 +57,7 @@ class Comparison:
     """
 
     ids: list[int]
-    methods: list[Method]
+    methods: list[MethodRow]
     differences: list[Difference]
     other_oracles: str
 
@@ -90,7 +90,7 @@ def _comparison(group):
 
 def _method(experiment, table, measures):
     timed = sum(experiment.numbers_of_runs("images"))
-    return Method(
+    return MethodRow(
         experiment,
         _evaluations(experiment, table),
         sum(experiment.numbers_of_runs("seconds")) / timed if timed else None,
