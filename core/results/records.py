@@ -15,13 +15,7 @@ from guided_diffusion.script.storage import append_text, write_text
 from ..data.images import to_uint8
 
 BITS = ("oracle_pred", "oracle_cf_pred")  # an oracle's decisions, a 0 or 1 for each attribute; or its class
-INSTEAD = {  # end of a YAML file's name -> what to do where it is lost
-    "flags.yaml": "run main.py with the same flags as before, which goes on",
-    "summary.yaml": "run main.py with the same flags as before, which writes it anew",
-    "runs.yaml": "do without the times, versions and names that main.py kept in it",
-    "audit.yaml": "run audit.py again",
-}
-ANEW = "run again what wrote it"  # where it is another file
+REMEDY = "restore it, or remove it and run again the command that wrote it"  # of a damaged YAML file
 KINDS = {  # column -> what its cells are; those of other columns are text
     **dict.fromkeys(("id", "label", "pred", "target", "cf_pred", "attempts"), int),
     **dict.fromkeys(("bkl", "l_1", "p_target_before", "p_target", "scale"), float),
@@ -201,21 +195,12 @@ def write_yaml(path, values):
 def read_yaml(path):
     """A YAML file -> its dict; UserError where it is missing or holds no dict."""
     if not Path(path).exists():
-        raise UserError(f"{path} is missing; restore it, or {_instead_of(path)}")
+        raise UserError(f"{path} is missing; restore it, or run again the command that wrote it")
     require_file(path)
     try:
         values, wrong = yaml.safe_load(Path(path).read_text()), "it holds no names with values"
     except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: of bytes that are no text, or no date
         values, wrong = None, "it is not readable as YAML"
     if not isinstance(values, dict):
-        raise UserError(f"{path} is damaged: {wrong}; {remedy_of(path)}")
+        raise UserError(f"{path} is damaged: {wrong}; {REMEDY}")
     return values
-
-
-def remedy_of(path):
-    """What mends a damaged YAML file of an experiment, and keeps what the experiment has explained."""
-    return f"restore it, or remove it and {_instead_of(path)}"
-
-
-def _instead_of(path):
-    return next((remedy for end, remedy in INSTEAD.items() if Path(path).name.endswith(end)), ANEW)
