@@ -14,7 +14,7 @@ from guided_diffusion.script.storage import remove_parts, sha256
 from ..results.layout import Layout
 from ..results.records import REMEDY, read_yaml, write_yaml
 from ..results.typed import typed
-from .intervals import mean_interval, normal_interval, standard_error
+from .intervals import mean_interval, normal_interval, share_interval, standard_error
 
 # Every metric, in the order of a table, and the direction that is better.
 BETTER = {
@@ -91,9 +91,10 @@ class Entry:
 
 
 def mean_of(name, values, of, source=Source()):
-    """The Metric that is the mean of (N,) numbers."""
-    values = np.asarray(values, float)
-    return Metric(name, float(values.mean()), len(values), of, mean_interval(values), source)
+    """The Metric that is the mean of (N,) numbers, or the share of True among (N,) booleans."""
+    values = np.asarray(values)
+    interval = share_interval(values.sum(), len(values)) if values.dtype == bool else mean_interval(values)
+    return Metric(name, float(values.mean(dtype=float)), len(values), of, interval, source)
 
 
 def statistic_of(name, statistic, n, of, lowest=-np.inf, source=Source()):
