@@ -86,7 +86,7 @@ def test_a_network_of_another_size_is_refused_and_is_loaded_once(tmp_path):
     assert first is again is networks[0] and len(networks) == 1
     first.image_size = 64
     message = refusal(UserError, judges.of_role, "oracle", run, run.pairs())
-    assert "--oracle_path" in message and "64" in message and "has 4" in message
+    assert "--oracle_path" in message and "at 64 pixels" in message and "have 4" in message
 
 
 # -- the results folder --------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from functools import cached_property
 import torch
 
 from guided_diffusion.dist_util import device_from
-from guided_diffusion.script.errors import UserError
 
 from ..data.images import from_uint8
 from .batches import Batching
@@ -33,11 +32,7 @@ class Judges:
         name, size = run.network(role, self.flags), pairs[0].pixels()[0].shape[-1]
         load = self.loaders[role]
         network = self._once((str(name), size), lambda: load(*name.arguments, size, name.typed))
-        if network.image_size not in (None, size):
-            raise UserError(
-                f"--{role}_path: the network was trained at {network.image_size} pixels, but {pairs[0].original} "
-                f"has {size}"
-            )
+        name.require_size(network, size)
         return network, name
 
     def of_kind(self, kind, path):
