@@ -36,7 +36,7 @@ def make_guidance(
     use_logits: maximise the target's logit; False: its log-probability.
     l1_loss, l2_loss, l_perc: weights of the distances to x; perceptual: images in [-1, 1] -> features.
     Raises UserError, which is a ValueError, for other images; and, when it is first called, for targets that are no
-    classes of the classifier. ValueError where the classifier fails on its first images.
+    classes of the classifier.
     """
     require_images(x)
     target = as_classes(target, len(x), x.device)
@@ -50,7 +50,7 @@ def make_guidance(
 
     def classify(images):
         nonlocal checked
-        logits = classifier(images) if checked else _first_logits(classifier, images)
+        logits = classifier(images)
         if not checked:  # once, as it waits for the device
             require_logits(logits, len(images))
             require_classes(target, logits)
@@ -70,16 +70,6 @@ def make_guidance(
         return Parts(class_part, distance_part, logit_margin(logits, target))
 
     return Guidance(parts)
-
-
-def _first_logits(classifier, images):
-    """classifier(images). ValueError names x where torch would name a layer: it may be grey, the classifier RGB."""
-    try:
-        return classifier(images)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        raise ValueError(f"x has shape {tuple(images.shape)}, on which the classifier fails: {error}") from error
 
 
 def _scale_of(classifier_scale, x):
