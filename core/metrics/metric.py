@@ -16,22 +16,9 @@ from ..results.records import REMEDY, read_yaml, write_yaml
 from ..results.typed import typed
 from .intervals import mean_interval, normal_interval, share_interval, standard_error
 
-# Every metric, in the order of a table, and the direction that is better.
-BETTER = {
-    "FR": "↑",
-    "Oracle FR": "↑",
-    "FVA": "↑",
-    "FS": "↑",
-    "MNAC": "↓",
-    "CD": "↓",
-    "COUT": "↑",
-    "FID": "↓",
-    "sFID": "↓",
-    "KID": "↓",
-    "bKL": "↓",
-    "L1": "↓",
-    "sigma_L": "↑",
-}
+METRICS = ("FR", "Oracle FR", "FVA", "FS", "MNAC", "CD", "COUT", "FID", "sFID", "KID", "bKL", "L1", "sigma_L")
+HIGHER_IS_BETTER = {"FR", "Oracle FR", "FVA", "FS", "COUT", "sigma_L"}
+BETTER = {name: "↑" if name in HIGHER_IS_BETTER else "↓" for name in METRICS}  # in the order of a table
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow")
 
 

@@ -53,33 +53,15 @@ def make_records(ids, names, images, labels, explanation, oracle_decisions=None,
     )
     if oracle_decisions is not None:
         before, after = (decisions.cpu() for decisions in oracle_decisions)
-        of_classes = query is None
-        table = table.assign(
-            **_class_columns(before, after, e.target.cpu()) if of_classes else _bit_columns(before, after, query)
-        )
+        for name, decisions in zip(BITS, (before, after), strict=True):
+            table[name] = ["".join(map(str, row)) for row in decisions.reshape(len(table), -1).tolist()]
+        if query is None:
+            flip = changed_to(before, after, e.target.cpu())
+        else:
+            table["mnac"], flip = (before != after).sum(1).tolist(), before[:, query] != after[:, query]
+        table["oracle_flip"] = flip.long().tolist()
     # Rounded, so that reading a file and writing it again changes nothing.
     return table.round(6)
-
-
-def _bit_columns(before, after, query):
-    """The columns of an oracle's decisions (N, A) on attributes, and what changed among them."""
-    pred, cf_pred = (["".join(map(str, row)) for row in decisions.tolist()] for decisions in (before, after))
-    changed = before != after
-    return {
-        "oracle_pred": pred,
-        "oracle_cf_pred": cf_pred,
-        "mnac": changed.sum(1).tolist(),
-        "oracle_flip": changed[:, query].long().tolist(),
-    }
-
-
-def _class_columns(before, after, target):
-    """The columns of the classes (N,) that an oracle sees, and whether it sees a change to the target."""
-    return {
-        "oracle_pred": list(map(str, before.tolist())),
-        "oracle_cf_pred": list(map(str, after.tolist())),
-        "oracle_flip": changed_to(before, after, target).long().tolist(),
-    }
 
 
 def changed_to(before, after, target):
