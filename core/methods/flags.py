@@ -35,7 +35,7 @@ METHOD_FLAGS = {"method": Flag("dime", "how to explain", choices=METHODS)} | OPT
 
 
 def method_and_options(flags):
-    """flags, name -> value -> (the Method of --method, the options for its sampler that differ from the defaults).
+    """flags, name -> value -> (the Method of --method, its sampler's arguments that are not the defaults).
 
     UserError, before anything is begun, names the first flag that the method has not, or that cannot be.
     """
@@ -53,6 +53,8 @@ def method_and_options(flags):
     require_depth_for(method, options, tau)
     check_options(method.options | options, (size, size))
     _check_pictures(flags, method)
+    if flags["guided_iterations"] != -1:
+        options["guided_steps"] = flags["guided_iterations"]
     return method, options
 
 

@@ -176,8 +176,7 @@ def _evaluations(experiment, table):
     flags = {name: flag.default for name, flag in FLAGS.items()} | dict(experiment.run.flags)
     try:
         method, options = method_and_options(flags)
-        steps = None if flags["guided_iterations"] == -1 else flags["guided_iterations"]
-        cost = method.cost(flags["start_step"], guided_steps=steps, **options)
+        cost = method.cost(flags["start_step"], **options)
     except (UserError, TypeError):  # flags of an older version
         return None
     return float((cost.once + cost.each * table["attempts"]).mean())

@@ -140,7 +140,6 @@ def plan_run(flags):
     check_run_flags(flags)
     split = choose_split(flags)
     method, options = method_and_options(flags)
-    options["guided_steps"] = None if flags["guided_iterations"] == -1 else flags["guided_iterations"]
     shared = ("method", "seed", "use_logits", "l1_loss", "l2_loss", "l_perc", "clip_denoised")
     shared = {name: flags[name] for name in shared}
     tau, scales = flags["start_step"], scales_of(flags)
