@@ -16,7 +16,6 @@ from tqdm import tqdm
 from guided_diffusion.sampling import SamplingNetwork, once_more_on_overflow
 from guided_diffusion.script.errors import UserError
 
-from ..data.datasets import load_images
 from ..methods.ace import purify
 from ..methods.chain import Chain, require_depth
 from ..methods.decisions import logit_margin, predicted_class
@@ -96,9 +95,9 @@ def tune_run(run, dataset, networks, ranks):
         raise UserError(f"--tune {count}: none of the {len(dataset)} images is asked about; name others")
     folder, settings = ResultsFolder(run.layout.whole), replace(run.settings, perceptual=networks.perceptual)
     folder.begin_tuning()
-    steps = candidates(settings, _leads(dataset, chosen, networks, batch_size), networks.diffusion)
-    print(_cost_line(run, steps, len(chosen)), flush=True)
     tuner = _Tuner(settings, networks, image_loader(run, dataset, networks), chosen, batch_size)
+    steps = candidates(settings, tuner.leads(), networks.diffusion)
+    print(_cost_line(run, steps, len(chosen)), flush=True)
     with tqdm(total=_count(steps) * len(chosen), desc="tuning", unit="image") as bar:
         real = tuner.real_images_outlast()
         best, trials = search(steps, lambda changed: tuner.trial(changed, bar), real - TOLERATED)
@@ -197,6 +196,13 @@ class _Tuner:
         return Trial(changed, reached, outlasted, l1, evaluations / len(self.chosen))
 
     @torch.no_grad()
+    def leads(self):
+        """(N,) logits by which the classifier's predictions of the images lead."""
+        batches = [self.networks.classify(self.load(ids)[0]) for ids in batches_of(self.chosen, self.batch_size)]
+        logits = torch.cat(batches)
+        return logit_margin(logits, predicted_class(logits)).tolist()
+
+    @torch.no_grad()
     def real_images_outlast(self):
         """The share of the images, as they are, that keep their prediction through noise."""
         shares = []
@@ -218,16 +224,6 @@ class _Tuner:
         after = [once_more_on_overflow(lambda draw=draw: purified(draw)) for draw in range(DRAWS)]
         unchanged = [predicted_class(self.networks.classify(each)) == classes for each in after]
         return torch.stack(unchanged).double().mean(0)
-
-
-@torch.no_grad()
-def _leads(dataset, chosen, networks, batch_size):
-    """(N,) logits by which the classifier's predictions of the images lead."""
-    leads = []
-    for indices in batches_of(chosen, batch_size):
-        logits = networks.classify(load_images(dataset, indices).to(networks.device))
-        leads += logit_margin(logits, predicted_class(logits)).tolist()
-    return leads
 
 
 def _count(steps):
