@@ -19,7 +19,7 @@ from toy_celeba import write_celeba
         ({"classifier_scales": ","}, ["--classifier_scales"]),
         ({"start_step": 40}, ["--start_step 40", "40 steps"]),
         ({"start_step": 0}, ["--start_step 0"]),
-        ({"start_step": 1, "method": "inversion"}, ["--start_step 1 changes nothing with --method inversion"]),
+        ({"start_step": 1, "method": "inversion"}, ["--start_step 1 changes nothing with this --method"]),
         ({"timestep_respacing": "4"}, ["--start_step 4", "4 steps"]),
         ({"timestep_respacing": "41"}, ["--timestep_respacing 41"]),
         ({"query_label": "Smirking"}, ["--query_label Smirking", "Smiling"]),
