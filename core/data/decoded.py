@@ -65,8 +65,10 @@ def provide_decoded(datasets, splits, data_dir, ranks, decoded_dir=None):
             if ranks.local_rank == 0:
                 for path, dataset in zip(paths, datasets, strict=True):
                     write_decoded(path, dataset, quiet=not ranks.first)
-        except (OSError, RuntimeError) as error:  # RuntimeError: this user has no home
-            paths, failure = [], error
+        except (OSError, UserError, RuntimeError) as error:  # RuntimeError: this user has no home
+            if isinstance(error, UserError) and error.__cause__ is None:  # of an image, not of the disk
+                raise
+            paths, failure = [], error.__cause__ or error
     ranks.wait()  # those of other machines, too, which may share files where these ranks do not
     opened = [open_decoded(path, dataset) for path, dataset in zip(paths, datasets, strict=False)]
     if opened and None not in opened:
@@ -164,7 +166,7 @@ def write_decoded(path, dataset, quiet=False):
     """Makes the file at a decoded_path, if it is not there, by all cores. It appears when it is complete.
 
     Removes an older one of the same split. quiet: without a bar.
-    Raises OSError where the file cannot be written, UserError where an image cannot be read.
+    Raises OSError, or a UserError with such a cause, where the file cannot be written; UserError of an image.
     """
     if open_decoded(path, dataset):
         return
@@ -188,9 +190,4 @@ def write_decoded(path, dataset, quiet=False):
                     file.write(pixels.numpy().tobytes())
                 bar.update(len(rows))
 
-    try:
-        write_file(path, write)
-    except UserError as error:
-        if isinstance(error.__cause__, OSError):  # of the disk, not of an image
-            raise error.__cause__ from None
-        raise
+    write_file(path, write)

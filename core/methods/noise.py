@@ -42,7 +42,7 @@ class ImageNoise:
         return normals.to(like.device, like.dtype, non_blocking=True)
 
     def _start(self, like):
-        """(a CPU tensor of like's shape, which threads fill; their futures). Pinned, so that no copy to a GPU waits."""
+        """(a CPU tensor of like's shape, which threads fill; their futures). Pinned, so that no GPU waits."""
         normals = torch.empty(like.shape, pin_memory=like.is_cuda)
         return normals, [self.threads.submit(_draw, *each) for each in zip(self.streams, normals, strict=True)]
 

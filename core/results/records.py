@@ -113,13 +113,10 @@ def read_records(path):
     require_file(path)
     try:
         text = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); restore it") from None
-    try:
         header, *rows = csv.reader(StringIO(text[: text.rfind(b"\n") + 1].decode(), newline=""))
         if missing := [name for name in REQUIRED if name not in header]:
             raise ValueError(f"it has no column {missing[0]}")
-    except (ValueError, csv.Error) as error:  # bytes that are no text, no line at all, or other columns
+    except (OSError, ValueError, csv.Error) as error:  # bytes that are no text, no line at all, or other columns
         raise UserError(
             f"{path} is not a records.csv ({error}); restore it: without it main.py explains all images again"
         ) from None
@@ -153,21 +150,15 @@ def is_torn(path):
 
 def write_records(path, table):
     """Writes records as a csv, sorted by id, whole or not at all (write_file)."""
-    write_text(path, _as_csv(table, header=True))
+    write_text(path, table.sort_values("id").to_csv(index=False))
 
 
 def append_records(path, table):
     """Adds rows to a csv, at its end; it may be new. The file must not be torn."""
     if Path(path).exists():
-        append_text(path, _as_csv(table, header=False))
+        append_text(path, table.sort_values("id").to_csv(index=False, header=False))
     else:
         write_records(path, table)
-
-
-def _as_csv(table, header):
-    text = StringIO()
-    table.sort_values("id").to_csv(text, index=False, header=header)
-    return text.getvalue()
 
 
 def write_yaml(path, values):
