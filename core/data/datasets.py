@@ -62,7 +62,7 @@ class CelebA(ImageDataset):
     """
 
     def __init__(self, data_dir, split, image_size):
-        image_dir = require_folder(data_dir) / "img_align_celeba"
+        image_dir = Path(data_dir) / "img_align_celeba"
         if not image_dir.is_dir():
             raise UserError(f"--data_dir {data_dir} has no folder img_align_celeba")
         table = read_labels(data_dir, split)
@@ -89,20 +89,13 @@ def load_images(dataset, indices):
     return torch.stack([dataset[i][0] for i in indices])
 
 
-def require_folder(data_dir, flag="data_dir"):
-    """The folder as a Path; UserError names the flag where there is none."""
-    if not Path(data_dir).is_dir():
-        raise UserError(f"--{flag} {data_dir} is not a folder")
-    return Path(data_dir)
-
-
 def read_labels(data_dir, split, flag="data_dir"):
     """The labels of a split of CelebA, or of data laid out like it, without its images.
 
     Returns a table of booleans: a row for each image, by its file name, a column for each attribute.
     Raises UserError naming the flag or the file where a list is missing or malformed.
     """
-    root = require_folder(data_dir, flag)
+    root = Path(data_dir)
     table = _read_list(root, "list_attr_celeba", flag)
     faulty = table.index[~table.isin((1, -1)).all(axis=1)]
     if faulty.size:
