@@ -42,7 +42,9 @@ def make_guidance(
     target = as_classes(target, len(x), x.device)
     if l_perc and perceptual is None:
         raise ValueError("--l_perc needs a perceptual network")
-    scale = _scale_of(classifier_scale, x)
+    scale = torch.as_tensor(classifier_scale, dtype=x.dtype, device=x.device)
+    if scale.dim() and scale.shape != x.shape[:1]:
+        raise UserError(f"classifier_scale has shape {tuple(scale.shape)}, but must be a number or ({len(x)},)")
     checked = False
     if l_perc:
         with torch.no_grad():
@@ -70,14 +72,6 @@ def make_guidance(
         return Parts(class_part, distance_part, logit_margin(logits, target))
 
     return Guidance(parts)
-
-
-def _scale_of(classifier_scale, x):
-    """A number, or (N,) -> a tensor like x; UserError for another shape."""
-    scale = torch.as_tensor(classifier_scale, dtype=x.dtype, device=x.device)
-    if scale.dim() and scale.shape != x.shape[:1]:
-        raise UserError(f"classifier_scale has shape {tuple(scale.shape)}, but must be a number or ({len(x)},)")
-    return scale
 
 
 class Parts(NamedTuple):

@@ -26,9 +26,9 @@ def _fault_of(images, channels):
     if not isinstance(images, torch.Tensor):
         return f"is a {type(images).__name__}"
     if images.dim() != 4:
-        return f"has shape {_shape(images)}, where [None] would make a batch of one image"
+        return f"has shape {tuple(images.shape)}, where [None] would make a batch of one image"
     if not images.numel():
-        return f"is empty (shape {_shape(images)})"
+        return f"is empty (shape {tuple(images.shape)})"
     if channels not in (None, images.shape[1]):
         return f"has {images.shape[1]} channels instead of {channels}, which expand(-1, 3, -1, -1) makes of grey"
     if images.dtype != torch.float32:
@@ -45,8 +45,8 @@ def require_logits(logits, count):
         raise UserError(f"classifier makes a {type(logits).__name__} of images, but must make a tensor of logits")
     if logits.shape[:1] != (count,) or logits.dim() > 2 or logits.dim() == 2 and logits.shape[1] < 2:
         raise UserError(
-            f"classifier makes shape {_shape(logits)} of {count} images, but must make logits (N,) of a binary "
-            "question, such as logits[:, 0], or (N, K) of K classes"
+            f"classifier makes shape {tuple(logits.shape)} of {count} images, but must make logits (N,) of a "
+            "binary question, such as logits[:, 0], or (N, K) of K classes"
         )
 
 
@@ -59,7 +59,7 @@ def as_classes(target, count, device):
     if classes.dtype.is_floating_point or classes.dtype.is_complex:
         raise UserError(f"target is {classes.dtype}, but must be whole numbers, the classes' own")
     if classes.dim() and classes.shape != (count,):
-        raise UserError(f"target has shape {_shape(classes)}, but must be a class or (N,) classes, here ({count},)")
+        raise UserError(f"target has shape {tuple(classes.shape)}, but must be a class, or ({count},) classes")
     return classes.to(device, torch.int64).expand(count)
 
 
@@ -72,7 +72,3 @@ def require_classes(target, logits, lowest=0):
             raise UserError(
                 f"target {value} is no class of the classifier; it must be from {lowest} to {count - 1}"
             )
-
-
-def _shape(tensor):
-    return tuple(tensor.shape)

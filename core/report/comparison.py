@@ -112,12 +112,8 @@ def same_images(experiments):
 def _why_apart(group, experiment):
     """Why an experiment may not be compared with those of a group, or ""."""
     for other in group:
-        reason = (
-            _other_images(other, experiment)
-            or _other_question(other, experiment)
-            or _other_network("classifier", other, experiment)
-        )
-        if reason:
+        pair = other, experiment
+        if reason := _other_images(*pair) or _other_question(*pair) or _other_network("classifier", *pair):
             return reason
     if not _shared_ids([*group, experiment]):
         return f"{group[0].name} and {experiment.name} have no image in common that has the same target"

@@ -97,8 +97,9 @@ def tune_run(run, dataset, networks, ranks):
     folder.begin_tuning()
     tuner = _Tuner(settings, networks, image_loader(run, dataset, networks), chosen, batch_size)
     steps = candidates(settings, tuner.leads(), networks.diffusion)
-    print(_cost_line(run, steps, len(chosen)), flush=True)
-    with tqdm(total=_count(steps) * len(chosen), desc="tuning", unit="image") as bar:
+    count = 1 + sum(map(len, steps.values()))
+    print(_cost_line(run, steps, count, len(chosen)), flush=True)
+    with tqdm(total=count * len(chosen), desc="tuning", unit="image") as bar:
         real = tuner.real_images_outlast()
         best, trials = search(steps, lambda changed: tuner.trial(changed, bar), real - TOLERATED)
     folder.write_tuned(best.words, [asdict(trial) | {"changed": trial.words} for trial in trials])
@@ -226,20 +227,15 @@ class _Tuner:
         return torch.stack(unchanged).double().mean(0)
 
 
-def _count(steps):
-    """How many settings are tried."""
-    return 1 + sum(map(len, steps.values()))
-
-
-def _cost_line(run, steps, images):
-    """What is tried, and the most network evaluations that it takes."""
+def _cost_line(run, steps, count, images):
+    """What is tried, so many settings, and the most network evaluations that it takes."""
     settings = run.settings
     method, tau = find_method(settings.method), max([settings.tau, *steps.get("start_step", ())])
     cost = method.cost(tau, **settings.sampler_options)
     most = cost.once + len(settings.classifier_scales) * cost.each + DRAWS * settings.tau
     return (
-        f"tuning on {images} images of {run.flags['split']}: {_count(steps)} settings of {', '.join(steps)}, at "
-        f"most {images * (_count(steps) * most + DRAWS * settings.tau):,} network evaluations"
+        f"tuning on {images} images of {run.flags['split']}: {count} settings of {', '.join(steps)}, at "
+        f"most {images * (count * most + DRAWS * settings.tau):,} network evaluations"
     )
 
 
