@@ -5,7 +5,7 @@ import guided_diffusion.script.guard  # noqa: F401
 from core.results.layout import Layout
 from core.results.merging import merge_chunks
 from core.running.experiment import explain_run
-from core.running.flags import FLAGS, FREE_AMONG_CHUNKS
+from core.running.flags import BEFORE_THE_FLAG, FLAGS, FREE_AMONG_CHUNKS
 from core.running.networks import Networks, condition_of, make_oracle
 from core.running.progress import result_line
 from core.running.question import ask
@@ -49,7 +49,7 @@ def merge(args, ranks):
     """Merges the chunks of an experiment, and prints the result."""
     if ranks.first:
         layout = Layout(args.output_path, args.exp_name)
-        print(result_line(merge_chunks(layout, FREE_AMONG_CHUNKS), layout.experiment))
+        print(result_line(merge_chunks(layout, FREE_AMONG_CHUNKS, BEFORE_THE_FLAG), layout.experiment))
 
 
 def plan(args):

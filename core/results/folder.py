@@ -51,10 +51,11 @@ class ResultsFolder:
         finally:
             folder_lock.release()
 
-    def begin(self, flags, overwrite=False, free=()):
+    def begin(self, flags, overwrite=False, free=(), before=None):
         """Prepares the folder for a run with these flags -> the rows that an earlier run finished, or None.
 
         flags: name -> value, for flags.yaml; those named in `free` may differ from the earlier run's.
+        before: name -> the value that counts where an older flags.yaml does not have the flag yet.
         The summary is removed, unless the earlier run had exactly these flags: with others, work may be left.
         """
         layout = self.layout
@@ -66,6 +67,7 @@ class ResultsFolder:
                 folder.mkdir(parents=True, exist_ok=True)
             earlier_flags = read_yaml(layout.flags) if layout.flags.exists() else {}
             if earlier_flags:
+                earlier_flags = (before or {}) | earlier_flags
                 self._refuse_other_flags(earlier_flags, flags, free)
             earlier = self._drop_incomplete(self._join_records(), flags)
             if earlier_flags:

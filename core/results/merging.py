@@ -11,17 +11,19 @@ from .reading import read_rows
 from .records import read_yaml
 
 
-def merge_chunks(layout, free=("chunk",)):
+def merge_chunks(layout, free=("chunk",), before=None):
     """Merges the chunks of an experiment into its summary.yaml and records.csv -> the summary.
 
     free: the flags that may differ between chunks.
+    before: name -> the value that counts where an older flags.yaml does not have the flag yet.
+
     Raises UserError, naming the chunks, where some are missing or unfinished, have other flags, or overlap.
     """
     chunks, experiment = _all_chunks(layout), layout.experiment
     missing = [chunk.summary.name for chunk in chunks if not chunk.summary.exists()]
     if missing:
         raise UserError(f"{experiment} lacks the finished chunks {', '.join(missing)}; run them first")
-    _refuse_unequal_flags(chunks, free)
+    _refuse_unequal_flags(chunks, free, before or {})
     parts = [part for part in map(_read_finished, chunks) if part is not None]
     if not parts:
         raise UserError(f"the chunks of {experiment} explain no image, so there is nothing to merge")
@@ -44,8 +46,8 @@ def _all_chunks(layout):
     return [replace(layout, chunk=chunk, num_chunks=total) for chunk in range(total)]
 
 
-def _refuse_unequal_flags(chunks, free):
-    first, *others = (read_yaml(chunk.flags) for chunk in chunks)
+def _refuse_unequal_flags(chunks, free, before):
+    first, *others = (before | read_yaml(chunk.flags) for chunk in chunks)
     for chunk, flags in zip(chunks[1:], others, strict=True):
         names = [name for name in {**first, **flags} if name not in free]
         differing = [f"--{name}" for name in names if flags.get(name) != first.get(name)]

@@ -21,7 +21,7 @@ from ..results.records import make_records
 from .attempts import Dealer
 from .explainer import Explainer
 from .explanation import gather
-from .flags import FREE_FLAGS
+from .flags import BEFORE_THE_FLAG, FREE_FLAGS
 from .network_names import weight_hashes
 from .progress import EvaluationBar, cost_line, result_line, selection_line
 from .question import choose_images
@@ -96,7 +96,7 @@ def _begin(results, run, networks):
     """Prepares the folder -> the rows that an earlier run finished, or None."""
     question = run.question
     recorded = dict(run.flags) | question.flags | weight_hashes(run.flags, networks.files)
-    earlier = results.begin(recorded, run.flags["overwrite"], FREE_FLAGS)
+    earlier = results.begin(recorded, run.flags["overwrite"], FREE_FLAGS, BEFORE_THE_FLAG)
     results.write_classes(question.answers if question.of_classes else ())
     return earlier
 

@@ -149,6 +149,7 @@ FREE_FLAGS = (
 )
 # Chunks of one experiment may differ in these too, but not in how far each goes.
 FREE_AMONG_CHUNKS = {"chunk", *FREE_FLAGS} - {"num_batches"}
+BEFORE_THE_FLAG = {"task": "attributes", "save_pre_explanation": False}  # values in runs older than the flag
 
 
 def check_run_flags(flags):

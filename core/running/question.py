@@ -18,7 +18,7 @@ from ..data.labels import class_numbers
 from ..data.loading import require_one_class
 from ..methods.decisions import predicted_class
 from ..results.reading import read_classes
-from .flags import SMILING
+from .flags import BEFORE_THE_FLAG, SMILING
 
 DEFAULT_ATTRIBUTE = CELEBA_ATTRIBUTES[int(SMILING)]
 RUNNER_UP = -1  # the target that is the opposite of the prediction, or of K classes the second
@@ -129,7 +129,7 @@ def read_question(layout, flags, query_label=None, data_dir=None):
     experiment's.
     """
     classes = read_classes(layout)
-    task = flags.get("task") or ("classes" if classes else "attributes")
+    task = (BEFORE_THE_FLAG | flags)["task"] if flags else ("classes" if classes else "attributes")
     if task == "classes":
         return Question(task, "", classes)
     if not flags and query_label is None:
