@@ -107,8 +107,7 @@ def load_role(run, role, load, device):
     network.take_task(run.flags["task"])
     if network.about:
         print(f"{role} {network.about}")
-    if network.image_size not in (None, size):
-        raise UserError(f"--image_size is {size}, but {name.path} was trained at {network.image_size}")
+    name.require_size(network, size)
     return network
 
 

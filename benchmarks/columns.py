@@ -4,7 +4,7 @@ import numpy as np
 
 from core.data.images import from_uint8
 from core.methods.flags import method_and_options
-from core.metrics.batches import Batches
+from core.metrics.batches import Batching
 from core.metrics.distributions import Activations, error_by_halves, fid, sfid
 from core.metrics.intervals import normal_interval
 from core.metrics.metric import Metric, mean_of, read_metrics, statistic_of
@@ -92,7 +92,7 @@ def distances_in_features(path, pairs):
     def features_of_both(*originals_and_counterfactuals):
         return [oracle.features(from_uint8(pixels)) for pixels in originals_and_counterfactuals]
 
-    before, after = Batches(device, 32).map(
+    before, after = Batching(device, 32).map(
         features_of_both, lambda pair: pair.pixels(), pairs, "oracle's features"
     )
     rows = np.flatnonzero([pair.reached == "CCF" for pair in pairs])

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from core.data.datasets import load_images, make_dataset
+from core.data.datasets import CelebA, load_images
 from core.data.sheets import sample_images, sample_sheet
-from core.metrics.batches import Batches, progress
+from core.metrics.batches import Batching, progress
 from core.metrics.charts import label_panel, save_figure
 from core.metrics.distributions import frechet_distance
 from core.metrics.validation import attribute_accuracy, decide
@@ -80,7 +80,7 @@ def load_for_sampling(weights, timestep_respacing, device):
 
 def images_of(data_dir, split, size, count):
     """(N, 3, S, S): the first images of a split, at most `count`."""
-    dataset = make_dataset("CelebA", data_dir, split, size)
+    dataset = CelebA(data_dir, split, size)
     return load_images(dataset, range(min(count, len(dataset))))
 
 
@@ -204,7 +204,7 @@ def draw_images(network, diffusion, image_size, count, seed, device):
 
 def features_of(oracle, images, device, desc):
     """(N, D) the oracle's features of images (N, 3, S, S)."""
-    batches = Batches(device, BATCH)
+    batches = Batching(device, BATCH)
     (features,) = batches.map(lambda x: (oracle.features(x),), lambda x: (x,), images, desc)
     return features.numpy()
 
@@ -223,7 +223,7 @@ def accuracy(args):
 def accuracies(path, data_dir, device):
     """A Series: how often a classifier is right about each attribute of the test split."""
     classifier = load_classifier(path).to(device)
-    dataset = make_dataset("CelebA", data_dir, "test", classifier.image_size)
+    dataset = CelebA(data_dir, "test", classifier.image_size)
     if list(classifier.attributes or dataset.attributes) != list(dataset.attributes):
         raise UserError(f"{path} knows other attributes than --data_dir {data_dir} has; name its own data")
     decisions = decide(classifier, dataset, device)

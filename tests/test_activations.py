@@ -7,11 +7,11 @@ from PIL import Image
 from toy_results import write_random_pairs
 
 from core.metrics.activations import activations_of
-from core.metrics.batches import Batches
+from core.metrics.batches import Batching
 from core.results.layout import Layout
 from core.results.reading import read_pairs
 
-BATCHES = Batches(torch.device("cpu"), 4)
+BATCHES = Batching(torch.device("cpu"), 4)
 
 
 @pytest.fixture

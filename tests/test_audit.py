@@ -26,7 +26,7 @@ from core.audit.evidence import CONTEXTS, AuditNetworks, gather_evidence
 from core.audit.own_change import RESTORED, attribution, own_change
 from core.audit.ranking import judge_changes, name_used, rank
 from core.data.images import from_uint8
-from core.metrics.batches import Batches
+from core.metrics.batches import Batching
 from core.metrics.intervals import difference_interval, normal_mean_interval, simultaneous_margin
 from core.results.layout import Layout
 from core.results.reading import read_pairs
@@ -106,7 +106,7 @@ def test_images_do_not_influence_each_other():
 
 def networks(classifier, batch_size=3):
     see = oracle()
-    return AuditNetworks(lambda x: classifier(x)[:, 0], see, NAMES, 0, Batches(torch.device("cpu"), batch_size))
+    return AuditNetworks(lambda x: classifier(x)[:, 0], see, NAMES, 0, Batching(torch.device("cpu"), batch_size))
 
 
 def gather(root, classifier, changes, batch_size=3):

@@ -10,13 +10,13 @@ from core.audit.change_map import box_of, find_regions, map_change, max_t_test, 
 from core.audit.clusters import cluster_changes
 from core.audit.evidence import AuditNetworks, no_pixels
 from core.audit.places import judge_places
-from core.metrics.batches import Batches
+from core.metrics.batches import Batching
 from core.results.layout import Layout
 from core.results.reading import read_pairs
 
 
 def batches(size):
-    return Batches(torch.device("cpu"), size)
+    return Batching(torch.device("cpu"), size)
 
 
 # -- the test ------------------------------------------------------------------------------------------------------

@@ -163,7 +163,7 @@ def test_few_images_are_said_to_be_too_few(tmp_path):
 
 
 REFUSALS = [
-    ({"control": "none"}, "--control none is not there"),
+    ({"control": "none"}, "Results/none is not there"),
     ({"control": "exp"}, "--control exp is the experiment itself"),
     ({"classifier_path": "nothing.pt"}, "nothing.pt"),
     ({"oracle_path": "nothing.pt"}, "nothing.pt"),

@@ -83,4 +83,4 @@ def test_cd_needs_data_with_the_oracles_attributes(tmp_path, refuse, colour_orac
     (data / "list_eval_partition.csv").unlink()
     (data / "train_correlations.csv").unlink()
     assert f"--celeba_path {data} has neither" in refuse(compute_CD, celeba_path=data, **colour_oracle)
-    assert "--celeba_path nowhere is not a folder" in refuse(compute_CD, celeba_path="nowhere", **colour_oracle)
+    assert "--celeba_path nowhere has neither" in refuse(compute_CD, celeba_path="nowhere", **colour_oracle)

@@ -92,7 +92,7 @@ def test_without_damaged_flags_going_on_explains_nothing_again(flags):
     before, path = contents(flags["output_path"]), experiment_of(flags) / "flags.yaml"
     path.write_text(path.read_text()[:100] + "\n: [")
     damaged = "flags.yaml is damaged: it is not readable as YAML"
-    refuse(flags, damaged, "remove it and run main.py with the same flags")
+    refuse(flags, damaged, "remove it and run again the command")
     path.unlink()
     assert "8 of 8 are done already" in explain(flags)[1]
     assert contents(flags["output_path"]) == before
@@ -180,4 +180,4 @@ def test_metrics_that_were_edited_are_named(flags, entry):
     path = experiment_of(flags) / "metrics.yaml"
     path.write_text(f"FR: {entry}\n")
     code, line = measure("compute_FR.py", flags)
-    assert code == 2 and "metrics.yaml is not a metrics.yaml; remove it" in line
+    assert code == 2 and "metrics.yaml is damaged: FR" in line

@@ -65,22 +65,6 @@ def test_a_network_for_sampling_knows_its_channels():
     assert refused_by(dime_sample, X[:, :1], SamplingNetwork(UNET, DIFFUSION)).startswith("x has 1 channels")
 
 
-@pytest.mark.parametrize("channels, expected", [(1, 3), (3, 1)], ids=["grey", "rgb"])
-def test_guidance_names_the_images_on_which_a_classifier_fails(channels, expected):
-    network = torch.nn.Sequential(torch.nn.Conv2d(expected, 2, 8), torch.nn.Flatten())
-    guidance = guidance_for(X[:, :channels], classify=network)
-    message = refusal(ValueError, guidance, X[:, :channels], X[:, :channels], 1.0)
-    assert message.startswith(f"x has shape (2, {channels}, 8, 8), on which the classifier fails: ")
-
-
-def test_a_lack_of_memory_is_not_blamed_on_the_images():
-    def classify(images):
-        raise torch.OutOfMemoryError("no memory is left")
-
-    with pytest.raises(torch.OutOfMemoryError):
-        guidance_for(classify=classify)(X, X, 1.0)
-
-
 def test_images_that_rounding_has_moved_a_little_are_taken():
     require_images(torch.tensor([1.005, -1.005]).view(1, 2, 1, 1))
 
@@ -134,7 +118,7 @@ def test_a_classifier_that_makes_no_logits_is_told_so(classify, fault):
     assert fault in refusal(ValueError, lambda: guidance_for(classify=classify)(X, X, 1.0))
 
 
-@pytest.mark.parametrize("scale", ["8", None, torch.ones(3), torch.ones(2, 1)], ids=str)
+@pytest.mark.parametrize("scale", [torch.ones(3), torch.ones(2, 1)], ids=str)
 def test_a_classifier_scale_is_a_number_or_one_for_each_image(scale):
     assert refusal(ValueError, lambda: guidance_for(classifier_scale=scale)).startswith("classifier_scale ")
 

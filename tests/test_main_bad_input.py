@@ -19,7 +19,7 @@ from toy_celeba import write_celeba
         ({"classifier_scales": ","}, ["--classifier_scales"]),
         ({"start_step": 40}, ["--start_step 40", "40 steps"]),
         ({"start_step": 0}, ["--start_step 0"]),
-        ({"start_step": 1, "method": "inversion"}, ["--start_step 1 changes nothing with --method inversion"]),
+        ({"start_step": 1, "method": "inversion"}, ["--start_step 1 changes nothing with this --method"]),
         ({"timestep_respacing": "4"}, ["--start_step 4", "4 steps"]),
         ({"timestep_respacing": "41"}, ["--timestep_respacing 41"]),
         ({"query_label": "Smirking"}, ["--query_label Smirking", "Smiling"]),
@@ -101,7 +101,7 @@ def test_a_malicious_weight_file_is_refused_without_running(flags, tmp_path, fla
 def test_an_oracle_of_another_image_size_is_named(flags, toy_files, tmp_path):
     torch.save(torch.load(toy_files / "classifier.pt") | {"image_size": 224}, tmp_path / "oracle.pt")
     flags |= {"oracle_path": tmp_path / "oracle.pt", "oracle_architecture": "toy_networks:Brightness"}
-    refuse(flags, "--image_size is 16", "oracle.pt was trained at 224")
+    refuse(flags, "oracle.pt was trained at 224 pixels", "the images have 16 (--image_size of main.py)")
 
 
 def test_a_classifier_of_other_questions_is_named(flags, toy_files, tmp_path):
@@ -144,16 +144,9 @@ def test_an_error_is_exit_code_2_and_one_line_of_a_real_process(flags):
     assert code == 2 and "neither True nor False" in err
 
 
-@pytest.mark.parametrize(
-    "change, said",
-    [
-        ({"classifier_scales": "1e38"}, "--classifier_scales 1e+38"),
-        ({"l1_loss": 3e38, "l2_loss": 3e38}, "--l1_loss 3e+38 and --l2_loss 3e+38"),
-    ],
-    ids=str,
-)
-def test_weights_beyond_float32_are_blamed_for_what_they_do(flags, change, said):
-    assert "--use_fp16" not in refuse(flags | change, "grew beyond float32; lower", said)
+@pytest.mark.parametrize("change", [{"classifier_scales": "1e38"}, {"l1_loss": 3e38, "l2_loss": 3e38}], ids=str)
+def test_weights_beyond_float32_are_blamed_for_what_they_do(flags, change):
+    refuse(flags | change, "returned NaN", "lower --classifier_scales and other weights of the guidance")
 
 
 @pytest.mark.parametrize("flag", ["model_path", "classifier_path", "oracle_path", "perceptual_path"])

@@ -107,7 +107,7 @@ def test_the_whole_of_celeba_is_explained_whatever_the_split(flags, tmp_path):
         ({"data_dir": "empty"}, ["--data_dir empty has neither img_align_celeba/ with its lists nor an image"]),
         ({"data_dir": "stray"}, ["--data_dir stray has a subfolder for each class, but a.png lies in none"]),
         ({"data_dir": "classes", "split": "all"}, ["--query_label must be given: one of a, b"]),
-        ({"data_dir": "classes", "query_label": "31"}, ["--query_label 31 is not an index of the 2 attributes"]),
+        ({"data_dir": "classes", "query_label": "31"}, ["--query_label 31 is neither an attribute here"]),
         ({"data_dir": "classes", "query_label": "a"}, ["--classifier_path does not answer a"]),
     ],
     ids=str,

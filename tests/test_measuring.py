@@ -6,7 +6,7 @@ import yaml
 from assertions import refusal
 from toy_results import Colours, flat, write_pair, write_random_pairs
 
-from core.metrics.batches import Batches, read_batches
+from core.metrics.batches import Batching, read_batches
 from core.metrics.judges import Judges, decisions_of, judge_pairs
 from core.results.layout import Layout
 from core.results.reading import read_pairs
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 
 def judged(pairs, batch_size):
-    return judge_pairs(decisions_of(Colours()), pairs, Batches(CPU, batch_size))
+    return judge_pairs(decisions_of(Colours()), pairs, Batching(CPU, batch_size))
 
 
 # -- batches -------------------------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ def test_an_oracle_judges_alike_in_any_batch_and_order(tmp_path):
 
 def test_functions_run_without_gradients():
     weight = torch.ones(1, requires_grad=True)
-    (products,) = Batches(CPU, 2).map(lambda x: (x * weight,), lambda i: (torch.ones(1) * i,), range(3), "")
+    (products,) = Batching(CPU, 2).map(lambda x: (x * weight,), lambda i: (torch.ones(1) * i,), range(3), "")
     assert products.flatten().tolist() == [0, 1, 2] and not products.requires_grad
 
 
@@ -86,7 +86,7 @@ def test_a_network_of_another_size_is_refused_and_is_loaded_once(tmp_path):
     assert first is again is networks[0] and len(networks) == 1
     first.image_size = 64
     message = refusal(UserError, judges.of_role, "oracle", run, run.pairs())
-    assert "--oracle_path" in message and "64" in message and "has 4" in message
+    assert "--oracle_path" in message and "at 64 pixels" in message and "have 4" in message
 
 
 # -- the results folder --------------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ def test_a_metric_is_one_line():
     )
     assert Metric("sFID", float("nan"), 2, "images").line() == "sFID: undefined (n = 2 images)"
     assert mean_of("FR", [True, False], "images").value == 0.5
-    assert mean_of("FR", [True], "images").interval is None
+    assert mean_of("FR", [True] * 32, "images").interval == pytest.approx((0.025 ** (1 / 32), 1))
+    assert mean_of("MNAC", [1], "images").interval is None
 
 
 def test_metrics_are_merged_with_what_made_them(layout, tmp_path, capsys):

@@ -9,7 +9,7 @@ from PIL import Image
 from scripts import ROOT, as_argv, run_script
 from toy_celeba import write_celeba
 
-from core.data.datasets import load_images, make_dataset
+from core.data.datasets import CelebA, load_images
 from core.metrics.distributions import frechet_distance
 from demo.card import BATCH, draw_images, features_of, load_for_sampling, losses_of
 from guided_diffusion.script_util import create_gaussian_diffusion
@@ -71,7 +71,7 @@ def test_losses_are_a_table_and_a_curve(data, tmp_path):
     assert len(rows) == 2 and rows[0] == rows[1]
     network, diffusion, _ = load_for_sampling(DDPM, "", torch.device("cpu"))
     for split, loss in zip(("train", "val"), rows[0], strict=True):
-        dataset = make_dataset("CelebA", data, split, 64)
+        dataset = CelebA(data, split, 64)
         images = load_images(dataset, range(len(dataset)))
         assert losses_of(network, diffusion, images, 1).mean() == pytest.approx(float(loss), rel=0.01)
     assert Image.open(tmp_path / "losses.png").width > 300
@@ -86,7 +86,7 @@ def test_fidelity_is_the_distance_in_the_features_of_an_oracle_of_such_images(da
     distances = dict(re.findall(r"FID of 5 images \((\w+)\) and 5 of the test split: ([\d.]+)", out))
     oracle, features = load_oracle(ORACLE), {}
     for split in ("train", "test"):
-        images = load_images(make_dataset("CelebA", data, split, 64), range(5))
+        images = load_images(CelebA(data, split, 64), range(5))
         features[split] = oracle.features(images).detach().numpy()
         assert np.allclose(features_of(oracle, images, torch.device("cpu"), ""), features[split], atol=1e-5)
     assert float(distances["train"]) == pytest.approx(frechet_distance(*features.values()), rel=1e-3)

@@ -118,7 +118,8 @@ def test_it_says_what_was_found_and_its_limits(tmp_path):
 def test_the_figures_are_means_over_flipped_and_over_all_images_with_their_intervals(tmp_path):
     table = write_experiment(tmp_path, n=40)
     said, reached = figures_of(tmp_path), table["cf_pred"] == table["target"]
-    expected = {"FR": (None, reached), "Oracle FR": (table["oracle_flip"][reached], table["oracle_flip"] * reached)}
+    agrees = table["oracle_flip"] == 1
+    expected = {"FR": (None, reached), "Oracle FR": (agrees[reached], agrees & reached)}
     for name, column in {"MNAC": "mnac", "L1": "l_1", "bKL": "bkl"}.items():
         expected[name] = (table[column][reached], table[column])
     assert said["metrics"].keys() == expected.keys() and "flipped" not in said["metrics"]["FR"]
@@ -127,7 +128,9 @@ def test_the_figures_are_means_over_flipped_and_over_all_images_with_their_inter
             if values is not None:
                 entry = said["metrics"][name][kind]
                 assert entry["value"] == pytest.approx(values.mean()) and entry["n"] == len(values)
-                assert entry["interval"] == pytest.approx(mean_interval(values.astype(float)))
+                share = values.dtype == bool
+                interval = share_interval(values.sum(), len(values)) if share else mean_interval(values)
+                assert entry["interval"] == pytest.approx(interval)
     assert {(group["kind"], group["of"]): group["n"] for group in said["groups"]} == {
         ("by direction", "not Smiling → Smiling"): 30,
         ("by direction", "Smiling → not Smiling"): 10,

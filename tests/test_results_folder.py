@@ -357,20 +357,13 @@ def test_a_chunk_whose_records_are_not_what_it_finished_is_not_merged(tmp_path, 
     assert f"chunk-1_num-chunks-2_records.csv has {0 if remove == 'all' else 2}" in message
 
 
-def test_a_chunk_beyond_the_last_is_named(tmp_path):
-    run_chunks(tmp_path, 3)
-    (tmp_path / "Results/exp/chunk-5_num-chunks-3_flags.yaml").write_text("{}")
-    message = refusal(UserError, merge_chunks, Layout(tmp_path, "exp"))
-    assert "chunk-5_num-chunks-3_flags.yaml" in message and "last chunk of 3 is 2" in message
-
-
 @pytest.mark.parametrize("damage", [b"", b"- a\n- list\n", b"only text", b"a: [1", b"\xff\xfe\x00"])
 def test_damaged_flags_are_named_when_going_on_and_when_merging(tmp_path, damage):
     path = run_chunks(tmp_path)[1].layout.flags
     path.write_bytes(damage)
     for refused in (lambda: begin(tmp_path, chunk=1, num_chunks=2), lambda: merge_chunks(Layout(tmp_path, "exp"))):
         message = refusal(UserError, refused)
-        assert str(path) in message and "remove it and run main.py with the same flags as before" in message
+        assert str(path) in message and "remove it and run again the command" in message
     path.unlink()
     assert len(begin(tmp_path, chunk=1, num_chunks=2)) == 3  # it goes on: what is done stays done
 

@@ -21,7 +21,6 @@ from core.running.run import Run
 from core.running.tuning import (
     TOLERATED,
     Trial,
-    _leads,
     _Tuner,
     best_of,
     candidates,
@@ -171,8 +170,7 @@ def test_real_images_outlast_noise_as_often_as_it_leaves_their_class(stand_ins, 
 
 def test_leads_are_the_logits_of_the_predictions(stand_ins):
     bright, dark = (abs(10 * (grey / 127.5 - 1)) for grey in (BRIGHT, DARK))
-    leads = _leads(stand_ins.data, [*range(5)], stand_ins.networks, 2)
-    assert leads[:4] == pytest.approx([bright, bright, dark, dark], abs=1e-4)
+    assert stand_ins.tuner.leads()[:4] == pytest.approx([bright, bright, dark, dark], abs=1e-4)
 
 
 # -- main.py -------------------------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ def test_an_error_of_one_rank_is_raised_on_all(monkeypatch):
     errors = [None, "b.jpg is gone"]
     own = SimpleNamespace(rank=0, world_size=2, first=True, several=True, collect=lambda value: errors)
     monkeypatch.setattr(batches, "connected", lambda: own)
-    own_part = batches.Batches(torch.device("cpu"), 2)
+    own_part = batches.Batching(torch.device("cpu"), 2)
     message = refusal(UserError, own_part.map, lambda x: (x,), lambda i: (torch.zeros(1),), range(4), "")
     assert message == "b.jpg is gone"
 

@@ -30,10 +30,7 @@ def pairs_to_audit(run, control):
         return pairs, None
     if control == run.name:
         raise UserError(f"--control {control} is the experiment itself; name another one, of the same images")
-    try:
-        other = read_run(run.layout.output_path, control)
-    except UserError as error:
-        raise UserError(f"--control {control} is not there; name another experiment ({error})") from None
+    other = read_run(run.layout.output_path, control)
     for name in SAME_IMAGES:
         if run.flags and other.flags and run.flags.get(name) != other.flags.get(name):
             raise UserError(

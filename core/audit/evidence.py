@@ -8,7 +8,7 @@ import torch
 
 from ..data.images import from_uint8
 from ..methods.decisions import probability
-from ..metrics.batches import Batches
+from ..metrics.batches import Batching
 from ..metrics.judges import judge_pairs
 from .own_change import own_change, put_back
 
@@ -24,7 +24,7 @@ class AuditNetworks:
     oracle: Callable | None  # -> logits (N, A), positive for yes; None: no attributes are audited
     attributes: tuple[str, ...]  # what the A are called
     asked: int | None  # the one among them that the classifier is asked about; None of classes
-    batches: Batches
+    batches: Batching
     of_classes: bool = False  # whether the classifier tells K classes apart, not an attribute's yes from its no
 
     @property

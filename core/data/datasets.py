@@ -62,7 +62,7 @@ class CelebA(ImageDataset):
     """
 
     def __init__(self, data_dir, split, image_size):
-        image_dir = require_folder(data_dir) / "img_align_celeba"
+        image_dir = Path(data_dir) / "img_align_celeba"
         if not image_dir.is_dir():
             raise UserError(f"--data_dir {data_dir} has no folder img_align_celeba")
         table = read_labels(data_dir, split)
@@ -70,7 +70,10 @@ class CelebA(ImageDataset):
 
 
 class CelebAMV(CelebA):
-    """The mini-validation set of the authors' release: 1,000 draws, with repetition, from the validation split."""
+    """The mini-validation set of the authors' release: 1,000 draws, with repetition, from the validation split.
+
+    That is used whatever `split` says.
+    """
 
     def __init__(self, data_dir, split, image_size):
         super().__init__(data_dir, "val", image_size)
@@ -81,23 +84,9 @@ class CelebAMV(CelebA):
 DATASETS = {"CelebA": CelebA, "CelebAMV": CelebAMV}
 
 
-def make_dataset(name, data_dir, split, image_size):
-    """The dataset registered as `name`. CelebAMV uses the validation split, whatever `split` says."""
-    if name not in DATASETS:
-        raise UserError(f"--dataset {name} is unknown; choose one of {', '.join(DATASETS)}")
-    return DATASETS[name](data_dir, split, image_size)
-
-
 def load_images(dataset, indices):
     """The dataset's images at these indices: (N, 3, S, S) in [-1, 1]."""
     return torch.stack([dataset[i][0] for i in indices])
-
-
-def require_folder(data_dir, flag="data_dir"):
-    """The folder as a Path; UserError names the flag where there is none."""
-    if not Path(data_dir).is_dir():
-        raise UserError(f"--{flag} {data_dir} is not a folder")
-    return Path(data_dir)
 
 
 def read_labels(data_dir, split, flag="data_dir"):
@@ -106,7 +95,7 @@ def read_labels(data_dir, split, flag="data_dir"):
     Returns a table of booleans: a row for each image, by its file name, a column for each attribute.
     Raises UserError naming the flag or the file where a list is missing or malformed.
     """
-    root = require_folder(data_dir, flag)
+    root = Path(data_dir)
     table = _read_list(root, "list_attr_celeba", flag)
     faulty = table.index[~table.isin((1, -1)).all(axis=1)]
     if faulty.size:
@@ -132,14 +121,10 @@ def attribute_index(attributes, query, flag="query_label"):
     """A name such as Smiling, or an index such as 31 -> the index; UserError names the flag."""
     if str(query) in attributes:
         return attributes.index(str(query))
-    try:
-        index = int(query)
-    except ValueError:
-        names = shown(attributes, query, "attributes")
-        raise UserError(f"--{flag} {query} is not an attribute here; there are {names}") from None
-    if not 0 <= index < len(attributes):
-        raise UserError(f"--{flag} {query} is not an index of the {len(attributes)} attributes (0 is the first)")
-    return index
+    if str(query).isdecimal() and int(query) < len(attributes):
+        return int(query)
+    names = shown(attributes, query, "attributes")
+    raise UserError(f"--{flag} {query} is neither an attribute here, nor the number of one; there are {names}")
 
 
 def data_attributes(data_dir):
@@ -154,8 +139,6 @@ def data_attributes(data_dir):
 
 def chunk_indices(n, chunk, num_chunks):
     """The indices i of 0 … n-1 with i mod num_chunks = chunk; UserError names the flags."""
-    if num_chunks < 1:
-        raise UserError(f"--num_chunks {num_chunks} must be at least 1")
     if not 0 <= chunk < num_chunks:
         raise UserError(f"--chunk {chunk} must be from 0 to {num_chunks - 1} for --num_chunks {num_chunks}")
     return range(chunk, n, num_chunks)

@@ -59,16 +59,16 @@ def provide_decoded(datasets, splits, data_dir, ranks, decoded_dir=None):
     sharing = bool(decoded_dir) or (ranks.local_size > 1 and needed * ranks.local_size > SMALL)
     if sharing:
         try:
-            cache = decoded_dir or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-            folder = Path(cache) if decoded_dir else Path(cache) / "dime"
+            cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "dime")
+            folder = Path(decoded_dir or cache)
             paths = [decoded_path(folder, *each, data_dir) for each in zip(datasets, splits, strict=True)]
             if ranks.local_rank == 0:
                 for path, dataset in zip(paths, datasets, strict=True):
                     write_decoded(path, dataset, quiet=not ranks.first)
-        except OSError as error:
-            paths, failure = [], ": ".join(str(part) for part in (error.filename, error.strerror) if part)
-        except RuntimeError as error:  # this user has no home
-            paths, failure = [], error
+        except (OSError, UserError, RuntimeError) as error:  # RuntimeError: this user has no home
+            if isinstance(error, UserError) and error.__cause__ is None:  # of an image, not of the disk
+                raise
+            paths, failure = [], error.__cause__ or error
     ranks.wait()  # those of other machines, too, which may share files where these ranks do not
     opened = [open_decoded(path, dataset) for path, dataset in zip(paths, datasets, strict=False)]
     if opened and None not in opened:
@@ -80,17 +80,11 @@ def provide_decoded(datasets, splits, data_dir, ranks, decoded_dir=None):
             flush=True,
         )
         return
+    why = f"cannot hold the {needed / MIB:,.0f} MiB of decoded images ({failure})"
     if decoded_dir:
-        raise UserError(
-            f"--decoded_dir {decoded_dir} cannot hold the decoded images ({failure}); name a folder that may be "
-            f"written, with {needed / MIB:,.0f} MiB free, or leave it out"
-        )
+        raise UserError(f"--decoded_dir {decoded_dir} {why}; name a folder with room, or leave it out")
     if sharing:
-        print(
-            f"the ranks do not share decoded images: the cache cannot hold {needed / MIB:,.0f} MiB ({failure}); "
-            "name another folder by --decoded_dir",
-            flush=True,
-        )
+        print(f"the ranks do not share decoded images: the cache {why}; name a folder by --decoded_dir", flush=True)
     keep_in_memory(datasets, ranks.local_size)
 
 
@@ -142,27 +136,21 @@ def decoded_path(folder, dataset, split, data_dir):
     Its name holds a hash of what decides its contents: the image files' paths, sizes and times of change, the image
     size, and the code that decodes. So a file of this name is right.
     """
-    source = Path(data_dir).resolve()
+    source, digest = Path(data_dir).resolve(), hashlib.sha256()
     place = hashlib.sha256(os.fsencode(source)).hexdigest()[:8]
-    return folder / f"{source.stem[:40]}-{split}-{dataset.image_size}-{place}-{contents_hash(dataset)[:32]}.npy"
-
-
-def contents_hash(dataset):
-    """64 hex digits that change with all that decides a dataset's decoded images. UserError without an image."""
-    digest = hashlib.sha256()
     digest.update(Path(images.__file__).read_bytes())  # the code that turns, resizes and crops
     for part in (PIL.__version__, features.version("jpg"), features.version("zlib"), dataset.image_size):
         digest.update(f"{part}\n".encode())
-    folder = str(dataset.image_dir)  # as text: a Path would take most of the time
+    image_dir = str(dataset.image_dir)  # as text: a Path would take most of the time
     for name in dataset.names:
-        path = os.path.join(folder, name)
+        path = os.path.join(image_dir, name)
         try:
             facts = os.stat(path)
         except FileNotFoundError:
             images.require_image_file(path)  # which says so
             raise
         digest.update(os.fsencode(f"{name}\0{facts.st_size}\0{facts.st_mtime_ns}\n"))
-    return digest.hexdigest()
+    return folder / f"{source.stem[:40]}-{split}-{dataset.image_size}-{place}-{digest.hexdigest()[:32]}.npy"
 
 
 def open_decoded(path, dataset):
@@ -178,7 +166,7 @@ def write_decoded(path, dataset, quiet=False):
     """Makes the file at a decoded_path, if it is not there, by all cores. It appears when it is complete.
 
     Removes an older one of the same split. quiet: without a bar.
-    Raises OSError where the file cannot be written, UserError where an image cannot be read.
+    Raises OSError, or a UserError with such a cause, where the file cannot be written; UserError of an image.
     """
     if open_decoded(path, dataset):
         return
@@ -186,10 +174,10 @@ def write_decoded(path, dataset, quiet=False):
     remove_parts(path.parent)
     for outdated in path.parent.glob(f"{escape(path.stem.rpartition('-')[0])}-*.npy"):
         outdated.unlink(missing_ok=True)  # whoever has it open keeps it
-    size, free = math.prod(_shape(dataset)) / MIB, shutil.disk_usage(path.parent).free / MIB
-    if free < size:
-        raise OSError(errno.ENOSPC, f"it needs {size:,.0f} MiB, and {free:,.0f} MiB are free")
-    print(f"decoding {len(dataset):,} images into {path}, {size:,.0f} MiB", flush=True)
+    size = math.prod(_shape(dataset))
+    if shutil.disk_usage(path.parent).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path.parent))
+    print(f"decoding {len(dataset):,} images into {path}, {size / MIB:,.0f} MiB", flush=True)
 
     def write(file):
         header = {"descr": "|u1", "fortran_order": False, "shape": _shape(dataset)}
@@ -202,9 +190,4 @@ def write_decoded(path, dataset, quiet=False):
                     file.write(pixels.numpy().tobytes())
                 bar.update(len(rows))
 
-    try:
-        write_file(path, write)
-    except UserError as error:
-        if isinstance(error.__cause__, OSError):  # of the disk, not of an image
-            raise error.__cause__ from None
-        raise
+    write_file(path, write)

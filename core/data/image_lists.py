@@ -127,25 +127,19 @@ def list_images(root):
     def refuse(error):
         raise error
 
-    names, lineages = [], {}  # lineages: folder -> it and all the folders that led there, as they are on the disk
+    names = []
     for folder, subfolders, files in os.walk(root, onerror=refuse, followlinks=True):
-        lineage = lineages.pop(folder, None) or {_on_disk(folder)}
-        for name in [*subfolders]:
-            path = os.path.join(folder, name)
-            if name.startswith(".") or _on_disk(path) in lineage:
-                subfolders.remove(name)
-            else:
-                lineages[path] = lineage | {_on_disk(path)}
+        paths = {name: Path(folder, name) for name in subfolders if not name.startswith(".")}
+        subfolders[:] = [name for name, path in paths.items() if not _leads_back(path)]
         place = Path(folder).relative_to(root).as_posix()
         prefix = "" if place == "." else f"{place}/"
         names += [prefix + name for name in files if name.lower().endswith(LISTED) and not name.startswith(".")]
     return sorted(names)
 
 
-def _on_disk(path):
-    """The identity of a file or folder, the same by any path to it."""
-    about = os.stat(path)
-    return about.st_dev, about.st_ino
+def _leads_back(path):
+    """Whether a path is a link into a folder that it lies in itself."""
+    return path.is_symlink() and any(path.samefile(parent) for parent in path.parents)
 
 
 def named_partition(names):

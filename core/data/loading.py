@@ -7,7 +7,7 @@ from guided_diffusion.ranks.ranks import Ranks
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.flags import Flag
 
-from .datasets import DATASETS, CelebA, make_dataset
+from .datasets import DATASETS, CelebA
 from .decoded import MIB, SMALL, provide_decoded
 from .image_lists import CLASS_COLUMN, ImageFiles, ImageFolder, ImageTable
 from .labels import first_without_one_class
@@ -60,7 +60,7 @@ def load_explained_data(name, data_dir, split, image_size, images=None):
         return ImageFiles([path.strip() for path in images.split(",") if path.strip()], image_size)
     with _readable(data_dir):
         if name in DATASETS:
-            return make_dataset(name, data_dir, split, image_size)
+            return DATASETS[name](data_dir, split, image_size)
         dataset = find_reader(data_dir)(data_dir, split, image_size)
     if dataset.splits_drawn and split == "val":
         print(f"{data_dir} names no splits: val is the tenth that trainings hold out; --split all is all")

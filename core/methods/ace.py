@@ -32,7 +32,7 @@ ROUNDING = 1e-5  # v that has gone and come back differs from x by less
 def ace(chain, *, iterations, kept_steps, mask_threshold, mask_dilation=15):
     """x (N, C, H, W) in [-1, 1] -> its counterfactual, same shape. Takes ace_cost(tau, ...) of the network.
 
-    The arguments are the fields of a Chain, with these differences:
+    The arguments are those of core.methods.options and the fields of a Chain, with these differences:
     model_fn: must be differentiable by z. guidance: a Guidance, whose parts are needed. Its l1_loss and l2_loss are
     weights of distances in units of [0, 1], as in the paper. The gradient of a perceptual distance is taken at F(v)
     and used at v, without that of F.
@@ -42,11 +42,7 @@ def ace(chain, *, iterations, kept_steps, mask_threshold, mask_dilation=15):
     guided_steps: the most iterations that are made; None: `iterations`.
     callback(dict(t, z, x_clean, mask, pre_explanation)) is called before each step of the refinement. x_clean and
     pre_explanation are v.
-
-    The options:
-    iterations: how often v is changed. mask_threshold, mask_dilation: of changed().
-    kept_steps: of how many of F's tau steps the activations are kept for the gradient. Those of the others are
-    computed once more when they are needed, each step's by itself. None: all.
+    kept_steps: of how many of F's tau steps the gradient's activations are kept; None: of all.
     """
     x = chain.x
     v = x if chain.z is None else chain.z

@@ -10,11 +10,8 @@ from .chain import Cost, sampler, step
 def dime_sample(chain, *, inner_stochastic, inner_ddim, inner_steps, sampling_scale):
     """x (N, C, H, W) in [-1, 1] -> its counterfactual, same shape. Takes evaluations(tau, ...) of the network.
 
-    The arguments are the fields of a Chain, and these options:
-    inner_stochastic: sample the inner chain; False: follow its means. Its noise is drawn before that of the outer
-    step that it guides. inner_ddim: make it DDIM with eta 0.
-    inner_steps: make it DDIM with eta 0 in this many steps; 1: the one-step estimate x0(z, t); None: every step.
-    sampling_scale: multiplies sigma of the outer chain's noise.
+    The arguments are the fields of a Chain and those of core.methods.options. The noise of an inner chain is drawn
+    before that of the outer step that it guides.
     """
 
     def inner_chain(z, t, p):

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import torch
 
-from .chain import Cost, sampler, step
+from .chain import sampler, step
 from .masks import changed
 
 
@@ -79,13 +79,3 @@ def _two_passes(chain, mask_at, threshold, dilation, *pass_options):
     result = guided_pass(replace(chain, callback=None), mask_at, *pass_options)
     mask = changed(chain.x, result, threshold, dilation)
     return guided_pass(chain, lambda *_: mask, *pass_options)
-
-
-def one_pass_cost(tau, **options):
-    """The Cost of an attempt of fastdime or maskdime, whatever their options."""
-    return Cost(tau)
-
-
-def two_passes_cost(tau, **options):
-    """The Cost of an attempt of fastdime2 or fastdime2plus."""
-    return Cost(2 * tau)

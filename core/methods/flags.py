@@ -35,7 +35,7 @@ METHOD_FLAGS = {"method": Flag("dime", "how to explain", choices=METHODS)} | OPT
 
 
 def method_and_options(flags):
-    """flags, name -> value -> (the Method of --method, the options for its sampler that differ from the defaults).
+    """flags, name -> value -> (the Method of --method, its sampler's arguments that are not the defaults).
 
     UserError, before anything is begun, names the first flag that the method has not, or that cannot be.
     """
@@ -53,6 +53,8 @@ def method_and_options(flags):
     require_depth_for(method, options, tau)
     check_options(method.options | options, (size, size))
     _check_pictures(flags, method)
+    if flags["guided_iterations"] != -1:
+        options["guided_steps"] = flags["guided_iterations"]
     return method, options
 
 
@@ -60,21 +62,15 @@ def require_depth_for(method, options, tau):
     """UserError where a Method, with these options of its sampler, cannot run at a depth of tau steps."""
     check_depth(options, tau)
     if tau < method.least_steps:
-        name = next(name for name, each in METHODS.items() if each is method)
         least = method.least_steps
-        raise UserError(
-            f"--start_step {tau} changes nothing with --method {name}; give at least {least}, such as 12"
-        )
+        raise UserError(f"--start_step {tau} changes nothing with this --method; give at least {least}, such as 12")
 
 
 def _check_pictures(flags, method):
     """UserError where pictures are to be written that the method has not, or where none are written."""
-    if flags["save_masks"] and not method.masks:
-        others = ", ".join(name for name, each in METHODS.items() if each.masks)
-        raise UserError(f"--save_masks: --method {flags['method']} has no masks; {others} have")
-    if flags["save_pre_explanation"] and not method.pre_explains:
-        others = ", ".join(name for name, each in METHODS.items() if each.pre_explains)
-        raise UserError(f"--save_pre_explanation: --method {flags['method']} makes none; {others} does")
-    for name in ("save_masks", "save_pre_explanation"):
+    for name, makes in {"save_masks": "masks", "save_pre_explanation": "pre_explains"}.items():
+        if flags[name] and not getattr(method, makes):
+            others = ", ".join(each for each in METHODS if getattr(METHODS[each], makes))
+            raise UserError(f"--{name}: --method {flags['method']} makes none; give --method {others}")
         if flags[name] and not flags["save_images"]:
             raise UserError(f"--{name} True and --save_images False contradict each other; leave out one")

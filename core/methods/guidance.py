@@ -36,13 +36,15 @@ def make_guidance(
     use_logits: maximise the target's logit; False: its log-probability.
     l1_loss, l2_loss, l_perc: weights of the distances to x; perceptual: images in [-1, 1] -> features.
     Raises UserError, which is a ValueError, for other images; and, when it is first called, for targets that are no
-    classes of the classifier. ValueError where the classifier fails on its first images.
+    classes of the classifier.
     """
     require_images(x)
     target = as_classes(target, len(x), x.device)
     if l_perc and perceptual is None:
         raise ValueError("--l_perc needs a perceptual network")
-    scale = _scale_of(classifier_scale, x)
+    scale = torch.as_tensor(classifier_scale, dtype=x.dtype, device=x.device)
+    if scale.dim() and scale.shape != x.shape[:1]:
+        raise UserError(f"classifier_scale has shape {tuple(scale.shape)}, but must be a number or ({len(x)},)")
     checked = False
     if l_perc:
         with torch.no_grad():
@@ -50,7 +52,7 @@ def make_guidance(
 
     def classify(images):
         nonlocal checked
-        logits = classifier(images) if checked else _first_logits(classifier, images)
+        logits = classifier(images)
         if not checked:  # once, as it waits for the device
             require_logits(logits, len(images))
             require_classes(target, logits)
@@ -70,27 +72,6 @@ def make_guidance(
         return Parts(class_part, distance_part, logit_margin(logits, target))
 
     return Guidance(parts)
-
-
-def _first_logits(classifier, images):
-    """classifier(images). ValueError names x where torch would name a layer: it may be grey, the classifier RGB."""
-    try:
-        return classifier(images)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        raise ValueError(f"x has shape {tuple(images.shape)}, on which the classifier fails: {error}") from error
-
-
-def _scale_of(classifier_scale, x):
-    """A number, or (N,) -> a tensor like x; UserError for anything else."""
-    try:
-        scale = torch.as_tensor(classifier_scale, dtype=x.dtype, device=x.device)
-    except (TypeError, ValueError, RuntimeError):
-        raise UserError(f"classifier_scale {classifier_scale!r} is no number, nor one for each image") from None
-    if scale.dim() and scale.shape != x.shape[:1]:
-        raise UserError(f"classifier_scale has shape {tuple(scale.shape)}, but must be a number or ({len(x)},)")
-    return scale
 
 
 class Parts(NamedTuple):

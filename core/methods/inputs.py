@@ -17,34 +17,26 @@ def require_images(images, name="x", channels=None):
 
     channels: how many they must have; None: any number.
     """
-    _require_batch(images, name)
+    if fault := _fault_of(images, channels):
+        raise UserError(f"{name} {fault}; give images (N, C, H, W) in [-1, 1], a torch.Tensor of float32")
+
+
+def _fault_of(images, channels):
+    """What require_images finds wrong, in words; "" for nothing."""
+    if not isinstance(images, torch.Tensor):
+        return f"is a {type(images).__name__}"
+    if images.dim() != 4:
+        return f"has shape {tuple(images.shape)}, where [None] would make a batch of one image"
+    if not images.numel():
+        return f"is empty (shape {tuple(images.shape)})"
     if channels not in (None, images.shape[1]):
-        raise UserError(
-            f"{name} has {images.shape[1]} channels (shape {_shape(images)}), but must have {channels}; "
-            f"grey images are made RGB by {name}.expand(-1, 3, -1, -1)"
-        )
+        return f"has {images.shape[1]} channels instead of {channels}, which expand(-1, 3, -1, -1) makes of grey"
     if images.dtype != torch.float32:
-        bytes_ = images.dtype == torch.uint8
-        remedy = f"{name} / 127.5 - 1 makes it so of 0 … 255" if bytes_ else f"give {name}.float()"
-        raise UserError(f"{name} is {images.dtype}, but must be torch.float32 in [-1, 1]; {remedy}")
+        return f"is {images.dtype}"
     largest = images.detach().abs().amax().item()
     if math.isnan(largest):
-        raise UserError(f"{name} has NaN values; it must be images in [-1, 1]")
-    if largest > LARGEST:
-        raise UserError(
-            f"{name} has values up to {largest:g} in size, but must be images in [-1, 1]; "
-            f"{name} / 127.5 - 1 makes them so of 0 … 255"
-        )
-
-
-def _require_batch(images, name):
-    if not isinstance(images, torch.Tensor):
-        raise UserError(f"{name} is a {type(images).__name__}, but must be a torch.Tensor (N, C, H, W) in [-1, 1]")
-    if images.dim() != 4:
-        remedy = f"; {name}[None] is a batch of one" if images.dim() == 3 else ""
-        raise UserError(f"{name} has shape {_shape(images)}, but must be (N, C, H, W){remedy}")
-    if not images.numel():
-        raise UserError(f"{name} is empty (shape {_shape(images)}); give at least one image")
+        return "has NaN values"
+    return f"has values up to {largest:g} in size" if largest > LARGEST else ""
 
 
 def require_logits(logits, count):
@@ -53,8 +45,8 @@ def require_logits(logits, count):
         raise UserError(f"classifier makes a {type(logits).__name__} of images, but must make a tensor of logits")
     if logits.shape[:1] != (count,) or logits.dim() > 2 or logits.dim() == 2 and logits.shape[1] < 2:
         raise UserError(
-            f"classifier makes shape {_shape(logits)} of {count} images, but must make logits (N,) of a binary "
-            "question, such as logits[:, 0], or (N, K) of K classes"
+            f"classifier makes shape {tuple(logits.shape)} of {count} images, but must make logits (N,) of a "
+            "binary question, such as logits[:, 0], or (N, K) of K classes"
         )
 
 
@@ -67,7 +59,7 @@ def as_classes(target, count, device):
     if classes.dtype.is_floating_point or classes.dtype.is_complex:
         raise UserError(f"target is {classes.dtype}, but must be whole numbers, the classes' own")
     if classes.dim() and classes.shape != (count,):
-        raise UserError(f"target has shape {_shape(classes)}, but must be a class or (N,) classes, here ({count},)")
+        raise UserError(f"target has shape {tuple(classes.shape)}, but must be a class, or ({count},) classes")
     return classes.to(device, torch.int64).expand(count)
 
 
@@ -80,7 +72,3 @@ def require_classes(target, logits, lowest=0):
             raise UserError(
                 f"target {value} is no class of the classifier; it must be from {lowest} to {count - 1}"
             )
-
-
-def _shape(tensor):
-    return tuple(tensor.shape)

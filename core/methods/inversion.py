@@ -48,22 +48,13 @@ def inversion(
 
     Where the class gradient runs through the network, the tau - 1 evaluations go backward as well.
 
-    The arguments are the fields of a Chain, with these differences:
+    The arguments are those of core.methods.options and the fields of a Chain, with these differences:
     guidance: a Guidance, whose parts are needed. noise: not used, since nothing is drawn.
     z: invert()'s result, to share it between attempts; None: it is computed.
     clip_denoised: clip the network's clean estimate; x_clean, which is corrected, may leave [-1, 1].
     callback(dict(t, z, x_clean, mask)): mask (N, 1, H, W) is the one that the step's update uses, or None.
-
-    The options:
-    margin: an image is not guided while the target leads by this many logits at x_clean.
-    growth: multiplies an image's class gradient once more after each step at which the target leads by less.
-    mask_threshold: the change, as a share of the image's largest, from which a pixel is in the mask; 0: no mask.
-    mask_dilation: width of the square that the change is dilated by.
-    mask_warm_up: how many steps at the beginning have no mask; None: 3, or tau - 1 where that is less.
-    final_threshold: as mask_threshold, of the answer, without dilation; 0: all of its change is kept.
-    through_network: whether the class gradient runs through the network, which then must be differentiable by z;
-    False: it is that at x_clean, divided by sqrt(abar), as DiME has it.
-    path_correction: add e_t - e_t+1 to each prediction; False: DDIM's own inversion, which does not lead back to x.
+    mask_warm_up None: 3 steps, or tau - 1 where that is less.
+    through_network False: the class gradient is that at x_clean, divided by sqrt(abar), as DiME has it.
     """
     x, diffusion = chain.x, chain.diffusion
     warm_up = min(WARM_UP, chain.tau - 1) if mask_warm_up is None else mask_warm_up

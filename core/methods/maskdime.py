@@ -26,13 +26,9 @@ def maskdime(
     smaller one, of the step before, for x_clean. Outside of it x_clean is x.
 
     The arguments are the fields of a Chain, of which guidance is a Guidance, whose parts are needed, and callback
-    and noise are those of core.methods.fastdime; and these options, by default as published for CelebA:
-    mask_share: k, the share of the pixels at which z may change (published: 0.05 Smiling, 0.1 Young).
-    mask_clean_share: rho, the share of these at which x_clean may change.
-    mask_dilation: width in pixels of the square that both masks are dilated by.
-    mask_noise: multiplies sigma of the noise inside the mask: 1 as in the paper, 0 as in its code.
-    distance_scale: multiplies the gradients of the distances. Published is the classifier scale, 8.
-    rescale_gradient, background_lag: those of core.methods.fastdime.
+    and noise are those of core.methods.fastdime; and those of core.methods.options, by default as for CelebA:
+    mask_share, mask_clean_share: k and rho (published k: 0.05 Smiling, 0.1 Young).
+    mask_noise: 1 as in the paper, 0 as in its code. distance_scale: published is the classifier scale, 8.
     """
     z, x_clean = chain.start(), chain.x
     mask = clean_mask = torch.zeros_like(chain.x[:, :1], dtype=torch.bool)

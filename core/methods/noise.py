@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 START = 0  # the attempt number under which the start of the chain, shared by all attempts, is drawn
-THREADS = 4  # draw ahead, each for one image at a time
+THREADS = 4  # draw, each for one image at a time
 
 
 class ImageNoise:
@@ -16,8 +16,8 @@ class ImageNoise:
     image's neighbours or the device. It is drawn on the CPU, so a GPU sees the same numbers. Attempts count
     from 1; START is the start of the chain.
 
-    ahead: draw the numbers of the next call in threads while the network computes. These end with this object.
-    None: only where the network is on a GPU, since on the CPU it leaves no core idle.
+    ahead: draw the numbers of the next call while the network computes. None: only where the network is on a GPU,
+    since on the CPU that leaves no core idle. The threads that draw end with this object.
     """
 
     def __init__(self, seed, ids, attempts, ahead=None):
@@ -27,37 +27,24 @@ class ImageNoise:
         ]
         self.ahead = ahead
         self.threads = ThreadPoolExecutor(THREADS, "noise")
-        self.next = None  # (normals that the threads are drawing, a future for each image)
+        self.next = None  # of the next call, where it is drawn ahead: as _start returns it
 
     def __call__(self, like):
-        normals = self._drawn_ahead(like.shape)
-        if normals is None:
-            normals = _buffer(like)
-            for stream, image in zip(self.streams, normals, strict=True):
-                _draw(stream, image)
+        normals, futures = self.next or self._start(like)
+        states = [future.result() for future in futures]
+        self.next = None
+        if normals.shape != like.shape:  # they were drawn ahead: the streams go back
+            for stream, state in zip(self.streams, states, strict=True):
+                stream.bit_generator.state = state
+            return self(like)
         if like.is_cuda if self.ahead is None else self.ahead:
-            buffer = _buffer(like)
-            images = zip(self.streams, buffer, strict=True)
-            self.next = buffer, [self.threads.submit(_draw, *each) for each in images]
+            self.next = self._start(like)
         return normals.to(like.device, like.dtype, non_blocking=True)
 
-    def _drawn_ahead(self, shape):
-        """The normals that the threads have drawn; None where there are none. Where they have another shape, sets
-        the streams back and returns None."""
-        if self.next is None:
-            return None
-        (normals, futures), self.next = self.next, None
-        states = [future.result() for future in futures]
-        if normals.shape == shape:
-            return normals
-        for stream, state in zip(self.streams, states, strict=True):
-            stream.bit_generator.state = state
-        return None
-
-
-def _buffer(like):
-    """An empty CPU tensor of like's shape. For a GPU it is pinned, so that nothing has to wait for the copy."""
-    return torch.empty(like.shape, pin_memory=like.is_cuda)
+    def _start(self, like):
+        """(a CPU tensor of like's shape, which threads fill; their futures). Pinned, so that no GPU waits."""
+        normals = torch.empty(like.shape, pin_memory=like.is_cuda)
+        return normals, [self.threads.submit(_draw, *each) for each in zip(self.streams, normals, strict=True)]
 
 
 def _draw(stream, image):

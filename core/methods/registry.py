@@ -6,11 +6,16 @@ from typing import NamedTuple
 from guided_diffusion.script.errors import UserError
 
 from .ace import ace, ace_cost
-from .chain import Cost as Cost
+from .chain import Cost
 from .dime import dime_cost, dime_sample
-from .fastdime import fastdime, fastdime2, fastdime2plus, one_pass_cost, two_passes_cost
+from .fastdime import fastdime, fastdime2, fastdime2plus
 from .inversion import inversion, inversion_cost, invert, path_of
 from .maskdime import maskdime
+
+
+def cost_of_passes(count):
+    """The cost, as a Method has it, of so many chains of tau evaluations, whatever the options."""
+    return lambda tau, **options: Cost(count * tau)
 
 
 def from_noise(chain):
@@ -48,10 +53,10 @@ class Method(NamedTuple):
 
 METHODS = {
     "dime": Method(dime_sample, dime_cost),
-    "fastdime": Method(fastdime, one_pass_cost, masks=True),
-    "fastdime2": Method(fastdime2, two_passes_cost, masks=True),
-    "fastdime2plus": Method(fastdime2plus, two_passes_cost, masks=True),
-    "maskdime": Method(maskdime, one_pass_cost, masks=True),
+    "fastdime": Method(fastdime, cost_of_passes(1), masks=True),
+    "fastdime2": Method(fastdime2, cost_of_passes(2), masks=True),
+    "fastdime2plus": Method(fastdime2plus, cost_of_passes(2), masks=True),
+    "maskdime": Method(maskdime, cost_of_passes(1), masks=True),
     "inversion": Method(inversion, inversion_cost, masks=True, start=from_inversion, least_steps=2),
     "ace": Method(ace, ace_cost, masks=True, pre_explains=True, start=from_image),
 }

@@ -12,7 +12,7 @@ from guided_diffusion.script.errors import UserError
 
 
 @dataclass(frozen=True)
-class Batches:
+class Batching:
     """How items are run in batches. workers: threads that read ahead; None: four more than cores."""
 
     device: torch.device
@@ -82,10 +82,7 @@ def progress(**options):
 
 def _interleaved(columns_of_ranks):
     """The columns of each rank, which has every world_size-th row -> those of all. A rank without rows has []."""
-    world_size, joined = len(columns_of_ranks), []
-    for parts in zip(*filter(None, columns_of_ranks), strict=True):
-        whole = parts[0].new_empty((sum(map(len, parts)), *parts[0].shape[1:]))
-        for rank, part in enumerate(parts):
-            whole[rank::world_size] = part
-        joined.append(whole)
-    return joined
+    world_size, columns_of_ranks = len(columns_of_ranks), [columns for columns in columns_of_ranks if columns]
+    places = [rank + world_size * torch.arange(len(columns[0])) for rank, columns in enumerate(columns_of_ranks)]
+    order = torch.cat(places).argsort()
+    return [torch.cat(parts)[order] for parts in zip(*columns_of_ranks, strict=True)]

@@ -2,7 +2,6 @@
 
 import os
 from contextlib import suppress
-from io import StringIO
 from pathlib import Path
 
 import pandas as pd
@@ -47,9 +46,7 @@ def correlation_table(labels, attributes):
 
 def keep_correlations(data_dir, table):
     """Writes a correlation_table into the file of the data folder that train_correlations reads."""
-    text = StringIO()
-    table.to_csv(text)
-    write_text(Path(data_dir) / FILE, text.getvalue())
+    write_text(Path(data_dir) / FILE, table.to_csv())
 
 
 def _up_to_date(path):

@@ -1,4 +1,4 @@
-"""95 % intervals of metrics, by seeded resampling of the images.
+"""95 % intervals of metrics: of shares exact, of all else by seeded resampling of the images.
 
 scipy has the simple ones. Two stand here: the difference of shares of the same images (statsmodels has it of
 independent ones), and the bootstrap of the largest of many errors, a matrix product.

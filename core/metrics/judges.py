@@ -5,10 +5,9 @@ from functools import cached_property
 import torch
 
 from guided_diffusion.dist_util import device_from
-from guided_diffusion.script.errors import UserError
 
 from ..data.images import from_uint8
-from .batches import Batches
+from .batches import Batching
 
 
 class Judges:
@@ -23,7 +22,7 @@ class Judges:
     @cached_property
     def batches(self):
         device = device_from(self.flags["gpu"], self.ranks)
-        return Batches(device, self.flags["batch_size"], self.flags["num_workers"])
+        return Batching(device, self.flags["batch_size"], self.flags["num_workers"])
 
     def of_role(self, role, run, pairs):
         """(the classifier or the oracle of a Run, for images as large as those of its pairs; its NetworkName).
@@ -33,11 +32,7 @@ class Judges:
         name, size = run.network(role, self.flags), pairs[0].pixels()[0].shape[-1]
         load = self.loaders[role]
         network = self._once((str(name), size), lambda: load(*name.arguments, size, name.typed))
-        if network.image_size not in (None, size):
-            raise UserError(
-                f"--{role}_path: the network was trained at {network.image_size} pixels, but {pairs[0].original} "
-                f"has {size}"
-            )
+        name.require_size(network, size)
         return network, name
 
     def of_kind(self, kind, path):

@@ -24,14 +24,12 @@ TABLE_FLAGS = {"markdown": Flag(None, "write the table, which is Markdown, to th
 
 def measure_run(metric, flags, loaders):
     """Measures a metric, one of OF_ONE_RUN, of the run that a script's flags name. loaders: see Judges."""
-    ranks = connect()
-    publish_run(metric, flags["exp_name"], flags, Judges(flags, loaders, ranks))
+    publish_run(metric, flags["exp_name"], flags, Judges(flags, loaders, connect()))
 
 
 def measure_spread(flags, loaders):
     """Measures sigma_L of the runs that compute_LPIPS.py's flags name."""
-    ranks = connect()
-    publish_spread(flags, Judges(flags, loaders, ranks))
+    publish_spread(flags, Judges(flags, loaders, connect()))
 
 
 def measure_all(flags, loaders):

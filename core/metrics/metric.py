@@ -6,32 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 from filelock import FileLock
 
-from guided_diffusion.script.errors import UserError, require_file
+from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.storage import remove_parts, sha256
 
 from ..results.layout import Layout
-from ..results.records import write_yaml
-from .intervals import mean_interval, normal_interval, standard_error
+from ..results.records import REMEDY, read_yaml, write_yaml
+from ..results.typed import typed
+from .intervals import mean_interval, normal_interval, share_interval, standard_error
 
-# Every metric, in the order of a table, and the direction that is better.
-BETTER = {
-    "FR": "↑",
-    "Oracle FR": "↑",
-    "FVA": "↑",
-    "FS": "↑",
-    "MNAC": "↓",
-    "CD": "↓",
-    "COUT": "↑",
-    "FID": "↓",
-    "sFID": "↓",
-    "KID": "↓",
-    "bKL": "↓",
-    "L1": "↓",
-    "sigma_L": "↑",
-}
+METRICS = ("FR", "Oracle FR", "FVA", "FS", "MNAC", "CD", "COUT", "FID", "sFID", "KID", "bKL", "L1", "sigma_L")
+HIGHER_IS_BETTER = {"FR", "Oracle FR", "FVA", "FS", "COUT", "sigma_L"}
+BETTER = {name: "↑" if name in HIGHER_IS_BETTER else "↓" for name in METRICS}  # in the order of a table
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow")
 
 
@@ -81,10 +68,20 @@ class Metric:
         return {"value": float(self.value), "interval": interval, "n": int(self.n), "of": self.of}
 
 
+@dataclass
+class Entry:
+    """What each entry of metrics.yaml must hold."""
+
+    value: float
+    interval: tuple[float, float] | None
+    n: int
+
+
 def mean_of(name, values, of, source=Source()):
-    """The Metric that is the mean of (N,) numbers."""
-    values = np.asarray(values, float)
-    return Metric(name, float(values.mean()), len(values), of, mean_interval(values), source)
+    """The Metric that is the mean of (N,) numbers, or the share of True among (N,) booleans."""
+    values = np.asarray(values)
+    interval = share_interval(values.sum(), len(values)) if values.dtype == bool else mean_interval(values)
+    return Metric(name, float(values.mean(dtype=float)), len(values), of, interval, source)
 
 
 def statistic_of(name, statistic, n, of, lowest=-np.inf, source=Source()):
@@ -122,24 +119,13 @@ def read_metrics(path):
     """metrics.yaml -> name -> a Metric's entry(); {} where there is no file; UserError where it is another file."""
     if not path.exists():
         return {}
-    require_file(path)
+    entries = read_yaml(path)
     try:
-        entries = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: of bytes that are no text, or no date
-        entries = None
-    if not isinstance(entries, dict) or not all(map(_is_entry, entries.values())):
-        raise UserError(f"{path} is not a metrics.yaml; remove it")
+        for name, entry in entries.items():
+            typed(Entry, entry, str(name))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error} is not as the scripts write it; {REMEDY}") from None
     return entries
-
-
-def _is_entry(entry):
-    """Whether a value read from a file is a Metric's entry()."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("n"), int):
-        return False
-    interval = entry.get("interval")
-    if interval is not None and not (isinstance(interval, list) and len(interval) == 2):
-        return False
-    return all(type(number) in (int, float) for number in (entry.get("value"), *(interval or ())))
 
 
 def metrics_table(output_path, exp_names):

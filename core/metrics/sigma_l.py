@@ -67,9 +67,7 @@ def alike_in_all(runs):
     """For each image that lies in the same CC/IC and CCF/ICF in all runs, the paths of its counterfactuals."""
     paths_of_runs = []
     for run in runs:
-        run.tell_unfinished()
-        pairs = run.pairs(reached=tuple(REACHED))
-        run.require_recorded(pairs, reached=tuple(REACHED))
+        pairs = run.require_pairs(reached=tuple(REACHED))
         paths_of_runs.append({(pair.id, pair.classified, pair.reached): pair.counterfactual for pair in pairs})
     common = sorted(set.intersection(*map(set, paths_of_runs)))
     if not common:

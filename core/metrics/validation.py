@@ -7,7 +7,7 @@ import pandas as pd
 
 from ..data.labels import class_numbers
 from ..methods.decisions import predicted_class
-from .batches import Batches
+from .batches import Batching
 
 
 @dataclass
@@ -40,7 +40,7 @@ def decide(network, dataset, device, decision=lambda logits: (logits > 0).long()
     decision: logits -> decisions; with predicted_class these are (N,) classes. Ranks share the images: all of them
     call this, and all get all decisions.
     """
-    batches = Batches(device, batch_size)
+    batches = Batching(device, batch_size)
     load = range(len(dataset)), "validating"
     (decisions,) = batches.map(lambda x: (decision(network(x)),), lambda i: (dataset[i][0],), *load)
     return decisions

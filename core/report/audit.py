@@ -6,7 +6,7 @@ from ..audit.change_map import the
 from ..audit.clusters import Cluster
 from ..audit.files import PICTURE, Findings, read_audit
 from ..data.words import words
-from .cases import Case, Experiment
+from .cases import Experiment, ExplainedImage
 from .pictures import address
 
 
@@ -14,7 +14,7 @@ from .pictures import address
 class Shown:
     """An example: the addresses of an image, its counterfactual, and this with the attribute or place put back."""
 
-    case: Case
+    case: ExplainedImage
     original: str
     counterfactual: str
     put_back: str

@@ -1,9 +1,8 @@
-"""An experiment as the report tells it, read from the results folder: one Case for each explained image."""
+"""An experiment as the report tells it, read from the results folder, with each explained image."""
 
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from guided_diffusion.script.errors import UserError
 
@@ -12,21 +11,14 @@ from ..results.layout import REACHED, image_id
 from ..results.reading import Pair, read_similarities
 from ..results.records import correct, flipped
 from ..running.run import Run, read_run
-from .oracle import Oracle, read_oracle
+from .oracle import OracleDecisions, read_oracle
 
-OPTIONAL = {  # what records may lack: field of a Case -> (its column, its type)
-    "image": ("image", str),
-    "p_before": ("p_target_before", float),
-    "p_after": ("p_target", float),
-    "attempts": ("attempts", int),
-    "scale": ("scale", float),
-    "agrees": ("oracle_flip", bool),
-    "mnac": ("mnac", int),
-}
+REQUIRED = ("label", "pred", "target", "cf_pred", "l_1")  # columns of records
+OPTIONAL = ("image", "p_target_before", "p_target", "attempts", "scale", "mnac")  # that they may lack
 
 
 @dataclass
-class Case:
+class ExplainedImage:
     """An explained image. What its records do not have is None."""
 
     id: str
@@ -41,12 +33,12 @@ class Case:
     pair: Pair | None  # its images; None where they were not saved
     similarity: float | None  # the cosine of the two faces, where compute_FVA.py measured it
     image: str | None  # its path, as the data have it
-    p_before: float | None  # probabilities of the target, before and after
-    p_after: float | None
+    p_target_before: float | None  # probabilities of the target
+    p_target: float | None
     attempts: int | None
     scale: float | None
-    agrees: bool | None  # whether the oracle sees the change, too
     mnac: int | None
+    agrees: bool | None  # whether the oracle sees the change, too
     outside: float | None = None  # the share of the change that lies outside the mask
 
     @property
@@ -61,8 +53,8 @@ class Experiment:
     run: Run
     place: int
     metrics: dict
-    oracle: Oracle
-    cases: list[Case]
+    oracle: OracleDecisions
+    cases: list[ExplainedImage]
 
     @property
     def name(self):
@@ -101,26 +93,20 @@ def _read_experiment(run, place):
     similarities, oracle = read_similarities(run.layout), read_oracle(run)
     pairs = {int(pair.id): pair for pair in run.pairs(reached=tuple(REACHED)) if pair.id.isdecimal()}
     changes = oracle.changes if oracle.names else np.zeros((len(table), 0))
-    cases = []
-    for row, right, reached, change in zip(
-        table.to_dict("records"), correct(table), flipped(table), changes, strict=True
-    ):
+    rows, cases = table.astype(object).where(table.notna(), None).to_dict("records"), []
+    for row, right, reached, change in zip(rows, correct(table), flipped(table), changes, strict=True):
         name = image_id(row["id"])
         cases.append(
-            Case(
+            ExplainedImage(
                 name,
-                **{key: int(row[key]) for key in ("label", "pred", "target", "cf_pred")},
-                right=bool(right),
-                reached=bool(reached),
-                l_1=row["l_1"],
+                right=right,
+                reached=reached,
                 changed={int(a): int(change[a]) for a in np.flatnonzero(change)},
                 pair=pairs.get(row["id"]),
                 similarity=similarities.get(name),
-                **{key: _optional(row.get(column), kind) for key, (column, kind) in OPTIONAL.items()},
+                agrees={0: False, 1: True}.get(row.get("oracle_flip")),
+                **{column: row[column] for column in REQUIRED},
+                **{column: row.get(column) for column in OPTIONAL},
             )
         )
     return Experiment(run, place, read_metrics(run.layout.metrics), oracle, cases)
-
-
-def _optional(value, kind):
-    return None if value is None or pd.isna(value) else kind(value)

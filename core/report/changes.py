@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from guided_diffusion.script.errors import UserError
 
-from ..metrics.correlations import train_correlations
+from ..metrics.cd import expected_correlations
 from ..metrics.metric import Metric, mean_of
 from ..metrics.scores import change_correlations
 from ..results.records import flipped
@@ -70,8 +70,6 @@ def _expected(oracle, data_dir):
     if not data_dir:
         return None, "the run names no data with labels"
     try:
-        return train_correlations(data_dir).loc[oracle.names[oracle.query], list(oracle.names)].to_numpy(), ""
+        return expected_correlations(data_dir, oracle.names, oracle.query), ""
     except (UserError, OSError):
-        return None, "the labels of the training data are not there (train_correlations.csv or CelebA's lists)"
-    except KeyError:
-        return None, "the data have no labels of some of the oracle's attributes"
+        return None, "labels of the training data are missing (train_correlations.csv or CelebA's lists)"

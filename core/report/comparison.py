@@ -22,7 +22,7 @@ TOO_FEW = 10  # images; below this it is not said
 
 
 @dataclass
-class Method:
+class MethodRow:
     """A row of the table of methods. What is not known is None."""
 
     experiment: Experiment
@@ -57,7 +57,7 @@ class Comparison:
     """
 
     ids: list[int]
-    methods: list[Method]
+    methods: list[MethodRow]
     differences: list[Difference]
     other_oracles: str
 
@@ -90,7 +90,7 @@ def _comparison(group):
 
 def _method(experiment, table, measures):
     timed = sum(experiment.numbers_of_runs("images"))
-    return Method(
+    return MethodRow(
         experiment,
         _evaluations(experiment, table),
         sum(experiment.numbers_of_runs("seconds")) / timed if timed else None,
@@ -112,12 +112,8 @@ def same_images(experiments):
 def _why_apart(group, experiment):
     """Why an experiment may not be compared with those of a group, or ""."""
     for other in group:
-        reason = (
-            _other_images(other, experiment)
-            or _other_question(other, experiment)
-            or _other_network("classifier", other, experiment)
-        )
-        if reason:
+        pair = other, experiment
+        if reason := _other_images(*pair) or _other_question(*pair) or _other_network("classifier", *pair):
             return reason
     if not _shared_ids([*group, experiment]):
         return f"{group[0].name} and {experiment.name} have no image in common that has the same target"
@@ -176,8 +172,7 @@ def _evaluations(experiment, table):
     flags = {name: flag.default for name, flag in FLAGS.items()} | dict(experiment.run.flags)
     try:
         method, options = method_and_options(flags)
-        steps = None if flags["guided_iterations"] == -1 else flags["guided_iterations"]
-        cost = method.cost(flags["start_step"], guided_steps=steps, **options)
+        cost = method.cost(flags["start_step"], **options)
     except (UserError, TypeError):  # flags of an older version
         return None
     return float((cost.once + cost.each * table["attempts"]).mean())

@@ -20,7 +20,7 @@ KINDS = {  # name -> (title, what it means)
         f"More than {100 * OUTSIDE:.0f} % of the whole change lies where the method was not to change anything.",
     ),
 }
-UNMEASURED = {  # kind -> (the field of a Case that is None where it is not known, why it is not)
+UNMEASURED = {  # kind -> (the field of an ExplainedImage that is None where it is not known, why it is not)
     "oracle": ("agrees", "no verdict of an oracle is recorded (--oracle_path of main.py)"),
     "identity": ("similarity", "not measured (compute_FVA.py does, where the images are photographs of faces)"),
     "outside": ("outside", "no masks were saved (--save_masks of main.py, for methods that have some)"),
@@ -28,7 +28,7 @@ UNMEASURED = {  # kind -> (the field of a Case that is None where it is not know
 
 
 def failures_of(case):
-    """The names of the KINDS of failure of a Case."""
+    """The names of the KINDS of failure of an ExplainedImage."""
     failed = {
         "flip": not case.reached,
         "oracle": case.reached and case.agrees is False,

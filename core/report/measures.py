@@ -16,7 +16,7 @@ SHOWN = 12  # groups of a kind that are measured; the largest
 
 @dataclass
 class Measure:
-    """How a metric is read off records. values: a table -> (N,) numbers."""
+    """How a metric is read off records. values: a table -> (N,) numbers, or booleans."""
 
     name: str
     title: str
@@ -28,7 +28,7 @@ class Measure:
 
 
 def _oracle_flips(table):
-    return table["oracle_flip"] * flipped(table)
+    return table["oracle_flip"].astype(bool) & flipped(table)
 
 
 MEASURES = (
@@ -65,7 +65,7 @@ def measure(table, measures=MEASURES):
 
 
 def _measured(each, table, reached):
-    values = each.values(table).astype(float)
+    values = each.values(table)
     flips = mean_of(each.name, values[reached], FLIPPED) if each.of_flips and reached.any() else None
     return Measured(each, flips, mean_of(each.name, values, ALL))
 

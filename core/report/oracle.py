@@ -12,7 +12,7 @@ from ..results.layout import image_id
 
 
 @dataclass
-class Oracle:
+class OracleDecisions:
     """names: of the A attributes; () without an oracle of attributes. query: the place of the queried one.
 
     before, after: (n, A) decisions, 0 or 1, on the originals and the counterfactuals of all n records.
@@ -32,16 +32,16 @@ class Oracle:
 
 
 def read_oracle(run):
-    """The Oracle of a Run; UserError for the first image whose decisions are damaged."""
+    """The OracleDecisions of a Run; UserError for the first image whose decisions are damaged."""
     if "mnac" not in run.records:
-        return Oracle()
+        return OracleDecisions()
     before, after = _decisions(run.records)
     count, asked = before.shape[1], run.question.attribute
     recorded = next((facts["oracle_attributes"] for facts in run.history if facts.get("oracle_attributes")), ())
     numbered = tuple(f"attribute {number}" for number in range(count))
     candidates = (tuple(map(str, recorded)), _names_of_data(run), CELEBA_ATTRIBUTES, numbered)
     names = next(each for each in candidates if len(each) == count)
-    return Oracle(names, names.index(asked) if asked in names else None, not recorded, before, after)
+    return OracleDecisions(names, names.index(asked) if asked in names else None, not recorded, before, after)
 
 
 def _decisions(table):

@@ -14,7 +14,7 @@ from guided_diffusion.script.storage import write_folder
 from ..data.words import counted, words
 from ..metrics.batches import progress
 from .audit import AuditPart, read_audit_part
-from .cases import Case, Experiment, read_experiments
+from .cases import Experiment, ExplainedImage, read_experiments
 from .changes import Changes, read_changes
 from .comparison import compare, same_images
 from .failures import KINDS, count_failures, failures_of
@@ -52,7 +52,7 @@ class Card:
     """A case as the gallery shows it."""
 
     experiment: Experiment
-    case: Case
+    case: ExplainedImage
     random_rank: int  # the same for the same image in all experiments
     quality_rank: int  # 0 is the best of its experiment
     named: str  # best, worst or ""
@@ -240,8 +240,8 @@ def _row(experiment, case):
         "target": experiment.called(case.target),
         "predicted_after": experiment.called(case.cf_pred),
         "reached": case.reached,
-        "p_target_before": case.p_before,
-        "p_target": case.p_after,
+        "p_target_before": case.p_target_before,
+        "p_target": case.p_target,
         "l_1": case.l_1,
         "attempts": case.attempts,
         "scale": case.scale,

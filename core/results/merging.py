@@ -43,11 +43,6 @@ def _all_chunks(layout):
         names = ", ".join(chunk.flags.name for chunk in begun)
         raise UserError(f"{experiment} holds chunks of several runs, which overlap: {names}")
     total = begun[0].num_chunks
-    foreign = [chunk.flags.name for chunk in begun if chunk.chunk >= total]
-    if foreign:
-        raise UserError(
-            f"{experiment} holds {', '.join(foreign)}, but the last chunk of {total} is {total - 1}; remove it"
-        )
     return [replace(layout, chunk=chunk, num_chunks=total) for chunk in range(total)]
 
 

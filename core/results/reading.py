@@ -35,7 +35,7 @@ class Pair:
 
     def part(self, name):
         """The path of another of its images, such as that in Mask; None where there is none."""
-        paths = (self._beside(name) / f"{self.id}{suffix}" for suffix in SUFFIXES)
+        paths = (self.counterfactual.parents[1] / name / f"{self.id}{suffix}" for suffix in SUFFIXES)
         return next((path for path in paths if path.is_file()), None)
 
     def images(self):
@@ -47,7 +47,7 @@ class Pair:
 
         UserError where the file cannot be read, or label, pred or target is missing or no class.
         """
-        path = self._beside("Info") / f"{self.id}.txt"
+        path = self.counterfactual.parents[1] / "Info" / f"{self.id}.txt"
         require_file(path)
         try:
             lines = path.read_text().splitlines()
@@ -60,10 +60,6 @@ class Pair:
             if not info[name].is_integer() or not 0 <= info[name] < MANY:
                 raise UserError(f"{path}: {name} {info[name]:g} is no class; explain the image again")
         return info
-
-    def _beside(self, part):
-        """The folder of another part of the same images."""
-        return self.counterfactual.parent.parent / part
 
 
 def read_flags(layout):

@@ -15,13 +15,7 @@ from guided_diffusion.script.storage import append_text, write_text
 from ..data.images import to_uint8
 
 BITS = ("oracle_pred", "oracle_cf_pred")  # an oracle's decisions, a 0 or 1 for each attribute; or its class
-INSTEAD = {  # end of a YAML file's name -> what to do where it is lost
-    "flags.yaml": "run main.py with the same flags as before, which goes on",
-    "summary.yaml": "run main.py with the same flags as before, which writes it anew",
-    "runs.yaml": "do without the times, versions and names that main.py kept in it",
-    "audit.yaml": "run audit.py again",
-}
-ANEW = "run again what wrote it"  # where it is another file
+REMEDY = "restore it, or remove it and run again the command that wrote it"  # of a damaged YAML file
 KINDS = {  # column -> what its cells are; those of other columns are text
     **dict.fromkeys(("id", "label", "pred", "target", "cf_pred", "attempts"), int),
     **dict.fromkeys(("bkl", "l_1", "p_target_before", "p_target", "scale"), float),
@@ -59,33 +53,15 @@ def make_records(ids, names, images, labels, explanation, oracle_decisions=None,
     )
     if oracle_decisions is not None:
         before, after = (decisions.cpu() for decisions in oracle_decisions)
-        of_classes = query is None
-        table = table.assign(
-            **_class_columns(before, after, e.target.cpu()) if of_classes else _bit_columns(before, after, query)
-        )
+        for name, decisions in zip(BITS, (before, after), strict=True):
+            table[name] = ["".join(map(str, row)) for row in decisions.reshape(len(table), -1).tolist()]
+        if query is None:
+            flip = changed_to(before, after, e.target.cpu())
+        else:
+            table["mnac"], flip = (before != after).sum(1).tolist(), before[:, query] != after[:, query]
+        table["oracle_flip"] = flip.long().tolist()
     # Rounded, so that reading a file and writing it again changes nothing.
     return table.round(6)
-
-
-def _bit_columns(before, after, query):
-    """The columns of an oracle's decisions (N, A) on attributes, and what changed among them."""
-    pred, cf_pred = (["".join(map(str, row)) for row in decisions.tolist()] for decisions in (before, after))
-    changed = before != after
-    return {
-        "oracle_pred": pred,
-        "oracle_cf_pred": cf_pred,
-        "mnac": changed.sum(1).tolist(),
-        "oracle_flip": changed[:, query].long().tolist(),
-    }
-
-
-def _class_columns(before, after, target):
-    """The columns of the classes (N,) that an oracle sees, and whether it sees a change to the target."""
-    return {
-        "oracle_pred": list(map(str, before.tolist())),
-        "oracle_cf_pred": list(map(str, after.tolist())),
-        "oracle_flip": changed_to(before, after, target).long().tolist(),
-    }
 
 
 def changed_to(before, after, target):
@@ -137,13 +113,10 @@ def read_records(path):
     require_file(path)
     try:
         text = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); restore it") from None
-    try:
         header, *rows = csv.reader(StringIO(text[: text.rfind(b"\n") + 1].decode(), newline=""))
         if missing := [name for name in REQUIRED if name not in header]:
             raise ValueError(f"it has no column {missing[0]}")
-    except (ValueError, csv.Error) as error:  # bytes that are no text, no line at all, or other columns
+    except (OSError, ValueError, csv.Error) as error:  # bytes that are no text, no line at all, or other columns
         raise UserError(
             f"{path} is not a records.csv ({error}); restore it: without it main.py explains all images again"
         ) from None
@@ -177,21 +150,15 @@ def is_torn(path):
 
 def write_records(path, table):
     """Writes records as a csv, sorted by id, whole or not at all (write_file)."""
-    write_text(path, _as_csv(table, header=True))
+    write_text(path, table.sort_values("id").to_csv(index=False))
 
 
 def append_records(path, table):
     """Adds rows to a csv, at its end; it may be new. The file must not be torn."""
     if Path(path).exists():
-        append_text(path, _as_csv(table, header=False))
+        append_text(path, table.sort_values("id").to_csv(index=False, header=False))
     else:
         write_records(path, table)
-
-
-def _as_csv(table, header):
-    text = StringIO()
-    table.sort_values("id").to_csv(text, index=False, header=header)
-    return text.getvalue()
 
 
 def write_yaml(path, values):
@@ -201,21 +168,12 @@ def write_yaml(path, values):
 def read_yaml(path):
     """A YAML file -> its dict; UserError where it is missing or holds no dict."""
     if not Path(path).exists():
-        raise UserError(f"{path} is missing; restore it, or {_instead_of(path)}")
+        raise UserError(f"{path} is missing; restore it, or run again the command that wrote it")
     require_file(path)
     try:
         values, wrong = yaml.safe_load(Path(path).read_text()), "it holds no names with values"
     except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: of bytes that are no text, or no date
         values, wrong = None, "it is not readable as YAML"
     if not isinstance(values, dict):
-        raise UserError(f"{path} is damaged: {wrong}; {remedy_of(path)}")
+        raise UserError(f"{path} is damaged: {wrong}; {REMEDY}")
     return values
-
-
-def remedy_of(path):
-    """What mends a damaged YAML file of an experiment, and keeps what the experiment has explained."""
-    return f"restore it, or remove it and {_instead_of(path)}"
-
-
-def _instead_of(path):
-    return next((remedy for end, remedy in INSTEAD.items() if Path(path).name.endswith(end)), ANEW)

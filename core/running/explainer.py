@@ -18,8 +18,6 @@ from ..methods.registry import find_method
 from .attempts import make_groups, run_attempts
 from .explanation import Outcome, Prepared, gather, rows, stack
 
-HUGE = 1e6  # a weight of a gradient; useful ones are below 100
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -135,7 +133,7 @@ class Explainer:
         s, x, ids, last_step = self.settings, prepared.image, [job.id for job in jobs], {}
 
         def watch(step):
-            _require_finite(step["z"], ids, s)
+            _require_finite(step["z"], ids)
             last_step.update(step)
             if self.callback is not None:
                 self.callback(step, jobs)
@@ -153,7 +151,7 @@ class Explainer:
             **self.chain,
             **s.sampler_options,
         )
-        _require_finite(counterfactual, ids, s)
+        _require_finite(counterfactual, ids)
         return counterfactual, last_step
 
 
@@ -206,21 +204,12 @@ def with_labels(model_fn, labels):
     return model_fn if labels is None else lambda z, t: model_fn(z, t, labels)
 
 
-def _require_finite(images, ids, settings):
+def _require_finite(images, ids):
     raise_overflow()  # NaN from an overflow is no error: the batch is computed again in float32
     finite = images.isfinite().flatten(1).all(1).tolist()
     if not all(finite):
         bad = ", ".join(str(i) for i, good in zip(ids, finite, strict=True) if not good)
-        if huge := _huge_weights(settings):
-            raise UserError(f"the values of image {bad} grew beyond float32; lower {' and '.join(huge)}")
-        remedy = "try --use_fp16 False, and check the weights of --model_path and --classifier_path"
-        raise UserError(f"the network returned NaN for image {bad}; {remedy}")
-
-
-def _huge_weights(settings):
-    """The flags, with their values, that weigh gradients or noise so much that float32 cannot be expected to do."""
-    options = ("sampling_scale", "distance_scale", "growth")
-    weights = {name: getattr(settings, name) for name in ("l1_loss", "l2_loss", "l_perc")}
-    weights |= {name: settings.sampler_options.get(name, 0) for name in options}
-    weights["classifier_scales"] = max(settings.classifier_scales)
-    return [f"--{name} {value:g}" for name, value in weights.items() if value > HUGE]
+        raise UserError(
+            f"the network returned NaN for image {bad}; try --use_fp16 False, check --model_path and "
+            "--classifier_path, and lower --classifier_scales and other weights of the guidance that are huge"
+        )

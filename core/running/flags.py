@@ -157,8 +157,6 @@ def check_run_flags(flags):
     _require_data(flags)
     for name, flag in FLAGS.items():
         flag.check(name, flags[name])
-    if not scales_of(flags):
-        raise UserError("--classifier_scales must name at least one number, such as 8,10,15")
     tune, chunks, split = flags["tune"], flags["num_chunks"], flags["split"]
     if tune and chunks > 1:
         raise UserError(f"--tune {tune} takes no chunk; leave out --num_chunks {chunks}")

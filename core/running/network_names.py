@@ -59,6 +59,14 @@ class NetworkName:
         """flag -> path or name, of what holds its weights."""
         return self._with_values([f"{self.role}_path", f"{self.role}_weights"])
 
+    def require_size(self, network, size):
+        """UserError where the file says that the network was trained on images of another size."""
+        if network.image_size not in (None, size):
+            raise UserError(
+                f"--{self.role}_path {self.path} was trained at {network.image_size} pixels, but the images have "
+                f"{size} (--image_size of main.py)"
+            )
+
     @property
     def options(self):
         """The flags that prepare its images, as far as they have a value."""

@@ -16,7 +16,7 @@ from .question import find_output
 
 
 @dataclass
-class Oracle:
+class RunOracle:
     """A second network, which judges originals and counterfactuals. Its decisions are on the CPU."""
 
     decide: Callable  # images (N, 3, H, W) in [-1, 1] -> decisions (N, A) of 0/1; of classes (N,)
@@ -33,7 +33,7 @@ class Networks:
     condition: Callable | None  # ids, (N,) targets -> the class labels of a class-conditional unet
     classify: Callable  # images (N, 3, H, W) in [-1, 1] -> the logits of Question.logits_of
     labels: torch.Tensor | None  # (n,) the classes of the data's n images; None: each is of the predicted one
-    oracle: Oracle | None
+    oracle: RunOracle | None
     perceptual: Callable | None  # the network of the perceptual distance
     compute: dict  # options of a SamplingNetwork
     device: torch.device
@@ -44,14 +44,14 @@ class Networks:
 
 
 def make_oracle(network, question, device):
-    """The Oracle of a network, images on the device -> logits (N, A); UserError where it does not answer."""
+    """The RunOracle of a network, images on the device -> logits (N, A); UserError where it does not answer."""
     if question.of_classes:
         predict = class_predictor(network, question.answers)
-        return Oracle(lambda images: predict(images.to(device)).cpu(), None)
+        return RunOracle(lambda images: predict(images.to(device)).cpu(), None)
     _require_task(network, "attributes")
     names = tuple(network.attributes or CELEBA_ATTRIBUTES)
     query = find_output(question.attribute, names, "oracle_path")
-    return Oracle(lambda images: (network(images.to(device)) > 0).long().cpu(), query, names)
+    return RunOracle(lambda images: (network(images.to(device)) > 0).long().cpu(), query, names)
 
 
 def class_predictor(network, names):

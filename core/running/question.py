@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from guided_diffusion.script.errors import UserError
 
-from ..data.class_names import SHOWN, class_index, in_one_line, match_classes, numbered, read_class_names, shown
+from ..data.class_names import class_index, in_one_line, match_classes, numbered, read_class_names, shown
 from ..data.datasets import CELEBA_ATTRIBUTES, DATASETS, attribute_index, data_attributes, load_images
 from ..data.labels import class_numbers
 from ..data.loading import require_one_class
@@ -137,9 +137,7 @@ def read_question(layout, flags, query_label=None, data_dir=None):
     query, attributes = str(query_label or flags.get("query_label") or SMILING), CELEBA_ATTRIBUTES
     with suppress(UserError, OSError):  # data that are not there: numbers count CelebA's attributes
         attributes = data_attributes(data_dir or flags.get("data_dir"))
-    return attribute_question(
-        attributes[int(query)] if query.isdigit() and int(query) < len(attributes) else query
-    )
+    return attribute_question(attributes[int(query)] if query.isdigit() and int(query) < len(attributes) else query)
 
 
 # -- asked by main.py --------------------------------------------------------------------------------------------
@@ -219,11 +217,10 @@ def _name_outputs(flags, dataset, names):
     labels = dataset.attributes
     if names != numbered(len(names)) or len(labels) != len(names) or set(labels) <= set(names):
         return names
-    first = ", ".join(f"{number} for {name}" for number, name in enumerate(labels[:SHOWN]))
-    more = ", and so on" if len(labels) > SHOWN else ""
+    order = shown([f"{number} for {name}" for number, name in enumerate(labels)])
     print(
         f"{flags['classifier_path']} does not name its outputs: they are taken for those of --data_dir in their "
-        f"order, {first}{more}, unless --class_names is given"
+        f"order, {order}, unless --class_names is given"
     )
     return labels
 
@@ -240,18 +237,18 @@ def choose_images(dataset, indices, question, classify, limit, batch_size, devic
     indices = list(indices)
     if question.of_every_image:
         return indices[:limit], len(indices[:limit])
-    chosen, looked_at = [], 0
+    chosen, looked_at, limit = [], 0, limit or len(indices)
 
     def predict(part):
         return predicted_class(classify(load_images(dataset, part).to(device))).tolist() if part else []
 
     with tqdm(total=len(indices), desc="predicting", unit="image", disable=not ranks.first) as bar:
-        while looked_at < len(indices) and (limit is None or len(chosen) < limit):
+        while looked_at < len(indices) and len(chosen) < limit:
             batch = indices[looked_at : looked_at + batch_size * ranks.world_size]
             own = batch[ranks.rank * batch_size : (ranks.rank + 1) * batch_size]
             predictions = sum(ranks.collect(predict(own)), [])
             for i, prediction in zip(batch, predictions, strict=True):
-                if limit is None or len(chosen) < limit:
+                if len(chosen) < limit:
                     looked_at += 1
                     bar.update()
                     if question.asks_about(prediction):

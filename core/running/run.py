@@ -20,7 +20,7 @@ from ..methods.flags import method_and_options
 from ..methods.registry import Cost
 from ..results.layout import CLASSIFIED, REACHED, Layout, image_id
 from ..results.reading import hash_of, read_all_rows, read_flags, read_pairs, read_runs, rows_of_infos
-from ..results.records import correct, flipped, remedy_of
+from ..results.records import REMEDY, correct, flipped
 from .explainer import Settings
 from .flags import FLAGS, check_run_flags, choose_split, scales_of
 from .network_names import network_name
@@ -140,7 +140,6 @@ def plan_run(flags):
     check_run_flags(flags)
     split = choose_split(flags)
     method, options = method_and_options(flags)
-    options["guided_steps"] = None if flags["guided_iterations"] == -1 else flags["guided_iterations"]
     shared = ("method", "seed", "use_logits", "l1_loss", "l2_loss", "l_perc", "clip_denoised")
     shared = {name: flags[name] for name in shared}
     tau, scales = flags["start_step"], scales_of(flags)
@@ -172,8 +171,7 @@ def _checked_flags(layout):
             flag.check_type(name, value)
             flag.check(name, value)
         except UserError as error:
-            remedy = remedy_of("flags.yaml")
-            raise UserError(f"flags.yaml in {layout.experiment} is damaged ({error}); {remedy}") from None
+            raise UserError(f"flags.yaml in {layout.experiment} is damaged ({error}); {REMEDY}") from None
         if flag.kind is str and value is not None:
             flags[name] = str(value)
     return flags

@@ -16,7 +16,6 @@ from tqdm import tqdm
 from guided_diffusion.sampling import SamplingNetwork, once_more_on_overflow
 from guided_diffusion.script.errors import UserError
 
-from ..data.datasets import load_images
 from ..methods.ace import purify
 from ..methods.chain import Chain, require_depth
 from ..methods.decisions import logit_margin, predicted_class
@@ -96,10 +95,11 @@ def tune_run(run, dataset, networks, ranks):
         raise UserError(f"--tune {count}: none of the {len(dataset)} images is asked about; name others")
     folder, settings = ResultsFolder(run.layout.whole), replace(run.settings, perceptual=networks.perceptual)
     folder.begin_tuning()
-    steps = candidates(settings, _leads(dataset, chosen, networks, batch_size), networks.diffusion)
-    print(_cost_line(run, steps, len(chosen)), flush=True)
     tuner = _Tuner(settings, networks, image_loader(run, dataset, networks), chosen, batch_size)
-    with tqdm(total=_count(steps) * len(chosen), desc="tuning", unit="image") as bar:
+    steps = candidates(settings, tuner.leads(), networks.diffusion)
+    count = 1 + sum(map(len, steps.values()))
+    print(_cost_line(run, steps, count, len(chosen)), flush=True)
+    with tqdm(total=count * len(chosen), desc="tuning", unit="image") as bar:
         real = tuner.real_images_outlast()
         best, trials = search(steps, lambda changed: tuner.trial(changed, bar), real - TOLERATED)
     folder.write_tuned(best.words, [asdict(trial) | {"changed": trial.words} for trial in trials])
@@ -197,6 +197,13 @@ class _Tuner:
         return Trial(changed, reached, outlasted, l1, evaluations / len(self.chosen))
 
     @torch.no_grad()
+    def leads(self):
+        """(N,) logits by which the classifier's predictions of the images lead."""
+        batches = [self.networks.classify(self.load(ids)[0]) for ids in batches_of(self.chosen, self.batch_size)]
+        logits = torch.cat(batches)
+        return logit_margin(logits, predicted_class(logits)).tolist()
+
+    @torch.no_grad()
     def real_images_outlast(self):
         """The share of the images, as they are, that keep their prediction through noise."""
         shares = []
@@ -220,30 +227,15 @@ class _Tuner:
         return torch.stack(unchanged).double().mean(0)
 
 
-@torch.no_grad()
-def _leads(dataset, chosen, networks, batch_size):
-    """(N,) logits by which the classifier's predictions of the images lead."""
-    leads = []
-    for indices in batches_of(chosen, batch_size):
-        logits = networks.classify(load_images(dataset, indices).to(networks.device))
-        leads += logit_margin(logits, predicted_class(logits)).tolist()
-    return leads
-
-
-def _count(steps):
-    """How many settings are tried."""
-    return 1 + sum(map(len, steps.values()))
-
-
-def _cost_line(run, steps, images):
-    """What is tried, and the most network evaluations that it takes."""
+def _cost_line(run, steps, count, images):
+    """What is tried, so many settings, and the most network evaluations that it takes."""
     settings = run.settings
     method, tau = find_method(settings.method), max([settings.tau, *steps.get("start_step", ())])
     cost = method.cost(tau, **settings.sampler_options)
     most = cost.once + len(settings.classifier_scales) * cost.each + DRAWS * settings.tau
     return (
-        f"tuning on {images} images of {run.flags['split']}: {_count(steps)} settings of {', '.join(steps)}, at "
-        f"most {images * (_count(steps) * most + DRAWS * settings.tau):,} network evaluations"
+        f"tuning on {images} images of {run.flags['split']}: {count} settings of {', '.join(steps)}, at "
+        f"most {images * (count * most + DRAWS * settings.tau):,} network evaluations"
     )
 
 
