@@ -18,24 +18,13 @@ from tqdm import tqdm
 
 from core.data.datasets import SPLITS
 from core.data.images import write_png
-from demo.layout import check_counts, write_layout
+from demo.layout import write_layout
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.flags import Flag, FlagParser
 from guided_diffusion.script.run import run_script
 from guided_diffusion.script_util import args_to_dict
 
-CLASSES = (
-    "T-shirt",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle_boot",
-)  # in the order of the labels 0 … 9
+CLASSES = tuple("T-shirt Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag Ankle_boot".split())  # labels 0 … 9
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 STEMS = tuple(Path(name).stem for name, _ in FashionMNIST.resources)
 BORDER = 2  # pixels of black on each side: 28 × 28 becomes 32 × 32, which a UNet can halve
@@ -55,22 +44,16 @@ FLAGS = {
 REQUIRED = ("data_dir",)
 
 
-def write_fashion(
-    data_dir,
-    counts,
-    classes=CLASSES,
-    source=None,
-):
+def write_fashion(data_dir, counts, classes=CLASSES, source=None):
     """Write the images of some classes with CelebA's layout: 32 × 32 grey PNG files, one attribute per class.
 
     counts: a split of `SPLITS` to its largest number of images, -1 for all. The last 10,000 of the 60,000
     training images are the validation split. Images keep the order of Fashion-MNIST, so that a smaller
     split is the beginning of a larger one. They are named after their index in its files: val_50003.png is
     number 50,003 of the training images. A complete set with the same contents is left alone.
-    Raises UserError for an unknown split or class, a number below -1, a folder that holds another data
-    set, or a source that is missing or damaged.
+    Raises UserError for an unknown class, a folder that holds another data set, or a source that is missing
+    or damaged.
     """
-    check_counts(counts, least=-1)
     for name in classes:
         if name not in CLASSES:
             raise UserError(f"--classes {name!r} is no class; give some of {', '.join(CLASSES)}")

@@ -7,15 +7,6 @@ from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.storage import write_text
 
 
-def check_counts(counts, least=0):
-    """UserError where `counts` has a split that is not in `SPLITS`, or a number below `least`."""
-    for split, count in counts.items():
-        if split not in SPLITS:
-            raise UserError(f"{split!r} is no split; give some of {', '.join(SPLITS)}")
-        if count < least:
-            raise UserError(f"--{split} {count} must be at least {least}")
-
-
 def write_layout(data_dir, attributes, rows, write_images):
     """Write a data set: write_images(folder) writes the images of `rows`, then come the csv files.
 
@@ -23,7 +14,7 @@ def write_layout(data_dir, attributes, rows, write_images):
 
     A complete set with the same csv files is left alone. They are written last, so an incomplete set is
     written again.
-    Raises UserError where the folder cannot be made or holds another data set.
+    Raises UserError where the folder holds another data set.
     """
     data_dir, rows = Path(data_dir), list(rows)
     tables = {
@@ -37,10 +28,7 @@ def write_layout(data_dir, attributes, rows, write_images):
         return
 
     images = data_dir / "img_align_celeba"
-    try:
-        images.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--data_dir {data_dir} cannot be made ({error.strerror}): name another") from None
+    images.mkdir(parents=True, exist_ok=True)
     write_images(images)
     for name, table in tables.items():
         write_text(data_dir / name, table)
