@@ -20,7 +20,7 @@ from core.metrics.metric import mean_of, statistic_of
 from core.metrics.scores import change_correlations, correlation_difference, pearson
 from core.results.records import BITS, write_yaml
 from core.running.run import FLIPPED, read_run
-from demo.compare import TRUTH, compare_all, read_faces, tiles
+from demo.compare import TRUTH, brightened, compare_all, read_faces, to_image, true_counterfactual
 from demo.faces import training_labels
 from demo.sheet import BAD, COLUMNS, GOOD, INK, TILE, lay_out, save_picture
 from guided_diffusion.script.errors import UserError
@@ -100,31 +100,32 @@ def _cd_of_rows(table, columns, labels, query):
 
 def compare_experiments(experiments, query, workers):
     """Name -> Faces of an experiment, to name -> DataFrame of compare()'s rows in their order, with a bar."""
-    by_image = defaultdict(list)
+    by_image = defaultdict(dict)
     for name, faces in experiments.items():
         for face in faces:
-            by_image[face.image].append((name, face))
+            by_image[face.record["image"]][name] = face
     total = sum(map(len, experiments.values()))
     print(f"{query}: comparing {total} counterfactuals with some 80 renderings each", flush=True)
-    rows, groups = {name: {} for name in experiments}, list(by_image.values())
+    rows = {name: [] for name in experiments}
     with Pool(workers) as pool, progress(total=total, desc="comparing", unit="face") as bar:
-        compared = pool.imap(partial(compare_all, query=query), [[face for _, face in group] for group in groups])
-        for group, compared_rows in zip(groups, compared, strict=True):
-            for (name, face), row in zip(group, compared_rows, strict=True):
-                rows[name][face.image] = row
-            bar.update(len(group))
-    return {name: pd.DataFrame([rows[name][face.image] for face in experiments[name]]) for name in experiments}
+        for compared in pool.imap(partial(compare_all, query=query), by_image.values()):
+            for name, row in compared.items():
+                rows[name].append(row)
+            bar.update(len(compared))
+    return {name: pd.DataFrame(rows[name]).sort_values("id", ignore_index=True) for name in experiments}
 
 
 def draw_truth(faces, table, query, columns, tile):
     """A PIL image: of each face its tiles, how much of the query's change was made, and what else changed."""
     cells = []
     for face, row in zip(faces, table.to_dict("records"), strict=True):
+        (original, counterfactual), truth = face.images(), true_counterfactual(face, query)
+        tiles = [original, counterfactual, truth, brightened(counterfactual - truth)]
         changed = row["changed"].split()
         names = changed[:2] + ([f"{len(changed) - 2} more"] if len(changed) > 2 else [])
         made = "nothing to do" if pd.isna(row["ratio"]) else f"{100 * row['query_share']:.0f} % done"
         also = (f"also {', '.join(names)}", BAD) if changed else ("nothing else", GOOD)
-        cells.append((tiles(face, query), [(f"{made}, ", INK), also]))
+        cells.append((list(map(to_image, tiles)), [(f"{made}, ", INK), also]))
     return lay_out(cells, TITLES, columns, tile)
 
 
