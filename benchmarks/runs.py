@@ -27,16 +27,9 @@ DATA = {
 
 
 def run(*words):
-    """Runs `python words...` in the root and prints its output -> the lines of stdout; UserError where it fails."""
-    command = [sys.executable, *map(str, words)]
-    lines = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        for line in process.stdout:
-            print(line, end="", flush=True)
-            lines.append(line)
-    if process.returncode:
+    """Runs `python words...` in the root; UserError where it fails."""
+    if subprocess.run([sys.executable, *map(str, words)], cwd=ROOT).returncode:
         raise UserError(f"{words[0] if words[0] != '-m' else words[1]} failed; the lines above say why")
-    return lines
 
 
 def demo_flags(dataset, which):
