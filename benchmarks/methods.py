@@ -9,6 +9,7 @@ passed to main.py in every experiment. The same command resumes a run that was s
 """
 
 import platform
+import re
 import shlex
 import sys
 from dataclasses import replace
@@ -121,11 +122,9 @@ def processor():
     """The name of the GPU, or of the CPU where there is none."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    about = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    names = re.findall(r"model name\s*: (.*)", about)
+    return names[0] if names else platform.machine()
 
 
 if __name__ == "__main__":

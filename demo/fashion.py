@@ -7,7 +7,6 @@ Xiao, Rasul, Vollgraf 2017, arXiv 1708.07747. The classes are the attributes: wi
 """
 
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 from torch.nn.functional import pad
@@ -54,12 +53,8 @@ def write_fashion(data_dir, counts, classes=CLASSES, source=None):
     Raises UserError for an unknown class, a folder that holds another data set, or a source that is missing
     or damaged.
     """
-    for name in classes:
-        if name not in CLASSES:
-            raise UserError(f"--classes {name!r} is no class; give some of {', '.join(CLASSES)}")
-    if not classes or len(set(classes)) < len(classes):
-        raise UserError(f"--classes must name at least one class, and none twice: {','.join(classes)!r}")
-
+    if not set(classes) <= set(CLASSES) or len(set(classes)) < len(classes):
+        raise UserError(f"--classes {','.join(classes)} must be some of {','.join(CLASSES)}, each once")
     raw = find_raw(source, data_dir)
     rows, pixels = [], {}
     for split in SPLITS:
@@ -83,21 +78,16 @@ def find_raw(source, data_dir):
 
     Raises UserError where `source` lacks some of them, or the download fails.
     """
-    for folder in [Path(source)] if source else [DEBIAN_FOLDER]:
-        for raw in (folder, folder / "FashionMNIST" / "raw"):
-            if all((raw / stem).is_file() or (raw / f"{stem}.gz").is_file() for stem in STEMS):
-                return raw
+    folder = Path(source or DEBIAN_FOLDER)
+    for raw in (folder, folder / "FashionMNIST" / "raw"):
+        if all((raw / stem).is_file() or (raw / f"{stem}.gz").is_file() for stem in STEMS):
+            return raw
     remedy = "install Debian's package dataset-fashion-mnist, or name a folder that has them with --source"
     if source:
         raise UserError(f"--source {source} lacks some of {', '.join(STEMS)} (or .gz): {remedy}")
-    raw = Path(data_dir, "FashionMNIST", "raw")
-    new = [folder for folder in (raw, raw.parent, raw.parent.parent) if not folder.exists()]
     try:
         return Path(FashionMNIST(data_dir, download=True).raw_folder)
     except (OSError, RuntimeError) as error:
-        for folder in new:
-            with suppress(OSError):  # not empty: the next download uses what is there
-                folder.rmdir()
         cause = " ".join(str(error).split())
         raise UserError(f"Fashion-MNIST's files cannot be downloaded ({cause}): {remedy}") from None
 
