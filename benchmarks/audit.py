@@ -36,9 +36,7 @@ FLAGS = {
     "output_path": Flag(None, "folder of the faces, the classifiers, the results and the table"),
     "shortcuts": Flag(",".join(SHORTCUTS), "what goes with the smile, each in classifiers of its own"),
     "levels": Flag("50,60,70,80,90,100", "in how many percent of the images", parse_numbers, low=50, high=100),
-    "seeds": Flag(
-        "0,1", "of the classifiers and of the choice of their images", parse_numbers, low=0, high=2**32 - 1
-    ),
+    "seeds": Flag("0,1", "of the classifiers and the choice of images", parse_numbers, low=0, high=2**32 - 1),
     "methods": Flag(",".join(METHODS), "what explains them"),
     "images": Flag(32, "how many held-out faces are explained", low=1, high=HELD_OUT),
     "pool": Flag(2000, "how many faces the training sets are chosen from", low=20, high=10**6),

@@ -29,9 +29,7 @@ FLAGS = {
     "train": Flag(12000, "number of training images", low=0, high=10**6),
     "val": Flag(1000, "number of validation images", low=0, high=10**6),
     "test": Flag(1000, "number of test images", low=0, high=10**6),
-    "correlations": Flag(
-        0, "for CD, the correlations of the labels of so many training faces; 0: not written", low=0, high=10**6
-    ),
+    "correlations": Flag(0, "for CD: of the labels of so many training faces; 0: none", low=0, high=10**6),
     "seed": replace(SEED, help="seed of the whole set"),
     "workers": WORKERS,
 }
