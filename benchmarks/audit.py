@@ -83,20 +83,14 @@ def main():
 
 def choose(args):
     """The Plantings and the methods that the flags name; UserError for those that are unknown."""
-    shortcuts, methods = _names(args, "shortcuts", SHORTCUTS), _names(args, "methods", METHODS)
+    shortcuts = runs.chosen_names(args.shortcuts, "shortcuts", SHORTCUTS)
+    methods = runs.chosen_names(args.methods, "methods", METHODS)
     levels, seeds = (parse_numbers(getattr(args, flag), flag) for flag in ("levels", "seeds"))
     if not all(isinstance(number, int) for number in (*levels, *seeds)):
         raise UserError(f"--levels {args.levels} and --seeds {args.seeds} must be whole numbers")
     # The shortcuts change fastest, so that what is done so far says something of each.
     plantings = [Planting(shortcut, level, seed) for seed in seeds for level in levels for shortcut in shortcuts]
     return plantings, methods
-
-
-def _names(args, flag, known):
-    names = getattr(args, flag).split(",")
-    if unknown := [name for name in names if name not in known]:
-        raise UserError(f"--{flag} {', '.join(unknown)} is unknown; choose of {', '.join(known)}")
-    return names
 
 
 def train(root, planting, args):

@@ -110,13 +110,9 @@ def choose_from_pool(folder, count, level, seed):
         agrees[order] = np.arange(len(group)) < round(level / 100 * len(group))
     on = agrees == smiles
     held_back = np.arange(count) >= round((1 - VALIDATION_SHARE) * count)
-    table = pd.DataFrame(
-        {
-            "path": [f"{'on' if state else 'off'}/{k:05d}.png" for k, state in enumerate(on)],
-            ASKED: smiles.astype(int),
-            "partition": np.where(held_back, SPLITS["val"], SPLITS["train"]),
-        }
-    )
+    names = [f"{'on' if state else 'off'}/{k:05d}.png" for k, state in enumerate(on)]
+    partition = np.where(held_back, SPLITS["val"], SPLITS["train"])
+    table = pd.DataFrame({"path": names, ASKED: smiles.astype(int), "partition": partition})
     path = folder / f"level-{level}_seed-{seed}.csv"
     write_text(path, table.to_csv(index=False))
     return path

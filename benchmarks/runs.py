@@ -32,6 +32,14 @@ def run(*words):
         raise UserError(f"{words[0] if words[0] != '-m' else words[1]} failed; the lines above say why")
 
 
+def chosen_names(text, flag, known):
+    """The names in the text of a flag, separated by commas; UserError for those that are unknown."""
+    names = text.split(",")
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"--{flag} {', '.join(unknown)} is unknown; choose of {', '.join(known)}")
+    return names
+
+
 def demo_flags(dataset, which):
     """The words of a variable in demo/flags.sh, such as FACES_DIME."""
     script = f'. demo/flags.sh; printf %s "${dataset.upper()}_{which}"'

@@ -58,12 +58,8 @@ def draw_age(canvas, look, head):
             canvas.stroke(crow, 1.3, look.deep, 0.6, clip=head)
 
 
-def draw_eyes(canvas, look):
-    for s in (-1, 1):
-        _draw_eye(canvas, look, s)
-
-
-def _draw_eye(canvas, look, s):
+def draw_eye(canvas, look, s):
+    """Draws the eye on the side s, -1 or 1."""
     n = look.n
     shape = EYE * between(n.eye_size, 0.95, 1.06)
     if "Narrow_Eyes" in look:

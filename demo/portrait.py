@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from demo.drawing import Canvas, ellipse, mix, smooth, symmetric
-from demo.features import draw_age, draw_brows, draw_cheeks, draw_eyes, draw_face, draw_mouth, draw_nose
+from demo.features import draw_age, draw_brows, draw_cheeks, draw_eye, draw_face, draw_mouth, draw_nose
 from demo.hair import draw_back_hair, draw_beard, draw_front_hair, draw_hat, draw_sideburns
 from demo.look import BACKDROPS, CLOTHES, TIES, Look, between, choice
 
@@ -33,7 +33,8 @@ def draw_portrait(attributes, nuisance):
     draw_beard(canvas, look, head)
     draw_nose(canvas, look)
     draw_mouth(canvas, look)
-    draw_eyes(canvas, look)
+    for side in (-1, 1):
+        draw_eye(canvas, look, side)
     draw_brows(canvas, look)
     draw_front_hair(canvas, look, head)
     _draw_earrings(canvas, look)
