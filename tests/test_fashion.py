@@ -179,22 +179,6 @@ def test_classes_that_there_are_not_and_one_twice_are_refused(classes, raw, tmp_
     assert not (tmp_path / "set").exists()
 
 
-def test_a_complete_set_is_left_alone_by_any_other_and_a_cut_one_is_written_again(raw, tmp_path):
-    write_fashion(tmp_path, {"val": 2}, CLASSES, raw)
-    complete = all_files(tmp_path)
-    for counts, classes in (({"val": 3}, CLASSES), ({"val": 2}, CLASSES[::-1])):
-        with pytest.raises(UserError, match="holds another data set"):
-            write_fashion(tmp_path, counts, classes, raw)
-    assert all_files(tmp_path) == complete
-    image = tmp_path / "img_align_celeba" / "val_00050.png"
-    image.write_bytes(b"touched")
-    write_fashion(tmp_path, {"val": 2}, CLASSES, raw)
-    assert image.read_bytes() == b"touched"
-    (tmp_path / "list_eval_partition.csv").unlink()
-    write_fashion(tmp_path, {"val": 2}, CLASSES, raw)
-    assert all_files(tmp_path) == complete
-
-
 def test_command_line(raw, tmp_path):
     flags = f"--data_dir {tmp_path} --source {raw} --classes Sneaker,Ankle_boot --train 3 --val 0 --test -1"
     assert run_script("demo.fashion", flags.split())[0] == 0
