@@ -38,8 +38,8 @@ FLAGS = {
     "kills": Flag(100, "how many kills in all; each script gets an equal share", low=1, high=100_000),
     "seed": Flag(0, "decides the moments of the kills, as shares of a run", low=0, high=2**32 - 1),
 }
-COLUMNS = ["", "kills", "rounds", "lost", "files that differ", "half-written files"]  # of the table
-COLUMNS += ["an undisturbed run, s", "of them before its first file"]
+TIMES = ("an undisturbed run, s", "of them before its first file")
+COLUMNS = ["", "kills", "rounds", "lost", "files that differ", "half-written files", *TIMES]  # of the table
 
 
 @dataclass(frozen=True)

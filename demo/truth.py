@@ -50,8 +50,12 @@ OF_CHANGES = {  # metric -> column of truth.csv
     "change outside the true region": "outside",
     "share of the change made": "query_share",
 }
-OF_ALL = {"attributes told": "told", "other attributes changed": "others", "true MNAC": "mnac"}
-OF_ALL |= {"oracle MNAC": "oracle_mnac"}
+OF_ALL = {
+    "attributes told": "told",
+    "other attributes changed": "others",
+    "true MNAC": "mnac",
+    "oracle MNAC": "oracle_mnac",
+}
 
 
 def summarise(table, labels, query):
