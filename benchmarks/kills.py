@@ -146,6 +146,8 @@ def run_rounds(subject, start_up, whole, kills, rng):
             count = run_round(subject, start_up, whole, kills - total["kills"], rng)
             total.update(count)
             bar.update(count["kills"])
+            if not count["kills"]:  # it ended too early, as on a machine that was busier when it was measured
+                start_up, whole = 0.8 * start_up, 0.8 * whole
     return total
 
 
