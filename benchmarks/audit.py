@@ -36,9 +36,7 @@ FLAGS = {
     "output_path": Flag(None, "folder of the faces, the classifiers, the results and the table"),
     "shortcuts": Flag(",".join(SHORTCUTS), "what goes with the smile, each in classifiers of its own"),
     "levels": Flag("50,60,70,80,90,100", "in how many percent of the images", parse_numbers, low=50, high=100),
-    "seeds": Flag(
-        "0,1", "of the classifiers and of the choice of their images", parse_numbers, low=0, high=2**32 - 1
-    ),
+    "seeds": Flag("0,1", "of the classifiers and the choice of images", parse_numbers, low=0, high=2**32 - 1),
     "methods": Flag(",".join(METHODS), "what explains them"),
     "images": Flag(32, "how many held-out faces are explained", low=1, high=HELD_OUT),
     "pool": Flag(2000, "how many faces the training sets are chosen from", low=20, high=10**6),
@@ -50,8 +48,8 @@ REQUIRED = ("output_path",)
 
 
 @dataclass(frozen=True)
-class Case:
-    """A classifier to train and audit. level: in how many percent of its images shortcut and smile go together."""
+class Planting:
+    """The shortcut of a classifier. level: in how many percent of its images it goes with the smile."""
 
     shortcut: str
     level: int
@@ -68,56 +66,50 @@ def create_argparser():
 
 def main():
     args = create_argparser().parse_args()
-    cases, methods = choose(args)
+    plantings, methods = choose(args)
     root = Path(args.output_path).resolve()
     root.mkdir(parents=True, exist_ok=True)
     write_held_out(root / "held_out", HELD_OUT, args.workers)
     renderings = render_held_out(root / f"rendered-{args.rendered}.npz", args.rendered, args.workers)
-    print(f"{len(cases)} classifiers, each explained by {', '.join(methods)}", flush=True)
-    for case in cases:
-        weights = train(root, case, args)
+    print(f"{len(plantings)} classifiers, each explained by {', '.join(methods)}", flush=True)
+    for planting in plantings:
+        weights = train(root, planting, args)
         rendered_changes(weights.parent / "changes.csv", weights, renderings)
         for method in methods:
-            explain(root, case, method, weights, args.images)
+            explain(root, planting, method, weights, args.images)
         report(root, renderings)
     print(report(root, renderings))
 
 
 def choose(args):
-    """The Cases and the methods that the flags name; UserError for those that are unknown."""
-    shortcuts, methods = _names(args, "shortcuts", SHORTCUTS), _names(args, "methods", METHODS)
+    """The Plantings and the methods that the flags name; UserError for those that are unknown."""
+    shortcuts = runs.chosen_names(args.shortcuts, "shortcuts", SHORTCUTS)
+    methods = runs.chosen_names(args.methods, "methods", METHODS)
     levels, seeds = (parse_numbers(getattr(args, flag), flag) for flag in ("levels", "seeds"))
     if not all(isinstance(number, int) for number in (*levels, *seeds)):
         raise UserError(f"--levels {args.levels} and --seeds {args.seeds} must be whole numbers")
     # The shortcuts change fastest, so that what is done so far says something of each.
-    cases = [Case(shortcut, level, seed) for seed in seeds for level in levels for shortcut in shortcuts]
-    return cases, methods
+    plantings = [Planting(shortcut, level, seed) for seed in seeds for level in levels for shortcut in shortcuts]
+    return plantings, methods
 
 
-def _names(args, flag, known):
-    names = getattr(args, flag).split(",")
-    if unknown := [name for name in names if name not in known]:
-        raise UserError(f"--{flag} {', '.join(unknown)} is unknown; choose of {', '.join(known)}")
-    return names
-
-
-def train(root, case, args):
-    """Trains the classifier of a case, unless it is there -> the path of its weights."""
-    folder = root / "classifiers" / case.name
+def train(root, planting, args):
+    """Trains the classifier of a planting, unless it is there -> the path of its weights."""
+    folder = root / "classifiers" / planting.name
     if not (folder / "last.pt").exists():
-        pool = root / "pools" / f"{case.shortcut}-{args.pool}"
+        pool = root / "pools" / f"{planting.shortcut}-{args.pool}"
         pool.parent.mkdir(exist_ok=True)
-        draw_pool(pool, case.shortcut, args.pool, args.workers)
-        data = choose_from_pool(pool, args.pool, case.level, case.seed)
-        length = ("--lr_anneal_steps", args.steps, "--save_interval", args.steps, "--seed", case.seed)
+        draw_pool(pool, planting.shortcut, args.pool, args.workers)
+        data = choose_from_pool(pool, args.pool, planting.level, planting.seed)
+        length = ("--lr_anneal_steps", args.steps, "--save_interval", args.steps, "--seed", planting.seed)
         places = ("--data_dir", data, "--output_path", folder)
         runs.run("celeba-train-classifier.py", *CLASSIFIER.split(), *length, *places)
     return folder / "last.pt"
 
 
-def explain(root, case, method, weights, images):
-    """Explains held-out faces to the classifier of a case, and audits it, unless both is done."""
-    name, output_path = f"{case.name}-{method}", root / "explained"
+def explain(root, planting, method, weights, images):
+    """Explains held-out faces to the classifier of a planting, and audits it, unless both is done."""
+    name, output_path = f"{planting.name}-{method}", root / "explained"
     layout = Layout(output_path, name)
     path = layout.experiment / CASE
     if path.exists() and read_yaml(path)["images"] == images:
@@ -130,7 +122,7 @@ def explain(root, case, method, weights, images):
         run_main(root, control[1], [*flags, "--classifier_scales", 0], DEMO_CLASSIFIER, images)
     if flipped(read_records(layout.records)).any():  # of no image there is nothing to audit
         runs.run("audit.py", "--output_path", output_path, "--exp_names", name, *control)
-    write_yaml(path, asdict(case) | {"method": method, "images": images})
+    write_yaml(path, asdict(planting) | {"method": method, "images": images})
 
 
 def run_main(root, name, flags, weights, images):

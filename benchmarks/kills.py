@@ -7,13 +7,9 @@ round. After each kill every file is looked at; after a round the folder is comp
 Networks and images are tiny.
 """
 
-import csv
-import io
-import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -21,14 +17,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import psutil
-import torch
-import yaml
-from PIL import Image
 from tqdm import tqdm
 
+from benchmarks.damage import differing, files_in, half_written
 from benchmarks.runs import ROOT
 from core.metrics.metric import read_metrics
 from core.results.layout import Layout
@@ -45,10 +38,11 @@ FLAGS = {
     "kills": Flag(100, "how many kills in all; each script gets an equal share", low=1, high=100_000),
     "seed": Flag(0, "decides the moments of the kills, as shares of a run", low=0, high=2**32 - 1),
 }
-TIMED = ("images_per_s", "memory_mib")  # columns of progress.csv
+TIMES = ("an undisturbed run, s", "of them before its first file")
+COLUMNS = ["", "kills", "rounds", "lost", "files that differ", "half-written files", *TIMES]  # of the table
 
 
-@dataclass
+@dataclass(frozen=True)
 class Subject:
     """A script with its flags. keeps: what a start after a kill must not lose, a word for the table.
 
@@ -57,21 +51,23 @@ class Subject:
 
     script: str
     flags: dict
-    output: Path
+    work: Path
     keeps: str
     ranks: int = 1
     begin: Path | None = None
-    start_up: float = 0.0  # seconds to the first file of an undisturbed run
-    whole: float = 0.0  # seconds of an undisturbed run
 
     @property
     def title(self):
         return f"`{self.script}`" + f" on {self.ranks} ranks" * (self.ranks > 1)
 
-    def prepare(self):
-        shutil.rmtree(self.output, ignore_errors=True)
-        if self.begin:
-            shutil.copytree(self.begin, self.output)
+    @property
+    def output(self):
+        return self.work / "run"
+
+    @property
+    def undisturbed(self):
+        """The folder of the undisturbed run. Several ranks are compared with one."""
+        return self.work / "undisturbed" / self.script
 
     def finished(self):
         """What a start has left of the work done: ids of images, files of checkpoints, or names of metrics."""
@@ -83,185 +79,103 @@ class Subject:
         records = read_rows(layout)
         return set() if records is None else set(records["id"])
 
+    def prepare(self):
+        shutil.rmtree(self.output, ignore_errors=True)
+        if self.begin:
+            shutil.copytree(self.begin, self.output)
 
-# -- processes ---------------------------------------------------------------------------------------------------
+    def start(self):
+        """Starts the script -> its process, or its launcher's."""
+        words = [word for name, value in self.flags.items() for word in (f"--{name}", *str(value).split(" "))]
+        launcher = ["mpiexec", "-n", str(self.ranks)] if self.ranks > 1 else []
+        command = [*launcher, sys.executable, ROOT / self.script, *words, "--output_path", self.output]
+        with open(self.work / "log.txt", "w") as log:
+            return psutil.Popen(command, stdout=log, stderr=log, cwd=ROOT)
 
-
-class Process:
-    """A script that runs, with its launcher and what it has started itself."""
-
-    def __init__(self, subject, log):
-        words = [word for name, value in subject.flags.items() for word in (f"--{name}", *str(value).split(" "))]
-        launcher = ["mpiexec", "-n", str(subject.ranks)] if subject.ranks > 1 else []
-        command = [*launcher, sys.executable, ROOT / subject.script, *words, "--output_path", subject.output]
-        self.log, self.script = log, subject.script
-        with open(log, "w") as file:
-            self.process = subprocess.Popen(command, stdout=file, stderr=file, cwd=ROOT)
-        self.family = [psutil.Process(self.process.pid)]
-
-    def end(self):
-        """Waits for the end -> the exit code; UserError where it does not come."""
-        try:
-            return self.process.wait(TO_END)
-        except subprocess.TimeoutExpired:
-            raise UserError(f"{self.script} is still running after {TO_END} s; see {self.log}") from None
-
-    def succeed(self):
-        if code := self.end():
-            raise UserError(f"{self.script} failed with exit code {code}; see {self.log}")
-
-    def kill_after(self, seconds, rng):
-        """Waits, then kills all processes, or one alone of those that run the script -> whether any still ran."""
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(seconds)
-            return False
-        with suppress(psutil.NoSuchProcess):
-            self.family += self.family[0].children(recursive=True)
-        own = [process for process in self.family if _runs_script(process)]
-        victims = self.family if len(own) < 2 or rng.random() < 0.5 else [rng.choice(own)]
-        killed = False
-        for process in victims:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-                killed = True
-        self.end()
-        return killed
+    def require_success(self, process):
+        if code := process.wait(TO_END):
+            raise UserError(f"{self.script} failed with exit code {code}; see {self.work}/log.txt")
 
 
-def _runs_script(process):
-    """Whether a process was started as `python script.py`."""
-    with suppress(psutil.Error):
-        words = process.cmdline()
-        return len(words) > 1 and words[1].endswith(".py")
-    return False
-
-
-def run_undisturbed(subject, log):
-    """Runs a script to its end, and notes the time of its first file and of its end."""
+def run_undisturbed(subject):
+    """Runs a script to its end -> the seconds to its first file, and to its end."""
     subject.prepare()
-    before, began, first = _files(subject.output), time.monotonic(), None
-    process = Process(subject, log)
-    while process.process.poll() is None:
-        if first is None and _files(subject.output) != before:
+    before, began, first = files_in(subject.output), time.monotonic(), None
+    process = subject.start()
+    while process.poll() is None:
+        if first is None and files_in(subject.output) != before:
             first = time.monotonic() - began
         time.sleep(0.01)
-    process.succeed()
-    subject.start_up, subject.whole = first, time.monotonic() - began
+    subject.require_success(process)
+    if subject.ranks == 1:
+        subject.undisturbed.parent.mkdir(exist_ok=True)
+        subject.output.rename(subject.undisturbed)
+    return first, time.monotonic() - began
 
 
-def run_round(subject, whole, most, rng, log):
-    """One round: kills, at most so many, and an end -> its Counter. whole: the folder of the undisturbed run."""
+def run_round(subject, start_up, left, most, rng):
+    """One round: kills, at most so many, and an end -> its Counter. left: seconds of an undisturbed run."""
     subject.prepare()
-    count, done, left, family = Counter(rounds=1), set(), subject.whole, []
-    killed = True
+    count, done, families, killed = Counter(rounds=1), set(), [], True
     while killed:
-        process, killed = Process(subject, log), False
+        process, killed = subject.start(), False
+        family = [process]
         if count["kills"] < min(most, MOST_IN_A_ROUND):
-            moment = rng.uniform(0.9 * subject.start_up, max(left, subject.start_up))
-            killed = process.kill_after(moment, rng)
-            left -= max(0, moment - subject.start_up)
+            moment = rng.uniform(0.9 * start_up, max(left, start_up))
+            killed = kill_after(moment, family, rng)
+            left -= max(0, moment - start_up)
         if not killed:
-            process.succeed()
-        family += process.family
+            subject.require_success(process)
+        families += family
         now = subject.finished()
         count["lost"] += len(done - now)
         count["half_written"] += len(half_written(subject.output))
         count["kills"] += killed
         done = now
-    psutil.wait_procs(family, timeout=TO_END)  # a process may have outlived the one that started it
-    count["half_written"] += sum(name.endswith(".part") for name in _files(subject.output))
-    count["different"] = len(differing(subject.output, whole, subject.ranks > 1))
+    psutil.wait_procs(families, timeout=TO_END)  # a process may have outlived the one that started it
+    count["half_written"] += sum(name.endswith(".part") for name in files_in(subject.output))
+    count["different"] = len(differing(subject.output, subject.undisturbed, subject.ranks > 1))
     return count
 
 
-# -- what they leave behind --------------------------------------------------------------------------------------
+def run_rounds(subject, start_up, whole, kills, rng):
+    """Rounds until a script was killed so often -> the Counter of all of them."""
+    total = Counter()
+    with tqdm(total=kills, desc=subject.title, unit="kill") as bar:
+        while total["kills"] < kills:
+            count = run_round(subject, start_up, whole, kills - total["kills"], rng)
+            total.update(count)
+            bar.update(count["kills"])
+            if not count["kills"]:  # it ended too early, as on a machine that was busier when it was measured
+                start_up, whole = 0.8 * start_up, 0.8 * whole
+    return total
 
 
-def _files(folder):
-    """The names of all files below a folder, relative to it, but for locks."""
-    paths = (Path(directory, name) for directory, _, names in os.walk(folder) for name in names)
-    return {str(path.relative_to(folder)) for path in paths if not path.name.endswith("lock")}
+def kill_after(seconds, family, rng):
+    """Waits, then kills all processes, or one alone of several ranks -> whether any still ran.
 
-
-def half_written(folder):
-    """The files below a folder, .part apart, that are not whole."""
-    broken = []
-    for name in _files(folder):
-        with suppress(FileNotFoundError):  # a process that outlived its starter has just replaced it
-            if not name.endswith(".part") and not _is_whole(folder / name):
-                broken.append(name)
-    return broken
-
-
-def _is_whole(path):
-    content = path.read_bytes()
-    try:
-        if path.suffix == ".png":
-            Image.open(io.BytesIO(content)).load()
-        elif path.suffix == ".pt":
-            torch.load(io.BytesIO(content), weights_only=True)
-        elif path.suffix == ".yaml":
-            return content.endswith(b"\n") and isinstance(yaml.safe_load(content), dict)
-        elif path.suffix == ".json":
-            json.loads(content)
-        elif path.suffix == ".csv":
-            rows = list(csv.reader(io.StringIO(content.decode())))
-            return content.endswith(b"\n") and len({len(row) for row in rows}) == 1
-        elif path.suffix == ".txt":
-            return content.endswith(b"\n")
-    except Exception:  # what readers raise on half a file is nearly anything
-        return False
-    return True
-
-
-def differing(folder, whole, by_ranks):
-    """The files below a folder whose contents are not those of the undisturbed run, or that one of them lacks.
-
-    by_ranks: one grey level of an image counts as equal; of the difference maps and tables, which follow from the
-    images and are scaled, only that they are there. Otherwise every byte counts, but for the clock's: runs.yaml,
-    TensorBoard's events, two columns of progress.csv. Of a checkpoint every number, name and bit of a tensor
-    counts: pickle writes two equal strings otherwise than one that is used twice.
+    family: the process that was started; what it has started is added.
     """
-    ours, theirs = (
-        {name for name in _files(each) if "tfevents" not in name and not name.endswith(("runs.yaml", ".part"))}
-        for each in (folder, whole)
-    )
-    equal = _within_a_level if by_ranks else _identical
-    return sorted(ours ^ theirs) + [
-        name for name in sorted(ours & theirs) if not equal(folder / name, whole / name)
-    ]
-
-
-def _identical(path, other):
-    if path.read_bytes() == other.read_bytes():
-        return True
-    if not (_is_whole(path) and _is_whole(other)):
+    with suppress(psutil.TimeoutExpired):
+        family[0].wait(seconds)
         return False
-    if path.name == "progress.csv":
-        table, other_table = (pd.read_csv(each).drop(columns=[*TIMED], errors="ignore") for each in (path, other))
-        return table.equals(other_table)
-    return path.suffix == ".pt" and _equal(*(torch.load(each, weights_only=True) for each in (path, other)))
+    with suppress(psutil.NoSuchProcess):
+        family += family[0].children(recursive=True)
+    ranks = [process for process in family if _runs_script(process)]
+    killed = False
+    for process in family if len(ranks) < 2 or rng.random() < 0.5 else [rng.choice(ranks)]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+            killed = True
+    family[0].wait(TO_END)
+    return killed
 
 
-def _equal(value, other):
-    """Whether two contents of a checkpoint are the same."""
-    if isinstance(value, torch.Tensor):
-        return value.dtype == other.dtype and torch.equal(value, other)
-    if isinstance(value, dict):
-        return list(value) == list(other) and all(_equal(value[name], other[name]) for name in value)
-    if isinstance(value, list | tuple):
-        return len(value) == len(other) and all(map(_equal, value, other))
-    return type(value) is type(other) and value == other
-
-
-def _within_a_level(path, other):
-    if path.suffix != ".png" or path.parent.name == "SM":
-        return True
-    pixels, others = (np.asarray(Image.open(each), int) for each in (path, other))
-    return pixels.shape == others.shape and np.abs(pixels - others).max() <= 1
-
-
-# -- all together ------------------------------------------------------------------------------------------------
+def _runs_script(process):
+    """Whether a process was started as `python script.py`."""
+    with suppress(psutil.Error):
+        return any(word.endswith(".py") for word in process.cmdline()[1:2])
+    return False
 
 
 def subjects_in(work):
@@ -272,18 +186,18 @@ def subjects_in(work):
     ddpm |= {"num_heads": 2, "learn_sigma": True, "diffusion_steps": 40, "ema_rate": 0.9, "sample_steps": 2}
     ddpm |= {"lr_anneal_steps": 60, "save_interval": 6}
     classifier = training | {"architecture": "tiny_cnn", "lr_anneal_steps": 100, "save_interval": 5}
-    classifier_path = whole / "celeba-train-classifier.py-1/best.pt"
-    explaining = {"data_dir": data, "model_path": whole / "celeba-train-diffusion.py-1/model000060.pt"}
+    classifier_path = whole / "celeba-train-classifier.py/best.pt"
+    explaining = {"data_dir": data, "model_path": whole / "celeba-train-diffusion.py/model000060.pt"}
     explaining |= {"classifier_path": classifier_path, "query_label": "Smiling", "classifier_scales": "1,100000"}
     explaining |= {"start_step": 8, "batch_size": 3, "exp_name": "exp", "save_z_t": True}
     measuring = {"exp_names": "exp", "metrics": "FR,MNAC", "query_label": "Smiling", "oracle_path": classifier_path}
-    main = Subject("main.py", explaining, work / "run", "images")
+    main = Subject("main.py", explaining, work, "images")
     return [
-        Subject("celeba-train-diffusion.py", ddpm, work / "run", "checkpoints"),
-        Subject("celeba-train-classifier.py", classifier, work / "run", "checkpoints"),
+        Subject("celeba-train-diffusion.py", ddpm, work, "checkpoints"),
+        Subject("celeba-train-classifier.py", classifier, work, "checkpoints"),
         main,
         replace(main, ranks=2),
-        Subject("compute_metrics.py", measuring, work / "run", "metrics", begin=whole / "main.py-1"),
+        Subject("compute_metrics.py", measuring, work, "metrics", begin=main.undisturbed),
     ]
 
 
@@ -299,37 +213,17 @@ def main():
         raise UserError(f"--work_dir {work} is not empty; name another folder")
     os.environ.update(OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT), XDG_CACHE_HOME=str(work / "cache"))
     write_celeba(work / "celeba", {"train": 60, "val": 15})
-    subjects, rng, rows, good = subjects_in(work), random.Random(args.seed), [], True
+    subjects, rng, rows, faults = subjects_in(work), random.Random(args.seed), [], 0
     for place, subject in enumerate(subjects):
         share = args.kills // len(subjects) + (place < args.kills % len(subjects))
-        count = measure(subject, work, share, rng)
-        good = good and not (count["lost"] or count["different"] or count["half_written"])
-        rows.append(
-            f"| {subject.title} | {count['kills']} | {count['rounds']} | {count['lost']} {subject.keeps} "
-            f"| {count['different']} | {count['half_written']} | {subject.whole:.1f} | {subject.start_up:.1f} |"
-        )
-    print(
-        "| | kills | rounds | lost | files that differ | half-written files | an undisturbed run, s "
-        "| of them before its first file |\n|---|---|---|---|---|---|---|---|"
-    )
-    print("\n".join(rows))
-    if not good:
+        start_up, whole = run_undisturbed(subject)
+        count = run_rounds(subject, start_up, whole, share, rng)
+        lost, found = f"{count['lost']} {subject.keeps}", (count["different"], count["half_written"])
+        rows.append([subject.title, count["kills"], count["rounds"], lost, *found, whole, start_up])
+        faults += count["lost"] + sum(found)
+    print(pd.DataFrame(rows, columns=COLUMNS).to_markdown(index=False, floatfmt=".1f"))
+    if faults:
         raise UserError("something was lost, differs or is half-written: the table says how much")
-
-
-def measure(subject, work, kills, rng):
-    """Kills a script so often -> the Counter of all rounds."""
-    whole, total, log = work / "undisturbed" / f"{subject.script}-1", Counter(), work / "log.txt"
-    run_undisturbed(subject, log)
-    if subject.ranks == 1:  # several are compared with one
-        whole.parent.mkdir(exist_ok=True)
-        subject.output.rename(whole)
-    with tqdm(total=kills, desc=subject.title, unit="kill") as bar:
-        while total["kills"] < kills:
-            count = run_round(subject, whole, kills - total["kills"], rng, log)
-            total.update(count)
-            bar.update(count["kills"])
-    return total
 
 
 if __name__ == "__main__":

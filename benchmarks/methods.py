@@ -9,6 +9,7 @@ passed to main.py in every experiment. The same command resumes a run that was s
 """
 
 import platform
+import re
 import shlex
 import sys
 from dataclasses import replace
@@ -17,7 +18,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.columns import METHOD_ROWS, column_of
-from benchmarks.runs import DATA, demo_flags, evaluate, explain, write_data
+from benchmarks.runs import DATA, chosen_names, demo_flags, evaluate, explain, write_data
 from core.data.datasets import attribute_index
 from core.metrics.metric import table_of
 from guided_diffusion.script.errors import UserError
@@ -96,9 +97,7 @@ def choose(args, further):
         if word.replace("-", "_").replace("__", "--", 1).split("=")[0] in OWN:
             raise UserError(f"{word} is what this script tells main.py itself; leave it out")
     experiments = SETS[args.set]
-    names = list(experiments) if args.methods is None else args.methods.split(",")
-    if unknown := [name for name in names if name not in experiments]:
-        raise UserError(f"--methods {', '.join(unknown)} is unknown; choose of {', '.join(experiments)}")
+    names = experiments if args.methods is None else chosen_names(args.methods, "methods", experiments)
     return {name: flags_of(experiments[name], args.dataset) for name in names}
 
 
@@ -121,11 +120,9 @@ def processor():
     """The name of the GPU, or of the CPU where there is none."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    about = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    names = re.findall(r"model name\s*: (.*)", about)
+    return names[0] if names else platform.machine()
 
 
 if __name__ == "__main__":

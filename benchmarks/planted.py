@@ -7,11 +7,10 @@ mark in a corner. Each can be switched with all else left alone, because the ren
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import Pool
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
+from tqdm.contrib.concurrent import process_map
 
 from core.data.datasets import CELEBA_ATTRIBUTES, SPLITS
 from core.data.images import centre_crop
@@ -87,7 +86,8 @@ def draw_pool(folder, shortcut, count, workers):
     with write_folder(folder) as part:
         for state in ("on", "off"):
             (part / state).mkdir()
-        _in_parallel(partial(_draw_both, part, shortcut), range(count), workers, f"faces for {shortcut}")
+        draw_both, desc = partial(_draw_both, part, shortcut), f"faces for {shortcut}"
+        process_map(draw_both, range(count), max_workers=workers, chunksize=8, desc=desc)
 
 
 def _draw_both(folder, shortcut, k):
@@ -110,13 +110,9 @@ def choose_from_pool(folder, count, level, seed):
         agrees[order] = np.arange(len(group)) < round(level / 100 * len(group))
     on = agrees == smiles
     held_back = np.arange(count) >= round((1 - VALIDATION_SHARE) * count)
-    table = pd.DataFrame(
-        {
-            "path": [f"{'on' if state else 'off'}/{k:05d}.png" for k, state in enumerate(on)],
-            ASKED: smiles.astype(int),
-            "partition": np.where(held_back, SPLITS["val"], SPLITS["train"]),
-        }
-    )
+    names = [f"{'on' if state else 'off'}/{k:05d}.png" for k, state in enumerate(on)]
+    partition = np.where(held_back, SPLITS["val"], SPLITS["train"])
+    table = pd.DataFrame({"path": names, ASKED: smiles.astype(int), "partition": partition})
     path = folder / f"level-{level}_seed-{seed}.csv"
     write_text(path, table.to_csv(index=False))
     return path
@@ -131,7 +127,8 @@ def write_held_out(data_dir, count, workers):
     rows = ((_name(k), "test", [face.properties[a] for a in CELEBA_ATTRIBUTES]) for k, face in enumerate(faces))
 
     def write_images(images):
-        _in_parallel(partial(_draw_held_out, images), range(count), workers, "held-out faces")
+        draw = partial(_draw_held_out, images)
+        process_map(draw, range(count), max_workers=workers, chunksize=8, desc="held-out faces")
 
     write_layout(data_dir, CELEBA_ATTRIBUTES, rows, write_images)
 
@@ -159,7 +156,8 @@ class Renderings:
 def render_held_out(path, count, workers):
     """The Renderings of the first `count` held-out faces, from the npz file where they are there already."""
     if not path.exists():
-        drawn = np.stack(_in_parallel(_draw_toggled, range(count), workers, "rendered counterfactuals"))
+        rendering = {"max_workers": workers, "chunksize": 8, "desc": "rendered counterfactuals"}
+        drawn = np.stack(process_map(_draw_toggled, range(count), **rendering))
         has = [[held_out_face(k).properties[name] for name in PROPERTIES] for k in range(count)]
         arrays = {"originals": drawn[:, 0], "toggled": drawn[:, 1:], "has": np.array(has)}
         write_file(path, lambda file: np.savez(file, **arrays))
@@ -170,8 +168,3 @@ def render_held_out(path, count, workers):
 def _draw_toggled(k):
     face = held_out_face(k)
     return np.stack([np.asarray(each.draw()) for each in (face, *map(face.toggled, PROPERTIES))])
-
-
-def _in_parallel(function, items, workers, desc):
-    with Pool(workers) as pool:
-        return list(tqdm(pool.imap(function, items, chunksize=8), total=len(items), desc=desc))

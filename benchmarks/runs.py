@@ -27,16 +27,17 @@ DATA = {
 
 
 def run(*words):
-    """Runs `python words...` in the root and prints its output -> the lines of stdout; UserError where it fails."""
-    command = [sys.executable, *map(str, words)]
-    lines = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        for line in process.stdout:
-            print(line, end="", flush=True)
-            lines.append(line)
-    if process.returncode:
+    """Runs `python words...` in the root; UserError where it fails."""
+    if subprocess.run([sys.executable, *map(str, words)], cwd=ROOT).returncode:
         raise UserError(f"{words[0] if words[0] != '-m' else words[1]} failed; the lines above say why")
-    return lines
+
+
+def chosen_names(text, flag, known):
+    """The names in the text of a flag, separated by commas; UserError for those that are unknown."""
+    names = text.split(",")
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"--{flag} {', '.join(unknown)} is unknown; choose of {', '.join(known)}")
+    return names
 
 
 def demo_flags(dataset, which):

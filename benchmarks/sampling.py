@@ -8,10 +8,10 @@ and its network alone.
 """
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing import get_context
 
-import numpy as np
+import pandas as pd
 import torch
 from tqdm import tqdm
 
@@ -43,41 +43,30 @@ OWN_FLAGS = {
 FLAGS = OWN_FLAGS | MODEL_FLAGS | DIFFUSION_FLAGS
 
 
-@dataclass(frozen=True)
-class Variant:
-    name: str
-    plain: bool = False
-    keep: bool = False
-    half: bool = False
-    channels_last: bool = False
-    compile: bool = False
-    cuda_graphs: bool = False
-
-    def network(self, unet, diffusion, device):
-        if self.keep:
-            keep_freed_memory()
-        if self.plain:
-            return unet
-        dtype = half_precision(device) if self.half else torch.float32
-        ways = {"compile": self.compile, "cuda_graphs": self.cuda_graphs}
-        return SamplingNetwork(unet, diffusion, dtype=dtype, channels_last=self.channels_last, **ways)
-
-
-PLAIN = Variant("plain eager fp32 loop", plain=True)
-DEFAULTS = Variant("the defaults: + channels_last", keep=True, channels_last=True)
+PLAIN = "plain eager fp32 loop"
+DEFAULTS = {"keep": True, "channels_last": True}
 
 
 def variants(args, device):
-    """PLAIN, then variants that each add something to the one before, as far as this device has it."""
-    chosen = [PLAIN, Variant("projections made once"), Variant("+ freed memory kept", keep=True), DEFAULTS]
-    if half_precision(device) is not torch.float32:
-        chosen.append(Variant("+ half precision", keep=True, channels_last=True, half=True))
-    last = chosen[-1]
+    """PLAIN, then variants that each add something to the one before, as far as this device has it.
+
+    name -> keep, whether freed memory is kept, and arguments of SamplingNetwork.
+    """
+    chosen = {PLAIN: {}, "projections made once": {}, "+ freed memory kept": {"keep": True}}
+    best = chosen["the defaults: + channels_last"] = DEFAULTS
+    if (dtype := half_precision(device)) is not torch.float32:
+        best = chosen["+ half precision"] = best | {"dtype": dtype}
     if device.type == "cuda":
-        chosen.append(replace(last, name="+ CUDA graphs", cuda_graphs=True))
+        best = chosen["+ CUDA graphs"] = best | {"cuda_graphs": True}
     if args.with_compile:
-        chosen.append(replace(chosen[-1], name="+ compile", compile=True))
+        chosen["+ compile"] = best | {"compile": True}
     return chosen
+
+
+def sampling_network(unet, diffusion, keep=False, **options):
+    if keep:
+        keep_freed_memory()
+    return SamplingNetwork(unet, diffusion, **options)
 
 
 def now(device):
@@ -103,9 +92,10 @@ def build(args, device):
     return unet.eval().requires_grad_(False).to(device), diffusion
 
 
-def measure(variant, args, device):
-    """(images per second through the network, the seconds of its first evaluation)."""
-    network = variant.network(*build(args, device), device)
+def measure(name, options, args, device):
+    """A variant -> (images per second through the network, the seconds of its first evaluation)."""
+    unet, diffusion = build(args, device)
+    network = unet if name == PLAIN else sampling_network(unet, diffusion, **options)
     z = torch.randn(args.batch_size, 3, args.image_size, args.image_size, device=device)
     t = torch.zeros(args.batch_size, dtype=torch.int64, device=device)
     with torch.no_grad(), overflow_checked_later():
@@ -121,7 +111,7 @@ def measure(variant, args, device):
 def sample(args, device):
     """Runs DiME with the defaults -> (seconds in all, seconds in its network)."""
     unet, diffusion = build(args, device)
-    network, inside = DEFAULTS.network(unet, diffusion, device), []
+    network, inside = sampling_network(unet, diffusion, **DEFAULTS), []
     classifier = build_classifier(args.classifier, 40).to(device).eval().requires_grad_(False)
     question = BinaryQuestion(Classifier(classifier, args.classifier), 31)
     images = torch.rand(args.batch_size, 3, args.image_size, args.image_size, device=device) * 2 - 1
@@ -153,12 +143,10 @@ def main():
         f"{half_precision(device)}, torch {torch.__version__} on {device} with {torch.get_num_threads()} threads"
     )
     chosen = variants(args, device)
-    measured = {variant: [] for variant in chosen}
-    with tqdm(total=args.rounds * len(chosen), unit="run") as bar:
-        for _ in range(args.rounds):
-            for variant in chosen:
-                measured[variant].append(in_own_process(measure, variant, args, device))
-                bar.update()
+    measured = [
+        (name, *in_own_process(measure, name, options, args, device))
+        for name, options in tqdm([*chosen.items()] * args.rounds, unit="run")
+    ]
     print(table(measured))
     total, inside = in_own_process(sample, args, device)
     print(
@@ -167,13 +155,12 @@ def main():
     )
 
 
-def table(rounds):
-    """A Markdown table of medians. rounds: variant -> what measure() returned in each round."""
-    lines = ["| variant | images/s | against plain | first evaluation, s |", "|---|---|---|---|"]
-    measured = {variant: np.median(rows, 0) for variant, rows in rounds.items()}
-    for variant, (rate, first) in measured.items():
-        lines.append(f"| {variant.name} | {rate:.2f} | {rate / measured[PLAIN][0]:.2f} | {first:.1f} |")
-    return "\n".join(lines)
+def table(measured):
+    """(variant, images per second, seconds of the first evaluation) of each run -> a Markdown table of medians."""
+    runs = pd.DataFrame(measured, columns=["variant", "images/s", "first evaluation, s"])
+    medians = runs.groupby("variant", sort=False).median()
+    medians.insert(1, "against plain", medians["images/s"] / medians.loc[PLAIN, "images/s"])
+    return medians.to_markdown(floatfmt=("", ".2f", ".2f", ".1f"))
 
 
 if __name__ == "__main__":

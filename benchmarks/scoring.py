@@ -56,39 +56,40 @@ def probabilities(weights, images):
 
 def collect(root, renderings):
     """A DataFrame with a row for each classifier in the folder and each method, and one for its contrasts."""
-    rows, contrasted = [], set()
-    runs = [read_run(root / "explained", name) for name in experiment_names(root / "explained")]
-    for run in (run for run in runs if (run.layout.experiment / CASE).exists()):
-        case, folder = read_yaml(run.layout.experiment / CASE), run.layout.audit
-        shortcut, classifier = case["shortcut"], {name: case[name] for name in ("shortcut", "level", "seed")}
-        changes = pd.read_csv(root / "classifiers" / run.name.rpartition("-")[0] / "changes.csv")
-        share = flipped(run.records).mean()
-        audit = pd.read_csv(folder / TABLE) if share else empty_audit()
-        findings = read_yaml(folder / FINDINGS) if share else {"places": []}
-        change = mean_change(run.pairs()) if share else np.zeros(renderings.originals.shape[1:3])
-        whole = score_audit(audit.assign(certain=audit["score"]), changes, shortcut)
-        rows.append(
-            case
-            | {"flipped": share}
-            | score_audit(by_counterfactuals(audit), changes, shortcut)
-            | {"whole_first": whole["first"], "whole_false_alarms": whole["false_alarms"]}
-            | place_of_largest(change, shortcut, renderings)
-            | score_places(findings["places"], shortcut, renderings)
-        )
-        if share and (key := tuple(classifier.values())) not in contrasted:
-            contrasted.add(key)  # the same whatever the method, as attributes' contrasts are of no counterfactual
-            scores = score_audit(by_contrasts(audit), changes, shortcut)
-            scores |= score_places(findings["colours"], shortcut, renderings)
-            rows.append(classifier | {"method": CONTRAST} | scores)
-    return pd.DataFrame(rows)
+    rows, explained = [], root / "explained"
+    for name in experiment_names(explained):
+        run = read_run(explained, name)
+        if (run.layout.experiment / CASE).exists():  # it is no control
+            changes = pd.read_csv(root / "classifiers" / name.rpartition("-")[0] / "changes.csv")
+            rows += score_run(run, changes, renderings)
+    # The contrasts of a classifier are the same whatever the method, as they are of no counterfactual.
+    return pd.DataFrame(rows).drop_duplicates(["shortcut", "level", "seed", "method"])
+
+
+def score_run(run, changes, renderings):
+    """An audited Run -> its row, and that of its contrasts. changes: of rendered_changes().
+
+    Where no image has flipped nothing was audited: no attribute and no place is named, and there are no contrasts.
+    """
+    case, folder = read_yaml(run.layout.experiment / CASE), run.layout.audit
+    shortcut, share = case["shortcut"], flipped(run.records).mean()
+    audit = pd.read_csv(folder / TABLE) if share else empty_audit()
+    findings = read_yaml(folder / FINDINGS) if share else {"places": []}
+    change = mean_change(run.pairs()) if share else np.zeros(renderings.originals.shape[1:3])
+    whole = score_audit(audit.assign(certain=audit["score"]), changes, shortcut)
+    row = case | {"flipped": share, "whole_first": whole["first"], "whole_false_alarms": whole["false_alarms"]}
+    row |= score_audit(by_counterfactuals(audit), changes, shortcut)
+    row |= place_of_largest(change, shortcut, renderings)
+    row |= score_places(findings["places"], shortcut, renderings)
+    if not share:
+        return [row]
+    contrasts = case | {"method": CONTRAST} | score_audit(by_contrasts(audit), changes, shortcut)
+    return [row, contrasts | score_places(findings["colours"], shortcut, renderings)]
 
 
 def empty_audit():
-    """The table of an experiment in which no image has flipped, so that nothing was audited."""
-    none = {"contrast": np.nan, "contrast_low": np.nan, "contrast_high": np.nan}
-    table = pd.DataFrame({"attribute": CELEBA_ATTRIBUTES, "score": 0.0, "score_low": 0.0} | none)
-    table = table.assign(by_change=False, by_contrast=False, named=False)
-    return table.assign(asked=table["attribute"] == ASKED)
+    table = pd.DataFrame({"attribute": CELEBA_ATTRIBUTES, "score": 0.0, "score_low": 0.0})
+    return table.assign(by_change=False, named=False, asked=table["attribute"] == ASKED)
 
 
 def by_counterfactuals(audit):

@@ -34,7 +34,7 @@ def draw_beside(experiments, titles, query, columns, rows, tile):
     experiments: a list of Faces for each title. The changes are all to the same scale, so that they compare.
     UserError where no face is in all of them.
     """
-    by_image = [{face.image: face for face in faces} for faces in experiments]
+    by_image = [{face.record["image"]: face for face in faces} for faces in experiments]
     shared = [image for image in by_image[0] if all(image in faces for faces in by_image)]
     if not shared:
         raise UserError(f"{', '.join(titles)} share no face; give --exp_names of the same images")
@@ -46,12 +46,13 @@ def draw_beside(experiments, titles, query, columns, rows, tile):
 def _cell(faces, titles, query):
     """What the experiments made of one face -> (images, caption)."""
     original, _ = faces[0].images()
-    tiles, caption = [to_image(original)], [(f"{query if faces[0].target else f'not {query}'}: ", sheet.INK)]
+    wanted = query if faces[0].record["target"] else f"not {query}"
+    tiles, caption = [to_image(original)], [(f"{wanted}: ", sheet.INK)]
     for title, face in zip(titles, faces, strict=True):
         counterfactual = face.images()[1]
         tiles += [to_image(counterfactual), to_image(brightened(counterfactual - original))]
         colour = sheet.GOOD if face.pair.reached == "CCF" else sheet.BAD
-        caption.append((f"{title} {100 * face.p_target:.0f} %   ", colour))
+        caption.append((f"{title} {100 * face.record['p_target']:.0f} %   ", colour))
     return [*tiles, to_image(true_counterfactual(faces[0], query))], caption
 
 

@@ -14,13 +14,16 @@ trained one, in half precision and without the state of the training.
 
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
+import pandas as pd
 import torch
+from tqdm import tqdm
 
 from core.data.datasets import CelebA, load_images
 from core.data.sheets import sample_images, sample_sheet
-from core.metrics.batches import Batching, progress
+from core.metrics.batches import Batching
 from core.metrics.charts import label_panel, save_figure
 from core.metrics.distributions import frechet_distance
 from core.metrics.validation import attribute_accuracy, decide
@@ -43,19 +46,13 @@ from models.oracles import load_oracle
 FLAGS = {
     "data_dir": Flag(None, "losses, fidelity, accuracy: a folder laid out like CelebA"),
     "picture": Flag(None, "samples, losses: the PNG to write"),
-    "count": Flag(
-        0, "how many images; 0: 16 of samples, 1000 of each split for losses and fidelity", low=0, high=10**6
-    ),
+    "count": Flag(0, "how many images; 0: 16 of samples, 1000 of each split otherwise", low=0, high=10**6),
     "timestep_respacing": replace(DIFFUSION_FLAGS["timestep_respacing"], default="100"),
     "draws": Flag(4, "losses: timesteps that each image's loss is the mean of", low=1, high=1000),
-    "steps": Flag(
-        None, "losses: the training steps of each file, separated by commas, for the curve", parse_numbers
-    ),
+    "steps": Flag(None, "losses: the training steps of each file, by commas, for the curve", parse_numbers),
     "oracle_path": Flag(None, "fidelity: the classifier whose features are compared"),
     "shipped": Flag(None, "pack: the file to write, .pt or .safetensors"),
-    "norm_groups": Flag(
-        0, "pack: what the file says of its norms, for a training that goes on with others", low=0, high=4096
-    ),
+    "norm_groups": Flag(0, "pack: what it says of its norms, to train on with others", low=0, high=4096),
     "seed": SEED,
     "gpu": GPU,
 }
@@ -90,11 +87,6 @@ def the_one(args):
     return args.weights[0]
 
 
-def table(head, rows):
-    """A Markdown table. rows: lists of words."""
-    return "\n".join(f"| {' | '.join(words)} |" for words in (head, ["---"] * len(head), *rows))
-
-
 # -- diffusion models --------------------------------------------------------------------------------------------
 
 
@@ -119,25 +111,22 @@ def losses(args):
         network, diffusion, flags = load_for_sampling(path, "", device)
         for split in means:
             images = images_of(args.data_dir, split, flags["image_size"], args.count or 1000)
-            with progress(total=args.draws * len(images), desc=f"{path}, {split}", unit="image") as bar:
-                means[split].append(losses_of(network, diffusion, images, args.draws, bar.update).mean())
-    rows = zip(args.weights, *means.values(), strict=True)
-    print(table(["weights", *means], [[path, *(f"{mean:.5f}" for mean in row)] for path, *row in rows]))
+            means[split].append(losses_of(network, diffusion, images, args.draws).mean())
+    print(pd.DataFrame({"weights": args.weights} | means).to_markdown(index=False, floatfmt=".5f"))
     if args.picture:
         draw_losses(args.picture, steps, means)
         print(f"the picture: {args.picture}")
 
 
 @torch.no_grad()
-def losses_of(network, diffusion, images, draws, step=None):
+def losses_of(network, diffusion, images, draws):
     """(N,) the training loss of each image (3, S, S), the mean of `draws` timesteps that are spread evenly.
 
     Timesteps and noise depend on the image's place alone, so what differs between two networks is the networks.
-    step: called with the number of images of each batch that is done.
     """
     device = next(network.unet.parameters()).device
     means = np.zeros(len(images))
-    for draw in range(draws):
+    for draw in tqdm(range(draws), "losses", unit="draw"):
         stream = torch.Generator().manual_seed(draw)
         share = (torch.arange(len(images)) * 0.618034 + torch.rand(1, generator=stream)) % 1  # of a draw's stratum
         t = ((draw + share) / draws * diffusion.num_timesteps).long()
@@ -146,8 +135,6 @@ def losses_of(network, diffusion, images, draws, step=None):
             rows = slice(first, first + BATCH)
             batch = [part[rows].to(device) for part in (images, t, noise)]
             means[rows] += diffusion.training_losses(network, *batch)["loss"].double().cpu().numpy() / draws
-            if step:
-                step(len(batch[0]))
     return means
 
 
@@ -157,8 +144,7 @@ def draw_losses(path, steps, means):
 
     figure = Figure(figsize=(5.6, 3.2), layout="constrained")
     axes = figure.subplots()
-    for split, values in means.items():
-        axes.plot(steps, values, marker="o", markersize=3, label=split)
+    axes.plot(steps, np.transpose(list(means.values())), marker="o", markersize=3, label=list(means))
     axes.grid(color="#e6e8ec")
     label_panel(axes, "loss", "training steps")
     axes.legend(frameon=False, fontsize=8)
@@ -171,8 +157,6 @@ def fidelity(args):
     oracle = load_oracle(args.oracle_path).to(device)
     network, diffusion, flags = load_for_sampling(the_one(args), args.timestep_respacing, device)
     size, count, features = flags["image_size"], args.count or 1000, {}
-    if count < 2:
-        raise UserError(f"--count {count} must be at least 2 for fidelity")
     if oracle.image_size not in (None, size):
         raise UserError(
             f"--oracle_path {args.oracle_path} was trained at {oracle.image_size}, but {args.weights[0]} draws "
@@ -193,13 +177,10 @@ def fidelity(args):
 @torch.no_grad()
 def draw_images(network, diffusion, image_size, count, seed, device):
     """(count, 3, S, S) images in [-1, 1] that the network makes from noise, in batches."""
-    stream, images = torch.Generator().manual_seed(seed), []
-    with progress(total=count, desc="drawing", unit="image") as bar:
-        while bar.n < count:
-            batch = sample_images(diffusion, network, image_size, min(BATCH, count - bar.n), device, stream)
-            images.append(batch.cpu())
-            bar.update(len(batch))
-    return torch.cat(images)
+    stream = torch.Generator().manual_seed(seed)
+    sizes = [min(BATCH, count - first) for first in range(0, count, BATCH)]
+    batches = tqdm(sizes, "drawing", unit="batch")
+    return torch.cat([sample_images(diffusion, network, image_size, n, device, stream).cpu() for n in batches])
 
 
 def features_of(oracle, images, device, desc):
@@ -214,10 +195,10 @@ def features_of(oracle, images, device, desc):
 
 def accuracy(args):
     require_flags(args, "data_dir")
-    columns = [accuracies(path, args.data_dir, pick_device(args.gpu)) for path in args.weights]
-    rows = [[name, *(column[name] for column in columns)] for name in columns[0].index]
-    rows.append(["mean", *(column.mean() for column in columns)])
-    print(table(["attribute", *args.weights], [[name, *(f"{100 * x:.1f} %" for x in row)] for name, *row in rows]))
+    device = pick_device(args.gpu)
+    table = pd.DataFrame({path: accuracies(path, args.data_dir, device) for path in args.weights})
+    table.loc["mean"] = table.mean()
+    print(table.rename_axis("attribute").map(lambda share: f"{100 * share:.1f} %").to_markdown())
 
 
 def accuracies(path, data_dir, device):
@@ -235,40 +216,33 @@ def accuracies(path, data_dir, device):
 
 def pack_file(args):
     require_flags(args, "shipped")
-    trained = read_weights(the_one(args))
-    contents = pack(trained, regrouped(trained, args.norm_groups, args.weights[0]) if args.norm_groups else {})
+    changes = {"norm_groups": args.norm_groups} if args.norm_groups else {}
+    contents = pack(read_weights(the_one(args)), changes)
     Path(args.shipped).parent.mkdir(parents=True, exist_ok=True)
     save_aside(contents, args.shipped)
     print(f"{args.shipped}: {Path(args.shipped).stat().st_size / 1e6:.2f} MB")
 
 
-def pack(contents, changes=None):
+def pack(contents, changes=MappingProxyType({})):
     """The contents of a weight file, of a diffusion model or a classifier -> the same with float16 weights.
 
-    changes: flags that a diffusion model's file carries in place of its own.
+    changes: flags that a diffusion model's file carries in place of its own. UserError where its network cannot
+    have them.
     """
     flags = flags_of(contents)
+    if changes and not flags:
+        raise UserError(f"--{next(iter(changes))} is of a diffusion model that carries flags; leave it out")
+    if changes:
+        create_model(**flags | changes)
     if "architecture" in contents:
-        return {name: _halved(contents[name]) for name in SHIPPED if name in contents}
-    return attach_flags(_halved(contents), flags | (changes or {})) if flags else _halved(contents)
+        contents = {name: contents[name] for name in SHIPPED if name in contents}
+    return attach_flags(_halved(contents), flags | changes) if flags else _halved(contents)
 
 
 def _halved(value):
     if isinstance(value, dict):
         return {name: _halved(each) for name, each in value.items()}
     return value.half() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
-
-
-def regrouped(contents, norm_groups, path):
-    """The flag that changes; UserError where the network of these contents cannot have so many norm groups."""
-    flags = flags_of(contents)
-    if not flags or "architecture" in contents:
-        raise UserError(
-            f"--norm_groups {norm_groups}: {path} is no diffusion model that carries flags; leave it out"
-        )
-    changed = {"norm_groups": norm_groups}
-    create_model(**flags | changed)
-    return changed
 
 
 WHAT = {"samples": samples, "losses": losses, "fidelity": fidelity, "accuracy": accuracy, "pack": pack_file}

@@ -7,7 +7,6 @@ import numpy as np
 from PIL import Image
 
 from core.data.datasets import CELEBA_ATTRIBUTES
-from core.data.images import read_image
 from core.results.reading import Pair
 from core.results.records import BITS
 from demo.faces import face_of
@@ -22,23 +21,16 @@ GLARING = 64  # grey levels: a mean difference that the picture shows in white
 
 @dataclass(frozen=True)
 class Face:
-    """A counterfactual, the attributes and nuisance seed that its original was drawn with, and the query's target.
-
-    p_target: what the classifier gives the target in the counterfactual.
-    oracle: the oracle's decisions before and after, 40 bits each; None without an oracle.
-    """
+    """A counterfactual, its row of records.csv, and the attributes and nuisance seed of its original."""
 
     pair: Pair
-    image: str
+    record: dict
     attributes: dict[str, bool]
     nuisance: int
-    target: bool
-    p_target: float
-    oracle: tuple[str, str] | None
 
     def wanted(self, query):
         """Its attributes with the query at its target."""
-        return self.attributes | {query: self.target}
+        return self.attributes | {query: bool(self.record["target"])}
 
     def portraits(self):
         """The Portraits of its nuisance seed, of its images' size."""
@@ -46,8 +38,15 @@ class Face:
 
     def images(self):
         """(original, counterfactual), each (3, S, S) in 0 … 255."""
-        paths = (self.pair.original, self.pair.counterfactual)
-        return tuple(read_image(path).numpy().astype(float) for path in paths)
+        return tuple(pixels.numpy().astype(float) for pixels in self.pair.pixels())
+
+    def drawn(self, portraits):
+        """images(), but UserError where demo.faces does not draw this original. portraits: the face's."""
+        original, counterfactual = self.images()
+        if _distance(original, portraits(self.attributes)) > SAME:
+            name = self.record["image"]
+            raise UserError(f"{self.pair.original} is not {name} as demo.faces draws it; give the --seed of that")
+        return original, counterfactual
 
 
 def read_faces(run, query, seed):
@@ -56,54 +55,37 @@ def read_faces(run, query, seed):
     Raises UserError where there are none, where demo.faces does not draw these images with this seed, and where the
     labels are not those of the query.
     """
-    if seed < 0:
-        raise UserError(f"--seed {seed} must be at least 0")
-    pairs = run.pairs(reached=("CCF", "ICF"))
-    if not pairs:
-        raise UserError(f"{run.layout.experiment} holds no images; run main.py with --save_images True")
     path = run.layout.records
     if not path.exists():
         raise UserError(f"{path} is not there, and it alone names the images; give a run of main.py")
-    records = run.records.set_index("id")
-    faces = []
-    for pair in pairs:
-        if int(pair.id) not in records.index:
+    records, faces = run.require_records().set_index("id").to_dict("index"), []
+    if "oracle_pred" in run.records and len(run.records["oracle_pred"][0]) != len(CELEBA_ATTRIBUTES):
+        raise UserError(f"{path} is of an oracle of other than CelebA's 40 attributes; give main.py another")
+    for pair in run.require_pairs(reached=("CCF", "ICF")):
+        if int(pair.id) not in records:
             raise UserError(f"{path} has no row for {pair.counterfactual}; restore it or remove the counterfactual")
-        record = records.loc[int(pair.id)]
+        record = records[int(pair.id)]
         name = IMAGE.fullmatch(record["image"])
         if not name:
             raise UserError(f"{path} names {record['image']}, no image of demo.faces; give a run on that data")
-        attributes, nuisance = face_of(seed, name[1], int(name[2]))
-        if attributes[query] != record["label"]:
+        face = Face(pair, record, *face_of(seed, name[1], int(name[2])))
+        if face.attributes[query] != record["label"]:
             raise UserError(
                 f"{record['image']} of --seed {seed} has another label than {path} says for --query_label {query}; "
                 "give the --query_label of main.py and the --seed of demo.faces"
             )
-        oracle = tuple(record[bits] for bits in BITS) if "oracle_pred" in records else None
-        if oracle and not all(len(bits) == len(CELEBA_ATTRIBUTES) for bits in oracle):
-            raise UserError(f"{path} is of an oracle of other than CelebA's 40 attributes; give main.py another")
-        target, p_target = bool(record["target"]), record["p_target"]
-        faces.append(Face(pair, record["image"], attributes, nuisance, target, p_target, oracle))
-    require_drawn(faces[0])  # one is enough to notice another seed; compare() checks all of them
+        faces.append(face)
+    faces[0].drawn(faces[0].portraits())  # one is enough to notice another seed; compare() checks all of them
     return faces
 
 
-def require_drawn(face, portraits=None):
-    """A Face -> (original, counterfactual, Portraits); UserError where demo.faces does not draw this original."""
-    original, counterfactual = face.images()
-    portraits = portraits or face.portraits()
-    if _distance(original, portraits(face.attributes)) > SAME:
-        raise UserError(f"{face.pair.original} is not {face.image} as demo.faces draws it; give the --seed of that")
-    return original, counterfactual, portraits
-
-
 def compare_all(faces, query):
-    """Faces of one image, each of another experiment -> their rows of truth.csv. Nothing is drawn twice."""
-    portraits = faces[0].portraits()
-    return [compare(face, query, portraits) for face in faces]
+    """name -> a Face, all of one image, to name -> its row of truth.csv. Nothing is drawn twice."""
+    portraits = next(iter(faces.values())).portraits()
+    return {name: compare(face, query, portraits) for name, face in faces.items()}
 
 
-def compare(face, query, portraits=None):
+def compare(face, query, portraits):
     """A Face -> its row of truth.csv. portraits: the face's Portraits, which remember what they have drawn.
 
     distance: mean |difference| between the counterfactual and the true one; black and white differ by 1.
@@ -116,7 +98,7 @@ def compare(face, query, portraits=None):
     changed: the attributes other than the query that have changed. others: their number.
     mnac, oracle_mnac: how many attributes, the query included, have changed for the renderer and for the oracle.
     """
-    original, counterfactual, portraits = require_drawn(face, portraits)
+    original, counterfactual = face.drawn(portraits)
     wanted = face.wanted(query)
     truth = portraits(wanted)
     reading = read_attributes(counterfactual, wanted, query, portraits)
@@ -125,41 +107,35 @@ def compare(face, query, portraits=None):
         shown = shown | {query: face.attributes[query]}
     changed = [name for name in CELEBA_ATTRIBUTES if shown[name] != face.attributes[name]]
     others = [name for name in changed if name != query]
-    visible = portraits.tells(wanted, query) and not np.isnan(reading.query_share)
-    to_change = wanted != face.attributes and visible
-    changing = np.abs(portraits.change(wanted, query)).max(0) >= VISIBLE_CHANGE
-    images = counterfactual, original, truth
     row = {
         "id": int(face.pair.id),
-        "image": face.image,
+        "image": face.record["image"],
         "reached": face.pair.reached == "CCF",
         "distance": _distance(counterfactual, truth),
         "original_distance": _distance(original, truth),
-        "ratio": _ratio(*images) if to_change else np.nan,
-        "local_ratio": _ratio(*(image[:, changing] for image in images)) if to_change else np.nan,
-        "outside": outside(counterfactual, original, changing) if to_change else np.nan,
+        **dict.fromkeys(("ratio", "local_ratio", "outside"), np.nan),
         "query_share": reading.query_share,
         "told": len(reading.told),
         "changed": " ".join(others),
         "others": len(others),
         "mnac": len(changed),
     }
+    visible = portraits.tells(wanted, query) and not np.isnan(reading.query_share)
+    if visible and wanted != face.attributes:
+        changing = np.abs(portraits.change(wanted, query)).max(0) >= VISIBLE_CHANGE
+        images = counterfactual, original, truth
+        row |= {"ratio": _ratio(*images), "local_ratio": _ratio(*(image[:, changing] for image in images))}
+        row["outside"] = outside(counterfactual, original, changing)
     row |= dict(zip(TRUTH, map(_bits, (face.attributes, shown)), strict=True))
-    if face.oracle:
-        row |= dict(zip(BITS, face.oracle, strict=True))
-        row["oracle_mnac"] = sum(a != b for a, b in zip(*face.oracle, strict=True))
+    if "oracle_pred" in face.record:
+        row |= {name: face.record[name] for name in BITS}
+        row["oracle_mnac"] = sum(a != b for a, b in zip(*(row[name] for name in BITS), strict=True))
     return row
 
 
 def true_counterfactual(face, query):
     """(3, S, S) in 0 … 255: the portrait of a Face with the query at its target."""
     return face.portraits()(face.wanted(query))
-
-
-def tiles(face, query):
-    """A Face's images in the picture: original, counterfactual, true counterfactual, difference of the last two."""
-    (original, counterfactual), truth = face.images(), true_counterfactual(face, query)
-    return [to_image(each) for each in (original, counterfactual, truth, brightened(counterfactual - truth))]
 
 
 def brightened(difference):

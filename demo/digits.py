@@ -5,7 +5,6 @@
 Alpaydin, Kaynak 1998, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository.
 """
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,57 +12,45 @@ from PIL import Image, ImageOps
 
 from core.data.image_lists import list_images
 from guided_diffusion.script.errors import UserError
-from guided_diffusion.script.flags import SEED, Flag, FlagParser
+from guided_diffusion.script.flags import Flag, FlagParser
 from guided_diffusion.script.run import run_script
-from guided_diffusion.script_util import args_to_dict
+from guided_diffusion.script.storage import write_folder
 
 WHITE = 16  # of scikit-learn's 8 × 8 pixels, which begin at 0
-
-FLAGS = {
-    "data_dir": Flag(None, "folder to write to"),
-    "val": Flag(20, "validation images of each class", low=1, high=80),
-    "test": Flag(4, "test images of each class; all others are for training", low=1, high=80),
-    "seed": SEED,
-}
+VAL, TEST = 20, 4  # images of each class; all others are for training
+FLAGS = {"data_dir": Flag(None, "folder to write to")}
 REQUIRED = ("data_dir",)
 
 
-def write_digits(data_dir, val, test, seed):
+def write_digits(data_dir):
     """Write train/, val/ and test/, each with the classes 0/ to 9/, of 16 × 16 grey PNG files.
 
-    val, test: how many images of each class; the others are for training. They are named after their index in
-    scikit-learn's array. The folder appears once it is complete; a complete one is left alone.
-    Raises UserError where the folder cannot be made or holds something else.
+    They are named after their index in scikit-learn's array. The folder appears once it is complete; a complete one
+    is left alone. Raises UserError where it holds something else.
     """
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
-    names = name_digits(digits.target, val, test, seed)
-    data_dir = Path(data_dir)
+    digits, data_dir = load_digits(), Path(data_dir)
+    names = name_digits(digits.target)
     if data_dir.exists():
         if not data_dir.is_dir() or list_images(data_dir) != sorted(names):
             raise UserError(f"--data_dir {data_dir} holds something else: name a new folder, or remove it")
         return
-    part = data_dir.with_name(f".{data_dir.name}.part")
-    try:
-        shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
-        for folder in {part / Path(name).parent for name in names}:
-            folder.mkdir(parents=True)
+    data_dir.parent.mkdir(parents=True, exist_ok=True)
+    with write_folder(data_dir) as part:
         for name, pixels in zip(names, digits.images, strict=True):
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
             enlarge(pixels).save(part / name)
-        part.rename(data_dir)
-    except OSError as error:
-        raise UserError(f"--data_dir {data_dir} cannot be made ({error.strerror}): name another") from None
 
 
-def name_digits(classes, val, test, seed):
-    """The file of each digit, such as train/7/0123.png. classes: (N,) 0 … 9. Each class is split by the seed."""
+def name_digits(classes):
+    """The file of each digit, such as train/7/0123.png. classes: (N,) 0 … 9. Each class is split at random."""
     splits = np.full(len(classes), "train", object)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     for each in range(10):
         order = rng.permutation(np.flatnonzero(classes == each))
-        splits[order[:test]] = "test"
-        splits[order[test : test + val]] = "val"
+        splits[order[:TEST]] = "test"
+        splits[order[TEST : TEST + VAL]] = "val"
     return [f"{split}/{each}/{i:04d}.png" for i, (split, each) in enumerate(zip(splits, classes, strict=True))]
 
 
@@ -78,8 +65,7 @@ def create_argparser():
 
 
 def main():
-    args = create_argparser().parse_args()
-    write_digits(**args_to_dict(args, ("data_dir", "val", "test", "seed")))
+    write_digits(create_argparser().parse_args().data_dir)
 
 
 if __name__ == "__main__":

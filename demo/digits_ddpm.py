@@ -35,17 +35,10 @@ NETWORK = {
     "up_block_types": ("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
 }
 SCHEDULER = {"num_train_timesteps": STEPS, "beta_schedule": "squaredcos_cap_v2"}  # the betas of "cosine" here
+SCHEDULE = {"lr": 1e-3, "lr_warmup_steps": 100, "lr_anneal_steps": 1500}
 FLAGS = group_flags(
     data=with_defaults(TRAINING_DATA_FLAGS, random_flip=False),
-    training=with_defaults(
-        TRAIN_FLAGS,
-        lr=1e-3,
-        lr_warmup_steps=100,
-        lr_anneal_steps=1500,
-        ema_rate="0.995",
-        grad_clip=1.0,
-        save_interval=500,
-    ),
+    training=with_defaults(TRAIN_FLAGS, **SCHEDULE, ema_rate="0.995", grad_clip=1.0, save_interval=500),
     output={"output_path": Flag(None, "where pipeline/, checkpoints and progress.csv go")},
     speed={"gpu": GPU},
 )

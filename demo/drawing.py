@@ -12,14 +12,8 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 SUPERSAMPLING = 4
 
 _T = np.linspace(0, 1, 7)[:-1, None]
-_CATMULL_ROM = 0.5 * np.hstack(
-    [
-        -_T + 2 * _T**2 - _T**3,
-        2 - 5 * _T**2 + 3 * _T**3,
-        _T + 4 * _T**2 - 3 * _T**3,
-        -(_T**2) + _T**3,
-    ]
-)
+_WEIGHTS = [-_T + 2 * _T**2 - _T**3, 2 - 5 * _T**2 + 3 * _T**3, _T + 4 * _T**2 - 3 * _T**3, -(_T**2) + _T**3]
+_CATMULL_ROM = 0.5 * np.hstack(_WEIGHTS)
 
 
 def colours(codes):
@@ -35,10 +29,8 @@ def mix(a, b, share):
 def smooth(points, closed=False):
     """A polyline along the Catmull-Rom spline through the points, six samples to a segment."""
     points = np.asarray(points, float)
-    if closed:
-        padded = np.concatenate([points[-1:], points, points[:2]])
-    else:
-        padded = np.concatenate([points[:1], points, points[-1:]])
+    around = (points[-1:], points[:2]) if closed else (points[:1], points[-1:])
+    padded = np.concatenate([around[0], points, around[1]])
     windows = np.stack([padded[i : len(padded) - 3 + i] for i in range(4)])
     curve = np.einsum("sk,knd->nsd", _CATMULL_ROM, windows).reshape(-1, 2)
     return curve if closed else np.concatenate([curve, points[-1:]])

@@ -9,17 +9,16 @@ Image k of a split depends on (seed, split, k) only, and every face has a known 
 """
 
 from dataclasses import replace
-from multiprocessing import Pool
+from functools import partial
 
 import numpy as np
-from tqdm import tqdm
+from tqdm.contrib.concurrent import process_map
 
 from core.data.datasets import CELEBA_ATTRIBUTES, SPLITS
 from core.metrics.correlations import correlation_table, keep_correlations
-from demo.layout import check_counts, write_layout
+from demo.layout import write_layout
 from demo.look import Nuisance
 from demo.portrait import draw_portrait
-from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.flags import SEED, WORKERS, Flag, FlagParser
 from guided_diffusion.script.run import run_script
 
@@ -30,9 +29,7 @@ FLAGS = {
     "train": Flag(12000, "number of training images", low=0, high=10**6),
     "val": Flag(1000, "number of validation images", low=0, high=10**6),
     "test": Flag(1000, "number of test images", low=0, high=10**6),
-    "correlations": Flag(
-        0, "for CD, the correlations of the labels of so many training faces; 0: not written", low=0, high=10**6
-    ),
+    "correlations": Flag(0, "for CD: of the labels of so many training faces; 0: none", low=0, high=10**6),
     "seed": replace(SEED, help="seed of the whole set"),
     "workers": WORKERS,
 }
@@ -46,15 +43,13 @@ def render(attributes, seed):
     combination can be drawn. Bald overrides all other hair, and the first of black, blond, brown and grey
     is the colour. `Attractive` and `Blurry` are accepted and change nothing.
     seed: a non-negative integer, which decides everything that no attribute decides.
-    Raises ValueError for an unknown name, another value, or a negative seed.
+    Raises ValueError for an unknown name, and for another value.
     """
     for name, value in attributes.items():
         if name not in CELEBA_ATTRIBUTES:
             raise ValueError(f"render: {name!r} is no CelebA attribute; see core.data.datasets.CELEBA_ATTRIBUTES")
         if value not in (True, False):
             raise ValueError(f"render: {name} is {value!r}; give True or False")
-    if seed < 0:
-        raise ValueError(f"render: the seed is {seed}; give an integer of at least 0")
     has = frozenset(name for name, value in attributes.items() if value)
     return draw_portrait(has, Nuisance.from_seed(seed))
 
@@ -150,27 +145,20 @@ def write_celeba(data_dir, counts, seed=0, workers=2):
 
     counts: a split of `SPLITS` to its number of images. A complete set with the same contents is left
     alone. The csv files are written last, so an incomplete set is drawn again.
-    Raises UserError for an unknown split, a negative number, or a folder that holds another data set.
+    Raises UserError for a folder that holds another data set.
     """
-    check_counts(counts)
-    if seed < 0:
-        raise UserError(f"--seed {seed} must be at least 0")
     faces = [(split, k) for split in SPLITS for k in range(counts.get(split, 0))]
     rows = ((image_name(split, k), split, face_of(seed, split, k)[0].values()) for split, k in faces)
 
     def write_images(folder):
-        jobs = ((folder, seed, split, k) for split, k in faces)
-        with Pool(workers) as pool:
-            drawn = pool.imap_unordered(_write_image, jobs, chunksize=16)
-            for _ in tqdm(drawn, total=len(faces), desc="faces"):
-                pass
+        write_face = partial(_write_face, folder, seed)
+        process_map(write_face, faces, max_workers=workers, chunksize=16, desc="faces")
 
     write_layout(data_dir, CELEBA_ATTRIBUTES, rows, write_images)
 
 
-def _write_image(job):
-    images, seed, split, k = job
-    render(*face_of(seed, split, k)).save(images / image_name(split, k), quality=JPEG_QUALITY)
+def _write_face(images, seed, face):
+    render(*face_of(seed, *face)).save(images / image_name(*face), quality=JPEG_QUALITY)
 
 
 def create_argparser():

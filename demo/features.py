@@ -54,17 +54,12 @@ def draw_age(canvas, look, head):
         jowl = smooth([(s * 25, 156), (s * 28, 151), (s * 28, 146)])
         canvas.stroke(jowl + [turn, 0], 1.8, look.deep, 0.35, clip=head)
         for dx, y0, y1 in ((41, 105, 102.5), (41.5, 109.5, 109.5), (41, 114, 116.5)):
-            canvas.stroke(
-                smooth([(s * 33 + turn, (y0 + 109.5) / 2), (s * dx + turn, y1)]), 1.3, look.deep, 0.6, clip=head
-            )
+            crow = smooth([(s * 33 + turn, (y0 + 109.5) / 2), (s * dx + turn, y1)])
+            canvas.stroke(crow, 1.3, look.deep, 0.6, clip=head)
 
 
-def draw_eyes(canvas, look):
-    for s in (-1, 1):
-        _draw_eye(canvas, look, s)
-
-
-def _draw_eye(canvas, look, s):
+def draw_eye(canvas, look, s):
+    """Draws the eye on the side s, -1 or 1."""
     n = look.n
     shape = EYE * between(n.eye_size, 0.95, 1.06)
     if "Narrow_Eyes" in look:
@@ -78,15 +73,11 @@ def _draw_eye(canvas, look, s):
     lower = smooth(shape[[4, 5, 6, 7, 0]] * place + centre)
 
     if "Heavy_Makeup" in look:
-        shadow = smooth(
-            [(-11, 0), (-8, -8), (0, -12), (9, -10.5), (15, -5), (11, -0.5), (0, -4)] * place + centre, closed=True
-        )
-        canvas.fill(shadow, choice(n.makeup, EYESHADOW), 0.78, 1.2)
+        shadow = [(-11, 0), (-8, -8), (0, -12), (9, -10.5), (15, -5), (11, -0.5), (0, -4)] * place + centre
+        canvas.fill(smooth(shadow, closed=True), choice(n.makeup, EYESHADOW), 0.78, 1.2)
     if "Bags_Under_Eyes" in look:
-        bag = smooth(
-            [(-9.5, 6), (-4, 5.8), (3, 6.2), (9, 4.6), (7, 9.6), (1, 12.2), (-5, 11)] * place + centre, closed=True
-        )
-        canvas.fill(bag, mix(look.deep, (96, 66, 110), 0.4), 0.50, 1.3)
+        bag = [(-9.5, 6), (-4, 5.8), (3, 6.2), (9, 4.6), (7, 9.6), (1, 12.2), (-5, 11)] * place + centre
+        canvas.fill(smooth(bag, closed=True), mix(look.deep, (96, 66, 110), 0.4), 0.50, 1.3)
         rim = smooth([(-8, 10), (-3, 12.8), (3, 12.6), (9, 8.6)] * place + centre)
         canvas.stroke(rim, 1.5, look.deep, 0.65)
 
@@ -154,9 +145,8 @@ def draw_nose(canvas, look):
         wing = [(half - 1, tip - 4.6), (half + 0.6, tip - 1), (half - 1, tip + 1.6)] * np.array([s, 1])
         wing = smooth(wing + [x, 0])
         canvas.stroke(wing, 1.5, look.deep, 0.75)
-        canvas.fill(
-            ellipse(x + s * half * 0.5, tip + 1.2, 1.5 + 0.12 * half, 1.0), mix(look.deep, (40, 12, 16), 0.5), 0.85
-        )
+        nostril = ellipse(x + s * half * 0.5, tip + 1.2, 1.5 + 0.12 * half, 1.0)
+        canvas.fill(nostril, mix(look.deep, (40, 12, 16), 0.5), 0.85)
     if "Big_Nose" in look:
         canvas.fill(ellipse(x + side * 1.2, tip - 3.2, 5.0, 3.8), look.glow, 0.75, 1.4)
     elif "Pointy_Nose" in look:
@@ -198,12 +188,8 @@ def draw_mouth(canvas, look):
     canvas.fill(ellipse(x0, lower.max() + 3.2, half * 0.55, 1.8), look.shade, 0.75, 1.4)
     canvas.fill(band(upper, above), mix(tint, (70, 16, 28), 0.22))
     canvas.fill(band(below, lower), tint)
-    canvas.fill(
-        ellipse(x0 + look.light * 3, below[20] + bottom * 0.45, half * 0.32, bottom * 0.18),
-        mix(tint, (255, 240, 236), 0.6),
-        0.7,
-        0.7,
-    )
+    glint = ellipse(x0 + look.light * 3, below[20] + bottom * 0.45, half * 0.32, bottom * 0.18)
+    canvas.fill(glint, mix(tint, (255, 240, 236), 0.6), 0.7, 0.7)
     if parted:
         inside = canvas.mask(band(above, below))
         canvas.fill(band(above, below), (88, 24, 32))

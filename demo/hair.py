@@ -19,7 +19,7 @@ def _waved(curve, look, amplitude, wavelength, along=None):
 
 
 def _outer(look):
-    """The outer edge of the hair, from the lower left over the crown to the lower right."""
+    """The outer edge of the hair, from the lower left over the crown to the lower right; wavy hair waves."""
     n = look.n
     lift = 6 * n.hair_volume
     lean = between(n.hair_part, -9, 9)
@@ -35,8 +35,11 @@ def _outer(look):
         right = [(32, 48 - lift * 0.6), (48, 68), (52, 96), (53 + out * 0.6, 130), (53 + out, 156)]
         right += [(53 + out * 0.7, end - 8), (50 if sleek else 44, end)]
         top = [(lean * 0.4, 40.5 - lift * 0.8)]
-    left = [(-x, y) for x, y in right[::-1]]
-    return smooth(left + top + right)
+    outer = smooth([(-x, y) for x, y in right[::-1]] + top + right)
+    if "Wavy_Hair" in look:
+        amplitude, wavelength = (2.8, 13) if "Male" in look else (3.4, 24)
+        return _waved(resampled(outer, 150), look, amplitude, wavelength)
+    return outer
 
 
 def _inner(look, receding):
@@ -59,14 +62,7 @@ def _inner(look, receding):
 def draw_back_hair(canvas, look):
     if "Male" in look or "Bald" in look:
         return
-    canvas.fill(_styled(_outer(look), look), look.hair_dark)
-
-
-def _styled(outer, look):
-    if "Wavy_Hair" not in look:
-        return outer
-    dense = resampled(outer, 150)
-    return _waved(dense, look, 2.8, 13) if "Male" in look else _waved(dense, look, 3.4, 24)
+    canvas.fill(_outer(look), look.hair_dark)
 
 
 def draw_front_hair(canvas, look, head):
@@ -74,7 +70,7 @@ def draw_front_hair(canvas, look, head):
         if "Wearing_Hat" not in look:
             canvas.fill(ellipse(look.light * 12, 60, 13, 5), mix(look.glow, (255, 255, 255), 0.4), 0.8, 3, head)
         return
-    outer, inner = _styled(_outer(look), look), _inner(look, "Receding_Hairline" in look)
+    outer, inner = _outer(look), _inner(look, "Receding_Hairline" in look)
     if "Wavy_Hair" in look and "Male" not in look:
         inner = resampled(inner, 150)
         inner = _waved(inner, look, 1.8, 24, along=inner[:, 1])

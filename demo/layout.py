@@ -2,18 +2,11 @@
 
 from pathlib import Path
 
+import pandas as pd
+
 from core.data.datasets import SPLITS
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.storage import write_text
-
-
-def check_counts(counts, least=0):
-    """UserError where `counts` has a split that is not in `SPLITS`, or a number below `least`."""
-    for split, count in counts.items():
-        if split not in SPLITS:
-            raise UserError(f"{split!r} is no split; give some of {', '.join(SPLITS)}")
-        if count < least:
-            raise UserError(f"--{split} {count} must be at least {least}")
 
 
 def write_layout(data_dir, attributes, rows, write_images):
@@ -23,12 +16,14 @@ def write_layout(data_dir, attributes, rows, write_images):
 
     A complete set with the same csv files is left alone. They are written last, so an incomplete set is
     written again.
-    Raises UserError where the folder cannot be made or holds another data set.
+    Raises UserError where the folder holds another data set.
     """
     data_dir, rows = Path(data_dir), list(rows)
+    labels = [[name, *(1 if value else -1 for value in values)] for name, _, values in rows]
+    splits = [[name, SPLITS[split]] for name, split, _ in rows]
     tables = {
-        "list_attr_celeba.csv": _attribute_table(attributes, rows),
-        "list_eval_partition.csv": _partition_table(rows),
+        "list_attr_celeba.csv": pd.DataFrame(labels, columns=["image_id", *attributes]).to_csv(index=False),
+        "list_eval_partition.csv": pd.DataFrame(splits, columns=["image_id", "partition"]).to_csv(index=False),
     }
     existing = [name for name in tables if (data_dir / name).exists()]
     if any((data_dir / name).read_text() != tables[name] for name in existing):
@@ -37,20 +32,7 @@ def write_layout(data_dir, attributes, rows, write_images):
         return
 
     images = data_dir / "img_align_celeba"
-    try:
-        images.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--data_dir {data_dir} cannot be made ({error.strerror}): name another") from None
+    images.mkdir(parents=True, exist_ok=True)
     write_images(images)
     for name, table in tables.items():
         write_text(data_dir / name, table)
-
-
-def _attribute_table(attributes, rows):
-    lines = [["image_id", *attributes]]
-    lines += [[name, *("1" if value else "-1" for value in values)] for name, _, values in rows]
-    return "".join(",".join(line) + "\n" for line in lines)
-
-
-def _partition_table(rows):
-    return "".join(["image_id,partition\n", *(f"{name},{SPLITS[split]}\n" for name, split, _ in rows)])

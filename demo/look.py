@@ -12,20 +12,11 @@ OTHER_HAIR = colours("9e4026 b65c2e 7a282c 8c4e3c")
 CLOTHES = colours("3e547a ba544e 4a7a70 e2ceb2 685278 383c46 ce9650 eeece8 84a6be")
 HATS = colours("b24440 34486a d8aa58 4e6e5c 745474 4a4a52")
 TIES = colours("aa2830 243e74 226256 782c60")
-BACKDROPS = list(
-    zip(
-        colours("d6e2e8 f4e4d2 dce6d6 eadeea ccd8de f6eccc f0dad8 c4c8d0"),
-        colours("9eb8ca dcb89c a0bca6 bca8c6 7690a4 e2c88e d09c9a 6e7686"),
-        strict=True,
-    )
-)  # pale, dark
-HAIR = {
-    "Black_Hair": (44, 38, 42),
-    "Blond_Hair": (230, 192, 116),
-    "Brown_Hair": (108, 70, 46),
-    "Gray_Hair": (184, 186, 192),
-}
-
+PALE = colours("d6e2e8 f4e4d2 dce6d6 eadeea ccd8de f6eccc f0dad8 c4c8d0")
+DARK = colours("9eb8ca dcb89c a0bca6 bca8c6 7690a4 e2c88e d09c9a 6e7686")
+BACKDROPS = list(zip(PALE, DARK, strict=True))
+NAMED_HAIR = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")
+HAIR = dict(zip(NAMED_HAIR, colours("2c262a e6c074 6c462e b8bac0"), strict=True))
 
 NUISANCES = """
     skin skin_hue width jaw roll scale shift_x shift_y yaw gaze iris eye_size brow nose mouth_curve
@@ -90,9 +81,8 @@ class Look:
 
     def _face(self):
         """The outline of the head, without the ears."""
-        right = np.array(
-            [(0, 48), (24, 53), (40, 74), (44, 103), (42, 129), (34, 149), (17, 164), (0, 168.5)], float
-        )
+        right = [(0, 48), (24, 53), (40, 74), (44, 103), (42, 129), (34, 149), (17, 164), (0, 168.5)]
+        right = np.array(right, float)
         if "Male" in self:
             right[4:] += [(0.5, 2), (3, 3), (4, 2), (0, 1.5)]
         right[5:7, 0] *= between(self.n.jaw, 0.95, 1.05)

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from demo.drawing import Canvas, ellipse, mix, smooth, symmetric
-from demo.features import draw_age, draw_brows, draw_cheeks, draw_eyes, draw_face, draw_mouth, draw_nose
+from demo.features import draw_age, draw_brows, draw_cheeks, draw_eye, draw_face, draw_mouth, draw_nose
 from demo.hair import draw_back_hair, draw_beard, draw_front_hair, draw_hat, draw_sideburns
 from demo.look import BACKDROPS, CLOTHES, TIES, Look, between, choice
 
@@ -33,7 +33,8 @@ def draw_portrait(attributes, nuisance):
     draw_beard(canvas, look, head)
     draw_nose(canvas, look)
     draw_mouth(canvas, look)
-    draw_eyes(canvas, look)
+    for side in (-1, 1):
+        draw_eye(canvas, look, side)
     draw_brows(canvas, look)
     draw_front_hair(canvas, look, head)
     _draw_earrings(canvas, look)
@@ -51,9 +52,8 @@ def _backdrop(look):
     share = np.clip(0.5 + 0.7 * (x * np.cos(angle) + y * np.sin(angle)), 0, 1)[..., None]
     corners = (np.array(pale) * (1 - share) + np.array(dark) * share).round().astype(np.uint8)
     image = Image.fromarray(corners).resize(SIZE, Image.Resampling.BILINEAR, box=(0.5, 0.5, 1.5, 1.5))
-    disc = ellipse(
-        between(n.blob_x, 0, SIZE[0]), between(n.blob_y, 10, 120), *[between(n.blob_size, 26, 52)] * 2, n=48
-    )
+    radius = between(n.blob_size, 26, 52)
+    disc = ellipse(between(n.blob_x, 0, SIZE[0]), between(n.blob_y, 10, 120), radius, radius, n=48)
     Canvas(image, np.eye(2), (0, 0)).fill(disc, mix(pale, (255, 255, 255), 0.5), 0.42, 1.0)
     return image
 
@@ -89,12 +89,8 @@ def _draw_body(canvas, look):
     wide = between(n.shoulders, 66, 74) + (10 if male else 0)
     side = [(wide + 14, 240), (wide + 6, 214), (wide - 8, 200), (wide - 32, 191)]
     kind = int(n.collar * 3)
-    edge, bottom = [
-        ([(7, 182), (0, 188)], 194),
-        ([(6, 182), (-4, 190)], 208),
-        ([(5, 180), (-6, 188)], 198),
-    ][kind]
-    opening = symmetric([(neck_half + x, y) for x, y in edge], [(0, bottom)])
+    edge = [[(7, 182), (0, 188)], [(6, 182), (-4, 190)], [(5, 180), (-6, 188)]][kind]
+    opening = symmetric([(neck_half + x, y) for x, y in edge], [(0, (194, 208, 198)[kind])])
     outline = np.concatenate([smooth(side), smooth(opening), smooth([(-x, y) for x, y in side[::-1]])])
     canvas.fill(outline, cloth)
     body = canvas.mask(outline)
@@ -110,32 +106,25 @@ def _draw_body(canvas, look):
 
 
 def _draw_collar(canvas, neck_half, pale, dark):
+    x = neck_half
+    right = np.array([(x + 4, 177), (x + 12, 188), (x - 2, 203), (1.5, 196.5), (x - 6, 187)])
     for s in (-1, 1):
-        flap = [
-            (neck_half + 4, 177),
-            (neck_half + 12, 188),
-            (neck_half - 2, 203),
-            (1.5, 196.5),
-            (neck_half - 6, 187),
-        ]
-        flap = flap * np.array([s, 1])
+        flap = right * [s, 1]
         canvas.fill(flap, pale)
         canvas.stroke(flap[1:4], 1.5, dark, 0.6, start=0.7, end=0.7)
 
 
 def _draw_tie(canvas, look, neck_half):
     """Draws a white shirt front with its collar, and the tie."""
-    front = np.array(
-        [(-neck_half - 6, 178), (0, 186), (neck_half + 6, 178), (neck_half + 4, 240), (-neck_half - 4, 240)]
-    )
+    x = neck_half
+    front = [(-x - 6, 178), (0, 186), (x + 6, 178), (x + 4, 240), (-x - 4, 240)]
     canvas.fill(front, (246, 246, 248))
     colour = choice(look.n.tie, TIES)
-    canvas.fill(np.array([(-4.5, 193), (4.5, 193), (10, 236), (-10, 236)]), colour)
+    canvas.fill([(-4.5, 193), (4.5, 193), (10, 236), (-10, 236)], colour)
     knot = smooth([(-7.5, 182.5), (0, 181.5), (7.5, 182.5), (4.8, 194), (0, 195), (-4.8, 194)], closed=True)
     canvas.fill(knot, mix(colour, (10, 8, 20), 0.18))
-    canvas.stroke(
-        np.array([(-5.6, 212), (0, 206), (6.5, 200)]), 2.6, mix(colour, (255, 255, 255), 0.45), start=1, end=1
-    )
+    stripe = [(-5.6, 212), (0, 206), (6.5, 200)]
+    canvas.stroke(stripe, 2.6, mix(colour, (255, 255, 255), 0.45), start=1, end=1)
     _draw_collar(canvas, neck_half, (250, 250, 252), (150, 156, 172))
 
 
@@ -151,11 +140,8 @@ def _draw_necklace(canvas, look, neck_half):
 def _draw_ears(canvas, look):
     for s in (-1, 1):
         x = s * (look.cheek(116) + 1.5)
-        ear = smooth(
-            [(x, 103), (x + s * 5, 102), (x + s * 7, 108), (x + s * 5, 120), (x + s * 2.5, 127), (x - s * 2, 126)],
-            closed=True,
-        )
-        canvas.fill(ear, mix(look.skin, look.shade, 0.35))
+        ear = [(0, 103), (5, 102), (7, 108), (5, 120), (2.5, 127), (-2, 126)] * np.array([s, 1]) + [x, 0]
+        canvas.fill(smooth(ear, closed=True), mix(look.skin, look.shade, 0.35))
         inner = smooth([(x + s * 1, 107), (x + s * 4.4, 108), (x + s * 3.4, 116), (x + s * 1.2, 120)])
         canvas.stroke(inner, 1.7, look.deep, 0.6)
 

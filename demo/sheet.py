@@ -24,9 +24,7 @@ FLAGS = {
     "columns": COLUMNS,
     "rows": Flag(0, "rows of images, from the first; 0: all", low=0, high=MANY),
     "tile": TILE,
-    "colours": Flag(
-        0, "how many colours the picture may have, which makes its file smaller; 0: all", low=0, high=256
-    ),
+    "colours": Flag(0, "how many colours the picture may have, for a smaller file; 0: all", low=0, high=256),
 }
 REQUIRED = ("output_path", "picture")
 TILES = ("original", "noise", "counterfactual", "difference")
@@ -96,10 +94,8 @@ def _tiles(pair):
 def _caption(record, names):
     """A list of (text, colour): the prediction before and after, coloured by whether the target was reached."""
     flipped = record["cf_pred"] == record["target"]
-    start, end = (
-        _prediction(names, record[pred], record["target"], record.get(p))
-        for pred, p in (("pred", "p_target_before"), ("cf_pred", "p_target"))
-    )
+    start = _prediction(names, record["pred"], record["target"], record.get("p_target_before"))
+    end = _prediction(names, record["cf_pred"], record["target"], record.get("p_target"))
     return [(f"{start}  to  ", INK), (end, GOOD if flipped else BAD)]
 
 

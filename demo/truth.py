@@ -20,7 +20,7 @@ from core.metrics.metric import mean_of, statistic_of
 from core.metrics.scores import change_correlations, correlation_difference, pearson
 from core.results.records import BITS, write_yaml
 from core.running.run import FLIPPED, read_run
-from demo.compare import TRUTH, compare_all, read_faces, tiles
+from demo.compare import TRUTH, brightened, compare_all, read_faces, to_image, true_counterfactual
 from demo.faces import training_labels
 from demo.sheet import BAD, COLUMNS, GOOD, INK, TILE, lay_out, save_picture
 from guided_diffusion.script.errors import UserError
@@ -34,18 +34,28 @@ FLAGS = {
     "exp_names": Flag([], "several, instead of --exp_name", many=True),
     "query_label": Flag("Smiling", "the --query_label of main.py"),
     "seed": replace(SEED, help="the --seed of demo.faces"),
-    "train": Flag(
-        12000, "the --train of the networks' data; CD compares with the labels of these faces", low=1, high=10**6
-    ),
+    "train": Flag(12000, "the --train of the networks' data, for CD's labels", low=1, high=10**6),
     "workers": WORKERS,
-    "picture": Flag(
-        "", "a PNG to write, of one experiment: originals, counterfactuals, truths, and how far these two differ"
-    ),
+    "picture": Flag("", "a PNG to write, of one experiment: also the true counterfactuals, and the difference"),
     "columns": COLUMNS,
     "tile": TILE,
 }
 REQUIRED = ("output_path",)
 TITLES = ("original", "counterfactual", "truth", "error")
+OF_CHANGES = {  # metric -> column of truth.csv
+    "distance to the truth": "distance",
+    "distance of the original": "original_distance",
+    "ratio of the two": "ratio",
+    "ratio where the truth changes": "local_ratio",
+    "change outside the true region": "outside",
+    "share of the change made": "query_share",
+}
+OF_ALL = {
+    "attributes told": "told",
+    "other attributes changed": "others",
+    "true MNAC": "mnac",
+    "oracle MNAC": "oracle_mnac",
+}
 
 
 def summarise(table, labels, query):
@@ -60,35 +70,24 @@ def summarise(table, labels, query):
     metrics = []
     if not to_change.empty:
         which = f"{FLIPPED} and had a visible change to make"
-        metrics += [
-            mean_of("distance to the truth", to_change["distance"], which),
-            mean_of("distance of the original", to_change["original_distance"], which),
-            mean_of("ratio of the two", to_change["ratio"], which),
-            mean_of("ratio where the truth changes", to_change["local_ratio"], which),
-            mean_of("change outside the true region", to_change["outside"], which),
-            mean_of("share of the change made", to_change["query_share"], which),
-            mean_of("true FR", to_change["query_share"] > 0.5, which),
-        ]
-    metrics += [
-        mean_of("attributes told", reached["told"], FLIPPED),
-        mean_of("other attributes changed", reached["others"], FLIPPED),
-        mean_of("true MNAC", reached["mnac"], FLIPPED),
-    ]
-    true_cd = _cd_of_rows(reached, TRUTH, labels, query)
-    cds = [statistic_of("true CD", true_cd, len(reached), FLIPPED, lowest=0)]
+        metrics += [mean_of(name, to_change[column], which) for name, column in OF_CHANGES.items()]
+        metrics.append(mean_of("true FR", to_change["query_share"] > 0.5, which))
+    metrics += [mean_of(name, reached[column], FLIPPED) for name, column in OF_ALL.items() if column in reached]
+    cds = {"true CD": _cd_of_rows(reached, TRUTH, labels, query)}
     if "oracle_mnac" in reached:
         error = reached["oracle_mnac"] - reached["mnac"]
-        metrics += [
-            mean_of("oracle MNAC", reached["oracle_mnac"], FLIPPED),
-            mean_of("oracle MNAC - true MNAC", error, FLIPPED),
-            mean_of("|oracle MNAC - true MNAC| of an image", error.abs(), FLIPPED),
-        ]
-        oracle_cd = _cd_of_rows(reached, BITS, labels, query)
-        cds += [
-            statistic_of("oracle CD", oracle_cd, len(reached), FLIPPED, lowest=0),
-            statistic_of("oracle CD - true CD", lambda r: oracle_cd(r) - true_cd(r), len(reached), FLIPPED),
-        ]
-    return metrics + cds
+        metrics.append(mean_of("oracle MNAC - true MNAC", error, FLIPPED))
+        metrics.append(mean_of("|oracle MNAC - true MNAC| of an image", error.abs(), FLIPPED))
+        cds["oracle CD"] = _cd_of_rows(reached, BITS, labels, query)
+    metrics += [statistic_of(name, cd, len(reached), FLIPPED, lowest=0) for name, cd in cds.items()]
+    if "oracle CD" in cds:
+        true_cd, oracle_cd = cds.values()
+
+        def difference(rows):
+            return oracle_cd(rows) - true_cd(rows)
+
+        metrics.append(statistic_of("oracle CD - true CD", difference, len(reached), FLIPPED))
+    return metrics
 
 
 def _cd_of_rows(table, columns, labels, query):
@@ -100,31 +99,32 @@ def _cd_of_rows(table, columns, labels, query):
 
 def compare_experiments(experiments, query, workers):
     """Name -> Faces of an experiment, to name -> DataFrame of compare()'s rows in their order, with a bar."""
-    by_image = defaultdict(list)
+    by_image = defaultdict(dict)
     for name, faces in experiments.items():
         for face in faces:
-            by_image[face.image].append((name, face))
+            by_image[face.record["image"]][name] = face
     total = sum(map(len, experiments.values()))
     print(f"{query}: comparing {total} counterfactuals with some 80 renderings each", flush=True)
-    rows, groups = {name: {} for name in experiments}, list(by_image.values())
+    rows = {name: [] for name in experiments}
     with Pool(workers) as pool, progress(total=total, desc="comparing", unit="face") as bar:
-        compared = pool.imap(partial(compare_all, query=query), [[face for _, face in group] for group in groups])
-        for group, compared_rows in zip(groups, compared, strict=True):
-            for (name, face), row in zip(group, compared_rows, strict=True):
-                rows[name][face.image] = row
-            bar.update(len(group))
-    return {name: pd.DataFrame([rows[name][face.image] for face in experiments[name]]) for name in experiments}
+        for compared in pool.imap(partial(compare_all, query=query), by_image.values()):
+            for name, row in compared.items():
+                rows[name].append(row)
+            bar.update(len(compared))
+    return {name: pd.DataFrame(rows[name]).sort_values("id", ignore_index=True) for name in experiments}
 
 
 def draw_truth(faces, table, query, columns, tile):
     """A PIL image: of each face its tiles, how much of the query's change was made, and what else changed."""
     cells = []
     for face, row in zip(faces, table.to_dict("records"), strict=True):
+        (original, counterfactual), truth = face.images(), true_counterfactual(face, query)
+        tiles = [original, counterfactual, truth, brightened(counterfactual - truth)]
         changed = row["changed"].split()
         names = changed[:2] + ([f"{len(changed) - 2} more"] if len(changed) > 2 else [])
         made = "nothing to do" if pd.isna(row["ratio"]) else f"{100 * row['query_share']:.0f} % done"
         also = (f"also {', '.join(names)}", BAD) if changed else ("nothing else", GOOD)
-        cells.append((tiles(face, query), [(f"{made}, ", INK), also]))
+        cells.append((list(map(to_image, tiles)), [(f"{made}, ", INK), also]))
     return lay_out(cells, TITLES, columns, tile)
 
 

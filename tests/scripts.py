@@ -108,11 +108,10 @@ def run_script(script, flags, cwd=ROOT, **extra):
 
 
 def fork_script(*words):
-    """Runs a script as benchmarks.runs.run does, but forks it, for speed -> the lines of its stdout."""
+    """Runs a script as benchmarks.runs.run does, but forks it, for speed."""
     script, flags = (words[1], words[2:]) if words[0] == "-m" else (words[0], words[1:])
-    code, out, err = run_script(script, flags)
+    code, _, err = run_script(script, flags)
     assert code == 0, err
-    return out.splitlines(keepends=True)
 
 
 def kill_when(running, there):

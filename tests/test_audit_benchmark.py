@@ -285,8 +285,8 @@ def test_what_cannot_be_is_refused_by_name(words):
 
 def test_a_part_of_the_grid_can_be_chosen():
     words = "--output_path out --shortcuts Mark,Eyeglasses --levels 50,100 --seeds 3 --methods maskdime"
-    cases, methods = audit.choose(audit.create_argparser().parse_args(words.split()))
-    assert [case.name for case in cases] == ["Mark-50-3", "Eyeglasses-50-3", "Mark-100-3", "Eyeglasses-100-3"]
+    plantings, methods = audit.choose(audit.create_argparser().parse_args(words.split()))
+    assert [each.name for each in plantings] == ["Mark-50-3", "Eyeglasses-50-3", "Mark-100-3", "Eyeglasses-100-3"]
     assert methods == ["maskdime"]
 
 

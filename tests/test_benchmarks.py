@@ -1,4 +1,4 @@
-"""The benchmark of the methods: what it reads back, its table, and what it refuses."""
+"""The benchmark of the methods: what it reads back, and what it refuses. The benchmark of kills."""
 
 import shutil
 
@@ -11,37 +11,15 @@ from PIL import Image
 from scripts import SEARCH_PATH, as_argv, environment, fork_script, run_script
 
 import main
-from benchmarks import kills, methods, runs
-from benchmarks.columns import METHOD_ROWS, column_of, distances_in_features, evaluations, resources, speed_up
+from benchmarks import methods, runs
+from benchmarks.columns import column_of, distances_in_features, evaluations, resources, speed_up
+from benchmarks.damage import differing, half_written
 from core.data.datasets import CELEBA_ATTRIBUTES
-from core.metrics.metric import table_of
 from core.results.reading import Pair
 from core.running.run import read_run
 from guided_diffusion.script.errors import UserError
 from models.classifiers import build_classifier, classifier_checkpoint
 from models.oracles import load_oracle
-
-
-def entry(value, interval=None, n=9):
-    return {"value": value, "interval": interval, "n": n, "of": "images"}
-
-
-COLUMNS = {
-    "dime": {"evaluations an image": entry(46.0, (40.0, 52.0)), "FR": entry(0.5, (0.25, 0.75)), "L1": entry(0.04)},
-    "inversion": {"evaluations an image": entry(23.0), "FR": entry(1.0, (1.0, 1.0)), "true CD": entry(2.0)},
-}
-
-
-def test_the_table_has_a_row_for_each_metric_that_any_method_has():
-    lines = table_of(COLUMNS, METHOD_ROWS).splitlines()
-    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert head == ["metric", "dime", "inversion"]
-    assert rows == [
-        ["evaluations an image ↓", "46 [40, 52], n = 9", "23, n = 9"],
-        ["FR ↑", "0.5 [0.25, 0.75], n = 9", "1 [1, 1], n = 9"],
-        ["L1 ↓", "0.04, n = 9", "–"],
-        ["true CD ↓", "–", "2, n = 9"],
-    ]
 
 
 def test_the_speed_up_is_that_of_the_means_and_its_interval_holds_it():
@@ -148,20 +126,20 @@ def test_the_benchmark_of_kills_sees_files_that_are_half_written_or_differ(tmp_p
         (folder / "a.yaml").write_text("a: 1\n")
         (folder / "progress.csv").write_text("step,images_per_s,loss\n1,5,0.5\n")
         (folder / "i.txt").write_text("label: 1\n")
-    assert kills.half_written(ours) == [] == kills.differing(ours, theirs, False)
+    assert half_written(ours) == [] == differing(ours, theirs, False)
     (theirs / "progress.csv").write_text("step,images_per_s,loss\n1,6,0.5\n")
-    assert kills.differing(ours, theirs, False) == []
+    assert differing(ours, theirs, False) == []
     whole = {path: path.read_bytes() for path in ours.rglob("*.*")}
     for path, content in whole.items():
         for half in (content[: len(content) // 2], b""):
             path.write_bytes(half)
-            assert kills.half_written(ours) == kills.differing(ours, theirs, False) == [str(path.relative_to(ours))]
+            assert half_written(ours) == differing(ours, theirs, False) == [str(path.relative_to(ours))]
         path.write_bytes(content)
     torch.save({"a": torch.arange(3).float(), "b": [1, "x"]}, theirs / "opt1.pt")
     (theirs / "a.yaml").unlink()
-    assert kills.differing(ours, theirs, False) == ["a.yaml", "opt1.pt"]
+    assert differing(ours, theirs, False) == ["a.yaml", "opt1.pt"]
 
     for level, by_ranks in ((8, []), (9, ["CF/0.png"])):
         Image.new("RGB", (9, 9), (7, level, 7)).save(theirs / "CF/0.png")
-        assert "CF/0.png" in kills.differing(ours, theirs, False)
-        assert sorted(kills.differing(ours, theirs, True)) == sorted(["a.yaml", *by_ranks])
+        assert "CF/0.png" in differing(ours, theirs, False)
+        assert sorted(differing(ours, theirs, True)) == sorted(["a.yaml", *by_ranks])

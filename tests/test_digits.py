@@ -1,6 +1,7 @@
 """The demo of handwritten digits: its images, its diffusion model of diffusers, and all of it by one command."""
 
 import importlib
+import shutil
 import sys
 
 import numpy as np
@@ -31,14 +32,14 @@ def digits():
 def folder(tmp_path_factory):
     """The folder of images; nobody may change it."""
     path = tmp_path_factory.mktemp("digits") / "new" / "images"
-    write_digits(path, val=20, test=4, seed=0)
+    write_digits(path)
     return path
 
 
 # -- the images ------------------------------------------------------------------------------------------------
 
 
-def test_every_digit_is_in_the_folder_of_its_class_and_in_one_split_by_the_seed_alone(folder, digits):
+def test_every_digit_is_in_the_folder_of_its_class_and_in_one_split_that_is_always_the_same(folder, digits):
     sets = {split: ImageFolder(folder, split, 16) for split in SPLITS}
     assert {split: len(each) for split, each in sets.items()} == {"train": 1557, "val": 200, "test": 40}
     indices = []
@@ -52,9 +53,8 @@ def test_every_digit_is_in_the_folder_of_its_class_and_in_one_split_by_the_seed_
         shares = np.bincount(dataset.labels[:].argmax(1).numpy())
         assert split == "train" or (shares == len(dataset) // 10).all()
     assert sorted(indices) == list(range(1797))
-    assert not folder.with_name(".images.part").exists()
-    first, same, other = (name_digits(digits.target, 20, 4, seed) for seed in (0, 0, 1))
-    assert first == same != other
+    assert [path.name for path in folder.parent.iterdir()] == ["images"]
+    assert name_digits(digits.target) == name_digits(digits.target)
 
 
 def test_a_file_is_the_digit_enlarged_and_grey(folder, digits):
@@ -68,28 +68,25 @@ def test_a_file_is_the_digit_enlarged_and_grey(folder, digits):
     assert (white[1:-1, 1:-1] == 255).all() and white[0].max() == white[:, -1].max() == 0
 
 
-def test_a_complete_folder_is_left_alone_and_a_killed_run_is_forgotten(tmp_path):
-    part = tmp_path / ".images.part"
-    (part / "train" / "0").mkdir(parents=True)
-    (part / "train" / "0" / "9999.png").write_bytes(b"half a fi")
-    write_digits(tmp_path / "images", val=1, test=1, seed=0)
-    assert not part.exists() and len(list((tmp_path / "images").rglob("*.png"))) == 1797
+def test_a_complete_folder_is_left_alone(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "images")
     image = next((tmp_path / "images").rglob("*.png"))
     image.write_bytes(b"touched")
-    write_digits(tmp_path / "images", val=1, test=1, seed=0)
+    write_digits(tmp_path / "images")
     assert image.read_bytes() == b"touched"
 
 
-def test_what_cannot_be_a_folder_of_digits_is_refused(folder, tmp_path):
-    before = contents(folder)
-    with pytest.raises(UserError, match="images holds something else: name a new folder, or remove it"):
-        write_digits(folder, val=20, test=4, seed=1)
-    assert contents(folder) == before
+def test_what_is_no_folder_of_digits_is_left_as_it_is(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="file holds something else"):
-        write_digits(tmp_path / "file", val=1, test=1, seed=0)
-    with pytest.raises(UserError, match="--data_dir .*below cannot be made"):
-        write_digits(tmp_path / "file" / "below", val=1, test=1, seed=0)
+    (tmp_path / "train/0").mkdir(parents=True)
+    (tmp_path / "train/0/0001.png").touch()
+    before = contents(tmp_path)
+    for place in (tmp_path, tmp_path / "file"):
+        with pytest.raises(UserError, match="holds something else: name a new folder, or remove it"):
+            write_digits(place)
+    code, _, err = call_script(importlib.import_module("demo.digits"), {"data_dir": tmp_path / "file/below"})
+    assert code == 2 and f"{tmp_path}/file" in err and len(err.splitlines()) == 1
+    assert contents(tmp_path) == before
 
 
 def test_a_missing_package_or_flag_is_one_line(tmp_path, monkeypatch):

@@ -96,7 +96,8 @@ def table(tmp_path_factory):
         return bits(attributes), bits({name: not value for name, value in attributes.items()})
 
     root = write_run(tmp_path_factory.mktemp("truth"), CASES, oracle)
-    return pd.DataFrame([compare(face, QUERY) for face in read_faces(read_run(root, "exp"), QUERY, seed=0)])
+    faces = read_faces(read_run(root, "exp"), QUERY, seed=0)
+    return pd.DataFrame([compare(face, QUERY, face.portraits()) for face in faces])
 
 
 def test_true_counterfactuals_are_at_distance_zero_but_for_the_encoding(table):
