@@ -74,11 +74,12 @@ def test_every_task_of_a_step_comes_to_the_same_port_and_other_steps_to_another(
 @pytest.mark.parametrize(
     "variables",
     [
+        {},
         {"SLURM_JOB_ID": 7, "SLURM_NTASKS": 4},  # a shell of salloc
         {"SLURM_JOB_ID": 7, "SLURM_NTASKS": 4, "SLURM_PROCID": 0, "SLURM_LOCALID": 0, "ENVIRONMENT": "BATCH"},
         {"SLURM_JOB_ID": 7, "SLURM_NTASKS": 4, "SLURM_PROCID": 0, "SLURM_LOCALID": 0, "SLURM_STEP_NUM_TASKS": 1},
     ],
-    ids=["salloc", "script of sbatch", "shell by srun --pty"],
+    ids=["alone", "salloc", "script of sbatch", "shell by srun --pty"],
 )
 def test_what_srun_has_not_started_as_one_of_several_is_the_only_rank(started, variables):
     started(**variables)
