@@ -14,7 +14,7 @@ from guided_diffusion.training import logger
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the Hub for anything
 torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # `make test &` ignores it, and so would the scripts
-pytest_plugins = ["metric_fixtures"]
+pytest_plugins = ["metric_fixtures", "named_networks"]
 
 
 @pytest.fixture(scope="session")

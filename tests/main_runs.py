@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 from PIL import Image
-from scripts import ROOT, call_script
+from scripts import ROOT, call_script, error_of, output_of
 from toy_networks import MODEL_FLAGS
 
 from core.results.layout import Layout
-from core.results.reading import read_pairs
+from core.results.reading import read_pairs, read_rows
 
 
 def main_flags(toy_files, output_path):
@@ -26,19 +26,38 @@ def main_flags(toy_files, output_path):
 
 def explain(flags):
     """A run that must succeed -> (records, stdout)."""
-    code, out, err = call_script("main.py", flags)
-    assert code == 0, err
+    out = output_of(call_script("main.py", flags))
     return pd.read_csv(flags["output_path"] / "Results/exp/records.csv"), out
+
+
+def explain_with_oracle(toy_files, output_path):
+    """A whole run whose oracle is its classifier -> its flags."""
+    flags = main_flags(toy_files, output_path)
+    flags |= {"oracle_path": flags["classifier_path"], "oracle_architecture": flags["classifier_architecture"]}
+    explain(flags)
+    return flags
+
+
+def measure(script, flags):
+    """Runs a compute_ script on a run with its oracle, or its classifier -> (exit code, stdout, stderr)."""
+    role = "classifier" if "COUT" in script else "oracle"
+    names = () if "FR" in script else (f"{role}_path", f"{role}_architecture")
+    return call_script(script, {name: flags[name] for name in ("output_path", *names)})
 
 
 def refuse(flags, *words):
     """A run that must end with exit code 2 and one line that contains the words -> the line."""
-    code, _, err = call_script("main.py", flags)
-    lines = [line for line in err.splitlines() if "error:" in line]
-    assert code == 2 and len(lines) == 1 and lines[0].startswith(f"{ROOT}/main.py: error:"), err
+    line = error_of(call_script("main.py", flags))
+    assert line.startswith(f"{ROOT}/main.py: error:")
     for word in words:
-        assert str(word) in lines[0]
-    return lines[0]
+        assert str(word) in line
+    return line
+
+
+def explained(output_path):
+    """How many images the records of an experiment have."""
+    records = read_rows(Layout(output_path, "exp"))
+    return 0 if records is None else len(records)
 
 
 def counterfactuals(output_path):

@@ -9,7 +9,7 @@ import yaml
 from published_weights import published
 from pytorch_fid import inception
 from reference_weights import deterministic_array, deterministic_state
-from scripts import call_script
+from scripts import call_script, error_of, output_of
 from torchvision.models import vgg
 from toy_results import Colours
 
@@ -48,8 +48,7 @@ def measure(tmp_path):
     """measure(module, flags) -> (what metrics.yaml says, stdout) of a script, which must succeed."""
 
     def run(module, exp_name="exp", **flags):
-        code, out, err = call_script(module, flags | {"output_path": tmp_path, "exp_name": exp_name})
-        assert code == 0, err
+        out = output_of(call_script(module, flags | {"output_path": tmp_path, "exp_name": exp_name}))
         return yaml.safe_load((tmp_path / "Results" / exp_name / "metrics.yaml").read_text()), out
 
     return run
@@ -60,10 +59,9 @@ def refuse(tmp_path):
     """refuse(module, flags) -> the one line of a script that must end with exit code 2 and write nothing."""
 
     def run(module, **flags):
-        code, _, err = call_script(module, flags | {"output_path": tmp_path, "exp_name": "exp"})
-        lines = [line for line in err.splitlines() if "error:" in line]
-        assert code == 2 and len(lines) == 1 and not list(tmp_path.rglob("metrics.yaml")), err
-        return lines[0]
+        line = error_of(call_script(module, flags | {"output_path": tmp_path, "exp_name": "exp"}))
+        assert not list(tmp_path.rglob("metrics.yaml"))
+        return line
 
     return run
 

@@ -1,6 +1,7 @@
 """The published checkpoints rebuilt from their names, shapes and dtypes, with deterministic values."""
 
 import json
+from functools import cache
 
 import torch
 from golden import REFERENCE
@@ -14,12 +15,14 @@ def published(name):
 
 def _filled(entries):
     return {
-        name: _filled(entry) if isinstance(entry, dict) else _tensor(name, *entry)
+        name: _filled(entry) if isinstance(entry, dict) else _tensor(name, entry[1], *entry[0])
         for name, entry in entries.items()
     }
 
 
-def _tensor(name, shape, dtype):
+@cache
+def _tensor(name, dtype, *shape):
+    """Kept, as several tests want the same networks; nobody may change it."""
     return deterministic_tensor(name, torch.empty(shape, dtype=getattr(torch, dtype)))
 
 

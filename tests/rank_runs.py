@@ -1,14 +1,30 @@
-"""Runs of scripts on several ranks, each in a forked process that is told what a launcher tells it."""
+"""Runs of scripts on several ranks: by a launcher, or each in a forked process that is told what one tells it."""
 
+import shutil
 import socket
+import sys
 import time
 
-from scripts import ROOT, TIMEOUT, start_script
+import pytest
+from scripts import ROOT, SEARCH_PATH, TIMEOUT, as_argv, start_script
 
 
 def free_port():
     with socket.create_server(("", 0)) as listener:
         return listener.getsockname()[1]
+
+
+def require(launcher):
+    """Skips the test where there is no such launcher."""
+    if not shutil.which(launcher, path=SEARCH_PATH):
+        pytest.skip(f"no {launcher} on this machine")
+
+
+def words_of(launcher, script, flags):
+    """The command that runs a script of the root on two ranks by mpiexec or torchrun, for run_command."""
+    require(launcher)
+    start = {"mpiexec": ["mpiexec", "-n", 2, sys.executable], "torchrun": ["torchrun", "--nproc-per-node", 2]}
+    return as_argv([*start[launcher], ROOT / script, *as_argv(flags)])
 
 
 def start_tasks(script, flags, number, **extra):

@@ -85,6 +85,7 @@ def _become(script, argv, env, cwd, outputs):
     os.environ.update(env)
     os.chdir(cwd)
     sys.modules.pop("guided_diffusion.script.guard")  # which acts when a script is the first to import it
+    multiprocessing.set_start_method(None, force=True)  # of a script's own processes: Python's default
     _run(script, argv)
 
 
@@ -173,6 +174,24 @@ def _called(function):
         except SystemExit as exit:
             code = exit.code
     return code, *(stream.buffer.getvalue().decode() for stream in (out, err))
+
+
+# -- how they end ------------------------------------------------------------------------------------------------
+
+
+def output_of(end):
+    """The stdout of a script that must have succeeded. end: (exit code, stdout, stderr)."""
+    code, out, err = end
+    assert code == 0, out + err
+    return out
+
+
+def error_of(end):
+    """The one line about an error of a script that must have ended with exit code 2. end: as of output_of."""
+    code, _, err = end
+    lines = [line for line in err.splitlines() if "error:" in line]
+    assert code == 2 and len(lines) == 1 and "Traceback" not in err, err
+    return lines[0]
 
 
 # -- what they leave behind --------------------------------------------------------------------------------------

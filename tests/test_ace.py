@@ -3,7 +3,7 @@ import torch
 from assertions import assert_near, refusal
 from main_runs import main_flags
 from naive import DIFFUSION, X, chain_of, guide, naive_ace, sample
-from scripts import run_script
+from scripts import output_of, run_script
 from toy_networks import tiny_unet
 
 from core.data.images import read_image
@@ -93,8 +93,7 @@ def test_the_papers_cost():
 def test_the_pre_explanations_are_written_where_they_are_asked_for(toy_files, tmp_path):
     flags = main_flags(toy_files, tmp_path / "out") | {"method": "ace", "start_step": 2, "use_logits": False}
     flags |= {"classifier_scales": 1, "save_pre_explanation": True, "iterations": 2, "kept_steps": 1}
-    code, out, err = run_script("main.py", flags)
-    assert code == 0 and "8 network evaluations an attempt" in out, err
+    assert "8 network evaluations an attempt" in output_of(run_script("main.py", flags))
     experiment = flags["output_path"] / "Results/exp"
     written = list(experiment.glob("?C/*CF/Pre/*.png"))
     assert len(written) == len(pd.read_csv(experiment / "records.csv")) == 8

@@ -6,6 +6,8 @@ import pytest
 import torch
 from assertions import assert_near, refusal
 from reference_weights import deterministic_array
+from toy_networks import brightness_logit as brightness
+from toy_networks import grey_denoiser as network
 
 from core.data.images import to_uint8
 from core.methods.registry import find_method
@@ -112,14 +114,6 @@ IDS = [5, 17, 3, 202_598, 4, 80, 8, 12, 90, 33, 2, 1, 77, 6]
 LEVELS = torch.linspace(-0.6, 0.6, N)[torch.randperm(N, generator=torch.Generator().manual_seed(0))]
 IMAGES = (LEVELS[:, None, None, None] + deterministic_array("faces", (N, 3, 8, 8), 0.1)).clamp(-1, 1)
 METHODS = ["dime", "maskdime", "inversion"]
-
-
-def network(z, t):
-    return 0.95 * torch.tanh(z)
-
-
-def brightness(images):
-    return 20 * images.mean((1, 2, 3))
 
 
 def options_of(method):

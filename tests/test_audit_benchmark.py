@@ -8,7 +8,7 @@ import pytest
 import torch
 from assertions import refusal
 from PIL import Image
-from scripts import call_script, fork_script
+from scripts import call_script, fork_script, output_of
 
 from benchmarks import audit, runs
 from benchmarks.audit_table import metrics_of, table_of_methods
@@ -307,8 +307,7 @@ def test_the_benchmark_of_the_audit_goes_on_and_adds_to_what_is_there(tmp_path, 
     }
     for levels, started in rounds.items():
         scripts.clear()
-        code, out, err = call_script(audit, flags | {"levels": levels})
-        assert code == 0, out + err
+        output_of(call_script(audit, flags | {"levels": levels}))
         assert scripts == started
         # a row for the method, and one for the contrasts
         assert len(pd.read_csv(tmp_path / "audit.csv")) == (2 if levels == "50" else 4)

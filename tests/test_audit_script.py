@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from scripts import call_script, contents, run_script
+from scripts import call_script, contents, error_of, output_of, run_script
 from toy_audit import draw, write_experiment
 from toy_results import write_pair
 
@@ -24,8 +24,7 @@ def run(root, *exp_names, start=call_script, **flags):
 
 
 def audited(root, *exp_names, **flags):
-    code, out, err = run(root, *exp_names, **NETWORKS | flags)
-    assert code == 0, err
+    out = output_of(run(root, *exp_names, **NETWORKS | flags))
     return out, *read(root, exp_names[0])
 
 
@@ -38,10 +37,9 @@ def read(root, exp_name):
 
 def refused(root, *exp_names, **flags):
     """The one line of an audit that must end with exit code 2 and write nothing."""
-    code, _, err = run(root, *exp_names, **NETWORKS | flags)
-    lines = [line for line in err.splitlines() if "error:" in line]
-    assert code == 2 and len(lines) == 1 and not list(root.rglob("audit*")), err
-    return lines[0]
+    line = error_of(run(root, *exp_names, **NETWORKS | flags))
+    assert not list(root.rglob("audit*"))
+    return line
 
 
 def test_a_spoiled_classifier_is_found_out_and_a_clean_one_is_cleared(tmp_path):
@@ -90,8 +88,7 @@ def test_each_of_several_experiments_is_audited_by_itself_whatever_data_it_is_of
 
 def mapped(root, **flags):
     """(stdout, audit.yaml) of an audit that has no attributes, and writes no table of them."""
-    code, out, err = run(root, "exp", classifier_path="toy_audit:marked", **flags)
-    assert code == 0, err
+    out = output_of(run(root, "exp", classifier_path="toy_audit:marked", **flags))
     assert not (root / "Results/exp/audit/attributes.csv").exists()
     return out, yaml.safe_load((root / "Results/exp/audit/audit.yaml").read_text())
 
@@ -187,8 +184,7 @@ def test_experiments_that_are_not_there_or_hold_no_images_are_one_line(tmp_path)
     assert "empty holds no pairs that reached their target" in refused(tmp_path, "exp", "empty")
     write_experiment(tmp_path, SPOILED, "failed", reached=False)
     assert "failed holds no pairs that reached their target" in refused(tmp_path, "failed")
-    code, _, err = call_script("audit.py", {"output_path": tmp_path})
-    assert code == 2 and "--exp_names must be given" in err
+    assert "--exp_names must be given" in error_of(call_script("audit.py", {"output_path": tmp_path}))
 
 
 def test_a_control_of_other_images_is_one_line(tmp_path):

@@ -6,15 +6,12 @@ import subprocess
 import time
 
 import pytest
-from main_runs import main_flags
+from main_runs import explained, main_flags
 from rank_runs import wait_for
-from scripts import contents, run_script, start_script
+from scripts import contents, error_of, output_of, run_script, start_script
 from test_compute_metrics import write_experiment
 from toy_celeba import write_celeba
 from toy_networks import MODEL_FLAGS
-
-from core.results.layout import Layout
-from core.results.reading import read_rows
 
 DAY = 24 * 3600
 TRAINERS = {
@@ -52,27 +49,11 @@ def training(data, tmp_path):
     return {"data_dir": data, "output_path": tmp_path / "out", "batch_size": 4} | steps
 
 
-def refusal_of(script, flags):
-    return line_of(script, *run_script(script, flags))
-
-
-def line_of(script, code, _, err):
-    """The one line of a script that must have ended with exit code 2."""
-    lines = [line for line in err.splitlines() if "error:" in line]
-    assert code == 2 and len(lines) == 1 and f"{script}: error:" in lines[0] and "Traceback" not in err, err
-    return lines[0]
-
-
 def whole(folder):
     """The contents of all files but locks, TensorBoard's events and logs; no file may be half-written."""
     files = contents(folder)
     assert not [name for name in files if name.endswith(".part")]
     return {name: data for name, data in files.items() if "tfevents" not in name and "progress" not in name}
-
-
-def explained(output):
-    records = read_rows(Layout(output, "exp"))
-    return 0 if records is None else len(records)
 
 
 def assert_names_a_full_disk(output, line):
@@ -83,12 +64,11 @@ def assert_names_a_full_disk(output, line):
 def test_an_explanation_goes_on_once_a_full_disk_has_room(toy_files, mounted):
     output = mounted("size=120k") / "out"
     flags = main_flags(toy_files, output) | {"batch_size": 1}
-    assert_names_a_full_disk(output, refusal_of("main.py", flags))
+    assert_names_a_full_disk(output, error_of(run_script("main.py", flags)))
     before, done = whole(output), explained(output)
     assert 0 < done < 8
     mounted("size=10m")
-    code, out, err = run_script("main.py", flags)
-    assert code == 0 and f"({done} of 8 are done already)" in out, err
+    assert f"({done} of 8 are done already)" in output_of(run_script("main.py", flags))
     after = whole(output)
     # Images without a row are explained anew: what they had on the disk is the same again.
     assert {name for name in before if after[name] != before[name]} == {"Results/exp/records.csv"}
@@ -106,12 +86,11 @@ def test_a_training_goes_on_once_a_full_disk_has_room(training, mounted, script,
     expected, used = whole(output), shutil.disk_usage(output).used
     shutil.rmtree(output)
     mounted(f"size={used * 2 // 3}")
-    assert_names_a_full_disk(output, refusal_of(script, flags))
+    assert_names_a_full_disk(output, error_of(run_script(script, flags)))
     before = whole(output)
     assert any(name.startswith("opt") for name in before)
     mounted("size=100m")
-    code, out, err = run_script(script, flags)
-    assert code == 0 and "going on from" in out, err
+    assert "going on from" in output_of(run_script(script, flags))
     after = whole(output)
     finished = [name for name in before if name.startswith(("model", "ema", "opt"))]
     assert [name for name in finished if after[name] != before[name]] == []
@@ -126,13 +105,13 @@ def test_metrics_on_a_full_disk_keep_those_of_before_and_name_a_read_only_folder
     assert run_script("compute_FR.py", flags)[0] == 0
     before = whole(output)
     (output / "full").write_bytes(bytes(shutil.disk_usage(output).free))
-    line = refusal_of("compute_MNAC.py", flags)
+    line = error_of(run_script("compute_MNAC.py", flags))
     assert "No space left on device" in line and str(output / "Results/exp") in line
     (output / "full").unlink()
     assert whole(output) == before
     assert run_script("compute_MNAC.py", flags)[0] == 0
     mounted("size=10m,ro")
-    line = refusal_of("compute_FR.py", flags)
+    line = error_of(run_script("compute_FR.py", flags))
     assert str(output / "Results/exp") in line and "Read-only file system" in line
 
 
@@ -149,7 +128,7 @@ def test_a_disk_that_has_become_read_only_keeps_what_was_finished(toy_files, tra
         assert run_script(script, flags | {"num_batches": 1})[0] == 0
     before = whole(output)
     mounted("size=50m,ro")
-    line = refusal_of(script, flags)
+    line = error_of(run_script(script, flags))
     assert str(output) in line and "Read-only file system" in line
     assert whole(output) == before
 
@@ -160,13 +139,12 @@ def test_an_explanation_whose_folder_vanishes_says_so_and_does_not_pretend(toy_f
     running = start_script("main.py", flags)
     wait_for(lambda: explained(flags["output_path"]) >= 2, [running])
     flags["output_path"].rename(tmp_path / "elsewhere")
-    assert str(flags["output_path"]) in line_of("main.py", *running.finish())
+    assert str(flags["output_path"]) in error_of(running.finish())
     assert not list(tmp_path.glob("out/**/summary.yaml")) and not list(tmp_path.glob("out/**/records.csv"))
     shutil.rmtree(flags["output_path"], ignore_errors=True)
     (tmp_path / "elsewhere").rename(flags["output_path"])
     done = explained(flags["output_path"])
-    code, out, err = run_script("main.py", flags)
-    assert code == 0 and f"({done} of 8 are done already)" in out and done >= 2, err
+    assert f"({done} of 8 are done already)" in output_of(run_script("main.py", flags)) and done >= 2
 
 
 @pytest.mark.parametrize("script", TRAINERS)
@@ -175,7 +153,7 @@ def test_a_training_whose_folder_vanishes_names_it(training, tmp_path, script):
     running = start_script(script, TRAINERS[script] | training | {"lr_anneal_steps": 100_000, "save_interval": 5})
     wait_for(lambda: (output / "opt000005.pt").exists(), [running])
     output.rename(tmp_path / "elsewhere")
-    assert str(output) in line_of(script, *running.finish())
+    assert str(output) in error_of(running.finish())
     assert (tmp_path / "elsewhere/opt000005.pt").exists() and not list(output.glob("opt*"))
 
 
@@ -194,8 +172,8 @@ def test_a_run_goes_on_whatever_the_clock_says_of_its_files(toy_files, training,
             (output / "opt000012.pt").unlink()  # as if it had been killed before
         for path in (output, *output.rglob("*")):
             os.utime(path, (time.time() + jump, time.time() + jump))
-        code, out, err = run_script(script, flags)
-        assert code == 0 and ("3 of 8 are done already" in out or "going on from" in out), err
+        out = output_of(run_script(script, flags))
+        assert "3 of 8 are done already" in out or "going on from" in out
         jumped = whole(output)
         shutil.rmtree(output)
         assert run_script(script, flags)[0] == 0
@@ -214,13 +192,14 @@ def test_of_two_runs_into_one_place_one_is_refused_and_the_other_undisturbed(toy
     both = [start_script(script, flags) for _ in range(2)]
     ends = sorted((running.finish() for running in both), key=lambda end: end[0])
     assert ends[0][0] == 0, ends
-    assert str(flags["output_path"]) in line_of(script, *ends[1])
+    assert str(flags["output_path"]) in error_of(ends[1])
     undisturbed = whole(flags["output_path"])
     shutil.rmtree(flags["output_path"])
     assert run_script(script, flags)[0] == 0
     assert whole(flags["output_path"]) == undisturbed
 
 
+@pytest.mark.slow
 def test_two_experiments_into_one_folder_at_once_are_each_as_alone(toy_files, tmp_path):
     flags = main_flags(toy_files, tmp_path / "both")
     both = [start_script("main.py", flags | {"exp_name": name, "seed": seed}) for seed, name in enumerate("ab")]

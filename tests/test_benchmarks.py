@@ -1,14 +1,13 @@
 """The benchmark of the methods: what it reads back, and what it refuses. The benchmark of kills."""
 
-import shutil
-
 import numpy as np
 import pytest
 import torch
 from assertions import refusal
 from main_runs import main_flags
 from PIL import Image
-from scripts import SEARCH_PATH, as_argv, environment, fork_script, run_script
+from rank_runs import require
+from scripts import SEARCH_PATH, as_argv, environment, error_of, fork_script, output_of, run_script
 
 import main
 from benchmarks import methods, runs
@@ -99,22 +98,18 @@ def test_an_experiment_is_timed_over_its_sittings_and_read_back(toy_files, tmp_p
 
 
 def test_the_command_says_in_one_line_what_is_missing():
-    code, _, err = run_script("benchmarks.methods", [])
-    assert code == 2 and len(err.splitlines()) == 1 and "--output_path" in err
+    assert "--output_path" in error_of(run_script("benchmarks.methods", []))
 
 
 @pytest.mark.slow
 def test_the_benchmark_of_kills_kills_and_finds_nothing_lost(tmp_path):
-    if not shutil.which("mpiexec", path=SEARCH_PATH):
-        pytest.skip("no mpiexec on this machine")
-    code, out, err = run_script("benchmarks.kills", {"work_dir": tmp_path / "work", "kills": 2}, PATH=SEARCH_PATH)
-    assert code == 0, out + err
+    require("mpiexec")
+    out = output_of(run_script("benchmarks.kills", {"work_dir": tmp_path / "work", "kills": 2}, PATH=SEARCH_PATH))
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines() if "`" in line]
     assert [row[1] for row in rows] == ["1", "1", "0", "0", "0"]
     assert {row[3].split()[0] for row in rows} | {cell for row in rows for cell in row[4:6]} == {"0"}
     assert all(0 < float(first) < float(whole) for *_, whole, first in rows)
-    code, _, err = run_script("benchmarks.kills", {"work_dir": tmp_path / "work"})
-    assert code == 2 and "is not empty" in err
+    assert "is not empty" in error_of(run_script("benchmarks.kills", {"work_dir": tmp_path / "work"}))
 
 
 def test_the_benchmark_of_kills_sees_files_that_are_half_written_or_differ(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
-from scripts import as_argv, run_script
+from scripts import as_argv, error_of, output_of, run_script
 from test_truth import GAP, HEAD, MARGIN, SIZE, seen, tile, unchanged, write_run
 
 
@@ -15,14 +15,13 @@ def two_experiments(tmp_path_factory):
 
 
 def draw(root, *names, **flags):
-    picture = root / "beside.png"
-    words = as_argv({"output_path": root, "picture": picture, "tile": SIZE} | flags)
-    return picture, *run_script("demo.beside", [*words, "--exp_names", *names])
+    words = as_argv({"output_path": root, "picture": root / "beside.png", "tile": SIZE} | flags)
+    return run_script("demo.beside", [*words, "--exp_names", *names])
 
 
 def test_every_experiment_has_its_counterfactual_and_its_change_between_original_and_truth(two_experiments):
-    picture, code, _, err = draw(two_experiments, "right", "idle", columns=1)
-    assert code == 0, err
+    output_of(draw(two_experiments, "right", "idle", columns=1))
+    picture = two_experiments / "beside.png"
     original, right, change, idle, none, truth = (tile(picture, k) for k in range(6))
     paths = ("Original/Correct", "Results/right/CC/CCF/CF", "Results/idle/CC/CCF/CF")
     for shown, path in zip((original, right, idle), paths, strict=True):
@@ -42,5 +41,4 @@ def test_what_cannot_be_drawn_is_one_line(two_experiments):
         (("right", "idle"), {"titles": "one"}, "--titles has 1 words; give one for each of 2 --exp_names"),
         (("right",), {"rows": 0}, "--rows 0 must be at least 1"),
     ):
-        picture, code, out, err = draw(two_experiments, *names, **flags)
-        assert code == 2 and words in err and len(err.splitlines()) == 1
+        assert words in error_of(draw(two_experiments, *names, **flags))

@@ -1,5 +1,3 @@
-import sys
-
 import pytest
 import torch
 import torchvision
@@ -19,6 +17,7 @@ from models.classifiers import (
 from models.oracles import load_oracle
 
 ATTRIBUTES = ["Smiling", "Young", "Male"]
+OWN = (["return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, num_outputs))"], "build(num_outputs)")
 IMAGES = deterministic_array("images", (8, 3, 32, 32), 0.4).clamp(-1, 1)
 
 
@@ -31,21 +30,6 @@ def trained(architecture, num_outputs=3):
 @pytest.fixture(scope="module")
 def published_path(tmp_path_factory):
     return saved(tmp_path_factory.mktemp("models") / "classifier.pth", published("classifier_densenet121"))
-
-
-@pytest.fixture
-def custom_module(tmp_path, monkeypatch):
-    """A module on the path whose `build` makes a linear classifier, and that leaves a trace when imported."""
-    (tmp_path / "custom_networks.py").write_text(
-        "from pathlib import Path\n"
-        "from torch import nn\n"
-        "Path(__file__).with_name('trace').touch()\n"
-        "def build(num_outputs):\n"
-        "    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, num_outputs))\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    yield "custom_networks:build", tmp_path / "trace"
-    sys.modules.pop("custom_networks", None)
 
 
 # ------------------------------------------------------------------------------------- the published file
@@ -102,31 +86,31 @@ def test_our_densenet_file_is_one_of_the_authors():
         }
 
 
-def test_a_custom_network_loads_where_the_caller_names_it(tmp_path, custom_module):
-    name, _ = custom_module
+def test_a_custom_network_loads_where_the_caller_names_it(tmp_path, module):
+    name = module(*OWN)
     network = build_classifier(name, len(ATTRIBUTES))
     path = saved(tmp_path / "c.pt", classifier_checkpoint(network, name, ATTRIBUTES, 32))
     assert torch.equal(load_classifier(path, name)(IMAGES), network(IMAGES))
 
 
-def test_a_file_cannot_import_code(tmp_path, custom_module):
-    name, trace = custom_module
+def test_a_file_cannot_import_code(tmp_path, module):
+    name = module(*OWN)
     contents = {"architecture": name, "attributes": ATTRIBUTES, "image_size": 32, "state_dict": {}}
     for each in (contents, classifier_state(torch.nn.Linear(2, 3), name, ATTRIBUTES, 32)):
         path = saved(tmp_path / "c.pt", each)
         assert f"{path} needs the code of {name}" in refusal(UserError, load_classifier, path)
         refusal(UserError, load_classifier, path, "resnet18")
-    assert not trace.exists()
+    assert not module.trace.exists()
     build_classifier(name, 1)  # the trace is live
-    assert trace.exists()
+    assert module.trace.exists()
 
 
 # -- a state dict -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("key", ["", "state_dict", "model_state_dict", "model"])
-def test_a_state_dict_and_its_architecture_are_a_classifier(tmp_path, custom_module, key):
-    for name in ("resnet18", "densenet121", custom_module[0]):
+def test_a_state_dict_and_its_architecture_are_a_classifier(tmp_path, module, key):
+    for name in ("resnet18", "densenet121", module(*OWN)):
         network = build_classifier(name, 3).eval()
         state = network.state_dict()
         path = saved(tmp_path / "c.pt", {key: state, "epoch": 3} if key else state)

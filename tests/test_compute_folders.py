@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 from PIL import Image
-from scripts import call_script, run_script
+from scripts import call_script
 from toy_networks import write_weights
 from toy_results import flat, write_pair, write_random_pairs
 
@@ -63,44 +63,6 @@ def test_an_image_in_two_formats_is_refused_and_both_are_named(tmp_path, refuse,
         message = refuse(compute_MNAC, **colour_oracle)
         assert str(first) in message and str(second) in message
         second.unlink()
-
-
-# -- as a user's shell sees it -------------------------------------------------------------------------------
-
-
-def measured(root, weights_dir):
-    flags = {"output_path": root, "oracle_path": weights_dir / "small.pt", "gpu": -1, "batch_size": 2}
-    return run_script("compute_MNAC.py", flags)
-
-
-def test_a_script_measures_one_pair_and_mixed_formats(tmp_path, weights_dir):
-    write_random_pairs(tmp_path / "one", places=["CC/CCF"])
-    code, out, err = measured(tmp_path / "one", weights_dir)
-    assert code == 0 and "(n = 1 pairs that reached their target)" in out, err
-    write_random_pairs(tmp_path / "mixed", suffixes=("jpg", "png"), places=["CC/CCF"] * 3)
-    original = tmp_path / "mixed/Original/Correct/0000002.jpg"
-    Image.open(original).save(original.with_suffix(".png"))
-    original.unlink()
-    code, out, err = measured(tmp_path / "mixed", weights_dir)
-    assert code == 0 and "(n = 3 pairs that reached their target; 95 % in" in out, err
-
-
-def test_a_script_says_in_its_last_line_what_is_wrong(tmp_path, weights_dir):
-    write_random_pairs(tmp_path)
-
-    def assert_refused(words):
-        code, out, err = measured(tmp_path, weights_dir)
-        assert code == 2 and words in err.splitlines()[-1] and err.count("error:") == 1, err
-        assert out.count("MNAC") == 0 and not list(tmp_path.rglob("metrics.yaml"))
-
-    path = tmp_path / "Original/Correct/0000003.png"
-    path.write_bytes(path.read_bytes()[:-30])
-    assert_refused("Original/Correct/0000003.png cannot be read as an image")
-    (tmp_path / "Original/Incorrect/0000001.png").unlink()
-    assert_refused("IC/CCF/CF/0000001.png has no original")
-    for name in ("CC", "IC"):
-        shutil.rmtree(tmp_path / "Results/exp" / name)
-    assert_refused("Results/exp holds no pairs that reached their target")
 
 
 # -- weights -------------------------------------------------------------------------------------------------

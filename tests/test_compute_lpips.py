@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from scripts import call_script, run_script
+from scripts import call_script, error_of, output_of, run_script
 from toy_results import write_random_pairs
 
 import compute_LPIPS
@@ -52,8 +52,7 @@ def test_sigma_l_is_the_mean_lpips_between_runs_of_images_that_lie_alike(tmp_pat
                 distances = [lpips_vgg(weights_dir, *two) for two in combinations(images, 2)]
                 expected.append(np.mean(distances))
     flags = ["--output-path", tmp_path, *"--gpu -1 --exp-pattern run-{} --exp-values 0 1 2 --batch-size 2".split()]
-    code, out, err = run_script("compute_LPIPS.py", flags, TORCH_HOME=str(weights_dir))
-    assert code == 0, err
+    out = output_of(run_script("compute_LPIPS.py", flags, TORCH_HOME=str(weights_dir)))
     assert "5 images lie in the same folder of all of run-0, run-1, run-2" in out
     assert out.count("sigma_L: ") == 1 and "(n = 5 images of 3 runs" in out
     for seed in range(3):
@@ -67,16 +66,15 @@ def test_sigma_l_needs_two_runs_with_an_image_in_common_and_values_a_place(tmp_p
     write_random_pairs(tmp_path, exp_name="b", places=["CC/ICF"])
     none = dict.fromkeys(["c*", tmp_path / "Results/*", "**/*"], "names 0 runs")
     for pattern, words in (none | {"a": "names 1 runs", "*": "no image lies in the same"}).items():
-        code, _, err = call_script(compute_LPIPS, {"output_path": tmp_path, "exp_pattern": pattern})
-        assert code == 2 and words in err
+        assert words in error_of(call_script(compute_LPIPS, {"output_path": tmp_path, "exp_pattern": pattern}))
     flags = {"output_path": tmp_path, "exp_pattern": "run-*", "exp_values": 1}
-    code, _, err = call_script(compute_LPIPS, flags)
-    assert code == 2 and "--exp_values fill the {} of --exp_pattern, but there is none in run-*" in err
+    line = error_of(call_script(compute_LPIPS, flags))
+    assert "--exp_values fill the {} of --exp_pattern, but there is none in run-*" in line
 
 
 def test_runs_of_different_sizes_are_refused(tmp_path, weights_dir, monkeypatch):
     for exp_name, size in (("a", 16), ("b", 32)):
         write_random_pairs(tmp_path, exp_name, size=size)
     monkeypatch.setenv("TORCH_HOME", str(weights_dir))
-    code, _, err = call_script(compute_LPIPS, {"output_path": tmp_path, "exp_pattern": "*"})
-    assert code == 2 and "b/CC/CCF/CF/0000000.png is not of the size of" in err and "--image_size" in err
+    line = error_of(call_script(compute_LPIPS, {"output_path": tmp_path, "exp_pattern": "*"}))
+    assert "b/CC/CCF/CF/0000000.png is not of the size of" in line and "--image_size" in line

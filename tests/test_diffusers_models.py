@@ -57,9 +57,15 @@ def pipeline_folder(path, unet=None, scheduler=None):
     return str(path)
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A folder that nobody may change."""
+    return pipeline_folder(tmp_path_factory.mktemp("saved") / "ddpm")
+
+
 @pytest.fixture
-def folder(tmp_path):
-    return pipeline_folder(tmp_path / "ddpm")
+def folder(saved, tmp_path):
+    return str(shutil.copytree(saved, tmp_path / "ddpm"))
 
 
 def change(folder, file, **values):

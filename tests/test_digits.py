@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from scripts import call_script, contents, run_shell
+from scripts import call_script, contents, output_of, run_shell
 
 from core.data.datasets import SPLITS
 from core.data.image_lists import ImageFolder
@@ -113,9 +113,7 @@ def run_demo(place, *flags):
     quick = "--start_step 2 --timestep_respacing 4 --num_batches 1 --batch_size 3".split()
     places = {"DATA": str(place / "data"), "OUTPUT": str(place / "out")}
     steps = dict.fromkeys(["DDPM_STEPS", "CLASSIFIER_STEPS"], "2")
-    code, out, err = run_shell("demo/digits.sh", *quick, *flags, **places, **steps)
-    assert code == 0, err
-    return out
+    return output_of(run_shell("demo/digits.sh", *quick, *flags, **places, **steps))
 
 
 @pytest.mark.slow

@@ -3,20 +3,16 @@
 import shutil
 
 import pytest
-from main_runs import explain, main_flags, refuse
-from scripts import call_script, contents
+from main_runs import explain, explain_with_oracle, main_flags, measure, refuse
+from scripts import contents, error_of, output_of
 
 EXPERIMENT = "Results/exp"
-ORACLE = ("oracle_path", "oracle_architecture")
 
 
 @pytest.fixture(scope="module")
 def finished(toy_files, tmp_path_factory):
     """Flags of a run that is finished; nobody may change its folder."""
-    flags = main_flags(toy_files, tmp_path_factory.mktemp("finished") / "out")
-    flags |= {"oracle_path": flags["classifier_path"], "oracle_architecture": flags["classifier_architecture"]}
-    explain(flags)
-    return flags
+    return explain_with_oracle(toy_files, tmp_path_factory.mktemp("finished") / "out")
 
 
 @pytest.fixture
@@ -33,18 +29,9 @@ def experiment_of(flags):
     return flags["output_path"] / EXPERIMENT
 
 
-def measure(script, flags):
-    """A compute_ script on a run -> (exit code, its last line on stderr)."""
-    role = "classifier" if "COUT" in script else "oracle"
-    names = () if "FR" in script else (f"{role}_path", f"{role}_architecture")
-    code, out, err = call_script(script, {name: flags[name] for name in ("output_path", *names)})
-    return code, err.strip().splitlines()[-1] if err.strip() else ""
-
-
 def refused(script, flags, *words):
     """The one line of a script that must refuse the results, and measure nothing."""
-    code, line = measure(script, flags)
-    assert code == 2 and "error: " in line, line
+    line = error_of(measure(script, flags))
     assert all(str(word) in line for word in words), line
     assert not (experiment_of(flags) / "metrics.yaml").exists()
 
@@ -67,17 +54,6 @@ def test_records_of_a_header_alone_are_not_measured_and_going_on_restores_them(f
     assert contents(flags["output_path"]) == before
 
 
-@pytest.mark.parametrize("column", ["id", "target", "bkl", "l_1"])
-@pytest.mark.parametrize("value", ["", "many", "inf"])
-def test_a_record_that_is_no_number_is_named(flags, column, value):
-    path = experiment_of(flags) / "records.csv"
-    header, first, *others = path.read_text().splitlines()
-    words = first.split(",")
-    words[header.split(",").index(column)] = value
-    path.write_text("\n".join([header, ",".join(words), *others]) + "\n")
-    refused("compute_FR.py", flags, "records.csv is damaged in line 2", "remove this line")
-
-
 def test_without_a_damaged_line_going_on_explains_its_image_again(flags):
     before, path = contents(flags["output_path"]), experiment_of(flags) / "records.csv"
     header, first, *others = path.read_text().splitlines(keepends=True)
@@ -85,16 +61,6 @@ def test_without_a_damaged_line_going_on_explains_its_image_again(flags):
     refuse(flags, "records.csv is damaged in line 2")
     path.write_text("".join([header, *others]))
     assert "7 of 8 are done already" in explain(flags)[1]
-    assert contents(flags["output_path"]) == before
-
-
-def test_without_damaged_flags_going_on_explains_nothing_again(flags):
-    before, path = contents(flags["output_path"]), experiment_of(flags) / "flags.yaml"
-    path.write_text(path.read_text()[:100] + "\n: [")
-    damaged = "flags.yaml is damaged: it is not readable as YAML"
-    refuse(flags, damaged, "remove it and run again the command")
-    path.unlink()
-    assert "8 of 8 are done already" in explain(flags)[1]
     assert contents(flags["output_path"]) == before
 
 
@@ -130,7 +96,7 @@ def test_a_counterfactual_that_was_deleted_is_named_instead_of_passed_over(flags
 
 def test_all_that_is_there_is_measured(flags):
     for script in ("compute_FR.py", "compute_MNAC.py", "compute_COUT.py"):
-        assert measure(script, flags)[0] == 0
+        output_of(measure(script, flags))
 
 
 EDITS = [
@@ -152,8 +118,8 @@ EDITS = [
 ]
 
 
-@pytest.mark.parametrize("script", ["compute_FR.py", "compute_MNAC.py", "compute_CD.py", "compute_COUT.py"])
-def test_flags_of_a_type_that_they_have_not_are_named(flags, script):
+def test_flags_of_a_type_that_they_have_not_are_named(flags):
+    script = "compute_FR.py"  # it needs the least of them
     path = experiment_of(flags) / "flags.yaml"
     text = path.read_text()
     for old, new in EDITS:
@@ -179,5 +145,4 @@ ENTRIES = ["{value: 1}", "{value: x, n: 3}", "{value: 1, n: x}", "{value: 1, n: 
 def test_metrics_that_were_edited_are_named(flags, entry):
     path = experiment_of(flags) / "metrics.yaml"
     path.write_text(f"FR: {entry}\n")
-    code, line = measure("compute_FR.py", flags)
-    assert code == 2 and "metrics.yaml is damaged: FR" in line
+    assert "metrics.yaml is damaged: FR" in error_of(measure("compute_FR.py", flags))

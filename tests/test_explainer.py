@@ -4,6 +4,8 @@ import pytest
 import torch
 from assertions import assert_near, refusal
 from reference_weights import deterministic_array
+from toy_networks import brightness_logit as brightness
+from toy_networks import grey_denoiser as network
 
 from core.methods.decisions import choose_target, predicted_class, probability
 from core.methods.noise import START, ImageNoise
@@ -18,16 +20,6 @@ IDS = [5, 17, 3, 202_598, 4, 80, 8, 12]
 IMAGES = (
     torch.linspace(-0.6, 0.6, 8)[:, None, None, None] + deterministic_array("faces", (8, 3, 8, 8), 0.1)
 ).clamp(-1, 1)
-
-
-def network(z, t):
-    """A denoiser that knows little but that images lie in [-1, 1]."""
-    return 0.95 * torch.tanh(z)
-
-
-def brightness(images):
-    """A binary question: is the image brighter than grey?"""
-    return 20 * images.mean((1, 2, 3))
 
 
 def redness(images):

@@ -1,10 +1,8 @@
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from PIL import Image
-from scripts import ROOT, run_script
+from scripts import error_of, output_of, run_script
+from toy_celeba import csv_rows
 
 from core.data.datasets import CELEBA_ATTRIBUTES
 from demo.faces import VISIBLE_ATTRIBUTES, face_of, render, sample_attributes, write_celeba
@@ -46,13 +44,6 @@ def has():
     rng = np.random.default_rng(0)
     rows = [sample_attributes(rng) for _ in range(2000)]
     return {name: np.array([row[name] for row in rows], float) for name in CELEBA_ATTRIBUTES}
-
-
-def test_same_arguments_give_the_same_bytes_in_another_process():
-    here = render(*face_of(3, "val", 11)).tobytes()
-    assert render(*face_of(3, "val", 11)).tobytes() == here
-    code = "import sys; from demo.faces import *; sys.stdout.buffer.write(render(*face_of(3, 'val', 11)).tobytes())"
-    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT) == here
 
 
 def test_image_has_celebas_size_and_a_missing_name_means_false():
@@ -128,16 +119,12 @@ def test_sampled_attributes_correlate_as_in_celeba_and_none_decides_whether_one_
             assert 0.15 < has["Smiling"][has[name] == value].mean() < 0.85, name
 
 
-def read_rows(path):
-    return [line.split(",") for line in path.read_text().splitlines()]
-
-
 def test_files_have_celebas_layout(tmp_path):
     write_celeba(tmp_path, {"train": 3, "val": 2, "test": 1}, seed=4)
-    partition = read_rows(tmp_path / "list_eval_partition.csv")
+    partition = csv_rows(tmp_path / "list_eval_partition.csv")
     assert partition[0] == ["image_id", "partition"]
     assert [row[1] for row in partition[1:]] == list("000112")
-    attributes = read_rows(tmp_path / "list_attr_celeba.csv")
+    attributes = csv_rows(tmp_path / "list_attr_celeba.csv")
     assert attributes[0] == ["image_id", *CELEBA_ATTRIBUTES]
     assert [row[0] for row in attributes] == [row[0] for row in partition]
     expected, nuisance = face_of(4, "test", 0)
@@ -152,7 +139,7 @@ def test_a_partial_set_holds_the_first_images_of_the_full_one(tmp_path):
     full, part = tmp_path / "full", tmp_path / "part"
     write_celeba(full, {"train": 2, "val": 1, "test": 4})
     write_celeba(part, {"test": 2})
-    assert read_rows(part / "list_attr_celeba.csv")[1:] == read_rows(full / "list_attr_celeba.csv")[4:6]
+    assert csv_rows(part / "list_attr_celeba.csv")[1:] == csv_rows(full / "list_attr_celeba.csv")[4:6]
     for image in (part / "img_align_celeba").iterdir():
         assert image.read_bytes() == (full / "img_align_celeba" / image.name).read_bytes()
 
@@ -176,9 +163,10 @@ def test_another_data_set_is_not_overwritten(tmp_path):
     assert not (tmp_path / "img_align_celeba").exists()
 
 
-def test_command_line(tmp_path):
-    flags = {"data_dir": tmp_path, "train": 0, "val": 0}
-    assert run_script("demo.faces", flags | {"test": 2})[0] == 0
-    assert len(read_rows(tmp_path / "list_eval_partition.csv")) == 3
-    code, _, err = run_script("demo.faces", flags | {"test": -1})
-    assert code == 2 and "--test -1 must be at least 0" in err
+def test_the_command_draws_the_same_bytes_in_another_process(tmp_path):
+    flags = {"data_dir": tmp_path / "there", "train": 0, "val": 0, "correlations": 10}
+    output_of(run_script("demo.faces", flags | {"test": 2}))
+    write_celeba(tmp_path / "here", {"test": 2})
+    for path in (tmp_path / "here").rglob("*.*"):
+        assert path.read_bytes() == (tmp_path / "there" / path.relative_to(tmp_path / "here")).read_bytes()
+    assert "--test -1 must be at least 0" in error_of(run_script("demo.faces", flags | {"test": -1}))

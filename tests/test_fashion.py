@@ -4,8 +4,9 @@ import hashlib
 import numpy as np
 import pytest
 from PIL import Image
-from scripts import run_script
+from scripts import contents, error_of, run_script
 from torchvision.datasets import FashionMNIST
+from toy_celeba import csv_rows
 
 from core.data.datasets import CelebA
 from core.data.images import from_uint8, to_uint8
@@ -53,18 +54,10 @@ def no_debian(monkeypatch, tmp_path):
     monkeypatch.setattr(fashion, "DEBIAN_FOLDER", tmp_path / "not installed")
 
 
-def read_rows(path):
-    return [line.split(",") for line in path.read_text().splitlines()]
-
-
-def all_files(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def test_files_have_celebas_layout(raw, clothes, tmp_path):
     write_fashion(tmp_path, ALL, ["Ankle_boot", "T-shirt"], raw)
-    partition = read_rows(tmp_path / "list_eval_partition.csv")
-    attributes = read_rows(tmp_path / "list_attr_celeba.csv")
+    partition = csv_rows(tmp_path / "list_eval_partition.csv")
+    attributes = csv_rows(tmp_path / "list_attr_celeba.csv")
     assert partition[0] == ["image_id", "partition"]
     assert attributes[0] == ["image_id", "Ankle_boot", "T-shirt"]
     assert [row[0] for row in attributes] == [row[0] for row in partition]
@@ -105,18 +98,18 @@ def test_a_smaller_set_holds_the_first_images_of_a_larger_one(raw, tmp_path):
         assert smaller.names == larger.names[:count] and smaller.labels.equal(larger.labels[:count])
         assert all(smaller.pixels(i).equal(larger.pixels(i)) for i in range(count))
     write_fashion(tmp_path / "bags", {"train": 0, "test": 10**6}, ["Bag"], raw)  # a count is a limit
-    assert [row[1] for row in read_rows(tmp_path / "bags/list_eval_partition.csv")[1:]] == ["2", "2"]
+    assert [row[1] for row in csv_rows(tmp_path / "bags/list_eval_partition.csv")[1:]] == ["2", "2"]
 
 
 @pytest.mark.parametrize("place", ["", "FashionMNIST/raw"])
 @pytest.mark.parametrize("pack, suffix", [(gzip.compress, ".gz"), (bytes, "")])
 def test_every_form_of_the_source_gives_the_same_set(place, pack, suffix, raw, clothes, tmp_path):
     write_raw(tmp_path / "source" / place, clothes, pack, suffix)
-    before = all_files(tmp_path / "source")
+    before = contents(tmp_path / "source")
     write_fashion(tmp_path / "a", {"test": 5}, CLASSES, tmp_path / "source")
     write_fashion(tmp_path / "b", {"test": 5}, CLASSES, raw)
-    assert all_files(tmp_path / "a") == all_files(tmp_path / "b")
-    assert all_files(tmp_path / "source") == before
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert contents(tmp_path / "source") == before
 
 
 def test_debians_folder_is_used_where_no_source_is_given(raw, clothes, tmp_path, monkeypatch):
@@ -182,11 +175,10 @@ def test_classes_that_there_are_not_and_one_twice_are_refused(classes, raw, tmp_
 def test_command_line(raw, tmp_path):
     flags = f"--data_dir {tmp_path} --source {raw} --classes Sneaker,Ankle_boot --train 3 --val 0 --test -1"
     assert run_script("demo.fashion", flags.split())[0] == 0
-    partition = read_rows(tmp_path / "list_eval_partition.csv")
+    partition = csv_rows(tmp_path / "list_eval_partition.csv")
     assert [row[1] for row in partition] == ["partition", "0", "0", "0", "2", "2", "2", "2"]
-    assert read_rows(tmp_path / "list_attr_celeba.csv")[0] == ["image_id", "Sneaker", "Ankle_boot"]
-    code, _, err = run_script("demo.fashion", [])
-    assert code == 2 and "--data_dir must be given" in err
+    assert csv_rows(tmp_path / "list_attr_celeba.csv")[0] == ["image_id", "Sneaker", "Ankle_boot"]
+    assert "--data_dir must be given" in error_of(run_script("demo.fashion", []))
     (tmp_path / "file").touch()
-    code, _, err = run_script("demo.fashion", [*flags.split(), "--data_dir", tmp_path / "file"])
-    assert code == 2 and f"{tmp_path}/file" in err and len(err.splitlines()) == 1
+    refused = run_script("demo.fashion", [*flags.split(), "--data_dir", tmp_path / "file"])
+    assert f"{tmp_path}/file" in error_of(refused)

@@ -112,21 +112,6 @@ def test_what_is_written_is_read_back(tmp_path, shape):
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]  # no part of a file is left beside it
 
 
-def test_an_old_image_stays_until_the_new_one_is_whole(tmp_path, monkeypatch):
-    path, pixels = tmp_path / "a.png", torch.zeros(3, 5, 7, dtype=torch.uint8)
-    write_png(path, pixels)
-
-    def full_disk(image, file, **options):
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Image.Image, "save", full_disk)
-    with pytest.raises(UserError, match="No space left"):
-        write_png(path, pixels + 1)
-    assert torch.equal(read_image(path), pixels)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
-
-
 # -- what is odd about an image ----------------------------------------------------------------------------------
 
 

@@ -129,12 +129,6 @@ def test_core_imports_itself_by_relative_imports():
     assert offenders(files, excess) == {}
 
 
-def test_the_diffusion_library_does_not_name_what_is_built_on_it():
-    names = re.compile(r"\b(core|demo|models)[./]\w|\bDiME\b|\bmain\.py\b|\bCelebAMV\b")
-    sources = {path.name: path.read_text() for path in (ROOT / "guided_diffusion").rglob("*.py")}
-    assert {name: found[0] for name, text in sources.items() if (found := names.search(text))} == {}
-
-
 def test_networks_need_torch_and_the_standard_library_alone():
     networks = {name: tree for name, tree in MODULES.items() if package_of(name) == "models"}
     known = sys.stdlib_module_names | {"models", "guided_diffusion", "torch", "torchvision", "numpy"}
@@ -172,10 +166,9 @@ def test_what_few_need_is_imported_where_it_is_used():
     assert offenders(packages, lambda name, tree: imported(name, run_at_import(tree)) & LAZY) == {}
 
 
-def test_mpi_has_one_user_that_imports_it_when_first_needed():
+def test_mpi_has_one_user():
     users = offenders(SCRIPTS | MODULES, lambda name, tree: imported(name, ast.walk(tree)) & {"mpi4py"})
     assert users.keys() == {"guided_diffusion/ranks/ranks.py"}
-    assert "mpi4py" not in imported("ranks", run_at_import(MODULES["guided_diffusion/ranks/ranks.py"]))
 
 
 def test_nothing_happens_when_a_file_is_imported():
@@ -188,14 +181,14 @@ def test_nothing_happens_when_a_file_is_imported():
     assert acting.keys() == {"dime/__init__.py", GUARD} and acting["dime/__init__.py"] == ["_come_first()"]
 
 
-def in_python(code, *words):
+def in_python(code):
     """What the code prints in a Python of its own, which is started at the root."""
-    done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
 
-@pytest.mark.parametrize("name", ["main", "guided_diffusion.script.guard"])
+@pytest.mark.parametrize("name", [pytest.param("main", marks=pytest.mark.slow), "guided_diffusion.script.guard"])
 def test_importing_a_script_leaves_the_signals_alone(name):
     code = f"from signal import *; import {name}; print(getsignal(SIGTERM).name, getsignal(SIGINT).__name__)"
     assert in_python(code) == ["SIG_DFL", "default_int_handler"]
@@ -203,9 +196,11 @@ def test_importing_a_script_leaves_the_signals_alone(name):
 
 def test_the_factories_need_no_processes_sockets_or_signals():
     """Nothing but what torch and numpy bring, and of this library neither ranks nor a script's surroundings."""
-    code = "import sys, torch, numpy; exec(sys.argv[1]); print(*sys.modules)"
-    before = set(in_python(code, ""))
-    loaded = set(in_python(code, "from guided_diffusion.script_util import create_model_and_diffusion")) - before
+    code = """import sys, torch, numpy
+before = set(sys.modules)
+from guided_diffusion.script_util import create_model_and_diffusion
+print(*set(sys.modules) - before)"""
+    loaded = set(in_python(code))
     assert loaded & {"psutil", "socket", "signal", "multiprocessing", "mpi4py", "filelock", "blobfile"} == set()
     ours = {name for name in loaded if name.startswith("guided_diffusion.")}
     assert "guided_diffusion.unet" in ours and not [name for name in ours if ".ranks" in name]

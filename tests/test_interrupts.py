@@ -1,7 +1,6 @@
 """Ctrl-C and SIGTERM, before a script has begun and later."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +10,8 @@ from unittest import mock
 import pytest
 from main_runs import main_flags
 from pages import SCRIPTS
-from rank_runs import finish_tasks, start_tasks, wait_for
-from scripts import ROOT, SEARCH_PATH, as_argv, environment, run_command, run_script, start_script
+from rank_runs import finish_tasks, start_tasks, wait_for, words_of
+from scripts import ROOT, SEARCH_PATH, environment, output_of, run_command, run_script, start_script
 from toy_celeba import write_celeba
 from toy_networks import MODEL_FLAGS
 
@@ -46,15 +45,20 @@ def test_ctrl_c_while_an_installed_command_imports_is_one_line(tmp_path):
 @pytest.fixture
 def long_run(toy_files, tmp_path):
     """Flags of a main.py that takes minutes."""
-    return main_flags(toy_files, tmp_path / "out") | {"start_step": 39, "batch_size": 1}
+    return main_flags(toy_files, tmp_path / "out") | {"start_step": 25, "batch_size": 1}
 
 
 @pytest.fixture
-def long_training(tmp_path):
-    """Flags of a training without end, of either kind."""
+def long_flags(long_run, tmp_path):
+    """Script -> flags of a main.py that takes minutes, or of a training without end."""
     data = write_celeba(tmp_path / "data", {"train": 8, "val": 4})
     steps = {"lr_anneal_steps": 0, "save_interval": 2, "log_interval": 1}
-    return {"data_dir": data, "output_path": tmp_path / "out", "image_size": 16, "batch_size": 4} | steps
+    training = {"data_dir": data, "output_path": tmp_path / "out", "image_size": 16, "batch_size": 4} | steps
+    return {
+        "main.py": long_run,
+        "celeba-train-diffusion.py": MODEL_FLAGS | training | {"sample_steps": 0},
+        "celeba-train-classifier.py": training | {"architecture": "tiny_cnn"},
+    }
 
 
 def started(output_path):
@@ -62,40 +66,26 @@ def started(output_path):
     return any(output_path.glob("Results/exp/records.csv")) or any(output_path.glob("opt*.pt"))
 
 
-def assert_ends(running, number, line):
-    """A process that is sent the signal ends within seconds with the one line."""
+@pytest.mark.parametrize("number", SIGNALS, ids=str)
+@pytest.mark.parametrize(
+    "script, words",
+    [
+        ("main.py", "the same command, without --overwrite True, goes on"),
+        ("celeba-train-diffusion.py", "the same command goes on from the last checkpoint"),
+        ("celeba-train-classifier.py", "the same command goes on from the last checkpoint"),
+    ],
+)
+def test_a_script_ends_within_seconds_and_says_that_it_goes_on(long_flags, script, words, number):
+    output = long_flags[script]["output_path"]
+    running = start_script(script, long_flags[script])
+    wait_for(lambda: started(output), [running])
     began = time.monotonic()
     os.kill(running.process.pid, number)
     code, _, err = running.finish()
     assert time.monotonic() - began < 15
     assert code == SIGNALS[number] and "Traceback" not in err, err
-    assert [each for each in err.splitlines() if "interrupted" in each] == [line], err
-
-
-@pytest.mark.parametrize("number", SIGNALS, ids=str)
-def test_main_ends_and_says_that_it_goes_on(long_run, number):
-    running = start_script("main.py", long_run)
-    wait_for(lambda: started(long_run["output_path"]), [running])
-    assert_ends(
-        running, number, f"{ROOT}/main.py: interrupted; the same command, without --overwrite True, goes on"
-    )
-    assert not [path for path in long_run["output_path"].rglob("*.part")]
-
-
-@pytest.mark.parametrize("number", SIGNALS, ids=str)
-@pytest.mark.parametrize(
-    "script, flags",
-    [
-        ("celeba-train-diffusion.py", MODEL_FLAGS | {"sample_steps": 0}),
-        ("celeba-train-classifier.py", {"architecture": "tiny_cnn"}),
-    ],
-    ids=["diffusion", "classifier"],
-)
-def test_a_training_ends_and_says_that_it_goes_on(long_training, script, flags, number):
-    running = start_script(script, flags | long_training)
-    wait_for(lambda: started(long_training["output_path"]), [running])
-    assert_ends(running, number, f"{ROOT}/{script}: interrupted; the same command goes on from the last checkpoint")
-    assert not [path for path in long_training["output_path"].rglob("*.part")]
+    said = [line for line in err.splitlines() if "interrupted" in line]
+    assert said == [f"{ROOT}/{script}: interrupted; {words}"] and not list(output.rglob("*.part"))
 
 
 @pytest.mark.slow
@@ -115,9 +105,7 @@ def test_ranks_that_srun_interrupts_end_with_one_line(long_run, number):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS, ids=str)
 def test_mpiexec_that_is_interrupted_ends_its_ranks(long_run, number):
-    if not shutil.which("mpiexec", path=SEARCH_PATH):
-        pytest.skip("no mpiexec on this machine")
-    words = ["mpiexec", "-n", "2", sys.executable, str(ROOT / "main.py"), *as_argv(long_run)]
+    words = words_of("mpiexec", "main.py", long_run)
     env = environment(PATH=SEARCH_PATH)
     with subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as launcher:
         while launcher.poll() is None and not started(long_run["output_path"]):
@@ -126,10 +114,8 @@ def test_mpiexec_that_is_interrupted_ends_its_ranks(long_run, number):
         launcher.send_signal(number)
         _, err = launcher.communicate(timeout=60)
     assert time.monotonic() - began < 20 and launcher.returncode != 0
-    print(err)
     assert "Traceback" not in err, err
-    code, out, err = run_script("main.py", long_run | {"num_batches": 1})
-    assert code == 0, err
+    output_of(run_script("main.py", long_run | {"num_batches": 1}))
 
 
 def test_a_process_that_waits_for_a_library_is_ended_all_the_same(tmp_path):

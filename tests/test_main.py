@@ -8,17 +8,18 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from main_runs import counterfactuals, explain, refuse
-from scripts import call_script, run_python
+from main_runs import counterfactuals, explain, main_flags, refuse
+from scripts import call_script, output_of, run_python
+from torchvision.models import vgg
 from toy_celeba import SMILING, write_celeba
 
 from core.results.layout import Layout
 from core.results.reading import read_pairs, read_runs
+from models.classifiers import build_classifier, classifier_checkpoint
 
 
 def test_a_run_writes_the_published_folder_and_says_what_it_does(flags):
-    code, out, err = run_python("main.py", flags | {"save_x_t": True, "save_z_t": True})
-    assert code == 0, err
+    out = output_of(run_python("main.py", flags | {"save_x_t": True, "save_z_t": True}))
     assert "Smiling: explaining 8 of 8 images of CelebA val" in out
     assert "7 network evaluations an attempt, 1 to 2 attempts an image, 56 to 112 evaluations" in out
 
@@ -56,13 +57,6 @@ def test_records_agree_with_the_images_in_the_folder(flags):
         assert record.l_1 == pytest.approx(float((x - cf).abs().mean()) / 2, abs=1e-5)
         logit = 20 * (float(cf.mean()) - torch.linspace(-0.1, 0.1, 40)[SMILING])
         assert record.cf_pred == int(logit > 0)
-
-
-def test_the_ladder_retries_only_what_did_not_flip(flags):
-    records, out = explain(flags)
-    first, _ = explain(flags | {"classifier_scales": "100", "exp_name": "exp", "overwrite": True})
-    assert set(records["attempts"]) <= {1, 2} and (first["attempts"] == 1).all()
-    assert ((records["attempts"] == 1) <= (records["cf_pred"] == records["target"])).all()
 
 
 def test_num_batches_is_said_and_may_grow(flags):
@@ -106,33 +100,38 @@ CHANGES = {
 }
 
 
+SHORT = {"num_batches": 1, "classifier_scales": "100"}
+
+
+@pytest.fixture(scope="module")
+def unchanged(toy_files, tmp_path_factory):
+    """The counterfactuals of a short run."""
+    flags = main_flags(toy_files, tmp_path_factory.mktemp("unchanged") / "out") | SHORT
+    explain(flags)
+    return counterfactuals(flags["output_path"])
+
+
+def assert_others(flags, unchanged):
+    """These flags change at least one counterfactual of the short run."""
+    explain(flags | SHORT)
+    found = counterfactuals(flags["output_path"])
+    assert found.keys() == unchanged.keys() and any((found[i] != unchanged[i]).any() for i in found)
+
+
 @pytest.mark.parametrize("name", CHANGES)
-def test_every_sampling_flag_changes_the_answer(flags, name, toy_files, tmp_path):
-    flags |= {"num_batches": 1, "classifier_scales": "100"}
+def test_every_sampling_flag_changes_the_answer(flags, name, toy_files, tmp_path, unchanged):
     if name == "rescale_timesteps":  # weights that do not know their flags
         state = dict(torch.load(toy_files / "ddpm.pt"))
         torch.save(state, tmp_path / "ddpm.pt")
         flags |= {"model_path": tmp_path / "ddpm.pt"}
-    explain(flags)
-    before = counterfactuals(flags["output_path"])
-    explain(flags | {name: CHANGES[name], "overwrite": True})
-    after = counterfactuals(flags["output_path"])
-    assert before.keys() == after.keys()
-    assert any((before[i] != after[i]).any() for i in before)
+    assert_others(flags | {name: CHANGES[name]}, unchanged)
 
 
-def test_the_perceptual_loss_takes_its_weights_from_a_file(flags, tmp_path):
-    from torchvision.models import vgg
-
+def test_the_perceptual_loss_takes_its_weights_from_a_file(flags, tmp_path, unchanged):
     torch.manual_seed(0)
     features = {f"features.{k}": v for k, v in vgg.make_layers(vgg.cfgs["E"]).state_dict().items()}
     torch.save(features, tmp_path / "vgg19.pth")
-    flags |= {"num_batches": 1, "classifier_scales": "100"}
-    explain(flags)
-    before = counterfactuals(flags["output_path"])
-    perceptual = {"l_perc": 1e4, "l_perc_layer": 3, "perceptual_path": tmp_path / "vgg19.pth"}
-    explain(flags | perceptual | {"overwrite": True})
-    assert any((before[i] != image).any() for i, image in counterfactuals(flags["output_path"]).items())
+    assert_others(flags | {"l_perc": 1e4, "l_perc_layer": 3, "perceptual_path": tmp_path / "vgg19.pth"}, unchanged)
 
 
 def test_half_precision_says_what_it_computes_in_and_changes_little(flags):
@@ -185,8 +184,6 @@ def test_records_alone_are_written_without_save_images(flags):
 def test_an_oracle_judges_every_image_before_and_after(flags, toy_files):
     published = torch.load(toy_files / "classifier.pt")
     torch.manual_seed(1)
-    from models.classifiers import build_classifier, classifier_checkpoint
-
     oracle = build_classifier("shufflenet_v2_x0_5", 40)
     path = flags["output_path"].parent / "oracle.pt"
     torch.save(classifier_checkpoint(oracle, "shufflenet_v2_x0_5", published["attributes"], 16), path)
@@ -224,3 +221,39 @@ def test_the_training_split_is_chosen_in_two_ways(flags, tmp_path, choice):
     records, out = explain(flags | choice)
     assert "explaining 2 of 2 images of CelebA train" in out
     assert list(records["image"]) == ["000001.jpg", "000002.jpg"]
+
+
+# -- batches and chunks -------------------------------------------------------------------------------------------
+
+
+def test_any_batch_size_gives_the_same_images(flags):
+    explain(flags | {"batch_size": 8})
+    whole = counterfactuals(flags["output_path"])
+    explain(flags | {"batch_size": 1, "overwrite": True})
+    single = counterfactuals(flags["output_path"])
+    assert whole.keys() == single.keys()
+    assert max(np.abs(whole[i] - single[i]).max() for i in whole) <= 1
+
+
+def test_three_chunks_merge_into_the_run_in_one(flags):
+    whole, _ = explain(flags)
+    one = counterfactuals(flags["output_path"])
+    flags |= {"output_path": flags["output_path"].parent / "chunked"}
+    for chunk in (2, 0, 1):
+        assert call_script("main.py", flags | {"num_chunks": 3, "chunk": chunk})[0] == 0
+    merged = {"merge_and_eval": True, "output_path": flags["output_path"]}
+    code, out, _ = call_script("main.py", merged)
+    assert code == 0 and re.search(r"^flip rate .* of 8\), L1 [\d.]+, bKL [\d.]+: .*Results/exp$", out, re.M)
+    pd.testing.assert_frame_equal(
+        pd.read_csv(flags["output_path"] / "Results/exp/records.csv"), whole, rtol=1e-2, atol=1e-2
+    )
+    three = counterfactuals(flags["output_path"])
+    assert one.keys() == three.keys()
+    assert max(np.abs(one[i] - three[i]).max() for i in one) <= 1
+
+
+def test_merging_names_chunks_that_stopped_after_other_numbers_of_batches(flags):
+    flags |= {"num_chunks": 2, "batch_size": 2}
+    for chunk in (0, 1):
+        assert call_script("main.py", flags | {"chunk": chunk, "num_batches": chunk + 1})[0] == 0
+    refuse({"merge_and_eval": True, "output_path": flags["output_path"]}, "chunk-1_num-chunks-2", "--num_batches")

@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 from main_runs import explain, main_flags, refuse
-from scripts import call_script, contents
+from scripts import call_script, contents, output_of
 from toy_celeba import write_celeba
 from toy_classes import (
     ARCHITECTURE,
@@ -27,10 +27,7 @@ from core.results.layout import Layout
 from core.results.reading import read_classes, read_pairs
 from core.running import tuning
 
-
-@pytest.fixture
-def flags(toy_files, tmp_path):
-    return class_flags(toy_files, tmp_path)
+flags = pytest.fixture(class_flags)
 
 
 def predictions(flags):
@@ -59,8 +56,8 @@ def test_tuning_takes_the_first_images_of_each_class(flags, monkeypatch):
     chosen, tuner = [], tuning._Tuner
     monkeypatch.setattr(tuning, "candidates", lambda *_: {})  # the given settings alone
     monkeypatch.setattr(tuning, "_Tuner", lambda *parts: chosen.extend(parts[3]) or tuner(*parts))
-    code, out, err = call_script("main.py", flags | {"tune": 3, "split": "train"})
-    assert code == 0 and "tuning on 3 images of train: 1 settings" in out, err
+    out = output_of(call_script("main.py", flags | {"tune": 3, "split": "train"}))
+    assert "tuning on 3 images of train: 1 settings" in out
     labels = [label for _, label in ImageFolder(flags["data_dir"], "train", 16)]
     assert len({labels[i].argmax().item() for i in chosen}) == len(chosen) == 3
 
@@ -124,8 +121,7 @@ def test_chunks_of_a_question_are_merged(flags):
     flags |= {"target_label": "green", "output_path": flags["output_path"].parent / "chunked", "num_chunks": 2}
     for chunk in range(2):
         assert call_script("main.py", flags | {"chunk": chunk})[0] == 0
-    code, out, err = call_script("main.py", {"output_path": flags["output_path"], "merge_and_eval": True})
-    assert code == 0, err
+    output_of(call_script("main.py", {"output_path": flags["output_path"], "merge_and_eval": True}))
     merged = pd.read_csv(flags["output_path"] / "Results/exp/records.csv")
     # An image's batch is another one, which changes its counterfactual by rounding.
     same = ["id", "image", "label", "pred", "target", "cf_pred"]
@@ -202,11 +198,6 @@ def test_zeros_and_ones_in_a_column_of_classes_are_no_names(flags, tmp_path):
     refuse(flags | {"data_dir": tmp_path / "data.csv"}, words)
 
 
-def test_a_single_output_is_no_class(flags, tmp_path):
-    one = write_classifier(tmp_path / "one.pt", ["red"])
-    refuse(flags | {"classifier_path": one}, "one.pt says that it tells classes, but has one output")
-
-
 def test_an_oracle_of_another_task_or_of_other_classes_is_named(flags, toy_files, tmp_path):
     of_attributes = write_classifier(tmp_path / "attributes.pt", CHANNELS, task="attributes")
     others = write_classifier(tmp_path / "others.pt", ("red", "green", "puma"))
@@ -224,8 +215,3 @@ def test_names_of_classes_are_no_use_to_an_attribute(toy_files, tmp_path):
     (tmp_path / "names.txt").write_text("a\n")
     given = {"class_names": tmp_path / "names.txt"}
     refuse(main_flags(toy_files, tmp_path / "out") | given, "--class_names", "is for --task classes")
-
-
-def test_a_file_that_says_an_unknown_task_is_named(flags, tmp_path):
-    odd = write_classifier(tmp_path / "odd.pt", CHANNELS, task="segments")
-    refuse(flags | {"classifier_path": odd}, "odd.pt says that its task is 'segments'")

@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 from main_runs import counterfactuals, explain, refuse
-from scripts import call_script, contents, kill_when, run_script, start_script
+from scripts import contents, kill_when, output_of, run_script, start_script
 from toy_celeba import write_celeba
 
 
@@ -28,8 +28,7 @@ def test_a_run_killed_again_and_again_ends_like_an_unbroken_one(flags, method):
     for files in (2, 12, 30, 45):  # kill once that many files are there: in the middle of a batch, or between two
         kills += kill_when(start_script("main.py", flags), lambda files=files: written(flags) >= files)
     assert kills >= 2 and not (experiment / "summary.yaml").exists()
-    code, out, err = run_script("main.py", flags)
-    assert code == 0 and "are done already" in out, err
+    assert "are done already" in output_of(run_script("main.py", flags))
     killed = contents(flags["output_path"])
     # Where the results lie is the one thing that differs by design.
     for run in (unbroken, killed):
@@ -53,13 +52,6 @@ def test_a_run_that_goes_on_leaves_what_finished_images_have_as_it_is(flags):
         assert contents(flags["output_path"]) == unbroken
 
 
-def test_a_run_goes_on_in_a_folder_that_was_moved(flags):
-    explain(flags)
-    moved = flags["output_path"].rename(flags["output_path"].parent / "moved")
-    _, out = explain(flags | {"output_path": moved})
-    assert "0 images (8 of 8 are done already)" in out
-
-
 def test_a_finished_run_that_is_to_go_further_is_not_finished_until_it_has(flags, tmp_path):
     flags |= {"data_dir": write_celeba(tmp_path / "data", {"val": 8})}
     explain(flags | {"num_batches": 1})
@@ -68,22 +60,13 @@ def test_a_finished_run_that_is_to_go_further_is_not_finished_until_it_has(flags
     assert not (flags["output_path"] / "Results/exp/summary.yaml").exists()
 
 
-def test_an_interruption_says_that_the_same_command_goes_on(flags, monkeypatch):
-    def interrupted(*arguments):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("core.running.experiment.ResultsFolder", interrupted)
-    code, _, err = call_script("main.py", flags)
-    assert code == 130
-    assert err.splitlines()[-1].endswith("interrupted; the same command, without --overwrite True, goes on")
-
-
-def test_a_finished_run_started_again_does_nothing(flags):
+def test_a_finished_run_started_again_does_nothing_even_where_its_folder_was_moved(flags):
     explain(flags)
     before = contents(flags["output_path"])
-    _, out = explain(flags)
-    assert "0 images (8 of 8 are done already)" in out
+    assert "0 images (8 of 8 are done already)" in explain(flags)[1]
     assert contents(flags["output_path"]) == before
+    moved = flags["output_path"].rename(flags["output_path"].parent / "moved")
+    assert "0 images (8 of 8 are done already)" in explain(flags | {"output_path": moved})[1]
 
 
 def test_other_flags_in_the_same_experiment_are_refused_by_name(flags):

@@ -64,17 +64,6 @@ def test_a_function_takes_weights(flags, tmp_path):
     assert (bright["pred"] != dark["pred"]).all()
 
 
-def test_a_state_dict_explains_like_the_file_of_its_network(flags, tmp_path):
-    expected, _ = explain(flags)
-    torch.save(Brightness(40).state_dict(), tmp_path / "state.pt")
-    given = {"classifier_path": tmp_path / "state.pt", "output_path": tmp_path / "state"}
-    found, out = explain(flags | given | {"task": "attributes"})
-    pd.testing.assert_frame_equal(found, expected)
-    assert out.count("classifier toy_networks:Brightness: 40 attributes (0, 1, 2, ...), images") == 1
-    del flags["classifier_architecture"]
-    refuse_run(flags | given, "state.pt is a state dict of scale, threshold", "--classifier_architecture")
-
-
 def test_a_folder_of_transformers_is_explained_and_judges(flags, forty):
     records, out = explain(named(flags, f"transformers:{forty}", oracle_path=f"transformers:{forty}"))
     for role in ("classifier", "oracle"):
@@ -115,13 +104,6 @@ def test_a_run_goes_on_with_the_same_files_of_a_folder_alone(flags, forty, tmp_p
 def test_bad_flags_are_one_line_and_write_nothing(flags, change, words):
     refuse_run(flags | change, *words)
     assert not flags["output_path"].exists()
-
-
-def test_classes_are_not_asked_yes_or_no_questions(flags, tmp_path):
-    write_transformers(tmp_path, problem_type="single_label_classification")
-    folder = f"transformers:{tmp_path}"
-    refuse_run(named(flags, FUNCTION) | {"classifier_path": folder, "task": "attributes"}, folder, "is of classes")
-    refuse_run(named(flags, FUNCTION) | {"oracle_path": folder}, "--oracle_path is of classes")
 
 
 def test_a_name_whose_files_say_no_task_may_be_asked_yes_or_no_questions(flags, tmp_path):

@@ -3,7 +3,6 @@
 import re
 import shutil
 import subprocess
-import sys
 import time
 from contextlib import suppress
 
@@ -11,15 +10,14 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from main_runs import counterfactuals, explain, main_flags
-from rank_runs import finish_tasks, run_tasks, start_tasks, wait_for
-from scripts import ROOT, SEARCH_PATH, as_argv, contents, environment, run_command, run_script
+from main_runs import counterfactuals, explain, explained, main_flags
+from rank_runs import finish_tasks, run_tasks, start_tasks, wait_for, words_of
+from scripts import SEARCH_PATH, contents, environment, output_of, run_command, run_script
 from toy_celeba import write_celeba
 from toy_networks import write_weights
 
 from core.results.folder import ResultsFolder
 from core.results.layout import Layout
-from core.results.reading import read_rows
 
 
 @pytest.fixture(scope="module")
@@ -56,21 +54,11 @@ def assert_alike(output, alone, exp_name="exp"):
     assert max(differences) <= 1 and np.mean(differences) < 0.5
 
 
-def words_of(launcher, flags):
-    """The command of main.py on two ranks."""
-    if not shutil.which(launcher, path=SEARCH_PATH):
-        pytest.skip(f"no {launcher} on this machine")
-    start = {"mpiexec": ["mpiexec", "-n", 2, sys.executable], "torchrun": ["torchrun", "--nproc-per-node", 2]}
-    return as_argv([*start[launcher], ROOT / "main.py", *as_argv(flags)])
-
-
 def by(launcher, flags):
     """Runs main.py on two ranks -> stdout."""
     if launcher == "srun":
         return run_tasks("main.py", flags, 2)[0]
-    code, out, err = run_command(*words_of(launcher, flags))
-    assert code == 0, err
-    return out
+    return output_of(run_command(*words_of(launcher, "main.py", flags)))
 
 
 @pytest.mark.parametrize("launcher", ["mpiexec", pytest.param("torchrun", marks=pytest.mark.slow), "srun"])
@@ -102,16 +90,9 @@ def test_a_run_killed_and_started_with_other_numbers_of_ranks_loses_nothing(flag
         now = explained(output)
         assert now >= finished
         finished, stopped = now, stopped + (not (output / "Results/exp/summary.yaml").exists())
-    code, out, err = run_script("main.py", flags)
-    assert code == 0, err
+    out = output_of(run_script("main.py", flags))
     assert f"({finished} of 21 are done already)" in out and finished >= 2 and stopped >= 2
     assert_alike(output, alone)
-
-
-def explained(output):
-    """How many images the records of an experiment have."""
-    records = read_rows(Layout(output, "exp"))
-    return 0 if records is None else len(records)
 
 
 def test_a_run_of_one_process_goes_on_with_ranks(flags, alone):
@@ -124,7 +105,7 @@ def test_a_run_of_one_process_goes_on_with_ranks(flags, alone):
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher, dying", [("mpiexec", 0), ("torchrun", 1)])
 def test_a_rank_that_is_killed_ends_the_others_and_the_same_command_goes_on(launcher, dying, flags, alone):
-    words, log = words_of(launcher, flags), flags["output_path"].with_suffix(".log")
+    words, log = words_of(launcher, "main.py", flags), flags["output_path"].with_suffix(".log")
     where = {"cwd": "/", "env": environment(PATH=SEARCH_PATH)}
     with open(log, "w") as file, subprocess.Popen(words, stdout=file, stderr=file, **where) as started:
         while started.poll() is None and not explained(flags["output_path"]):
@@ -154,12 +135,13 @@ def test_an_error_of_one_rank_is_the_message_of_all(flags, tmp_path):
 
 @pytest.mark.slow
 def test_what_is_wrong_on_every_rank_is_said_once_and_at_the_end_of_torchruns_report(flags):
-    code, _, err = run_command(*words_of("torchrun", flags | {"model_path": "nowhere"}))
+    code, _, err = run_command(*words_of("torchrun", "main.py", flags | {"model_path": "nowhere"}))
     assert code == 1
     assert len(re.findall(r"^\S*main.py: error: .*nowhere", err, re.M)) == 1
     assert re.search(r"traceback : \S*main.py: error: .*nowhere", err.splitlines()[-2])
 
 
+@pytest.mark.slow
 def test_ranks_share_a_chunk_and_chunks_merge(flags, alone):
     for chunk in (0, 1):
         run_tasks("main.py", flags | {"num_chunks": 2, "chunk": chunk}, 2)

@@ -9,7 +9,7 @@ import pytest
 from main_runs import main_flags
 from packaging.requirements import Requirement
 from pages import ROOT, SCRIPTS, blocks_of
-from scripts import as_argv, call_script, contents, run_command
+from scripts import as_argv, call_script, contents, error_of, output_of, run_command
 
 import dime
 from dime import PUBLIC
@@ -32,8 +32,7 @@ def site(tmp_path_factory):
     ]:
         shutil.copy(path, source)
     offline = ("--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check")
-    code, out, err = run_command(sys.executable, "-m", "pip", "install", *offline, "--target", site, source)
-    assert code == 0, out + err
+    output_of(run_command(sys.executable, "-m", "pip", "install", *offline, "--target", site, source))
     return site
 
 
@@ -59,7 +58,7 @@ def test_it_requires_what_the_requirements_name(site):
         assert ours == {(each.name, each.specifier) for each in lines} and lines
 
 
-def test_every_script_is_a_command_that_says_how_it_is_used(site, tmp_path):
+def test_every_script_is_a_command(site):
     source = (ROOT / "dime/commands.py").read_text()
     assert set(re.findall(r'"(\w\S*\.py)"', source)) == {*SCRIPTS, "demo/sheet.py"}
     (package,) = distributions(name="dime", path=[str(site)])
@@ -69,11 +68,6 @@ def test_every_script_is_a_command_that_says_how_it_is_used(site, tmp_path):
         attribute = name.removeprefix("dime-").replace("-", "_")
         assert value == f"dime.commands:{attribute}" and f"\n{attribute} = " in source
         assert (site / "bin" / name).exists()
-    code, _, err = in_folder(site, tmp_path, site / "bin/dime-explain", "--data_dir", "nowhere")
-    assert (code, err) == (
-        2,
-        f"{site}/bin/dime-explain: error: --data_dir nowhere is neither a folder nor a csv file\n",
-    )
 
 
 @pytest.mark.slow
@@ -82,17 +76,15 @@ def test_the_commands_explain_measure_and_draw_as_the_scripts_do(site, toy_files
     assert call_script("main.py", flags)[0] == 0
     ours = contents(tmp_path / "out")
     shutil.rmtree(tmp_path / "out")
-    code, _, err = run_command(
-        site / "bin/dime-explain", *as_argv(flags), cwd=tmp_path, PYTHONPATH=f"{site}:{ROOT / 'tests'}"
-    )
-    assert code == 0, err
+    paths = f"{site}:{ROOT / 'tests'}"
+    output_of(run_command(site / "bin/dime-explain", *as_argv(flags), cwd=tmp_path, PYTHONPATH=paths))
     assert contents(tmp_path / "out") == ours
+    line = error_of(in_folder(site, tmp_path, site / "bin/dime-explain", "--data_dir", "nowhere"))
+    assert line == f"{site}/bin/dime-explain: error: --data_dir nowhere is neither a folder nor a csv file"
     measure = ("--output_path", "out", "--exp_names", "exp", "--metrics", "FR")
-    code, out, err = in_folder(site, tmp_path, site / "bin/dime-compute-metrics", *measure)
-    assert code == 0 and "| FR ↑" in out, err
-    sheet = ("--output_path", "out", "--picture", "sheet.png")
-    code, _, err = in_folder(site, tmp_path, site / "bin/dime-sheet", *sheet)
-    assert code == 0 and (tmp_path / "sheet.png").exists(), err
+    assert "| FR ↑" in output_of(in_folder(site, tmp_path, site / "bin/dime-compute-metrics", *measure))
+    output_of(in_folder(site, tmp_path, site / "bin/dime-sheet", "--output_path", "out", "--picture", "sheet.png"))
+    assert (tmp_path / "sheet.png").exists()
 
 
 @pytest.mark.slow
@@ -135,12 +127,8 @@ def test_common_names_are_taken_by_import_dime_alone(site, tmp_path):
     assert code == 1 and "No module named 'models'" in err
     (tmp_path / "models").mkdir()
     (tmp_path / "models/__init__.py").write_text("theirs = True")
-    code, _, err = in_folder(
-        site, tmp_path, sys.executable, "-c", "import models; assert models.theirs; import dime"
-    )
-    assert (
-        code == 1
-        and f"another models is already imported, from ['{tmp_path}/models']; import dime before it" in err
-    )
-    code, _, err = in_folder(site, tmp_path, sys.executable, "-c", "import dime, models.checkpoints")
-    assert code == 0, err
+    program = "import models; assert models.theirs; import dime"
+    code, _, err = in_folder(site, tmp_path, sys.executable, "-c", program)
+    remedy = f"another models is already imported, from ['{tmp_path}/models']; import dime before it"
+    assert code == 1 and remedy in err
+    output_of(in_folder(site, tmp_path, sys.executable, "-c", "import dime, models.checkpoints"))

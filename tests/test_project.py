@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pages import SCRIPTS, parser_of
+from pages import SCRIPTS
 from scripts import ROOT
 
 CONDA_NAMES = {"torch": "pytorch"}
@@ -23,13 +23,8 @@ def test_env_yaml_and_requirements_name_the_same_packages_and_bounds():
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_root_script_is_short_and_every_flag_has_a_help_text_and_both_spellings(script):
+def test_a_root_script_is_short(script):
     assert len((ROOT / script).read_text().splitlines()) <= 150
-    parser = parser_of(script)
-    assert all(action.help for action in parser._actions)
-    name = next(name for name in parser.flags if "_" in name)
-    for spelling in (name, name.replace("_", "-")):
-        assert getattr(parser.parse_known_args([f"--{spelling}", "7"], check=False)[0], name) in ("7", 7, 7.0)
 
 
 @pytest.mark.parametrize("path", SHELL_SCRIPTS, ids=lambda path: path.name)

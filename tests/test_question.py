@@ -32,10 +32,7 @@ from guided_diffusion.script_util import create_model
 from models.checkpoints import attach_flags
 from models.classifiers import load_classifier
 
-
-@pytest.fixture
-def flags(toy_files, tmp_path):
-    return class_flags(toy_files, tmp_path)
+flags = pytest.fixture(class_flags)
 
 
 def question(flags, dataset=None, classifier=None, **own):

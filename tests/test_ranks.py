@@ -74,13 +74,15 @@ def test_every_task_of_a_step_comes_to_the_same_port_and_other_steps_to_another(
 @pytest.mark.parametrize(
     "variables",
     [
+        {},
+        {"RANK": 0, "WORLD_SIZE": 1},  # which need no place to meet
         {"SLURM_JOB_ID": 7, "SLURM_NTASKS": 4},  # a shell of salloc
         {"SLURM_JOB_ID": 7, "SLURM_NTASKS": 4, "SLURM_PROCID": 0, "SLURM_LOCALID": 0, "ENVIRONMENT": "BATCH"},
         {"SLURM_JOB_ID": 7, "SLURM_NTASKS": 4, "SLURM_PROCID": 0, "SLURM_LOCALID": 0, "SLURM_STEP_NUM_TASKS": 1},
     ],
-    ids=["salloc", "script of sbatch", "shell by srun --pty"],
+    ids=["alone", "alone by a launcher", "salloc", "script of sbatch", "shell by srun --pty"],
 )
-def test_what_srun_has_not_started_as_one_of_several_is_the_only_rank(started, variables):
+def test_what_is_not_started_as_one_of_several_is_the_only_rank(started, variables):
     started(**variables)
     assert find_ranks() == Ranks()
 
@@ -108,11 +110,6 @@ def test_a_rank_of_torchrun_is_one_inside_of_srun_too(started):
 def test_a_variable_that_is_missing_or_no_number_is_named(started, variables, words):
     started(**variables)
     assert words in refusal(UserError, find_ranks)
-
-
-def test_the_only_rank_of_a_launcher_needs_no_place_to_meet(started):
-    started(RANK=0, WORLD_SIZE=1)
-    assert find_ranks() == Ranks()
 
 
 def test_srun_may_set_pmis_variables_too(started):

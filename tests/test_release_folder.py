@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from PIL import Image
+from report_pages import Page, figures_of, report
 from scripts import call_script
 from test_audit_script import audited
-from test_report import Page, figures_of, report
 from toy_audit import draw
 
 from core.results.layout import PARTS, Layout

@@ -5,8 +5,8 @@ import shutil
 import pandas as pd
 import pytest
 import yaml
-from scripts import call_script
-from test_report import NASTY, Page, figures_of, refused, report
+from report_pages import NASTY, Page, figures_of, refused, report
+from scripts import call_script, output_of
 from toy_audit import write_experiment
 from toy_report import name_attributes, write_names
 from toy_report import write_experiment as write_changed
@@ -19,8 +19,7 @@ def once(tmp_path_factory):
     write_experiment(root, [("Smiling", "Eyeglasses", "Mark")] * 12, "smile")
     write_experiment(root, [("Smiling",)] * 12, "other")
     flags = {"output_path": root, "exp_names": "smile", "classifier_path": "toy_audit:spoiled"}
-    code, _, err = call_script("audit.py", flags | {"oracle_path": "toy_audit:oracle"})
-    assert code == 0, err
+    output_of(call_script("audit.py", flags | {"oracle_path": "toy_audit:oracle"}))
     return root
 
 

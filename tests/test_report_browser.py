@@ -6,7 +6,7 @@
 import shutil
 
 import pytest
-from test_report import NASTY, report
+from report_pages import NASTY, report
 from test_report_audit import once, rename, rewrite  # noqa: F401
 from toy_report import name_attributes, write_experiment, write_names
 
@@ -235,6 +235,7 @@ def test_axe_finds_no_serious_fault(folder, audit, visit, name, scheme):
         assert faults() == []
 
 
+@pytest.mark.slow
 def test_500_images_take_a_few_megabytes_and_are_all_there(tmp_path, visit):
     write_experiment(tmp_path, n=500, mask=True)
     large = report(tmp_path, "exp")

@@ -8,7 +8,7 @@ from assertions import assert_near
 from golden import golden
 from reference_weights import deterministic_array
 from torch.utils._python_dispatch import TorchDispatchMode
-from toy_networks import filled, tiny_unet
+from toy_networks import brightness_logit, filled, tiny_unet
 
 from core.running.explainer import explain
 from guided_diffusion import compile_util, sampling
@@ -23,13 +23,9 @@ CLASSES = {"class_cond": True, "num_classes": 5, "multiclass": False}
 STEPS = DIFFUSION.model_timesteps(torch.tensor([11, 0, 5]))
 
 
-def brightness(images):
-    return 20 * images.mean((1, 2, 3))
-
-
 def explained(network, **options):
     images = deterministic_array("test_sampling.images", (3, 3, 8, 8), 0.3).clamp(-1, 1)
-    return explain(images, brightness, DIFFUSION, network, tau=4, classifier_scales=(0.0, 1.0), **options)
+    return explain(images, brightness_logit, DIFFUSION, network, tau=4, classifier_scales=(0.0, 1.0), **options)
 
 
 # -- nothing twice ---------------------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """The training loop: steps, averages, precisions, and trainings that go on."""
 
 import csv
+import os
+import shutil
 from itertools import pairwise
 
 import pytest
@@ -15,6 +17,7 @@ from guided_diffusion.training import flags as train_flags
 from guided_diffusion.training import loop as train_util
 from guided_diffusion.training.checkpoint_folder import CheckpointFolder
 from guided_diffusion.training.logger import read_numbers
+from guided_diffusion.training.weight_files import SAVE_FORMATS
 
 pytestmark = pytest.mark.usefixtures("no_tensorboard")
 
@@ -237,11 +240,34 @@ def test_a_checkpoint_of_another_network_is_refused_in_one_line(tmp_path):
     assert "model000001.pt" in refusal(UserError, lambda: train(tmp_path, 0))
 
 
-def test_a_damaged_checkpoint_without_one_before_it_can_be_begun_again(tmp_path):
-    train(tmp_path, 1)
-    (tmp_path / "model000001.pt").write_bytes(b"damaged")
+DAMAGES = {
+    "opt": lambda path: torch.save({"of": "something else"}, path),
+    "model": lambda path: os.truncate(path, 9999),
+    "ema_0.5_": lambda path: os.truncate(path, 0),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_checkpoint_is_named_with_the_way_to_go_on(tmp_path, name):
+    run, remedied = tmp_path / "run", tmp_path / "remedied"
+    train(run, 2)
+    path, whole = run / f"{name}000002.pt", saved(run, name, 2)
+    DAMAGES[name](path)
+    shutil.copytree(run, remedied)
+    message = refusal(UserError, lambda: train(run, 0))
+    assert f"{path} cannot be read" in message and f"remove {run}/opt000002.pt to go on from step 1" in message
+    (remedied / "opt000002.pt").unlink()
+    train(remedied, 2)
+    assert_identical(saved(remedied, name, 2), whole)
+
+
+@pytest.mark.parametrize("save_format", SAVE_FORMATS)
+def test_a_damaged_checkpoint_without_one_before_it_can_be_begun_again(tmp_path, save_format):
+    train(tmp_path, 1, save_format=save_format)
+    (tmp_path / f"model000001.{save_format}").write_bytes(b"damaged")
     message = refusal(UserError, lambda: train(tmp_path, 0))
-    assert "model000001.pt" in message and f"remove {tmp_path}/opt000001.pt to start from the beginning" in message
+    assert f"model000001.{save_format} cannot be read" in message
+    assert f"remove {tmp_path}/opt000001.pt to start from the beginning" in message
 
 
 def test_a_training_that_goes_on_near_its_end_compiles_as_one_that_never_stopped(tmp_path, monkeypatch):

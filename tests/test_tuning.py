@@ -10,7 +10,7 @@ import pytest
 import torch
 from main_runs import explain, refuse
 from PIL import Image
-from scripts import call_script, contents, run_python
+from scripts import call_script, contents, output_of
 
 from core.data.image_lists import ImageFiles
 from core.running.experiment import image_loader
@@ -182,8 +182,7 @@ def flags(flags):
 
 
 def test_it_says_what_it_costs_writes_flags_for_the_command_and_explains_nothing(flags):
-    code, out, err = run_python("main.py", flags)
-    assert code == 0, err
+    out = output_of(call_script("main.py", flags))
     experiment = flags["output_path"] / "Results/exp"
     settings, most = re.search(
         r"tuning on 2 images of val: (\d+) settings of margin.* at most ([\d,]+)", out

@@ -1,15 +1,14 @@
 """The validation of a classifier in training, also on several ranks."""
 
-import shutil
-import sys
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 from assertions import refusal
+from rank_runs import words_of
 from reference_weights import deterministic_array
-from scripts import ROOT, SEARCH_PATH, as_argv, run_command
+from scripts import output_of, run_command
 from toy_celeba import write_celeba
 
 from core.data.datasets import CelebA
@@ -21,15 +20,10 @@ from models.classifiers import load_classifier
 
 @pytest.mark.slow
 def test_a_validation_on_two_ranks_is_that_of_one(tmp_path):
-    if not shutil.which("mpiexec", path=SEARCH_PATH):
-        pytest.skip("no mpiexec on this machine")
     root = write_celeba(tmp_path / "celeba", {"train": 70, "val": 5, "test": 0})
     flags = {"data_dir": root, "output_path": tmp_path / "training", "architecture": "shufflenet_v2_x0_5"}
     flags |= {"image_size": 32, "batch_size": 4, "lr_anneal_steps": 4, "save_interval": 4}
-    code, _, err = run_command(
-        "mpiexec", "-n", "2", sys.executable, str(ROOT / "celeba-train-classifier.py"), *as_argv(flags)
-    )
-    assert code == 0, err
+    output_of(run_command(*words_of("mpiexec", "celeba-train-classifier.py", flags)))
     classifier = load_classifier(tmp_path / "training/last.pt")
     alone = validate_attributes(classifier, CelebA(root, "val", 32), torch.device("cpu"))
     table = pd.read_csv(tmp_path / "training/attributes.csv", index_col=0)

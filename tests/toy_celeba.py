@@ -9,6 +9,11 @@ from core.data.datasets import CELEBA_ATTRIBUTES, SPLITS
 SMILING = CELEBA_ATTRIBUTES.index("Smiling")
 
 
+def csv_rows(path):
+    """The rows of a csv file, its header's included."""
+    return [line.split(",") for line in path.read_text().splitlines()]
+
+
 def write_celeba(root, counts=None, layout="csv", attributes=CELEBA_ATTRIBUTES, labels=None, images=True):
     """Images 000001.jpg, 000002.jpg, … of 22 x 18, some brighter, some darker, Smiling where bright -> root.
 

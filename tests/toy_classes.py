@@ -39,13 +39,13 @@ def write_classifier(path, names=CHANNELS, **about):
     return path
 
 
-def class_flags(toy_files, root):
+def class_flags(toy_files, tmp_path):
     """A command line that explains nine pictures; one is blue for its folder and red for the classifier."""
-    draw_colour(write_colours(root / "colours") / "blue/0.png", "red", 7)
-    return main_flags(toy_files, root / "out") | {
-        "data_dir": root / "colours",
+    draw_colour(write_colours(tmp_path / "colours") / "blue/0.png", "red", 7)
+    return main_flags(toy_files, tmp_path / "out") | {
+        "data_dir": tmp_path / "colours",
         "split": "all",
-        "classifier_path": write_classifier(root / "channels.pt"),
+        "classifier_path": write_classifier(tmp_path / "channels.pt"),
         "classifier_architecture": ARCHITECTURE,
     }
 

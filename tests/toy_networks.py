@@ -46,6 +46,16 @@ def stand_in_network(z, t):
     return torch.cat([0.9 * torch.tanh(z), torch.sin(3 * z)], dim=1)
 
 
+def grey_denoiser(z, t):
+    """A network without a learned variance, which knows little but that images lie in [-1, 1]."""
+    return 0.95 * torch.tanh(z)
+
+
+def brightness_logit(images):
+    """A binary question: is the image brighter than grey?"""
+    return 20 * images.mean((1, 2, 3))
+
+
 def stand_in_classifier(size=32, name="gradients.W"):
     """Images (N, 3, size, size) -> (N,) logits with a gradient that depends on the image."""
     weights = deterministic_array(name, (3 * size**2,), 0.05)
