@@ -158,7 +158,7 @@ def test_a_method_fills_the_folder(flags, given, said):
         ({"method": "fastdime2", "mask_warm_up": 1}, ["--mask_warm_up", "fastdime2", "fastdime2plus"]),
         ({"method": "fastdime", "mask_dilation": 4}, ["--mask_dilation 4", "odd"]),
         ({"method": "inversion", "growth": 0.5}, ["--growth 0.5"]),
-        ({"method": "inversion", "margin": "wide"}, ["--margin wide"]),
+        ({"method": "inversion", "margin": "wide"}, ["--margin", "'wide'"]),
         ({"save_masks": True}, ["--save_masks", "dime"]),
         ({"method": "ace", "kept_steps": 5}, ["--kept_steps 5", "from 1 to 4"]),
         ({"method": "ace", "kept_steps": 0}, ["--kept_steps 0"]),
