@@ -1,0 +1,1 @@
+import guided_diffusion.script.guard  # noqa: F401

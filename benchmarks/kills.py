@@ -218,9 +218,9 @@ def main():
         share = args.kills // len(subjects) + (place < args.kills % len(subjects))
         start_up, whole = run_undisturbed(subject)
         count = run_rounds(subject, start_up, whole, share, rng)
-        lost, found = f"{count['lost']} {subject.keeps}", (count["different"], count["half_written"])
-        rows.append([subject.title, count["kills"], count["rounds"], lost, *found, whole, start_up])
-        faults += count["lost"] + sum(found)
+        lost, faulty = f"{count['lost']} {subject.keeps}", (count["different"], count["half_written"])
+        rows.append([subject.title, count["kills"], count["rounds"], lost, *faulty, whole, start_up])
+        faults += count["lost"] + sum(faulty)
     print(pd.DataFrame(rows, columns=COLUMNS).to_markdown(index=False, floatfmt=".1f"))
     if faults:
         raise UserError("something was lost, differs or is half-written: the table says how much")

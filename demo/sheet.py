@@ -41,8 +41,9 @@ def draw_sheet(run, names, columns=4, tile=96, rows=0):
     pairs = run.pairs(reached=("CCF", "ICF"))
     if not pairs or run.records is None:
         raise UserError(f"{run.layout.experiment} holds no images; run main.py with --save_images True")
-    records = run.records.set_index("id")
-    cells = [(_tiles(pair), _caption(records.loc[int(pair.id)], names)) for pair in pairs[: rows * columns or None]]
+    records = run.records.set_index("id").to_dict("index")
+    pairs = [pair for pair in pairs if pair.id.isdecimal() and int(pair.id) in records]
+    cells = [(_tiles(pair), _caption(records[int(pair.id)], names)) for pair in pairs[: rows * columns or None]]
     return lay_out(cells, TILES, columns, tile)
 
 

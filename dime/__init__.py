@@ -25,6 +25,9 @@ PUBLIC = {  # name -> the module that it is from, imported when it is first used
 }
 
 
+__all__ = list(PUBLIC)
+
+
 def __getattr__(name):
     if name not in PUBLIC:
         raise AttributeError(f"module 'dime' has no attribute {name!r}")

@@ -91,7 +91,7 @@ def test_limits_are_told():
     assert "about as often in the control: Wearing Hat." in told(common)
     many = [replace(NOTHING, attribute=f"a{k}") for k in range(20)]
     listed = ", ".join(f"a{k}" for k in range(MOST_LISTED - 1))
-    assert f"changed in no counterfactual: {listed} and {21 - MOST_LISTED} more." in told(*many)
+    assert f"so nothing is known of them: {listed} and {21 - MOST_LISTED} more." in told(*many)
     assert "all 2 attributes at once" in told(NOTHING) and "attributes at once" not in told()
     assert "not contrasted on images as they are: why." in told(NOTHING, no_contrasts="why")
     real = {"contrasted": 300, "contrasted_source": "test of data"}

@@ -35,6 +35,13 @@ def test_an_interruption_while_a_script_imports_is_one_line(script, number, tmp_
     assert (code, out, err) == (SIGNALS[number], "", f"{ROOT / script}: interrupted before it began\n")
 
 
+@pytest.mark.parametrize("module", ["demo.sheet", "benchmarks.methods"])
+def test_an_interruption_while_a_module_imports_is_one_line(module, tmp_path):
+    (tmp_path / "torch.py").write_text(INTERRUPTED.format("SIGTERM"))
+    code, out, err = run_command(sys.executable, "-m", module, cwd=ROOT, PYTHONPATH=f"{tmp_path}:{ROOT}")
+    assert (code, out) == (143, "") and err.endswith(": interrupted before it began\n") and err.count("\n") == 1
+
+
 def test_ctrl_c_while_an_installed_command_imports_is_one_line(tmp_path):
     (tmp_path / "torch.py").write_text(INTERRUPTED.format("SIGINT"))
     words = sys.executable, "-c", "from dime.commands import explain; explain()"

@@ -59,6 +59,22 @@ def test_its_report_shows_what_is_there_and_says_what_is_not_known(root):
     assert len(Page(folder / "failures.html").cards) == 4
 
 
+@pytest.mark.parametrize("text", [None, "label: 1", "label: 1\npred: 1\ntarget: 0\ncf pred: 0.5\nBKL: 0\nl_1: 0"])
+def test_an_image_without_a_whole_info_file_is_left_out_and_the_others_are_shown(root, text):
+    path = Layout(root, "EXP").part(True, True, "Info") / "0000000.txt"
+    path.write_text(text) if text else path.unlink()
+    page = Page(report(root, "EXP") / "index.html")
+    assert len(page.cards) == N - 1
+    out, err = call_script("compute_FR.py", {"output_path": root, "exp_name": "EXP"})[1:]
+    assert f"(n = {N - 1} explained images" in out and "1 images are left out; the first: " in err
+
+
+def test_it_is_drawn_as_a_sheet(root):
+    flags = {"output_path": root, "exp_name": "EXP", "picture": root / "sheet.png", "rows": 1}
+    code, _, err = call_script("demo.sheet", flags)
+    assert code == 0 and Image.open(root / "sheet.png").width > 100, err
+
+
 def test_it_is_audited_and_measured(root):
     out, findings, _ = audited(root, "EXP", classifier_path="toy_audit:clean")
     assert "Nothing records what was asked: Smiling is assumed (--query_label)." in out

@@ -145,7 +145,7 @@ def _limits_of_attributes(f):
     """Yields pairs of some attributes, [] for none, and a sentence that names them."""
     n, others = f.images, [row for row in f.attributes if not row.asked]
     rows = [row for row in others if not row.changed and row.contrast is None]
-    yield rows, f"Nothing is known of what changed in no counterfactual: {_names(rows)}."
+    yield rows, f"No counterfactual changed these, so nothing is known of them: {_names(rows)}."
     rows = [row for row in f.attributes if row.contrast is None and not f.no_contrasts]
     yield rows, f"Not contrasted, being too rare or always with or without others: {_names(rows)}."
     alike = [f"{words(row.attribute)} in those of {words(row.alike)}" for row in others if row.alike]

@@ -19,7 +19,7 @@ from .intervals import mean_interval, normal_interval, share_interval, standard_
 METRICS = ("FR", "Oracle FR", "FVA", "FS", "MNAC", "CD", "COUT", "FID", "sFID", "KID", "bKL", "L1", "sigma_L")
 HIGHER_IS_BETTER = {"FR", "Oracle FR", "FVA", "FS", "COUT", "sigma_L"}
 BETTER = {name: "↑" if name in HIGHER_IS_BETTER else "↓" for name in METRICS}  # in the order of a table
-PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow")
+RECORDED = ("torch", "torchvision", "numpy", "scipy", "pillow")
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Source:
     """What a metric was computed with.
 
     weights: flag -> path of the file, or name of the network; options: what else decides the value; packages:
-    further packages, besides PACKAGES, whose versions are recorded.
+    further packages, besides RECORDED, whose versions are recorded.
     """
 
     weights: dict = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Source:
         return {
             "weights": {flag: _identity(file) for flag, file in self.weights.items()},
             "options": dict(self.options),
-            "versions": {package: version(package) for package in (*PACKAGES, *self.packages)},
+            "versions": {package: version(package) for package in (*RECORDED, *self.packages)},
         }
 
 
@@ -100,7 +100,7 @@ def publish(layout, metrics, quiet=False):
 def merge_metrics(layout, metrics):
     """Writes metrics into the experiment's metrics.yaml, in place of earlier ones of the same names."""
     path = layout.metrics
-    with FileLock(path.with_name(".metrics.lock")):  # otherwise scripts that write at once would lose metrics
+    with FileLock(layout.metrics_lock):  # otherwise scripts that write at once would lose metrics
         remove_parts(path.parent)
         entries = read_metrics(path)
         for metric in metrics:

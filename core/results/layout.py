@@ -1,4 +1,4 @@
-"""The results folder: every file and folder in it, which this file alone names.
+"""The results folder: its files and folders, which this file alone names, but for what lies in audit/ and report/.
 
 OUTPUT_PATH/Original/{Correct,Incorrect}/<id>.png
 OUTPUT_PATH/Results/EXP/{CC,IC}/{CCF,ICF}/{CF,Noise,Info,SM}/<id>.png|.txt   (Mask, Pre: --save_masks,
@@ -42,6 +42,11 @@ def experiment_names(output_path):
     return sorted(path.name for path in (Path(output_path) / _RESULTS).glob("*") if path.is_dir())
 
 
+def beside(counterfactual, part):
+    """Where another part, such as Info, of the image of a counterfactual lies, but for its suffix."""
+    return counterfactual.parents[1] / part / counterfactual.name
+
+
 def _file(name):
     """A file of the experiment; {prefix} stands for what the names of a chunk's own files begin with."""
     return property(lambda layout: layout.experiment / name.format(prefix=layout.prefix))
@@ -73,6 +78,7 @@ class Layout:
     records, summary = _file("{prefix}records.csv"), _file("{prefix}summary.yaml")
     flags, runs, lock = _file("{prefix}flags.yaml"), _file("{prefix}runs.yaml"), _file(".{prefix}lock")
     classes = _file("classes.txt")
+    metrics_lock = _file(".metrics.lock")
     metrics, chart, similarity = _file("metrics.yaml"), _file("CD.png"), _file("similarity.csv")
     activations = _file("activations.npz")
     truth, truth_of_images = _file("truth.yaml"), _file("truth.csv")

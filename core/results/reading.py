@@ -1,6 +1,8 @@
 """Reading back what lies in a results folder: pairs of images, records, and what is known of the runs."""
 
 import hashlib
+import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from guided_diffusion.script.errors import UserError, require_file
 from guided_diffusion.script.flags import MANY
 
 from ..data.images import SUFFIXES, from_uint8, read_image
-from .layout import CLASSIFIED, REACHED
+from .layout import CLASSIFIED, REACHED, beside
 from .records import read_records, read_yaml
 
 CLASSES = ("label", "pred", "target")  # of an Info file, which no reader can do without
@@ -35,7 +37,7 @@ class Pair:
 
     def part(self, name):
         """The path of another of its images, such as that in Mask; None where there is none."""
-        paths = (self.counterfactual.parents[1] / name / f"{self.id}{suffix}" for suffix in SUFFIXES)
+        paths = (beside(self.counterfactual, name).with_suffix(suffix) for suffix in SUFFIXES)
         return next((path for path in paths if path.is_file()), None)
 
     def images(self):
@@ -47,7 +49,7 @@ class Pair:
 
         UserError where the file cannot be read, or label, pred or target is missing or no class.
         """
-        path = self.counterfactual.parents[1] / "Info" / f"{self.id}.txt"
+        path = beside(self.counterfactual, "Info").with_suffix(".txt")
         require_file(path)
         try:
             lines = path.read_text().splitlines()
@@ -96,17 +98,27 @@ def read_all_rows(layout):
 def rows_of_infos(pairs):
     """Records of Pairs whose experiment has no records.csv, as that of the authors' release; None without any.
 
-    UserError where an Info file, of which they are made, cannot be read.
+    Images without a whole Info file, or without a number as their name, are left out, which is said on stderr.
     """
-    rows = []
+    rows, left_out = [], []
     for pair in pairs:
-        info = pair.info()
-        if not {"cf pred", "BKL", "l_1"} <= info.keys() or not pair.id.isdecimal():
-            return None
-        classes = {name: int(info[name]) for name in CLASSES}
-        rows.append({"id": int(pair.id), **classes, "cf_pred": int(info["cf pred"])})
-        rows[-1] |= {"p_target": 1 - info["BKL"], "bkl": info["BKL"], "l_1": info["l_1"]}
+        try:
+            rows.append(_row_of_info(pair))
+        except UserError as error:
+            left_out.append(str(error))
+    if left_out:
+        print(f"{len(left_out)} images are left out; the first: {left_out[0]}", file=sys.stderr)
     return pd.DataFrame(rows).sort_values("id", ignore_index=True) if rows else None
+
+
+def _row_of_info(pair):
+    info = pair.info()
+    reached, bkl, l_1 = (info.get(name, math.nan) for name in ("cf pred", "BKL", "l_1"))
+    if not (pair.id.isdecimal() and reached.is_integer() and 0 <= bkl <= 1 and 0 <= l_1 <= 1):
+        raise UserError(f"the Info of {pair.counterfactual} lacks cf pred, BKL or l_1, or its name is no number")
+    classes = {name: int(info[name]) for name in CLASSES}
+    of_image = {"id": int(pair.id), **classes, "cf_pred": int(reached)}
+    return of_image | {"p_target": 1 - bkl, "bkl": bkl, "l_1": l_1}
 
 
 def hash_of(table):
