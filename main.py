@@ -2,14 +2,13 @@
 
 import guided_diffusion.script.guard  # noqa: F401
 
-from core.results.layout import Layout
 from core.results.merging import merge_chunks
 from core.running.experiment import explain_run
 from core.running.flags import BEFORE_THE_FLAG, FLAGS, FREE_AMONG_CHUNKS
 from core.running.networks import Networks, condition_of, make_oracle
 from core.running.progress import result_line
 from core.running.question import ask
-from core.running.run import plan_run
+from core.running.run import plan_run, read_run
 from core.running.tuning import tune_run
 from guided_diffusion.dist_util import device_from, keep_freed_memory
 from guided_diffusion.ranks.connecting import connect
@@ -50,8 +49,9 @@ def main():
 def merge(args, ranks):
     """Merges the chunks of an experiment, and prints the result."""
     if ranks.first:
-        layout = Layout(args.output_path, args.exp_name)
-        print(result_line(merge_chunks(layout, FREE_AMONG_CHUNKS, BEFORE_THE_FLAG), layout.experiment))
+        run = read_run(args.output_path, args.exp_name)
+        summary = merge_chunks(run.layout, FREE_AMONG_CHUNKS, BEFORE_THE_FLAG, run.names_of_data())
+        print(result_line(summary, run.layout.experiment))
 
 
 def plan(args):

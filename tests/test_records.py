@@ -107,13 +107,20 @@ def test_the_first_of_several_damaged_lines_is_named_and_a_header_is_restored(tm
     assert "is not a records.csv" in message and "restore it: without it main.py explains all images" in message
 
 
-def test_a_damaged_yaml_file_has_a_remedy_that_loses_no_images(tmp_path):
-    path, remedy = tmp_path / "flags.yaml", "run again the command that wrote it"
+@pytest.mark.parametrize(
+    "name, remedy",
+    [
+        ("chunk-0_num-chunks-2_flags.yaml", "name another --exp_name, or explain all anew with --overwrite True"),
+        ("summary.yaml", "remove it and run again the command that wrote it"),
+    ],
+)
+def test_a_damaged_yaml_file_has_a_remedy(tmp_path, name, remedy):
+    path = tmp_path / name
     assert f"{path} is missing; restore it, or {remedy}" == refusal(UserError, read_yaml, path)
     for text, wrong in (("a: [1", "is not readable as YAML"), ("- a", "holds no names with values")):
         path.write_text(text)
         message = refusal(UserError, read_yaml, path)
-        assert message == f"{path} is damaged: it {wrong}; restore it, or remove it and {remedy}"
+        assert message == f"{path} is damaged: it {wrong}; restore it, or {remedy}"
 
 
 def test_rows_are_added_without_touching_those_before(tmp_path):

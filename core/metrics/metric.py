@@ -12,7 +12,7 @@ from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.storage import remove_parts, sha256
 
 from ..results.layout import Layout
-from ..results.records import REMEDY, read_yaml, write_yaml
+from ..results.records import read_yaml, remedy_of, write_yaml
 from ..results.typed import typed
 from .intervals import mean_interval, normal_interval, share_interval, standard_error
 
@@ -124,7 +124,7 @@ def read_metrics(path):
         for name, entry in entries.items():
             typed(Entry, entry, str(name))
     except ValueError as error:
-        raise UserError(f"{path} is damaged: {error} is not as the scripts write it; {REMEDY}") from None
+        raise UserError(f"{path} is damaged: {error} is not as the scripts write it; {remedy_of(path)}") from None
     return entries
 
 

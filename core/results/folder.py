@@ -13,8 +13,18 @@ from guided_diffusion.script.storage import lock, remove_parts, require_writable
 from ..data.images import read_image
 from .layout import TRAJECTORIES, image_id
 from .pictures import parts_of
-from .reading import read_rows
-from .records import append_records, correct, flipped, is_torn, read_yaml, summarise, write_records, write_yaml
+from .reading import read_rows, refuse_other_images
+from .records import (
+    append_records,
+    correct,
+    flipped,
+    is_torn,
+    read_yaml,
+    remedy_of,
+    summarise,
+    write_records,
+    write_yaml,
+)
 
 COMPARED = 30  # originals that are held against those of a new run
 ANOTHER_DECODER = 2  # grey levels, on average, by which decoders of the same file may differ
@@ -69,6 +79,8 @@ class ResultsFolder:
             if earlier_flags:
                 earlier_flags = (before or {}) | earlier_flags
                 self._refuse_other_flags(earlier_flags, flags, free)
+            else:
+                self._refuse_results_without_flags()
             earlier = self._drop_incomplete(self._join_records(), flags)
             if earlier_flags:
                 self._remove_images(() if earlier is None else earlier["id"])
@@ -130,6 +142,16 @@ class ResultsFolder:
                     "an --output_path is for one data set, one split and one --image_size: name another"
                 )
 
+    def require_same_images(self, names, overwrite=False):
+        """UserError where the records, of any chunk, have another image under an id than the data now.
+
+        names: of the data's images, by id. overwrite: this chunk's own records are about to be removed.
+        """
+        own = self.layout
+        for layout in (own, *own.chunks):
+            if not (overwrite and layout == own):
+                refuse_other_images(read_rows(layout), names, own.experiment)
+
     def clear(self):
         """Removes the files of earlier runs of this experiment, or chunk. Originals, which others share, stay."""
         own = self.layout
@@ -160,6 +182,16 @@ class ResultsFolder:
                     "--exp_name, or, before any chunk is started, remove "
                     f"{' and '.join(str(folder) for folder in folders if folder.is_dir())}"
                 )
+
+    def _refuse_results_without_flags(self):
+        """Nobody knows with which flags they were made, so they would pass for results of this run's."""
+        own = self.layout
+        images = not own.chunks and any(own.image_files())
+        if images or read_rows(own) is not None:
+            raise UserError(
+                f"{own.experiment} holds results, but no {own.flags.name} that says how they were made; "
+                f"{remedy_of(own.flags)}"
+            )
 
     def _refuse_other_flags(self, earlier, flags, free):
         differing = [

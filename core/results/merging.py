@@ -7,17 +7,19 @@ import pandas as pd
 from guided_diffusion.script.errors import UserError
 
 from .folder import ResultsFolder
-from .reading import read_rows
+from .reading import read_rows, refuse_other_images
 from .records import read_yaml
 
 
-def merge_chunks(layout, free=("chunk",), before=None):
+def merge_chunks(layout, free=("chunk",), before=None, names=None):
     """Merges the chunks of an experiment into its summary.yaml and records.csv -> the summary.
 
     free: the flags that may differ between chunks.
     before: name -> the value that counts where an older flags.yaml does not have the flag yet.
+    names: of the data's images, by id; None where they cannot be known.
 
-    Raises UserError, naming the chunks, where some are missing or unfinished, have other flags, or overlap.
+    Raises UserError, naming the chunks, where some are missing or unfinished, have other flags, or overlap; and
+    where a chunk has explained other images than the data now has.
     """
     chunks, experiment = _all_chunks(layout), layout.experiment
     missing = [chunk.summary.name for chunk in chunks if not chunk.summary.exists()]
@@ -27,10 +29,12 @@ def merge_chunks(layout, free=("chunk",), before=None):
     parts = [part for part in map(_read_finished, chunks) if part is not None]
     if not parts:
         raise UserError(f"the chunks of {experiment} explain no image, so there is nothing to merge")
-    table = pd.concat(parts)
+    table = pd.concat(parts).sort_values("id")
     repeated = sorted(table["id"][table["id"].duplicated()])
     if repeated:
         raise UserError(f"the chunks of {experiment} overlap: image {repeated[0]} is in more than one")
+    if names is not None:
+        refuse_other_images(table, names, experiment)
     return ResultsFolder(layout).finish(table)
 
 

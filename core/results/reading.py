@@ -12,7 +12,7 @@ from guided_diffusion.script.errors import UserError, require_file
 from guided_diffusion.script.flags import MANY
 
 from ..data.images import SUFFIXES, from_uint8, read_image
-from .layout import CLASSIFIED, REACHED, beside
+from .layout import CLASSIFIED, REACHED, beside, image_id
 from .records import read_records, read_yaml
 
 CLASSES = ("label", "pred", "target")  # of an Info file, which no reader can do without
@@ -93,6 +93,22 @@ def read_all_rows(layout):
         tables = map(read_rows, layout.chunks)
     tables = [table for table in tables if table is not None and len(table)]
     return pd.concat(tables).sort_values("id", ignore_index=True) if tables else None
+
+
+def refuse_other_images(table, names, experiment):
+    """UserError that names the first image which the records have under another id than the data, `names`, now.
+
+    An id is a place in the data: an image that is added or removed moves those behind it.
+    """
+    if table is None or "image" not in table:  # a folder of the authors' release names no files
+        return
+    for i, name in zip(table["id"], table["image"], strict=True):
+        now = names[i] if i < len(names) else "no image"
+        if now != name:
+            raise UserError(
+                f"{experiment} has explained {name} as image {image_id(i)}, which is {now} of the data now: images "
+                "were added or removed; restore the data, or name another --exp_name"
+            )
 
 
 def rows_of_infos(pairs):

@@ -15,7 +15,8 @@ from guided_diffusion.script.storage import append_text, write_text
 from ..data.images import to_uint8
 
 BITS = ("oracle_pred", "oracle_cf_pred")  # an oracle's decisions, a 0 or 1 for each attribute; or its class
-REMEDY = "restore it, or remove it and run again the command that wrote it"  # of a damaged YAML file
+LOST_FLAGS = "name another --exp_name, or explain all anew with --overwrite True"
+LOST = "remove it and run again the command that wrote it"  # where it is another YAML file
 KINDS = {  # column -> what its cells are; those of other columns are text
     **dict.fromkeys(("id", "label", "pred", "target", "cf_pred", "attempts"), int),
     **dict.fromkeys(("bkl", "l_1", "p_target_before", "p_target", "scale"), float),
@@ -168,12 +169,17 @@ def write_yaml(path, values):
 def read_yaml(path):
     """A YAML file -> its dict; UserError where it is missing or holds no dict."""
     if not Path(path).exists():
-        raise UserError(f"{path} is missing; restore it, or run again the command that wrote it")
+        raise UserError(f"{path} is missing; {remedy_of(path)}")
     require_file(path)
     try:
         values, wrong = yaml.safe_load(Path(path).read_text()), "it holds no names with values"
     except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: of bytes that are no text, or no date
         values, wrong = None, "it is not readable as YAML"
     if not isinstance(values, dict):
-        raise UserError(f"{path} is damaged: {wrong}; {REMEDY}")
+        raise UserError(f"{path} is damaged: {wrong}; {remedy_of(path)}")
     return values
+
+
+def remedy_of(path):
+    """What mends a missing or damaged YAML file of an experiment."""
+    return f"restore it, or {LOST_FLAGS if Path(path).name.endswith('flags.yaml') else LOST}"

@@ -43,7 +43,7 @@ def explain_run(run, dataset, networks, ranks):
 
 def _explain_into(results, indices, run, dataset, networks, ranks):
     question, flags, batch_size = run.question, run.flags, run.flags["batch_size"]
-    earlier = ranks.from_first(lambda: _begin(results, run, networks))
+    earlier = ranks.from_first(lambda: _begin(results, run, dataset, networks))
     _require_one_folder(results)
     limit = flags["num_batches"] * batch_size or None
     chosen, looked_at = choose_images(
@@ -92,10 +92,11 @@ def _explain_into(results, indices, run, dataset, networks, ranks):
         print(result_line(summary, run.layout.experiment, left, seconds))
 
 
-def _begin(results, run, networks):
+def _begin(results, run, dataset, networks):
     """Prepares the folder -> the rows that an earlier run finished, or None."""
     question = run.question
     recorded = dict(run.flags) | question.flags | weight_hashes(run.flags, networks.files)
+    results.require_same_images(dataset.names, run.flags["overwrite"])
     earlier = results.begin(recorded, run.flags["overwrite"], FREE_FLAGS, BEFORE_THE_FLAG)
     results.write_classes(question.answers if question.of_classes else ())
     return earlier

@@ -20,7 +20,7 @@ from ..methods.flags import method_and_options
 from ..methods.registry import Cost
 from ..results.layout import CLASSIFIED, REACHED, Layout, image_id
 from ..results.reading import hash_of, read_all_rows, read_flags, read_pairs, read_runs, rows_of_infos
-from ..results.records import REMEDY, correct, flipped
+from ..results.records import correct, flipped, remedy_of
 from .explainer import Settings
 from .flags import FLAGS, check_run_flags, choose_split, scales_of
 from .network_names import network_name
@@ -56,6 +56,14 @@ class Run:
         """The ImageDataset that it explains."""
         names = ("dataset", "data_dir", "split", "image_size", "images")
         return load_explained_data(*(self.flags[name] for name in names))
+
+    def names_of_data(self):
+        """The names of the data's images, by id; None, with a line that says so, where the data is not there."""
+        try:
+            return self.load_dataset().names
+        except UserError as error:
+            print(f"the images' names are not compared with the data's: {error}")
+            return None
 
     # -- what its folder holds -----------------------------------------------------------------------------------
 
@@ -171,7 +179,7 @@ def _checked_flags(layout):
             flag.check_type(name, value)
             flag.check(name, value)
         except UserError as error:
-            raise UserError(f"flags.yaml in {layout.experiment} is damaged ({error}); {REMEDY}") from None
+            raise UserError(f"flags.yaml in {layout.experiment} is damaged ({error}); {remedy_of(layout.flags)}") from None
         if flag.kind is str and value is not None:
             flags[name] = str(value)
     return flags
