@@ -3,11 +3,9 @@
 import re
 from pathlib import Path
 
-import torch
+from guided_diffusion.script.errors import UserError
 
-from guided_diffusion.script.errors import UserError, first_sentence
-
-from .classifier import require_logits
+from .classifier import probe_classifier
 from .from_code import load_code
 from .from_timm import load_timm
 from .from_torchvision import load_torchvision
@@ -47,8 +45,12 @@ def load_by_name(path, architecture, weights, changes, image_size, run_code, rol
         )
     resized = classifier.preprocessing.resize is not None
     classifier.image_size = None if resized else image_size
-    logits = _try(classifier, image_size or (64 if resized else None), role)
-    num_outputs = logits.shape[1]
+    size = image_size or (64 if resized else None)
+    if size is None:
+        name = classifier.architecture
+        raise UserError(f"{name} takes images at their own size, which is not known; give image_size")
+    classifier.remark = ""
+    num_outputs = probe_classifier(classifier, size, role, from_library).shape[1]
     if classifier.attributes is None:
         classifier.attributes = [str(index) for index in range(num_outputs)]
     elif len(classifier.attributes) != num_outputs:
@@ -57,31 +59,4 @@ def load_by_name(path, architecture, weights, changes, image_size, run_code, rol
         )
     if num_outputs == 1:  # a softmax over one class would say nothing: the logit's sign answers a yes/no question
         classifier.task = "attributes"
-    classifier.remark = ""
-    may_end_so = classifier.task == "attributes" or not from_library  # no library's classes end in sigmoids
-    if may_end_so and ((logits >= 0) & (logits <= 1)).all():
-        classifier.remark = "; it gives values from 0 to 1: if they are probabilities, leave out its last sigmoid"
     return classifier
-
-
-@torch.no_grad()
-def _try(classifier, size, role):
-    """The logits of four images of a size; UserError, with the flags of the role, where it makes none."""
-    name = classifier.architecture
-    if size is None:
-        raise UserError(f"{name} takes images at their own size, which is not known; give image_size")
-    noise = torch.rand(4, 3, size, size, generator=torch.Generator().manual_seed(0)) - 0.5
-    contrast, brightness = torch.tensor([[2, 1, 0.2, 1], [0, 0.5, 0, -0.5]]).view(2, 4, 1, 1, 1)
-    images = noise * contrast + brightness
-    try:
-        logits = classifier(images)
-    except Exception as error:  # it may be anybody's code
-        height, width = classifier.prepare(images).shape[2:]
-        raise UserError(
-            f"{name} does not take images of {height} x {width} ({first_sentence(error)}); "
-            f"give --{role}_size, the pixels that it takes"
-        ) from error
-    require_logits(logits, name)
-    if not logits.isfinite().all():
-        raise UserError(f"{name} makes NaN or infinite values of images; use other weights")
-    return logits

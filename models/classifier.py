@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from guided_diffusion.script.errors import UserError
+from guided_diffusion.probe import SIGMOID, probe, probe_images
+from guided_diffusion.script.errors import UserError, first_sentence
 
 from .preprocessing import Preprocess, Preprocessing
 
@@ -101,8 +102,32 @@ def require_logits(output, name, num_outputs=None):
         raise UserError(
             f"{name} makes shape {list(output.shape)} of images; it should be logits (N, {num_outputs or 'K'})"
         )
-    shares = output.shape[1] > 1 and ((output >= 0) & (output <= 1)).all()
-    if shares and torch.allclose(output.sum(1), torch.ones(len(output)), atol=1e-4):
-        raise UserError(
-            f"{name} makes probabilities, which add up to 1, of images, not logits; leave out its last softmax"
+
+
+def probe_classifier(classifier, size, role, from_library=False):
+    """Tries a Classifier on images of size x size, and adds to its remark -> the logits (4, K) of four.
+
+    from_library: whether its code is known, and ends in no sigmoid. UserError, with the flags of the role,
+    classifier or oracle, where it makes no logits of them or, as a classifier, cannot guide.
+    """
+    name, images = classifier.architecture, probe_images(size)
+    try:
+        logits, remarks = probe(
+            classifier, images, name, lambda logits: require_logits(logits, name), guides=role == "classifier"
         )
+    except UserError:
+        raise
+    except Exception as error:  # it may be anybody's code
+        others = {weights.dtype for weights in classifier.parameters()} - {torch.float32}
+        height, width = classifier.prepare(images).shape[2:]
+        remedy = f"give --{role}_size, the pixels that it takes"
+        if others:
+            remedy = f"its weights are in {others.pop()}: let it return network.float()"
+        raise UserError(
+            f"{name} does not take images of {height} x {width} ({first_sentence(error)}); {remedy}"
+        ) from error
+    if from_library:
+        remarks = [remark for remark in remarks if remark != SIGMOID]
+    if remarks:
+        classifier.remark = "".join([classifier.remark or "", *(f"; {remark}" for remark in remarks)])
+    return logits

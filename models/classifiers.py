@@ -17,7 +17,7 @@ from guided_diffusion.script.errors import UserError, as_user_error
 
 from .by_name import load_by_name
 from .checkpoints import attach_flags, count_rows, describe, find_state, flags_of, load_state, read_weights
-from .classifier import CELEBA_OUTPUTS, Classifier, require_logits
+from .classifier import CELEBA_OUTPUTS, Classifier, probe_classifier, require_logits
 from .classifier import BinaryQuestion as BinaryQuestion
 from .from_code import call_function
 from .from_torchvision import build_torchvision, list_networks
@@ -137,14 +137,17 @@ def classifier_from(contents, path, architecture=None, changes=None, image_size=
         raise UserError(f"{path} says that its task is {task!r}; save it with {' or '.join(TASKS)}")
     if task == "classes" and num_outputs == 1:
         raise UserError(f"{path} says that it tells classes, but has one output; save it with task attributes")
+    size = own_size or (changes or {}).get("size", image_size)
     try:
-        network = build_classifier(trained, num_outputs, own_size or (changes or {}).get("size", image_size))
+        network = build_classifier(trained, num_outputs, size)
     except UserError as error:
         raise UserError(f"{path} cannot be built: {error}") from error
     load_state(network, state, path, kind=f"{trained} classifier")
     classifier = from_file(network, trained, attributes, own_size, task, changes)
     if own_state is not None:
         classifier.remark = ""
+    if size is not None:
+        probe_classifier(classifier, size, role, from_library=":" not in trained)
     return classifier
 
 

@@ -102,7 +102,7 @@ def test_an_absent_or_corrupt_image_is_named_and_nothing_finished_is_lost(flags,
 
 def test_nan_from_the_network_stops_the_run_and_names_the_image(flags, toy_files, tmp_path):
     state = torch.load(toy_files / "classifier.pt")
-    state["state_dict"]["scale"] = torch.full((40,), 3e38)
+    state["state_dict"]["scale"] = torch.full((40,), 1e34)
     torch.save(state, tmp_path / "huge.pt")
     refuse(flags | {"classifier_path": tmp_path / "huge.pt"}, "NaN for image 0", "--use_fp16")
     assert not (flags["output_path"] / "Results/exp/summary.yaml").exists()

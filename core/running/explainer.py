@@ -1,10 +1,12 @@
 """Explaining images: choosing targets, and trying one classifier scale after another until an image flips."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
 import torch
 
+from guided_diffusion.probe import probe
 from guided_diffusion.sampling import once_more_on_overflow, raise_overflow
 from guided_diffusion.script.errors import UserError
 
@@ -175,6 +177,7 @@ def explain(
     target: a class, (N,) classes, or -1: the opposite of each prediction (of K classes, the runner-up).
     ids: (N,) integers that, with the seed, decide each image's noise; None: 0 … N-1.
     labels: (N, ...), for a class-conditional network.
+    Warns where the classifier seems to make probabilities, or is in training mode.
     on_attempt(rows, attempt) is called before each attempt. rows: indices of the images that still take part.
     callback(dict(t, z, x_clean, rows, attempt)) is called before each outer step.
     Raises UserError, which is a ValueError, naming the argument that cannot be; and, at the next outer step, where
@@ -188,6 +191,9 @@ def explain(
     def progress(jobs):  # images that start together are always at the same attempt
         return {"rows": torch.tensor([job.row for job in jobs], device=images.device), "attempt": jobs[0].attempt}
 
+    tried = images[:4]
+    for remark in probe(classifier, tried, "classifier", lambda logits: require_logits(logits, len(tried)))[1]:
+        warnings.warn(f"classifier: {remark}", stacklevel=2)
     explainer = Explainer(
         classifier,
         diffusion,
