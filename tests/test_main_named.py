@@ -47,7 +47,7 @@ def named(flags, path, **more):
 
 def test_a_function_explains_like_the_file_of_its_network(flags, tmp_path):
     expected, out = explain(flags)
-    assert "classifier " not in out
+    assert "\nclassifier " not in out
     found, out = explain(named(flags, FUNCTION, output_path=tmp_path / "named"))
     pd.testing.assert_frame_equal(found, expected)
     line = f"classifier {FUNCTION}: 40 attributes (5_o_Clock_Shadow, Arched_Eyebrows, Attractive, ...), images"

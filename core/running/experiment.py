@@ -18,6 +18,7 @@ from ..results.folder import ResultsFolder
 from ..results.pictures import write_images, write_step
 from ..results.reading import read_rows
 from ..results.records import make_records
+from .agreement import tell_agreement
 from .attempts import Dealer
 from .explainer import Explainer
 from .explanation import gather
@@ -58,6 +59,8 @@ def _explain_into(results, indices, run, dataset, networks, ranks):
         return
     finished = set() if earlier is None else set(earlier["id"]) & set(chosen)
     left = len(chosen) - len(finished)
+    if networks.labels is not None and left and ranks.first:
+        tell_agreement(dataset, indices[:looked_at], networks, batch_size)
     scales = run.settings.classifier_scales
     print(cost_line(len(chosen), len(finished), run.cost, len(scales), ranks), flush=True)
 

@@ -215,7 +215,10 @@ def _name_outputs(flags, dataset, names):
     if flags["class_names"]:
         return read_class_names(flags["class_names"], len(names))
     labels = dataset.attributes
-    if names != numbered(len(names)) or len(labels) != len(names) or set(labels) <= set(names):
+    if names != numbered(len(names)) or len(labels) != len(names):
+        return names
+    if set(labels) == set(names):
+        _tell_order(flags, labels)
         return names
     order = shown([f"{number} for {name}" for number, name in enumerate(labels)])
     print(
@@ -223,6 +226,17 @@ def _name_outputs(flags, dataset, names):
         f"order, {order}, unless --class_names is given"
     )
     return labels
+
+
+def _tell_order(flags, labels):
+    """Prints that outputs are taken by their numbers, where the labels, also numbers, have another order."""
+    place = next((place for place, label in enumerate(labels) if label != str(place)), None)
+    if place is not None:
+        print(
+            f"{flags['classifier_path']} does not name its outputs: they are taken by their numbers, output "
+            f"{place} for {place} of --data_dir. As text {labels[place]} comes there: give --class_names if the "
+            "training took that order, as torchvision's ImageFolder does"
+        )
 
 
 # -- the images that it is about ---------------------------------------------------------------------------------
