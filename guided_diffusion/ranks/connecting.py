@@ -5,8 +5,10 @@ That a rank has died is its launcher's to notice: torchrun, mpiexec and `srun --
 
 import json
 import os
+import stat
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -105,6 +107,7 @@ def end_process(code, message):
     _print_once(message)
     _tell_torchrun(message)
     if mpi_world():
+        _wait_until_read(sys.stderr)
         mpi_world().Abort(code)
     if dist.is_initialized():
         os._exit(code)  # threads of torch.distributed would abort the process with a message of their own
@@ -128,6 +131,18 @@ def _print_once(message):
         print(message, file=sys.stderr, flush=True)
     if first and store is not None:
         store.set("printed", "")
+
+
+def _wait_until_read(stream):
+    """Returns when mpiexec has read what a rank wrote into its pipe: at an Abort it drops the rest."""
+    until = time.monotonic() + _TO_PRINT.total_seconds()
+    with suppress(ImportError, OSError):  # of Windows, and of what is no pipe
+        from fcntl import ioctl
+        from termios import FIONREAD
+
+        is_pipe = stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+        while is_pipe and any(ioctl(stream.fileno(), FIONREAD, bytes(4))) and time.monotonic() < until:
+            time.sleep(0.01)
 
 
 def _tell_torchrun(message):
