@@ -10,7 +10,13 @@ import torch
 
 from core.data.datasets import attribute_index
 from core.data.labels import shares
-from core.data.loading import TRAINING_DATA_FLAGS, load_training_data, require_labels, require_one_class
+from core.data.loading import (
+    TRAINING_DATA_FLAGS,
+    load_training_data,
+    require_both_answers,
+    require_labels,
+    require_one_class,
+)
 from core.metrics.validation import validate_attributes, validate_classes
 from guided_diffusion.script.choices import TASKS
 from guided_diffusion.script.errors import UserError
@@ -74,6 +80,7 @@ def main():
         query = attribute_index(train.attributes, args.query_label)
         for dataset in (train, val):
             dataset.attributes, dataset.labels = (dataset.attributes[query],), dataset.labels[:, [query]]
+    require_both_answers(train, args.data_dir)
     torch.manual_seed(args.seed)
     network = build_classifier(args.architecture, len(train.attributes), args.image_size)
     require_trainable(network, args.architecture, args.image_size, smallest_part(args))

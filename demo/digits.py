@@ -33,7 +33,7 @@ def write_digits(data_dir):
     digits, data_dir = load_digits(), Path(data_dir)
     names = name_digits(digits.target)
     if data_dir.exists():
-        if not data_dir.is_dir() or list_images(data_dir) != sorted(names):
+        if not data_dir.is_dir() or list_images(data_dir)[0] != sorted(names):
             raise UserError(f"--data_dir {data_dir} holds something else: name a new folder, or remove it")
         return
     data_dir.parent.mkdir(parents=True, exist_ok=True)

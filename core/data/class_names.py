@@ -1,6 +1,7 @@
 """The names of classes: read from a file, looked up, and matched with other names."""
 
 import json
+import unicodedata
 from collections import defaultdict
 from difflib import get_close_matches
 from pathlib import Path
@@ -46,8 +47,20 @@ def _of_json(contents):
 
 
 def in_one_line(name):
-    """A name with single spaces in place of line breaks and tabs."""
-    return " ".join(str(name).split())
+    """A name with single spaces in place of line breaks and tabs, in Unicode's composed form, as it is typed."""
+    return " ".join(unicodedata.normalize("NFC", str(name)).split())
+
+
+def require_distinct(names, source):
+    """UserError, with the source, where a name stands twice, or two differ by case or by Unicode's form alone."""
+    firsts = {}
+    for name in names:
+        form = unicodedata.normalize("NFKC", str(name)).casefold()
+        if form in firsts:
+            first = firsts[form]
+            alike = "twice" if first == name else f"and {first}, which differ by case or by Unicode's form alone"
+            raise UserError(f"{source} has the name {name} {alike}; name each thing once, in one way")
+        firsts[form] = name
 
 
 def numbered(count):

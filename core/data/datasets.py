@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from guided_diffusion.script.errors import UserError
 
-from .class_names import shown
+from .class_names import in_one_line, require_distinct, shown
 from .images import from_uint8, read_image
 
 CELEBA_ATTRIBUTES = tuple(
@@ -22,6 +22,7 @@ CELEBA_ATTRIBUTES = tuple(
 )
 SPLITS = {"train": 0, "val": 1, "test": 2}
 ALL = "all"  # what --split calls all of them together
+SEPARATORS = {";": "semicolons", "\t": "tabs"}  # of tables that are no csv
 
 
 class ImageDataset(Dataset):
@@ -32,6 +33,7 @@ class ImageDataset(Dataset):
     """
 
     splits_drawn = False  # True where the data names no splits, so that they were drawn at random
+    left_out = {}  # suffix -> number of files beside the images that are none
 
     def __init__(self, image_dir, names, attributes, labels, image_size):
         self.image_dir, self.image_size = Path(image_dir), image_size
@@ -134,7 +136,7 @@ def data_attributes(data_dir):
         return CELEBA_ATTRIBUTES
     if not any((root / f"list_attr_celeba.{suffix}").is_file() for suffix in ("csv", "txt")):
         return ()
-    return tuple(_read_list(root, "list_attr_celeba", nrows=1).columns)
+    return tuple(_read_list(root, "list_attr_celeba", nrows=2).columns)
 
 
 def chunk_indices(n, chunk, num_chunks):
@@ -161,21 +163,47 @@ def in_split(partition, names, split, source):
     return is_in
 
 
-def read_table(path, text=(), **options):
-    """A table of images in a csv or text file -> a DataFrame of numbers, NaN for what is none, indexed by image.
+def read_table(path, names=None, **options):
+    """A table of images in a csv or text file -> a DataFrame of texts, indexed by image, a column for each name.
 
-    text: the names of columns that stay as they are. options: pandas.read_csv's.
-    Raises UserError where the file is no table, is empty or lists an image twice.
+    names: of the columns; None: the first row has them, and before them that of the images' column. Spaces around
+    names are left out. options: pandas.read_csv's.
+    UserError where it is no table, has no rows, a row of another length, or an image or a name twice.
     """
+    own_names, name = names is None, None
     try:
-        table = pd.read_csv(path, **options)
+        if own_names:
+            _refuse_other_separators(path)
+        table = pd.read_csv(path, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig", **options)
+    except UserError:
+        raise
     except ValueError as error:
-        raise UserError(f"{path} cannot be read as a table ({str(error).splitlines()[0]})") from None
+        reason = str(error).strip().splitlines()[0].removeprefix("Error tokenizing data. C error: ")
+        raise UserError(f"{path} cannot be read as a table ({reason}); save it in UTF-8, its rows alike") from None
+    if own_names:
+        (name, *names), table = table.iloc[0], table.iloc[1:]
+    names = [in_one_line(name) for name in names]
     if not len(table):
         raise UserError(f"{path} holds no rows")
+    if len(names) != table.shape[1] - 1:
+        counts = f"{len(names)} names for {table.shape[1] - 1} columns beside the images"
+        raise UserError(f"{path} has {counts}; give its first row a name for each")
+    table = table.set_index(0).rename_axis(name).set_axis(names, axis=1)
+    table.index = table.index.str.strip()
+    if not all(names):
+        raise UserError(f"{path} has a column without a name; name it or leave it out")
+    require_distinct(names, path)
     if table.index.has_duplicates:
         raise UserError(f"{path} lists {table.index[table.index.duplicated()][0]} twice")
-    return table.apply(lambda column: column if column.name in text else to_numbers(column))
+    return table
+
+
+def _refuse_other_separators(path):
+    with open(path, encoding="utf-8", errors="replace") as file:
+        header = file.readline()
+    for mark, called in SEPARATORS.items():
+        if mark in header and "," not in header:
+            raise UserError(f"{path} is separated by {called}; save it with commas")
 
 
 def to_numbers(column):
@@ -184,17 +212,21 @@ def to_numbers(column):
 
 
 def _read_list(root, stem, flag="data_dir", **limits):
-    """list_*.csv, or the .txt that CelebA ships -> a DataFrame indexed by the image's file name."""
+    """list_*.csv, or the .txt that CelebA ships -> a DataFrame of numbers, NaN for what is none, by image."""
     csv, txt = root / f"{stem}.csv", root / f"{stem}.txt"
     if csv.is_file():
-        path, options = csv, {"index_col": 0}
+        path, options = csv, {}
     elif not txt.is_file():
         raise UserError(f"--{flag} {root} has neither {csv.name} nor {txt.name}")
-    elif stem == "list_attr_celeba":  # a count, the names of the columns, one row an image
-        path, options = txt, {"sep": r"\s+", "skiprows": 1}
+    elif stem == "list_attr_celeba":  # a count, which some leave out, the names of the columns, one row an image
+        path = txt
+        with open(path, encoding="utf-8", errors="replace") as file:
+            first, second = file.readline().split(), file.readline().split()
+        counted = len(first) == 1
+        options = {"sep": r"\s+", "skiprows": 1 + counted, "names": second if counted else first}
     else:
-        path, options = txt, {"sep": r"\s+", "header": None, "index_col": 0}
+        path, options = txt, {"sep": r"\s+", "names": ["partition"]}
     table = read_table(path, **options, **limits)
     if table.shape[1] == 0:
         raise UserError(f"{path} holds no columns beside the images")
-    return table
+    return table.apply(to_numbers)

@@ -1,6 +1,7 @@
 """Images that lie in a folder, that a csv lists, or that are named one by one."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,20 @@ import torch
 
 from guided_diffusion.script.errors import UserError
 
+from .class_names import in_one_line, require_distinct
 from .datasets import SPLITS, ImageDataset, in_split, read_table, to_bytes, to_numbers
 from .images import SUFFIXES, read_image
 from .labels import OneHot, take
 
 CLASS_COLUMN = "class"  # of a csv: the names of the images' classes
-LISTED = (*SUFFIXES, ".jfif", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff")  # the images of a folder
+PATH_COLUMN = "path"  # which is the first, whatever it is called
+MEANINGS = {  # columns that have a meaning, and what others call them
+    "partition": ("partitions", "split", "splits", "subset", "fold"),
+    CLASS_COLUMN: ("classes", "class_name", "classname"),
+    PATH_COLUMN: ("image_id", "image", "file", "filename", "file_name", "filepath", "file_path"),
+}
+# The images of a folder.
+LISTED = (*SUFFIXES, ".jfif", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 SPLIT_FOLDERS = {  # the names of the splits' folders, in upper or lower case
     **dict.fromkeys(("train", "training"), SPLITS["train"]),
     **dict.fromkeys(("val", "valid", "validation"), SPLITS["val"]),
@@ -31,12 +40,13 @@ class ImageFolder(ImageDataset):
     """
 
     def __init__(self, data_dir, split, image_size):
-        names = list_images(data_dir)
+        names, self.left_out = list_images(data_dir)
         if not names:
             raise UserError(
                 f"--data_dir {data_dir} has neither img_align_celeba/ with its lists nor an image "
                 f"({', '.join(LISTED)}), in it or in subfolders"
             )
+        _refuse_one_folder_around(names, data_dir)
         partition = named_partition(names)
         self.splits_drawn = not ((partition == SPLITS["train"]).any() or (partition != -1).all())
         if self.splits_drawn:
@@ -44,7 +54,7 @@ class ImageFolder(ImageDataset):
         else:
             _refuse(names, partition == -1, data_dir, "has train/, but {} is not in train/, val/ or test/")
         depth = 0 if self.splits_drawn else 1
-        classes, attributes = number_classes(_folder_at(depth, name) for name in names)
+        classes, attributes = number_classes((_folder_at(depth, name) for name in names), f"--data_dir {data_dir}")
         if attributes:
             _refuse(names, classes == -1, data_dir, "has a subfolder for each class, but {} lies in none")
         in_train = np.unique(classes[partition == SPLITS["train"]])
@@ -64,20 +74,31 @@ class ImageTable(ImageDataset):
 
     def __init__(self, data_dir, split, image_size):
         path = Path(data_dir)
-        table = read_table(path, text=(CLASS_COLUMN,), index_col=0, dtype=str)
+        table = read_table(path).apply(lambda column: column.str.strip())
         if str(table.index.name).lower().endswith(LISTED):
             raise UserError(f"{path} begins with an image; give it a header, such as path,Smiling,partition")
-        if table.index.hasnans:
+        _refuse_near_names(table.columns, path)
+        if not table.index.all():
             raise UserError(f"{path} has a row without a path")
         folder = str(path.parent)  # as text: a Path would take most of the time of a million images
         absent = [name for name in table.index.tolist() if not os.path.isfile(os.path.join(folder, name))]
         if absent:
             raise UserError(f"{path} lists {len(absent)} of {len(table)} images that are not there: {absent[0]}")
         self.splits_drawn = "partition" not in table
-        partition = draw_partition(len(table)) if self.splits_drawn else table.pop("partition")
+        partition = draw_partition(len(table)) if self.splits_drawn else to_numbers(table.pop("partition"))
         labels, attributes = _labels_of_table(table, path)
         rows = np.flatnonzero(in_split(partition, table.index, split, path))
         super().__init__(path.parent, table.index[rows], attributes, take(labels, rows), image_size)
+
+
+def _refuse_near_names(names, path):
+    """UserError where a column is called nearly as one that has a meaning: it would become a label."""
+    for name in names:
+        meant = next((word for word, others in MEANINGS.items() if name.casefold() in (word, *others)), name)
+        if meant == PATH_COLUMN:
+            raise UserError(f"{path} has the column {name}; put the images' paths first, and leave out an index")
+        if meant != name:
+            raise UserError(f"{path} has the column {name}; call it {meant}, or otherwise where it is a label")
 
 
 def _labels_of_table(table, path):
@@ -85,9 +106,10 @@ def _labels_of_table(table, path):
     if CLASS_COLUMN in table and not to_numbers(table[CLASS_COLUMN]).isin((-1, 0, 1)).all():
         if table.shape[1] > 1:
             raise UserError(f"{path} has labels beside its column {CLASS_COLUMN}; keep that or these")
-        if (unnamed := table.index[table[CLASS_COLUMN].isna()]).size:
-            raise UserError(f"{path}: {CLASS_COLUMN} of {unnamed[0]} is empty; name its class")
-        classes, attributes = number_classes(table[CLASS_COLUMN])
+        names = table[CLASS_COLUMN]
+        if not names.all():
+            raise UserError(f"{path}: {CLASS_COLUMN} of {names.index[names == ''][0]} is empty; name its class")
+        classes, attributes = number_classes(names, path)
         return OneHot(classes, len(attributes)), attributes
     table = table.apply(to_numbers)
     for name, column in table.items():
@@ -112,29 +134,42 @@ def no_labels(count):
     return torch.zeros((count, 0), dtype=torch.int8)
 
 
-def number_classes(folders):
-    """The class of each of N images, a name or None -> ((N,) numbers, -1 for None; the names by number, sorted)."""
+def number_classes(folders, source):
+    """The class of each of N images, a name or None -> ((N,) numbers, -1 for None; the names by number, sorted).
+
+    UserError, which names the source, where two names differ by case, spaces or Unicode's form alone.
+    """
     codes, names = pd.factorize(np.array(list(folders), dtype=object), sort=True)
-    return codes.astype(np.int32), tuple(names)
+    names = tuple(map(in_one_line, names))
+    require_distinct(names, source)
+    return codes.astype(np.int32), names
 
 
 def list_images(root):
-    """The images in a folder and its subfolders: their paths relative to it, with /, sorted.
+    """The images in a folder and its subfolders -> (their paths relative to it, with /, sorted; what is left out).
 
-    Links are followed, but not into a folder that they lie in themselves; hidden names are left out.
+    The latter: suffix -> number of files of other kinds. Links are followed, but not into a folder that they lie in
+    themselves; hidden names are left out without a count.
     """
 
     def refuse(error):
         raise error
 
-    names = []
+    names, left_out = [], Counter()
     for folder, subfolders, files in os.walk(root, onerror=refuse, followlinks=True):
         paths = {name: Path(folder, name) for name in subfolders if not name.startswith(".")}
         subfolders[:] = [name for name, path in paths.items() if not _leads_back(path)]
         place = Path(folder).relative_to(root).as_posix()
         prefix = "" if place == "." else f"{place}/"
-        names += [prefix + name for name in files if name.lower().endswith(LISTED) and not name.startswith(".")]
-    return sorted(names)
+        for name in files:
+            suffix = os.path.splitext(name)[1].lower()
+            if name.startswith("."):
+                continue
+            if suffix in LISTED:
+                names.append(prefix + name)
+            else:
+                left_out[suffix or "no suffix"] += 1
+    return sorted(names), left_out
 
 
 def _leads_back(path):
@@ -159,6 +194,18 @@ def _folder_at(depth, name):
     """The folder in a path that has `depth` folders before it; None where the path is shorter."""
     place = name.split("/", depth + 1)
     return place[depth] if len(place) > depth + 1 else None
+
+
+def _refuse_one_folder_around(names, data_dir):
+    """UserError where all images lie in one folder, and in several below that: these are the classes, or splits."""
+    outer, inner = ({_folder_at(depth, name) for name in names} for depth in (0, 1))
+    if len(outer) == 1 and len(inner) > 1 and outer != {None} and None not in inner:
+        name = outer.pop()
+        if name.lower() not in SPLIT_FOLDERS:
+            raise UserError(
+                f"--data_dir {data_dir} has one folder, {name}, around {', '.join(sorted(inner)[:3])}; "
+                f"give --data_dir {Path(data_dir, name)}"
+            )
 
 
 def _refuse(names, faulty, data_dir, fault):

@@ -21,6 +21,8 @@ TURNS = {  # EXIF's orientation -> what puts the image upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+FEWEST_GREYS = 2**14  # that an image in 16 bits must use
+LONGEST = 16  # of a side, in short sides: what lies further from the centre is never seen
 ANIMATED = ("GIF", "PNG", "WEBP")  # formats of moving pictures; in others several images are no animation
 
 
@@ -69,7 +71,8 @@ def _upright(image):
 def _to_8_bits(image):
     """A PIL image of greys in 16 bits, or in floats up to 1 or up to 255 -> the same in 8 bits; others as they are.
 
-    ValueError where its numbers lie beyond: nothing says which of them is white.
+    ValueError where its numbers lie beyond, or use at most 14 of the 16 bits, as 12-bit x-rays do: nothing says
+    which of them is white.
     """
     if image.mode.startswith("I"):
         white = 65535
@@ -78,8 +81,9 @@ def _to_8_bits(image):
     else:
         return image
     greys = np.asarray(image)
-    if not ((greys >= 0) & (greys <= white)).all():
-        raise ValueError(f"its greys go from {greys.min():g} to {greys.max():g}; save them in 8 bits")
+    unused = white == 65535 and 0 < greys.max() < FEWEST_GREYS
+    if unused or not ((greys >= 0) & (greys <= white)).all():
+        raise ValueError(f"its greys go from {greys.min():g} to {greys.max():g} of {white}; save them in 8 bits")
     return Image.fromarray(np.round(greys * (255 / white)).astype(np.uint8))
 
 
@@ -94,10 +98,17 @@ def _on_white(image):
 def centre_crop(image, size):
     """A PIL image -> its central square, size x size: the short side is resized (bilinear, antialiased) to size."""
     short = min(image.size)
+    if max(image.size) > LONGEST * short:  # resized whole it would take gigabytes
+        image = image.crop(_centre_box(image.size, *(min(side, LONGEST * short) for side in image.size)))
     width, height = (size * side // short for side in image.size)
     image = image.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    return image.crop((left, top, left + size, top + size))
+    return image.crop(_centre_box(image.size, size, size))
+
+
+def _centre_box(size, width, height):
+    """Pillow's (left, top, right, bottom) of the centre, width x height, of an image of a size (W, H)."""
+    left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
+    return left, top, left + width, top + height
 
 
 def encode_png(file, pixels):

@@ -1,5 +1,6 @@
 """Loading what --data_dir holds, for a training or to be explained: a CelebA, a folder of images, or a csv."""
 
+import os
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from guided_diffusion.script.flags import Flag
 from .datasets import DATASETS, CelebA
 from .decoded import MIB, SMALL, provide_decoded
 from .image_lists import CLASS_COLUMN, ImageFiles, ImageFolder, ImageTable
-from .labels import first_without_one_class
+from .labels import first_without_one_class, shares
 
 TRAINING_DATA_FLAGS = {
     "data_dir": Flag(
@@ -46,6 +47,7 @@ def load_training_data(data_dir, splits, image_size, ranks=ONLY_RANK, decoded_di
     attributes = len(datasets[0].attributes)
     drawn = "; it names no splits: a tenth, always the same, is held out as val" if datasets[0].splits_drawn else ""
     print(f"{data_dir}: {counts} images with {attributes or 'no'} attributes{drawn}", flush=True)
+    _tell_left_out(datasets[0], data_dir)
     provide_decoded(datasets, splits, data_dir, ranks, decoded_dir)
     return datasets
 
@@ -57,14 +59,32 @@ def load_explained_data(name, data_dir, split, image_size, images=None):
     Raises UserError naming what is missing or malformed.
     """
     if images is not None:
-        return ImageFiles([path.strip() for path in images.split(",") if path.strip()], image_size)
+        return ImageFiles(split_paths(images), image_size)
     with _readable(data_dir):
         if name in DATASETS:
             return DATASETS[name](data_dir, split, image_size)
         dataset = find_reader(data_dir)(data_dir, split, image_size)
+    _tell_left_out(dataset, data_dir)
     if dataset.splits_drawn and split == "val":
         print(f"{data_dir} names no splits: val is the tenth that trainings hold out; --split all is all")
     return dataset
+
+
+def split_paths(text):
+    """Paths separated by commas -> a list. A path with commas in it is one where it exists."""
+    paths, parts = [], text.split(",")
+    while parts:
+        whole = (length for length in range(len(parts), 0, -1) if os.path.isfile(",".join(parts[:length]).strip()))
+        length = next(whole, 1)
+        paths.append(",".join(parts[:length]).strip())
+        parts = parts[length:]
+    return [path for path in paths if path]
+
+
+def _tell_left_out(dataset, data_dir):
+    if dataset.left_out:
+        kinds = ", ".join(f"{number:,} {suffix}" for suffix, number in sorted(dataset.left_out.items()))
+        print(f"{data_dir}: files that are no images are left out: {kinds}", flush=True)
 
 
 def settle_dataset(name, data_dir):
@@ -104,6 +124,22 @@ def require_labels(dataset, data_dir, num_classes=None, one_each=False):
         raise UserError(f"--num_classes {num_classes} must be {count}, as many as --data_dir {data_dir} has")
     if one_each:
         require_one_class(dataset, data_dir, "--multiclass False", "--multiclass True")
+
+
+def require_both_answers(dataset, data_dir):
+    """UserError where no label has both answers, so that nothing can be learned; prints which of several have one.
+
+    A single class, such as a folder around the classes, would be learned to an accuracy of 1.
+    """
+    share = shares(dataset.labels)
+    constant = [name for name, part in zip(dataset.attributes, share, strict=True) if part in (0, 1)]
+    if constant and len(constant) == len(share):
+        raise UserError(
+            f"--data_dir {data_dir}: all {len(dataset)} images to train on have the same answer to {constant[0]}; "
+            "give images of both, such as a subfolder for each class"
+        )
+    if constant:
+        print(f"{data_dir}: {len(constant)} labels have one answer alone, such as {constant[0]}: none is learned")
 
 
 def require_one_class(dataset, data_dir, flag, remedy):

@@ -115,7 +115,9 @@ def find_output(attribute, names, flag):
     """The place of an attribute among the names of a network's outputs; UserError, with the flag, for none."""
     if attribute not in names:
         answers = shown(names, attribute, "attributes")
-        raise UserError(f"--{flag} does not answer {attribute}; it answers {answers}")
+        unnamed = names == numbered(len(names)) and flag == "classifier_path"
+        remedy = "; --class_names, a file with a line for each output, names them" if unnamed else ""
+        raise UserError(f"--{flag} does not answer {attribute}; it answers {answers}{remedy}")
     return names.index(attribute)
 
 

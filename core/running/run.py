@@ -179,7 +179,8 @@ def _checked_flags(layout):
             flag.check_type(name, value)
             flag.check(name, value)
         except UserError as error:
-            raise UserError(f"flags.yaml in {layout.experiment} is damaged ({error}); {remedy_of(layout.flags)}") from None
+            remedy = remedy_of(layout.flags)
+            raise UserError(f"flags.yaml in {layout.experiment} is damaged ({error}); {remedy}") from None
         if flag.kind is str and value is not None:
             flags[name] = str(value)
     return flags
