@@ -64,6 +64,12 @@ def test_without_a_damaged_line_going_on_explains_its_image_again(flags):
     assert contents(flags["output_path"]) == before
 
 
+def test_damaged_flags_are_not_gone_on_with(flags):
+    path = experiment_of(flags) / "flags.yaml"
+    path.write_text(path.read_text()[:100] + "\n: [")
+    refuse(flags, "flags.yaml is damaged: it is not readable as YAML", "--overwrite True")
+
+
 @pytest.mark.parametrize("part", ["CF", "Noise", "Info", "SM", "Original"])
 def test_going_on_restores_files_that_were_deleted(flags, part):
     before = contents(flags["output_path"])

@@ -154,7 +154,7 @@ def test_networks_need_neither_a_parser_nor_ranks():
 
     def excess(name, tree):
         imports = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
-        free = {"gaussian_diffusion", "respace", "schedules", "script.choices", "script.errors", "unet"}
+        free = {"gaussian_diffusion", "probe", "respace", "schedules", "script.choices", "script.errors", "unet"}
         ours = {module for module in imports if module.startswith("guided_diffusion")}
         return ours - {f"guided_diffusion.{module}" for module in free}
 

@@ -159,4 +159,4 @@ def test_names_without_their_suffix_are_blamed_on_the_list_that_has_them(flags, 
     data = write_celeba(tmp_path / "data", {"val": 8})
     path = data / "list_attr_celeba.csv"
     path.write_text(path.read_text().replace(".jpg", ""))
-    refuse(flags | {"data_dir": data}, "list_attr_celeba names 1, but list_eval_partition does not", "000001.jpg")
+    refuse(flags | {"data_dir": data}, "names 000001, but list_eval_partition does not", "000001.jpg")

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -60,7 +60,8 @@ def _explain_into(results, indices, run, dataset, networks, ranks):
     finished = set() if earlier is None else set(earlier["id"]) & set(chosen)
     left = len(chosen) - len(finished)
     if networks.labels is not None and left and ranks.first:
-        tell_agreement(dataset, indices[:looked_at], networks, batch_size)
+        with suppress(UserError):  # of an image that cannot be read: it is named when its turn comes
+            tell_agreement(dataset, indices[:looked_at], networks, batch_size)
     scales = run.settings.classifier_scales
     print(cost_line(len(chosen), len(finished), run.cost, len(scales), ranks), flush=True)
 
