@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import resource
 import sys
 
 import torch
@@ -65,6 +64,12 @@ def peak_memory(device):
     """The most bytes that this process has held so far: on a GPU, or without one in all."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # of Windows
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 2**10  # macOS counts bytes, others KiB
 

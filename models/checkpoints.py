@@ -14,19 +14,24 @@ import torch
 
 from guided_diffusion.script.errors import UserError, as_user_error, first_sentence, hub_package, require_file
 
-from .diffusion_flags import disagreements, infer_flags
+from .diffusion_flags import EVERYWHERE_ELSE, disagreements, infer_flags
 
 # How a file of torch.save begins: a zip archive, or before PyTorch 1.6 a pickled magic number.
 ZIP_HEAD = b"PK\x03\x04"
 LEGACY_HEAD = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 PUBLISHED_PARTS = ("feat_extract", "classifier")
+FIRST_CONVOLUTION = "input_blocks.0.0.weight"  # of a diffusion UNet
 KINDS = {  # by a name in it; a VGG19 has all of a VGG16's
     "param_groups": "an optimizer's state",
-    "input_blocks.0.0.weight": "a diffusion UNet",
+    FIRST_CONVOLUTION: "a diffusion UNet",
     "features.34.weight": "a VGG19",
     "features.28.weight": "a VGG16",
 }
-STATE_KEYS = ("state_dict", "model_state_dict", "model")  # where trainings keep the weights in their files
+STATE_KEYS = (  # where trainings keep the weights in their files, the first one first
+    *("state_dict", "model_state_dict", "model", "model_state", "net", "network", "weights", "params"),
+    *("ema_state_dict", "ema"),
+)
+WRAPPERS = ("module", "_orig_mod")  # prefixes of DistributedDataParallel and torch.compile, which no network has
 
 
 def read_weights(path, mapped=False):
@@ -58,6 +63,10 @@ def read_weights(path, mapped=False):
             "torch.save(network.state_dict(), FILE)"
         ) from error
     except Exception as error:  # the reader raises nearly anything on damaged bytes
+        if "TorchScript" in str(error):
+            raise UserError(
+                f"{path} is a TorchScript archive, which holds code; save torch.save(network.state_dict(), FILE)"
+            ) from error
         # An OSError, of a seek to before the file's beginning, says a number alone.
         reason = "its end is missing" if isinstance(error, OSError) else first_sentence(error)
         raise UserError(
@@ -102,14 +111,17 @@ def _published_parts(tensors):
 def load_state(model, state, path, kind="network"):
     """Copy a state dict, read from path, into model; names and shapes must match exactly. Returns model.
 
-    The `module.` of DistributedDataParallel is dropped, and half-precision tensors are cast to the model's dtype.
+    What wraps the network is dropped (unwrapped), and half-precision tensors are cast to the model's dtype. Where a
+    file lacks the counters of batch norms, which nothing reads in eval mode, they are 0.
     UserError, which calls the model a `kind`, for anything but a state dict, for missing, unexpected or mis-shaped
-    tensors, and for values that are not finite.
+    tensors, for whole numbers in place of weights, and for values that are not finite.
     """
     if not _is_state_dict(state):
         raise UserError(f"{path} is {describe(state)}, not the weights of a {kind}; check the path")
-    state = without_module_prefix(state)
     wanted = model.state_dict()
+    state = unwrapped(state, wanted)
+    counters = [name for name in wanted if name.endswith("num_batches_tracked") and name not in state]
+    state = state | {name: wanted[name] for name in counters}
     wrong = misfits(
         [name for name in wanted if name not in state],
         [name for name in state if name not in wanted],
@@ -127,7 +139,9 @@ def load_state(model, state, path, kind="network"):
     for name, tensor in state.items():
         if tensor.is_complex():
             raise UserError(f"{path} has complex values in {name}; give the weights of a {kind}")
-        if tensor.is_floating_point() and not tensor.isfinite().all():
+        if wanted[name].is_floating_point() and not tensor.is_floating_point():
+            raise UserError(f"{path} has {str(tensor.dtype).removeprefix('torch.')} in {name}; save it in float32")
+        if not tensor.float().isfinite().all():  # float(): of 8 bits there is no such check
             raise UserError(f"{path} has NaN or infinite values in {name}; use an earlier checkpoint")
     model.load_state_dict(state)
     return model
@@ -139,23 +153,26 @@ def misfits(missing, unexpected, reshaped):
     return "; ".join(f"{len(names)} {kind} ({_first(names)})" for kind, names in kinds.items() if names)
 
 
-def read_state(path, called):
-    """The state dict in a weight file (find_state); UserError where it holds none. called: the network's name."""
+def read_state(path, called, wanted=None):
+    """The state dict in a weight file (find_state, unwrapped); UserError where it holds none.
+
+    called: the network's name. wanted: names of its tensors, as far as they are known.
+    """
     contents = read_weights(path)
     state = find_state(contents)
     if state is None:
         raise UserError(f"{path} is {describe(contents)}, not the weights of {called}; check the path")
-    return without_module_prefix(state)
+    return unwrapped(state, wanted)
 
 
 def find_state(contents):
     """The state dict in the contents of a weight file: all, or what stands under one of STATE_KEYS; or None."""
-    if not isinstance(contents, dict):
+    if not isinstance(contents, dict) or not contents:
         return None
-    for state in (*(contents[key] for key in STATE_KEYS if key in contents), contents):
-        if isinstance(state, dict) and state and all(isinstance(each, torch.Tensor) for each in state.values()):
-            return state
-    return None
+    if _is_state_dict(contents):
+        return contents
+    states = (find_state(contents[key]) for key in STATE_KEYS if key in contents)
+    return next((state for state in states if state is not None), None)
 
 
 def count_rows(state, name):
@@ -170,15 +187,21 @@ def load_diffusion(model, path, flags):
     the file carries (attach_flags), or else those that its shapes betray, must agree; otherwise UserError names all
     to change. Returns model in eval mode.
     """
-    state = read_weights(path)
+    contents = read_weights(path)
+    state = find_state(contents) or contents
     trained, verb = flags_of(state), "was trained with"
-    state = without_module_prefix(state)
-    if not _is_state_dict(state) or "input_blocks.0.0.weight" not in state:
+    state = unwrapped(state, [FIRST_CONVOLUTION])
+    if not _is_state_dict(state) or FIRST_CONVOLUTION not in state:
         raise UserError(
             f"{path} is {describe(state)}, not a diffusion model; give one that the diffusion training saved"
         )
+    channels = state[FIRST_CONVOLUTION].shape[1]
+    if channels != 3:
+        raise UserError(f"{path} is a diffusion UNet of {channels} channels; give one of RGB images, which have 3")
     if trained is None:
         trained, verb = infer_flags(state, flags["image_size"]), "holds"
+    else:
+        trained = EVERYWHERE_ELSE | trained
     with as_user_error(f"{path} carries flags that no diffusion model has", "use another file", ValueError):
         wrong = disagreements(flags, trained)
     if wrong:
@@ -220,11 +243,21 @@ def read_flags(path):
         return None
 
 
-def without_module_prefix(state):
-    """The state dict of the network inside DistributedDataParallel; any other comes back as it is."""
-    if not _is_state_dict(state) or not all(name.startswith("module.") for name in state):
+def unwrapped(state, wanted=None):
+    """A state dict by the names of the network inside a wrapper, whose prefix, such as `module.`, all names share.
+
+    So it is in files of DistributedDataParallel, torch.compile, AveragedModel, which adds a counter, and Lightning.
+    wanted: names of the network's tensors. A prefix goes only where none of them is there; None: only WRAPPERS go.
+    """
+    if not _is_state_dict(state):
         return state
-    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    inner = {name: tensor for name, tensor in state.items() if name != "n_averaged"}
+    while inner and not (wanted and inner.keys() & set(wanted)):
+        prefixes = {name.partition(".")[0] for name in inner}
+        if len(prefixes) > 1 or prefixes & inner.keys() or not (wanted or prefixes <= set(WRAPPERS)):
+            return state
+        inner = {name.partition(".")[2]: tensor for name, tensor in inner.items()}
+    return inner
 
 
 def describe(contents):

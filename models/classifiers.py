@@ -9,6 +9,7 @@ carries what ours says as flags (attach_flags).
 
 import copy
 import difflib
+from contextlib import suppress
 
 import torch
 
@@ -16,15 +17,28 @@ from guided_diffusion.script.choices import TASKS
 from guided_diffusion.script.errors import UserError, as_user_error
 
 from .by_name import load_by_name
-from .checkpoints import attach_flags, count_rows, describe, find_state, flags_of, load_state, read_weights
+from .checkpoints import (
+    attach_flags,
+    count_rows,
+    describe,
+    find_state,
+    flags_of,
+    load_state,
+    read_weights,
+    unwrapped,
+)
 from .classifier import CELEBA_OUTPUTS, Classifier, probe_classifier, require_logits
 from .classifier import BinaryQuestion as BinaryQuestion
 from .from_code import call_function
-from .from_torchvision import build_torchvision, list_networks
+from .from_torchvision import NORMALISING, build_torchvision, list_networks, todays_names
 from .preprocessing import Preprocessing
 from .small import ARCHITECTURES
 
 DENSENET = "densenet121"
+UNSAID = (  # which no state dict says
+    "; its transform_input is off: a network that was fine-tuned from torchvision's weights has it on, "
+    "and is torchvision:NAME with this file as its weights"
+)
 
 
 def build_classifier(architecture, num_outputs, image_size=None):
@@ -145,7 +159,7 @@ def classifier_from(contents, path, architecture=None, changes=None, image_size=
     load_state(network, state, path, kind=f"{trained} classifier")
     classifier = from_file(network, trained, attributes, own_size, task, changes)
     if own_state is not None:
-        classifier.remark = ""
+        classifier.remark = UNSAID * (trained in NORMALISING)
     if size is not None:
         probe_classifier(classifier, size, role, from_library=":" not in trained)
     return classifier
@@ -160,17 +174,31 @@ def _bare_state(contents):
 
 
 def _with_flags(contents, state, architecture):
-    """What a file of ours holds, of a file of a state dict: the names are its flags', or else numbers.
-
-    There are as many outputs as its last tensor has rows.
-    """
+    """What a file of ours holds, of a file of a state dict: the names are its flags', or else numbers."""
     about = (flags_of(state) or {}) | {
         name: contents[name] for name in ("attributes", "task", "image_size") if name in contents
     }
     if architecture is not None and "architecture" not in about:
-        rows = next((count for name in reversed(state) if (count := count_rows(state, name))), 1)
+        state, rows = _state_and_outputs(state, architecture)
         about = {"architecture": architecture, "attributes": [str(number) for number in range(rows)]} | about
     return about | {"state_dict": state}
+
+
+def _state_and_outputs(state, architecture):
+    """(a state dict by the names of the architecture, how many outputs it has).
+
+    They are the rows of the last tensor that has more of them where the network is built with more outputs. Of code
+    that cannot be built so, they are the rows of the file's last tensor.
+    """
+    few = more = {}
+    with suppress(Exception), torch.device("meta"):  # nothing is computed; it may be anybody's code
+        few, more = (build_classifier(architecture, count).state_dict() for count in (2, 3))
+    state = unwrapped(state, few) if few else state
+    if architecture in list_networks():
+        state = todays_names(state, few)
+    heads = [name for name in few if name in more and few[name].shape != more[name].shape and name in state]
+    rows = (count for name in [*reversed(heads), *reversed(state)] if (count := count_rows(state, name)))
+    return state, next(rows, 1)
 
 
 def from_file(network, architecture, attributes=None, image_size=None, task=None, changes=None):
@@ -188,6 +216,8 @@ def require_names(attributes, num_outputs, path):
     if num_outputs != (CELEBA_OUTPUTS if attributes is None else len(attributes)):
         names = "none" if attributes is None else f"{len(attributes)} attributes"
         raise UserError(f"{path} names {names} for {num_outputs} outputs; save it with all names")
+    if len(set(map(str, attributes or ()))) < len(attributes or ()):
+        raise UserError(f"{path} calls two outputs alike; save it with a name of its own for each")
     for name in attributes or ():
         if not isinstance(name, str) or len(name.splitlines()) != 1:
             raise UserError(f"{path} calls an output {name!r}; save it with names, each a text of one line")

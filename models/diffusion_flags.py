@@ -6,7 +6,7 @@ load the same tensors, but compute different functions.
 
 from guided_diffusion.unet import USUAL_CHANNEL_MULT
 
-EVERYWHERE_ELSE = {"norm_groups": 32}  # flags that no other project has, and what its weights mean
+EVERYWHERE_ELSE = {"norm_groups": 32}  # flags that our files have not always carried, and what older ones mean
 # The flags that decide which function the network and its diffusion compute.
 DECIDING = (
     *("image_size", "num_channels", "channel_mult", "num_res_blocks", "use_scale_shift_norm", "norm_groups"),
@@ -24,10 +24,8 @@ def disagreements(wanted, trained):
 
     Compares what the values mean, not how they are written: "8,16" equals "16,8", and an empty channel_mult equals
     the default of its image size. Flags that either side lacks, or that have no effect with the weights' other
-    flags, are not compared; but weights that say nothing of EVERYWHERE_ELSE mean that. ValueError where a value is
-    impossible for its flag.
+    flags, are not compared. ValueError where a value is impossible for its flag.
     """
-    trained = EVERYWHERE_ELSE | dict(trained)
     unused = _unused(trained)
     wanted_meaning, trained_meaning = _meaning(wanted), _meaning(trained)
     return [

@@ -43,7 +43,7 @@ def load_code(location, weights, changes):
     if task not in TASKS:
         raise UserError(f"{location} builds a network of task {task!r}; it should be {' or '.join(TASKS)}")
     if weights is not None:
-        load_state(network, read_state(weights, location), weights, kind=location)
+        load_state(network, read_state(weights, location, network.state_dict()), weights, kind=location)
     names = [str(name) for name in classes or attributes or []] or None
     how = Preprocessing().changed(**changes)
     return Classifier(network, location, names, None, task, how, own_task is not None)

@@ -35,7 +35,7 @@ def load_timm(name, weights, changes, role):
         network = _create(name, called, role, pretrained=True, pretrained_cfg_overlay=file, **sized)
         network.pretrained_cfg.pop("state_dict", None)  # a copy of all weights
     else:
-        state, heads = read_state(weights, called), about.get("classifier") or "head"
+        state, heads = read_state(weights, called, untrained.state_dict()), about.get("classifier") or "head"
         head = heads if isinstance(heads, str) else heads[0]
         num_classes = count_rows(state, f"{head}.weight") or untrained.num_classes
         network = _create(name, called, role, num_classes=num_classes, **sized)

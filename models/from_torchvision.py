@@ -3,7 +3,6 @@
 import difflib
 import re
 
-import torch
 import torchvision
 
 from guided_diffusion.script.errors import UserError, as_user_error
@@ -14,7 +13,8 @@ from .downloads import published_weights
 from .preprocessing import Preprocessing, settle
 
 # Without their auxiliary heads, these two return plain logits like every other network.
-_OPTIONS = {name: {"aux_logits": False, "init_weights": True} for name in ("googlenet", "inception_v3")}
+NORMALISING = ("googlenet", "inception_v3")  # torchvision's weights were trained with their transform_input on
+_OPTIONS = {name: {"aux_logits": False, "init_weights": True} for name in NORMALISING}
 _AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
 # DenseNets were published before their layers had today's names.
 _OLD_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
@@ -59,8 +59,9 @@ def load_torchvision(name, weights, changes, role):
         return build_torchvision(architecture, num_outputs, size, f"{role}_size", **options)
 
     network = build(len(categories))
-    state = _todays_names(read_state(weights, called), network.state_dict())
-    head = list(network.state_dict())[-1]  # in every one of them the last tensor has a row for each class
+    wanted = list(network.state_dict())
+    state = todays_names(read_state(weights, called, wanted), wanted)
+    head = wanted[-1]  # in every one of them the last tensor has a row for each class
     num_outputs = count_rows(state, head) or len(categories)
     if num_outputs != len(categories):
         network, categories = build(num_outputs), None
@@ -90,12 +91,7 @@ def _preprocessing(transform):
     return Preprocessing((side, side), (crop, crop), mean, std, transform.interpolation.value)
 
 
-def _todays_names(state, wanted):
+def todays_names(state, wanted):
     """A published state dict with the names of today's network, as torchvision itself loads it."""
     today = {_OLD_DENSE_LAYER.sub(r"\1\2", str(name)): tensor for name, tensor in state.items()}
-    today = {name: tensor for name, tensor in today.items() if name in wanted or not name.startswith(_AUXILIARY)}
-    # Some are older than the counters of batch norms, which nothing reads in eval mode.
-    for name in wanted:
-        if name.endswith("num_batches_tracked"):
-            today.setdefault(name, torch.tensor(0))
-    return today
+    return {name: tensor for name, tensor in today.items() if name in wanted or not name.startswith(_AUXILIARY)}

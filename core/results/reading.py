@@ -141,7 +141,9 @@ def hash_of(table):
     """12 hex digits that tell records from others, None for none.
 
     Written beside what was made of them, it tells whether that is older than the run."""
-    return None if table is None else hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()[:12]
+    if table is None:
+        return None
+    return hashlib.sha256(table.to_csv(index=False).encode(errors="surrogateescape")).hexdigest()[:12]
 
 
 def read_runs(layout):
@@ -172,10 +174,9 @@ def read_classes(layout):
     """What an experiment's classes are called, in their order; () where it is about an attribute."""
     path = layout.classes
     require_file(path)
-    try:
-        return tuple(path.read_text(encoding="utf-8").splitlines()) if path.exists() else ()
-    except UnicodeDecodeError:
-        raise UserError(f"{path} holds no names; run main.py again") from None
+    if not path.exists():
+        return ()
+    return tuple(path.read_text(encoding="utf-8", errors="surrogateescape").splitlines())
 
 
 def read_pairs(layout, classified=tuple(CLASSIFIED), reached=("CCF",)):

@@ -113,8 +113,9 @@ def read_records(path):
     """
     require_file(path)
     try:
-        text = Path(path).read_bytes()
-        header, *rows = csv.reader(StringIO(text[: text.rfind(b"\n") + 1].decode(), newline=""))
+        content = Path(path).read_bytes()
+        text = content[: content.rfind(b"\n") + 1].decode(errors="surrogateescape")
+        header, *rows = csv.reader(StringIO(text, newline=""))
         if missing := [name for name in REQUIRED if name not in header]:
             raise ValueError(f"it has no column {missing[0]}")
     except (OSError, ValueError, csv.Error) as error:  # bytes that are no text, no line at all, or other columns
@@ -151,15 +152,22 @@ def is_torn(path):
 
 def write_records(path, table):
     """Writes records as a csv, sorted by id, whole or not at all (write_file)."""
-    write_text(path, table.sort_values("id").to_csv(index=False))
+    write_text(path, _as_csv(table))
 
 
 def append_records(path, table):
     """Adds rows to a csv, at its end; it may be new. The file must not be torn."""
     if Path(path).exists():
-        append_text(path, table.sort_values("id").to_csv(index=False, header=False))
+        append_text(path, _as_csv(table, header=False))
     else:
         write_records(path, table)
+
+
+def _as_csv(table, header=True):
+    # A carriage return in a name must stand in quotes, which csv gives it only where every text has them.
+    odd = any("\r" in str(name) for name in table.get("image", ()))
+    quoting = csv.QUOTE_NONNUMERIC if odd else csv.QUOTE_MINIMAL
+    return table.sort_values("id").to_csv(index=False, header=header, quoting=quoting)
 
 
 def write_yaml(path, values):
@@ -172,7 +180,7 @@ def read_yaml(path):
         raise UserError(f"{path} is missing; {remedy_of(path)}")
     require_file(path)
     try:
-        values, wrong = yaml.safe_load(Path(path).read_text()), "it holds no names with values"
+        values, wrong = yaml.safe_load(Path(path).read_text(encoding="utf-8")), "it holds no names with values"
     except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: of bytes that are no text, or no date
         values, wrong = None, "it is not readable as YAML"
     if not isinstance(values, dict):

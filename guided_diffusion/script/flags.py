@@ -124,7 +124,7 @@ class FlagParser(argparse.ArgumentParser):
     def __init__(self, docstring, flags, required=()):
         needed, self.flags, self.required = "".join(f"--{name} ... " for name in required), flags, required
         super().__init__(
-            description=docstring.splitlines()[0],
+            description=(docstring or "").partition("\n")[0],  # python -OO leaves none
             usage=f"%(prog)s {needed}[--flag value ...]",
             allow_abbrev=False,
         )

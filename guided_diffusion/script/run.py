@@ -15,6 +15,9 @@ def run_script(main, hint=""):
     """Runs a script's main(). UserError, and what the system refuses (a full disk, a folder that may not be
     written), become one line on stderr and exit code 2; Ctrl-C and SIGTERM one with the hint, and 130 or 143.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # names of files and classes may be of letters that a terminal lacks
+            stream.reconfigure(errors="replace")
     raise_on_interrupt(hint)
     try:
         failure = _run(main)

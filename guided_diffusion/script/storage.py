@@ -72,7 +72,7 @@ def require_writable(path, flag):
 
 def write_text(path, text):
     """Writes a text in UTF-8, whole or not at all (write_file)."""
-    write_file(path, lambda file: file.write(text.encode()))
+    write_file(path, lambda file: file.write(text.encode(errors="surrogateescape")))
 
 
 def append_text(path, text):
@@ -82,7 +82,7 @@ def append_text(path, text):
     """
     try:
         with open(path, "ab") as file:
-            file.write(text.encode())
+            file.write(text.encode(errors="surrogateescape"))
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
