@@ -7,6 +7,7 @@ UserError, one line that names the file and what to do.
 import json
 import pickle
 import shlex
+import warnings
 from collections import OrderedDict
 from contextlib import suppress
 
@@ -51,7 +52,8 @@ def read_weights(path, mapped=False):
     try:
         if is_safetensors(head):
             return _read_safetensors(path)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with warnings.catch_warnings(action="ignore"):  # of a TorchScript archive, which is refused below
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except UserError:
         raise
     except pickle.UnpicklingError as error:

@@ -2,7 +2,7 @@
 
 import shutil
 from contextlib import contextmanager, suppress
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import cache
 
 import pandas as pd
@@ -242,7 +242,7 @@ class ResultsFolder:
         earlier, path = {}, self.layout.runs
         with suppress(UserError):  # what the results were computed with is no reason to lose them
             earlier = read_yaml(path) if path.exists() else {}
-        write_yaml(path, earlier | {f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S.%f} UTC": facts})
+        write_yaml(path, earlier | {f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f} UTC": facts})
 
     def _join_records(self):
         """The rows of all ranks, which are then in one file without torn rows; None without any."""
