@@ -12,6 +12,7 @@ from core.audit.real_images import images_to_contrast
 from core.data.datasets import CELEBA_ATTRIBUTES
 from core.metrics.flags import CLASSIFIER_FLAGS, DEVICE_FLAGS, ORACLE_FLAGS, OUTPUT_PATH, QUERY_FLAGS
 from core.metrics.judges import Judges
+from core.results.layout import FINDINGS
 from core.running.flags import FLAGS as RUN_FLAGS
 from core.running.run import read_run
 from guided_diffusion.ranks.connecting import connect
@@ -57,7 +58,7 @@ def main():
     every = [(run, *pairs_to_audit(run, args.control)) for run in runs]
     for run, pairs, control in every:
         # Ranks that are not the first write where it is lost.
-        with write_folder(run.layout.audit) if judges.ranks.first else TemporaryDirectory() as folder:
+        with write_folder(run.layout.audit, FINDINGS) if judges.ranks.first else TemporaryDirectory() as folder:
             networks, facts = load_networks(run, judges, pairs)
             facts["control"] = args.control
             size = pairs[0].pixels()[0].shape[-1]

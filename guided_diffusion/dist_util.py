@@ -21,7 +21,7 @@ def pick_device(gpu):
     """
     if str(gpu) in ("", "-1", "cpu"):
         return torch.device("cpu")
-    if not str(gpu).isdigit():
+    if not str(gpu).isdecimal():
         raise UserError(f"--gpu {gpu} is no index of a GPU; give a number, or -1 for the CPU")
     if not torch.cuda.is_available():
         print(f"--gpu {gpu}: no CUDA device here; running on the CPU", flush=True)
@@ -101,7 +101,7 @@ def device_from(gpu, ranks):
     Raises UserError where the machine has more ranks than GPUs from `gpu` on.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if ranks.local_size == 1 or not str(gpu).isdigit() or not count:
+    if ranks.local_size == 1 or not str(gpu).isdecimal() or not count:
         return pick_device(gpu)
     if count == 1:
         return pick_device(0)

@@ -216,11 +216,11 @@ def require_names(attributes, num_outputs, path):
     if num_outputs != (CELEBA_OUTPUTS if attributes is None else len(attributes)):
         names = "none" if attributes is None else f"{len(attributes)} attributes"
         raise UserError(f"{path} names {names} for {num_outputs} outputs; save it with all names")
-    if len(set(map(str, attributes or ()))) < len(attributes or ()):
-        raise UserError(f"{path} calls two outputs alike; save it with a name of its own for each")
     for name in attributes or ():
         if not isinstance(name, str) or len(name.splitlines()) != 1:
             raise UserError(f"{path} calls an output {name!r}; save it with names, each a text of one line")
+    if len(set(attributes or ())) < len(attributes or ()):
+        raise UserError(f"{path} calls two outputs alike; save it with a name of its own for each")
 
 
 def _from_published(contents):

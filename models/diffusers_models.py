@@ -14,9 +14,9 @@ from torch import nn
 
 from guided_diffusion.gaussian_diffusion import LossType, ModelMeanType, ModelVarType
 from guided_diffusion.respace import SpacedDiffusion, space_timesteps
-from guided_diffusion.script.errors import UserError, as_user_error, hub_package
+from guided_diffusion.script.errors import UserError, as_user_error, hub_package, require_file
 
-from .checkpoints import load_state, read_weights
+from .checkpoints import load_state, read_state
 from .downloads import hub_folder
 
 NETWORKS = ("unet/config.json", "config.json")
@@ -35,6 +35,9 @@ VARIANCES = {
     "fixed_large": ModelVarType.FIXED_LARGE,
     "learned_range": ModelVarType.LEARNED_RANGE,
 }
+# Of a network and a process that can be made: larger numbers are damaged ones, and would take all memory.
+MOST = {"layers_per_block": 64, "block_out_channels": 2**14, "norm_num_groups": 2**14}
+MOST_STEPS = 10**5
 # What diffusers called the layers of attention before its version 0.18.
 OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
@@ -101,14 +104,17 @@ def _read_network(config, var_type):
     config.one_of("out_channels", (outputs,), f"a variance_type {var_type.name.lower()} needs {outputs}", default=3)
     config.one_of("time_embedding_type", ("positional", "learned"), "timesteps are whole numbers", "positional")
     config.one_of("class_embed_type", (None,), "num_class_embeds alone says the number of classes")
-    size = config.values.get("sample_size")
+    for key, most in MOST.items():
+        config.count(key, most)
+    size = config.count("sample_size", 2**13)
     height, width = size if isinstance(size, list) and len(size) == 2 else (size, size)
-    if height != width or not (height is None or (isinstance(height, int) and height > 0)):
+    if height != width:
         raise config.unmappable("sample_size", size, "images are squares of so many pixels")
-    return {"config": config.values, "image_size": height, "num_classes": config.values.get("num_class_embeds")}
+    return {"config": config.values, "image_size": height, "num_classes": config.count("num_class_embeds", 10**5)}
 
 
 def _read_process(config, name):
+    config.count("num_train_timesteps", MOST_STEPS)
     config.one_of("_class_name", SCHEDULER_CLASSES, "save the betas of the training as a DDPMScheduler's")
     config.one_of("thresholding", (False,), "clean images are clipped to [-1, 1]", default=False)
     clip = config.values.get("clip_sample")
@@ -142,8 +148,9 @@ class _Config:
     """A configuration file: its values, which are refused by their names."""
 
     def __init__(self, path):
-        self.path = path
-        with as_user_error(f"{path} cannot be read", "copy or download it again", (OSError, ValueError)):
+        self.path, unreadable = path, (OSError, ValueError, RecursionError)
+        require_file(path)
+        with as_user_error(f"{path} cannot be read", "copy or download it again", unreadable):
             self.values = json.loads(path.read_text())
         if not isinstance(self.values, dict):
             raise UserError(f"{path} is no JSON object; copy or download it again")
@@ -153,6 +160,14 @@ class _Config:
         value = self.values.get(key, default)
         if value not in tuple(allowed):
             raise self.unmappable(key, value, reason)
+        return value
+
+    def count(self, key, most):
+        """The whole number of a key, or each of a list; None where it is not there. UserError beyond 1 and most."""
+        value = self.values.get(key)
+        for number in value if isinstance(value, list) else [value]:
+            if number is not None and not (type(number) is int and 1 <= number <= most):
+                raise self.unmappable(key, value, f"it must be a whole number from 1 to {most}")
         return value
 
     def unmappable(self, key, value, reason):
@@ -198,7 +213,7 @@ def load_diffusers_network(model, image_size):
             f"--image_size {image_size} cannot be halved {halvings} times, as {model.name} does; "
             f"give a multiple of {2**halvings}"
         )
-    state = {_new_name(name): tensor for name, tensor in read_weights(weights).items()}
+    state = {_new_name(name): tensor for name, tensor in read_state(weights, "a UNet2DModel").items()}
     return DiffusersNetwork(load_state(network, state, weights, kind="UNet2DModel")).eval()
 
 

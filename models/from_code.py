@@ -1,6 +1,8 @@
 """Networks that a function of the user's builds. Such code is imported because the user names it, never a file."""
 
 import importlib
+import os
+import sys
 
 from torch import nn
 
@@ -11,12 +13,19 @@ from .checkpoints import load_state, read_state
 from .classifier import Classifier
 from .preprocessing import Preprocessing
 
+HIDING = ("core", "demo", "dime", "guided_diffusion", "models")  # packages of this program
+
 
 def call_function(location, *arguments):
     """`module:function` -> the network that function(*arguments) builds."""
     module, _, function = location.partition(":")
-    kinds = ImportError, AttributeError, ValueError
-    with as_user_error(f"{location} cannot be imported", "give module:function", kinds):
+    if os.getcwd() not in sys.path:  # behind all others, so that nothing there hides a package
+        sys.path.append(os.getcwd())
+    package, kinds = module.partition(".")[0], (ImportError, AttributeError, ValueError)
+    remedy = "give module:function"
+    if package in HIDING:
+        remedy = f"{package} is a package of this program: call yours otherwise"
+    with as_user_error(f"{location} cannot be imported", remedy, kinds):
         build = getattr(importlib.import_module(module), function)
     try:
         network = build(*arguments)

@@ -270,7 +270,7 @@ def test_attention_by_its_old_names_is_the_same(folder):
         (SCHEDULE, {"beta_schedule": "quadratic"}, "quadratic"),
         (SCHEDULE, {"trained_betas": [0.1, 0.2]}, "30 (num_train_timesteps)"),
         (SCHEDULE, {"trained_betas": [0.1] * (STEPS - 1) + [1.0]}, "between 0 and 1"),
-        (SCHEDULE, {"num_train_timesteps": 0}, "0 (num_train_timesteps)"),
+        (SCHEDULE, {"num_train_timesteps": 0}, "num_train_timesteps 0"),
         (SCHEDULE, {"beta_start": "much"}, "makes no scheduler"),
         ("model_index.json", {"_class_name": "LDMPipeline"}, "_class_name LDMPipeline"),
     ],

@@ -162,7 +162,7 @@ def test_a_folder_stays_where_its_replacement_is_interrupted_at_either_rename(tm
     folder, replace, done = tmp_path / "folder", os.replace, []
 
     def write(text):
-        with write_folder(folder) as part:
+        with write_folder(folder, "file") as part:
             (part / "file").write_text(text)
 
     def interrupted(source, target):

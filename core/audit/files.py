@@ -12,6 +12,7 @@ import pandas as pd
 from guided_diffusion.script.errors import UserError
 from guided_diffusion.script.storage import write_file, write_text
 
+from ..results.layout import FINDINGS
 from ..results.records import read_yaml, write_yaml
 from ..results.typed import typed
 from .change_map import FALSE_ALARMS
@@ -21,7 +22,7 @@ from .map_picture import draw_map
 from .places import Place
 from .ranking import Ranked
 
-FINDINGS, TABLE, ARRAYS, PICTURE = "audit.yaml", "attributes.csv", "map.npz", "map.png"
+TABLE, ARRAYS, PICTURE = "attributes.csv", "map.npz", "map.png"
 DIGITS = 6
 
 

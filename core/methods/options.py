@@ -35,7 +35,7 @@ OPTIONS = {
     "distance_scale": Flag(1.0, "multiplies the gradients of the distances", low=0),
     "rescale_gradient": Flag(False, "divide class and perceptual gradients by sqrt(abar)"),
     "background_lag": Flag(0, "by how many steps the background is noisier than the chain", low=0, high=1),
-    "iterations": Flag(50, "how often the pre-explanation is changed by a grey level", low=0, high=MOST_STEPS),
+    "iterations": Flag(50, "how often the pre-explanation is changed by a grey level", low=1, high=MOST_STEPS),
     "kept_steps": Flag(
         None,
         "of how many of the --start_step steps the gradient's memory is kept; the others are computed twice",

@@ -51,7 +51,8 @@ def read_audit_part(experiment, root):
         return address(cases[name].pair.original, root), address(cases[name].pair.counterfactual, root)
 
     def shown(examples):
-        there = [each for each in examples if each.id in cases and (folder / each.picture).is_file()]
+        inside = [each for each in examples if (folder / each.picture).resolve().is_relative_to(folder.resolve())]
+        there = [each for each in inside if each.id in cases and (folder / each.picture).is_file()]
         return [
             Shown(cases[e.id], *images_of(e.id), address(folder / e.picture, root), e.p, e.p_back) for e in there
         ]

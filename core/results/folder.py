@@ -8,10 +8,10 @@ from functools import cache
 import pandas as pd
 
 from guided_diffusion.script.errors import UserError
-from guided_diffusion.script.storage import lock, remove_parts, require_writable, write_text
+from guided_diffusion.script.storage import is_own_folder, lock, remove_parts, require_writable, write_text
 
 from ..data.images import read_image
-from .layout import TRAJECTORIES, image_id
+from .layout import FINDINGS, TRAJECTORIES, image_id, means_the_same
 from .pictures import parts_of
 from .reading import read_rows, refuse_other_images
 from .records import (
@@ -158,7 +158,8 @@ class ResultsFolder:
         measurements = (own.metrics, own.chart, own.activations, own.similarity, own.runs)
         for path in (own.records, *own.records_of_further_ranks, own.summary, own.flags, *measurements):
             path.unlink(missing_ok=True)
-        shutil.rmtree(own.audit, ignore_errors=True)
+        if is_own_folder(own.audit, FINDINGS):
+            shutil.rmtree(own.audit, ignore_errors=True)
         self._remove_images()
 
     def _remove_images(self, finished=()):
@@ -197,7 +198,7 @@ class ResultsFolder:
         differing = [
             f"--{name} {flags.get(name)} (was {earlier.get(name)})"
             for name in {**earlier, **flags}
-            if name not in free and earlier.get(name) != flags.get(name)
+            if name not in free and not means_the_same(name, earlier.get(name), flags.get(name))
         ]
         if differing:
             raise UserError(
@@ -264,7 +265,17 @@ class ResultsFolder:
             self.layout.experiment.mkdir(parents=True, exist_ok=True)
         require_writable(self.layout.tuned, "--tune:")
 
-    def write_tuned(self, words, trials):
-        """Writes what tuning ended with: flags, a text, and a list of dicts of all that was tried."""
+    def read_trials(self):
+        """What write_trials wrote, a list of dicts; [] where there is nothing like it."""
+        try:
+            return pd.read_csv(self.layout.trials, keep_default_na=False).to_dict("records")
+        except (OSError, ValueError):
+            return []
+
+    def write_trials(self, trials):
+        """Writes all that tuning has tried so far, a list of dicts."""
         write_text(self.layout.trials, pd.DataFrame(trials).to_csv(index=False))
+
+    def write_tuned(self, words):
+        """Writes the flags that tuning ended with, a text."""
         write_text(self.layout.tuned, f"{words}\n")

@@ -27,6 +27,7 @@ CLASSIFIED = {"CC": True, "IC": False}  # folder -> whether the classifier was r
 REACHED = {"CCF": True, "ICF": False}  # folder -> whether the counterfactual reached its target
 PARTS = ("CF", "Noise", "Info", "SM")  # what every explained image has
 TRAJECTORIES = ("x_t", "z_t")
+FINDINGS = "audit.yaml"  # of an audit, whose folder it marks as one that may be replaced
 _RESULTS, _ORIGINAL = "Results", "Original"
 _ORIGINALS = {True: "Correct", False: "Incorrect"}
 _CHUNK_FLAGS = re.compile(r"chunk-(\d+)_num-chunks-(\d+)_flags\.yaml")
@@ -45,6 +46,12 @@ def experiment_names(output_path):
 def beside(counterfactual, part):
     """Where another part, such as Info, of the image of a counterfactual lies, but for its suffix."""
     return counterfactual.parents[1] / part / counterfactual.name
+
+
+def means_the_same(flag, value, other):
+    """Whether two values of a flag are the same: equal, or paths of one place, such as db and db/."""
+    paths = flag.endswith(("_path", "_dir", "_weights")) and isinstance(value, str) and isinstance(other, str)
+    return value == other or paths and Path(value).resolve() == Path(other).resolve()
 
 
 def _file(name):

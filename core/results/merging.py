@@ -1,12 +1,14 @@
 """Merging the chunks of an experiment: their records are concatenated, once all of them are there and fit."""
 
 from dataclasses import replace
+from itertools import islice
 
 import pandas as pd
 
 from guided_diffusion.script.errors import UserError
 
 from .folder import ResultsFolder
+from .layout import means_the_same
 from .reading import read_rows, refuse_other_images
 from .records import read_yaml
 
@@ -21,10 +23,8 @@ def merge_chunks(layout, free=("chunk",), before=None, names=None):
     Raises UserError, naming the chunks, where some are missing or unfinished, have other flags, or overlap; and
     where a chunk has explained other images than the data now has.
     """
-    chunks, experiment = _all_chunks(layout), layout.experiment
-    missing = [chunk.summary.name for chunk in chunks if not chunk.summary.exists()]
-    if missing:
-        raise UserError(f"{experiment} lacks the finished chunks {', '.join(missing)}; run them first")
+    experiment = layout.experiment
+    chunks = _finished_chunks(layout)
     _refuse_unequal_flags(chunks, free, before or {})
     parts = [part for part in map(_read_finished, chunks) if part is not None]
     if not parts:
@@ -38,8 +38,8 @@ def merge_chunks(layout, free=("chunk",), before=None, names=None):
     return ResultsFolder(layout).finish(table)
 
 
-def _all_chunks(layout):
-    """The Layouts of chunks 0 … C-1, finished or not; UserError where the folder has chunks of several runs."""
+def _finished_chunks(layout):
+    """The Layouts of chunks 0 … C-1; UserError where some are not finished, or there are chunks of several runs."""
     begun, experiment = layout.chunks, layout.experiment
     if not begun:
         raise UserError(f"{experiment} holds no chunks to merge; run with --num_chunks first")
@@ -47,6 +47,10 @@ def _all_chunks(layout):
         names = ", ".join(chunk.flags.name for chunk in begun)
         raise UserError(f"{experiment} holds chunks of several runs, which overlap: {names}")
     total = begun[0].num_chunks
+    finished = {chunk.chunk for chunk in begun if chunk.summary.exists()}
+    missing = (replace(begun[0], chunk=chunk).summary.name for chunk in range(total) if chunk not in finished)
+    if some := list(islice(missing, 3)):
+        raise UserError(f"{experiment} lacks finished chunks of {total}, such as {', '.join(some)}; run them first")
     return [replace(layout, chunk=chunk, num_chunks=total) for chunk in range(total)]
 
 
@@ -54,7 +58,7 @@ def _refuse_unequal_flags(chunks, free, before):
     first, *others = (before | read_yaml(chunk.flags) for chunk in chunks)
     for chunk, flags in zip(chunks[1:], others, strict=True):
         names = [name for name in {**first, **flags} if name not in free]
-        differing = [f"--{name}" for name in names if flags.get(name) != first.get(name)]
+        differing = [f"--{name}" for name in names if not means_the_same(name, flags.get(name), first.get(name))]
         if differing:
             raise UserError(
                 f"{chunk.flags} differs from the first chunk in {', '.join(differing)}; "

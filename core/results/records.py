@@ -1,7 +1,7 @@
 """Records, one row for each explained image: making them, summarising them, reading and writing files."""
 
 import csv
-import sys
+import math
 from io import StringIO
 from pathlib import Path
 
@@ -23,7 +23,10 @@ KINDS = {  # column -> what its cells are; those of other columns are text
     **dict.fromkeys(("mnac", "oracle_flip"), int),
 }
 REQUIRED = ("id", "label", "pred", "target", "cf_pred", "attempts", "bkl", "l_1")
-LARGEST = {int: MANY, float: sys.float_info.max}
+CLASSES = ("label", "pred", "target", "cf_pred")
+MOST_CLASSES = 100_000  # a class beyond is a damaged number, and would be as many names in a report
+LARGEST_YAML, MOST_VALUES = 2**24, 200_000  # bytes of a YAML file, and what it may hold, its aliases followed
+PLAIN = (str, int, float, bool, type(None))
 
 
 def make_records(ids, names, images, labels, explanation, oracle_decisions=None, query=None):
@@ -137,10 +140,12 @@ def read_records(path):
 
 
 def _fits(name, text):
-    """Whether a cell is what its column holds: any text, or a finite number."""
+    """Whether a cell is what its column holds: any text, a finite number, a count, or a class."""
     kind = KINDS.get(name, str)
     try:
-        return kind is str or abs(kind(text)) <= LARGEST[kind]
+        if kind is int:
+            return 0 <= int(text) < (MOST_CLASSES if name in CLASSES else MANY)
+        return kind is str or math.isfinite(float(text))
     except ValueError:
         return False
 
@@ -180,12 +185,32 @@ def read_yaml(path):
         raise UserError(f"{path} is missing; {remedy_of(path)}")
     require_file(path)
     try:
-        values, wrong = yaml.safe_load(Path(path).read_text(encoding="utf-8")), "it holds no names with values"
+        values, wrong = _load_yaml(Path(path)), "it holds no names with values"
     except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: of bytes that are no text, or no date
         values, wrong = None, "it is not readable as YAML"
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or not _is_plain(values):
         raise UserError(f"{path} is damaged: {wrong}; {remedy_of(path)}")
     return values
+
+
+def _load_yaml(path):
+    if path.stat().st_size > LARGEST_YAML:
+        raise ValueError("too large")
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _is_plain(values):
+    """Whether a dict holds what write_yaml writes: names, lists, texts, numbers in 64 bits, and not too many."""
+    left, count = [values], 0
+    while left and count <= MOST_VALUES:
+        value, count = left.pop(), count + 1
+        if isinstance(value, dict) and all(isinstance(name, str) for name in value):
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+        elif not isinstance(value, PLAIN) or isinstance(value, int) and abs(value) >= 2**63:
+            return False
+    return not left
 
 
 def remedy_of(path):

@@ -64,7 +64,7 @@ def named_flags(role):
             None, f"weights, safetensors or a state dict, of the network that --{role}_path names; {by_default}"
         ),
         f"{role}_size": Flag(
-            None, f"pixels that its images are resized to, and not cropped; {by_default}", int, low=1, high=MANY
+            None, f"pixels that its images are resized to, and not cropped; {by_default}", int, low=1, high=8192
         ),
         f"{role}_mean": Flag(
             None, f"subtracted from its images in [0, 1], a number or three; {by_default}", parse_numbers
@@ -162,6 +162,8 @@ def check_run_flags(flags):
         raise UserError(f"--tune {tune} takes no chunk; leave out --num_chunks {chunks}")
     if tune and split in ("test", ALL):
         raise UserError(f"--tune {tune} on --split {split} would flatter what is measured; name val")
+    if flags["guided_iterations"] == 0:
+        raise UserError("--guided_iterations 0 guides no step, so nothing is explained; give -1, or 1 and more")
     diffusion = create_gaussian_diffusion(**{name: flags[name] for name in DIFFUSION_FLAGS})
     require_depth(diffusion, flags["start_step"])
 

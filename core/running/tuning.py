@@ -6,6 +6,8 @@ target then, nearly as often as a real image keeps its prediction. No second net
 judge the results later.
 """
 
+import hashlib
+import shlex
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -26,6 +28,8 @@ from ..results.folder import ResultsFolder
 from .experiment import batches_of, image_loader
 from .explainer import Explainer, Settings, with_labels
 from .explanation import gather
+from .flags import FREE_FLAGS
+from .network_names import weight_hashes
 from .question import choose_images
 
 DRAWS = 2  # times that each counterfactual is noised and denoised
@@ -72,14 +76,19 @@ class Trial:
 
     @property
     def words(self):
-        """The changed flags, as a command has them."""
-        return " ".join(f"--{name} {_word(value)}" for name, value in self.changed.items())
+        return words_of(self.changed)
+
+
+def words_of(changed):
+    """Changed flags, as a command has them; "" for none."""
+    return " ".join(f"--{name} {_word(value)}" for name, value in changed.items())
 
 
 def tune_run(run, dataset, networks, ranks):
     """Searches settings of a Run's method on the first --tune images, of classes on the first of each class.
 
-    tuned.txt in the experiment's folder holds the best flags, in one line for a command; tuned.csv all Trials.
+    tuned.txt in the experiment's folder holds the best flags, in one line for a command; tuned.csv all Trials, as
+    they come, so that a search which was stopped goes on.
     Prints both what it will cost, before it starts, and the result.
     """
     count, batch_size = run.flags["tune"], run.flags["batch_size"]
@@ -101,8 +110,9 @@ def tune_run(run, dataset, networks, ranks):
     print(_cost_line(run, steps, count, len(chosen)), flush=True)
     with tqdm(total=count * len(chosen), desc="tuning", unit="image") as bar:
         real = tuner.real_images_outlast()
-        best, trials = search(steps, lambda changed: tuner.trial(changed, bar), real - TOLERATED)
-    folder.write_tuned(best.words, [asdict(trial) | {"changed": trial.words} for trial in trials])
+        trials = _Trials(folder, tuner, bar, _decides(run, networks, [dataset.names[i] for i in chosen]))
+        best, trials = search(steps, trials.of, real - TOLERATED)
+    folder.write_tuned(best.words)
     print(f"real images keep their prediction through noise: {real:.2f}")
     for trial in (trials[0], best):
         print(
@@ -110,7 +120,7 @@ def tune_run(run, dataset, networks, ranks):
             f"through noise, L1 {trial.l1:.4f}, {trial.evaluations:.1f} evaluations an image"
         )
     path = run.layout.tuned
-    print(f"written to {path}: add $(cat {path}) to the command, without --tune")
+    print(f"written to {path}: add $(cat {shlex.quote(str(path))}) to the command, without --tune")
 
 
 def in_turns(classes):
@@ -166,6 +176,36 @@ def with_changes(settings, changed):
     own |= {FIELDS.get(name, name): value for name, value in changed.items()}
     del own["sampler_options"]
     return Settings.of(**own)
+
+
+def _decides(run, networks, names):
+    """12 hex digits of what decides the Trials: the flags, the weights, and the images' names."""
+    flags = {name: value for name, value in run.flags.items() if name not in FREE_FLAGS}
+    facts = repr((sorted(flags.items()), weight_hashes(run.flags, networks.files), names))
+    return hashlib.sha256(facts.encode(errors="surrogateescape")).hexdigest()[:12]
+
+
+class _Trials:
+    """Tries settings, writes each Trial as it comes, and takes those from the folder that an earlier search made.
+
+    tuned_for: of _decides; trials of another search are left out.
+    """
+
+    def __init__(self, folder, tuner, bar, tuned_for):
+        self.folder, self.tuner, self.bar, self.tuned_for = folder, tuner, bar, tuned_for
+        self.earlier = {row.pop("changed"): row for row in folder.read_trials() if row.pop("of", "") == tuned_for}
+        self.rows = []
+
+    def of(self, changed):
+        words = words_of(changed)
+        if words in self.earlier:
+            trial = Trial(changed, **self.earlier[words])
+            self.bar.update(len(self.tuner.chosen))
+        else:
+            trial = self.tuner.trial(changed, self.bar)
+        self.rows.append(asdict(trial) | {"changed": words, "of": self.tuned_for})
+        self.folder.write_trials(self.rows)
+        return trial
 
 
 class _Tuner:

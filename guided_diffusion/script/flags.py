@@ -5,6 +5,7 @@ A script keeps its flags in a dict, name -> Flag.
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -145,6 +146,9 @@ class FlagParser(argparse.ArgumentParser):
     def parse_known_args(self, args=None, namespace=None, check=True):
         words = sys.argv[1:] if args is None else args
         parsed, further = super().parse_known_args([_underscored(word) for word in words], namespace)
+        for name, value in vars(parsed).items():
+            if isinstance(value, str) and value.startswith("~/"):  # which a shell leaves in --flag=~/path
+                setattr(parsed, name, os.path.expanduser(value))
         if check:
             check_flags(parsed, self.flags)
             require_flags(parsed, *self.required)

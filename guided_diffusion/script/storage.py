@@ -104,16 +104,19 @@ def remove_parts(folder):
 
 
 @contextmanager
-def write_folder(path):
+def write_folder(path, mark):
     """In this context a folder is written beside `path`, and replaces it at the end -> the folder to write into.
 
-    After an error `path` stays as it was; UserError where the disk is full or the folder may not be written.
+    mark: the name of a file that is in every such folder. UserError where there is another one, which is somebody
+    else's, where the disk is full or the folder may not be written; `path` then stays as it was.
     """
     path = Path(path)
     part, earlier = _part(path), _part(path.with_name(f"{path.name}-earlier"))
     try:
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is no folder; remove it")
+        if not is_own_folder(path, mark):
+            raise UserError(f"{path} holds files that are not of this program; move them, or remove the folder")
         remove_parts(path.parent)
         part.mkdir()
         yield part
@@ -127,6 +130,11 @@ def write_folder(path):
             os.replace(earlier, path)
         for folder in (part, earlier):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_own_folder(path, mark):
+    """Whether this program may write the folder anew: it is not there, is empty, or has the mark."""
+    return not path.is_dir() or (path / mark).exists() or not any(path.iterdir())
 
 
 def _part(path):
