@@ -5,6 +5,7 @@ python -m demo.sheet --output_path DIR --exp_name EXP --picture sheet.png --yes 
 
 from pathlib import Path
 
+import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
 from core.running.run import read_run
@@ -27,6 +28,8 @@ FLAGS = {
     "colours": Flag(0, "how many colours the picture may have, for a smaller file; 0: all", low=0, high=256),
 }
 REQUIRED = ("output_path", "picture")
+# Pillow's own font has no spaces at small sizes.
+FONT = str(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"))
 TILES = ("original", "noise", "counterfactual", "difference")
 INK, FAINT, GOOD, BAD, PAPER = (32, 36, 44), (120, 126, 136), (28, 122, 80), (186, 50, 42), (255, 255, 255)
 
@@ -59,7 +62,7 @@ def lay_out(cells, titles, columns=4, tile=96):
     rows = -(-len(cells) // columns)
     sheet = Image.new("RGB", (margin + columns * width, margin + head + rows * height), PAPER)
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=tile // 7)
+    font = ImageFont.truetype(FONT, tile // 8)
 
     for column in range(columns):
         for k, title in enumerate(titles):

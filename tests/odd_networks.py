@@ -15,6 +15,10 @@ class Bright(nn.Module):
         return images.mean((1, 2, 3))[:, None] * self.slopes
 
 
+def one_logit():
+    return Bright(1)
+
+
 class NoGrad(Bright):
     @torch.no_grad()
     def forward(self, images):

@@ -1,10 +1,13 @@
 """Which output means which label, and how well a classifier agrees with the labels: said before a run."""
 
+import shutil
+
 import numpy as np
 import pytest
 import yaml
+from main_runs import refuse
 from PIL import Image
-from scripts import call_script
+from scripts import call_script, output_of
 
 WARNING = "hardly better than chance"
 ORDER = "output 2 for 2 of --data_dir. As text 10 comes there"
@@ -51,6 +54,18 @@ def test_numbers_in_the_order_of_text_are_places(numbered):
     out, err, accuracy = explained(numbered, "levels_as_numbers")
     assert ORDER not in out and "taken for those of --data_dir in their order, 0 for 00, 1 for 01" in out
     assert accuracy == 100 and WARNING not in err
+
+
+def test_a_single_logit_is_named_by_a_file_of_one_line(numbered, tmp_path):
+    for number in range(2, 12):
+        shutil.rmtree(numbered["data_dir"] / str(number))
+    (numbered["data_dir"] / "0").rename(numbered["data_dir"] / "dark")
+    (numbered["data_dir"] / "1").rename(numbered["data_dir"] / "light")
+    del numbered["task"]
+    flags = numbered | {"classifier_path": "odd_networks:one_logit", "query_label": "light"}
+    refuse(flags, "does not answer light", "--class_names, a file with a line for each output")
+    (tmp_path / "names.txt").write_text("light\n")
+    output_of(call_script("main.py", flags | {"class_names": tmp_path / "names.txt"}))
 
 
 def test_a_question_of_one_class_is_judged_by_all_images_looked_at(numbered):

@@ -4,6 +4,7 @@ import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from assertions import refusal
 
@@ -77,3 +78,10 @@ def test_the_table_has_a_column_for_each_experiment(tmp_path):
     assert cells[0] == ["metric", "one", "two"] and set("".join(cells[1])) == {":", "-"}
     assert cells[2:] == [["FR ↑", "0.5, n = 4", "0.75, n = 8"], ["CD ↓", "2.3 [2, 2.5], n = 1,500", "–"]]
     assert len({len(line) for line in lines}) == 1
+
+
+def test_a_share_of_all_has_an_interval_and_equal_numbers_have_none():
+    low, high = mean_of("FR", np.ones(32, bool), "images").interval
+    assert 0.88 < low < 0.9 and high == 1
+    assert mean_of("MNAC", np.zeros(32), "images").interval is None
+    assert mean_of("MNAC", np.arange(32), "images").interval is not None

@@ -78,9 +78,15 @@ class Entry:
 
 
 def mean_of(name, values, of, source=Source()):
-    """The Metric that is the mean of (N,) numbers, or the share of True among (N,) booleans."""
+    """The Metric that is the mean of (N,) numbers, or the share of True among (N,) booleans.
+
+    Equal numbers have no interval: all their resamples are the same, which tells nothing.
+    """
     values = np.asarray(values)
-    interval = share_interval(values.sum(), len(values)) if values.dtype == bool else mean_interval(values)
+    if values.dtype == bool:
+        interval = share_interval(values.sum(), len(values))
+    else:
+        interval = mean_interval(values) if np.ptp(values) > 0 else None
     return Metric(name, float(values.mean(dtype=float)), len(values), of, interval, source)
 
 

@@ -175,7 +175,7 @@ def _settle_task(flags, classifier):
 
 
 def _ask_attribute(flags, dataset, classifier):
-    names, target = tuple(classifier.attributes or CELEBA_ATTRIBUTES), flags["target_label"]
+    names, target = tuple(map(in_one_line, classifier.attributes or CELEBA_ATTRIBUTES)), flags["target_label"]
     if flags["class_names"] and names != numbered(len(names)):
         raise UserError(f"--class_names {flags['class_names']} is for --task classes; leave it out")
     outputs = _name_outputs(flags, dataset, names)
