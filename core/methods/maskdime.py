@@ -31,6 +31,7 @@ def maskdime(
     mask_noise: 1 as in the paper, 0 as in its code. distance_scale: published is the classifier scale, 8.
     """
     z, x_clean = chain.start(), chain.x
+    count = int(mask_share * chain.x[0, 0].numel())  # rounded down, as in its code, and so the second one
     mask = clean_mask = torch.zeros_like(chain.x[:, :1], dtype=torch.bool)
 
     for _, t, guided in chain.steps():
@@ -39,8 +40,8 @@ def maskdime(
             x_clean = torch.where(clean_mask, p["pred_xstart"], chain.x)
             parts = chain.guidance.parts(z, x_clean, chain.sqrt_abar(t) if rescale_gradient else 1.0)
             gradient = parts.class_part + distance_scale * parts.distance_part
-            mask = strongest(parts.class_part, mask_share, mask_dilation)
-            clean_mask = strongest(parts.class_part, mask_clean_share * mask_share, mask_dilation)
+            mask = strongest(parts.class_part, count, mask_dilation)
+            clean_mask = strongest(parts.class_part, int(mask_clean_share * count), mask_dilation)
         chain.report(t=t, z=z, x_clean=x_clean, mask=mask)
         z = step(p, t, chain.noise if mask_noise else None, gradient, mask_noise)
         z = torch.where(mask, z, chain.background(t, background_lag))

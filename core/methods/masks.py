@@ -16,11 +16,11 @@ def changed(x, clean, threshold, dilation):
     return ~(_dilated(difference, dilation) < threshold * peak) & (peak != 0)
 
 
-def strongest(gradient, share, dilation):
-    """gradient (N, C, H, W) -> the mask of the pixels with the largest mean_c |gradient|, a `share` of all pixels,
-    dilated (Guo et al. 2026). Pixels whose gradient is 0 are left out."""
+def strongest(gradient, count, dilation):
+    """gradient (N, C, H, W) -> the mask of the `count` pixels with the largest mean_c |gradient|, dilated (Guo et al.
+    2026). Pixels whose gradient is 0 are left out."""
     strength = gradient.abs().mean(1).flatten(1)
-    values, pixels = strength.topk(round(share * strength.shape[1]))
+    values, pixels = strength.topk(count)
     mask = torch.zeros_like(strength).scatter(1, pixels, (values != 0).to(strength.dtype))
     return _dilated(mask.reshape(len(gradient), 1, *gradient.shape[2:]), dilation) > 0
 
