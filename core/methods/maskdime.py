@@ -28,7 +28,8 @@ def maskdime(
     The arguments are the fields of a Chain, of which guidance is a Guidance, whose parts are needed, and callback
     and noise are those of core.methods.fastdime; and those of core.methods.options, by default as for CelebA:
     mask_share, mask_clean_share: k and rho (published k: 0.05 Smiling, 0.1 Young).
-    mask_noise: 1 as in the paper, 0 as in its code. distance_scale: published is the classifier scale, 8.
+    mask_noise: 1 as in the paper, 0 as in its code. Its code multiplies the class gradient, scaled by 8, 10, 15
+    already, and the distances once more by 8: classifier_scale 64, 80, 120, distance_scale 8, background_lag 1.
     """
     z, x_clean = chain.start(), chain.x
     count = int(mask_share * chain.x[0, 0].numel())  # rounded down, as in its code, and so the second one

@@ -17,8 +17,10 @@ def changed(x, clean, threshold, dilation):
 
 
 def strongest(gradient, count, dilation):
-    """gradient (N, C, H, W) -> the mask of the `count` pixels with the largest mean_c |gradient|, dilated (Guo et al.
-    2026). Pixels whose gradient is 0 are left out."""
+    """gradient (N, C, H, W) -> the mask of the `count` pixels with the largest mean_c |gradient|, dilated.
+
+    So in Guo et al. 2026. Pixels whose gradient is 0 are left out.
+    """
     strength = gradient.abs().mean(1).flatten(1)
     values, pixels = strength.topk(count)
     mask = torch.zeros_like(strength).scatter(1, pixels, (values != 0).to(strength.dtype))
