@@ -83,7 +83,7 @@ def draw_pool(folder, shortcut, count, workers):
     """Draws `count` faces with the shortcut on and off, on/<k>.png and off/<k>.png, unless the folder is there."""
     if folder.exists():
         return
-    with write_folder(folder) as part:
+    with write_folder(folder, "on") as part:
         for state in ("on", "off"):
             (part / state).mkdir()
         draw_both, desc = partial(_draw_both, part, shortcut), f"faces for {shortcut}"

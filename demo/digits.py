@@ -37,7 +37,7 @@ def write_digits(data_dir):
             raise UserError(f"--data_dir {data_dir} holds something else: name a new folder, or remove it")
         return
     data_dir.parent.mkdir(parents=True, exist_ok=True)
-    with write_folder(data_dir) as part:
+    with write_folder(data_dir, "train") as part:
         for name, pixels in zip(names, digits.images, strict=True):
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             enlarge(pixels).save(part / name)
