@@ -80,6 +80,7 @@ def main():
             indices = torch.arange(SAMPLES) * len(dataset) // SAMPLES  # spread out, as folders are sorted by class
             network = partial(network, y=condition(dataset.labels[indices]).to(device))
         path = bf.join(args.output_path, f"samples{step:06d}.png")
+        print(f"drawing {SAMPLES} samples in {steps} steps each: {path}", flush=True)
         sample_sheet(spaced, network, args.image_size, path, device, SAMPLES)
 
     TrainLoop(

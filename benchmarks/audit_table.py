@@ -8,7 +8,7 @@ from core.data.datasets import CELEBA_ATTRIBUTES
 from core.metrics.intervals import share_interval
 from core.metrics.metric import Metric, mean_of, statistic_of, table_of
 
-FEW = 5  # classifiers, below which there is no correlation over them
+FEWEST_CLASSIFIERS = 5  # classifiers, below which there is no correlation over them
 OF_EACH = ("named first", "AUROC", "largest block there", "place named")  # measured for each shortcut by itself
 AUDIT_ROWS = {
     "flipped": "↑",
@@ -85,7 +85,7 @@ def _share(name, held, of):
 def _over_classifiers(name, rows, statistic):
     """The Metric of a statistic (scores, truths) of the classifiers' shortcuts; None for few classifiers."""
     score, used = rows["score"].to_numpy(), rows["used"].to_numpy()
-    if len(score) < FEW:
+    if len(score) < FEWEST_CLASSIFIERS:
         return None
     return statistic_of(name, lambda drawn: statistic(score[drawn], used[drawn]), len(score), "classifiers")
 

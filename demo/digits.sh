@@ -10,7 +10,7 @@
 # CLASSIFIER_STEPS are the lengths of the trainings. Flags are passed on to main.py.
 # The picture of docs/demo.md is that of the first command:
 #
-#     python -m demo.sheet --output_path demo/output/digits --exp_name demo --tile 56 --colours 64 --picture docs/digits.png
+#     python -m demo.sheet --output_path demo/output/digits --exp_name demo --tile 64 --colours 64 --picture docs/digits.png
 #
 # Each run explains afresh, as weights and images may have changed since the last; --overwrite False goes on.
 set -euo pipefail

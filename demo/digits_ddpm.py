@@ -77,4 +77,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, hint="the same command goes on from the last checkpoint")

@@ -100,21 +100,21 @@ def _caption(record, names):
     flipped = record["cf_pred"] == record["target"]
     start = _prediction(names, record["pred"], record["target"], record.get("p_target_before"))
     end = _prediction(names, record["cf_pred"], record["target"], record.get("p_target"))
-    return [(f"{start}  to  ", INK), (end, GOOD if flipped else BAD)]
+    return [(f"{start} to ", INK), (end, GOOD if flipped else BAD)]
 
 
 def _prediction(names, predicted, target, p_target):
-    """The predicted class and its probability, such as "cat 93 %"; without it in a folder that does not say.
+    """The predicted class and its probability, such as "cat: 93 %"; without it in a folder that does not say.
 
     Of three and more classes the probability of one that is not the target is not recorded: then the target's.
     """
     if p_target is None:
         return names[predicted]
     if predicted == target:
-        return f"{names[predicted]} {100 * p_target:.0f} %"
+        return f"{names[predicted]}: {100 * p_target:.0f} %"
     if len(names) == 2:
-        return f"{names[predicted]} {100 * (1 - p_target):.0f} %"
-    return f"{names[predicted]} ({names[target]} {100 * p_target:.0f} %)"
+        return f"{names[predicted]}: {100 * (1 - p_target):.0f} %"
+    return f"{names[predicted]} ({names[target]}: {100 * p_target:.0f} %)"
 
 
 def create_argparser():

@@ -73,9 +73,14 @@ def create_model(**flags):
     size = f.image_size
     channel_mult = parse_numbers(f.channel_mult, "channel_mult") or USUAL_CHANNEL_MULT.get(size)
     if channel_mult is None:
-        raise UserError(f"--channel_mult must be given for --image_size {size}, such as --channel_mult 1,2,2")
-    if size % 2 ** (len(channel_mult) - 1):
-        raise UserError(f"--image_size {size} cannot be halved {len(channel_mult) - 1} times (--channel_mult)")
+        fits = "1" if size % 2 else "1,2" if size % 4 else "1,2,2"
+        raise UserError(f"--channel_mult must be given for --image_size {size}, such as --channel_mult {fits}")
+    halvings = len(channel_mult) - 1
+    if size % 2**halvings:
+        raise UserError(
+            f"--image_size {size} cannot be halved {halvings} times (--channel_mult); give a multiple of "
+            f"{2**halvings}, or fewer numbers"
+        )
     groups = f.norm_groups
     if any(m * f.num_channels < groups or m * f.num_channels % groups for m in channel_mult):
         raise UserError(

@@ -124,7 +124,7 @@ def test_numbers_are_separated_by_commas(text, numbers):
     assert found == numbers and [type(n) for n in found] == [type(n) for n in numbers]
 
 
-@pytest.mark.parametrize("text", ["8;10", "eight", "8,,x", "None"])
+@pytest.mark.parametrize("text", ["8;10", "eight", "8,,x", "4,,8", ",8", "None"])
 def test_other_than_numbers_is_refused_by_the_flags_name(text):
     assert "--classifier_scales" in refusal(UserError, parse_numbers, text, "classifier_scales")
     flags = {"classifier_scales": Flag("8,10,15", "", parse_numbers)}

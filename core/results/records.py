@@ -23,7 +23,7 @@ KINDS = {  # column -> what its cells are; those of other columns are text
     **dict.fromkeys(("mnac", "oracle_flip"), int),
 }
 REQUIRED = ("id", "label", "pred", "target", "cf_pred", "attempts", "bkl", "l_1")
-CLASSES = ("label", "pred", "target", "cf_pred")
+OF_CLASSES = ("label", "pred", "target", "cf_pred")
 MOST_CLASSES = 100_000  # a class beyond is a damaged number, and would be as many names in a report
 LARGEST_YAML, MOST_VALUES = 2**24, 200_000  # bytes of a YAML file, and what it may hold, its aliases followed
 PLAIN = (str, int, float, bool, type(None))
@@ -144,7 +144,7 @@ def _fits(name, text):
     kind = KINDS.get(name, str)
     try:
         if kind is int:
-            return 0 <= int(text) < (MOST_CLASSES if name in CLASSES else MANY)
+            return 0 <= int(text) < (MOST_CLASSES if name in OF_CLASSES else MANY)
         return kind is str or math.isfinite(float(text))
     except ValueError:
         return False

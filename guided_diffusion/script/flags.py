@@ -205,8 +205,9 @@ def parse_bool_or_auto(text, flag):
 
 def parse_numbers(text, flag):
     """ "8,10,15" -> (8, 10, 15), whole numbers as int; UserError names the flag."""
+    words = str(text).strip().removesuffix(",")
     try:
-        values = tuple(float(part) for part in str(text).split(",") if part.strip())
+        values = tuple(float(part) for part in words.split(",")) if words else ()
     except ValueError:
         raise UserError(f"--{flag} {text!r} is not a list of numbers separated by commas") from None
     return tuple(int(v) if v.is_integer() else v for v in values)

@@ -216,9 +216,10 @@ class TrainLoop:
         differing = [name for name in earlier | now if now.get(name) != earlier.get(name)]
         if differing:
             changes = ", ".join(f"--{name} {now.get(name)} (was {earlier.get(name)})" for name in differing)
+            begin = "resume_checkpoint" in self.all_flags | self.flags
+            further = ", with --resume_checkpoint to begin from these weights" * begin
             raise UserError(
-                f"{path} was trained with other flags: {changes}; give those, or another --output_path, with "
-                "--resume_checkpoint to begin from these weights"
+                f"{path} was trained with other flags: {changes}; give those, or another --output_path{further}"
             )
 
     def _gather_terms(self, terms_of_parts):
