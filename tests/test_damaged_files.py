@@ -1,17 +1,20 @@
 """Files of results that were damaged, or made to do harm: each is refused by one bounded reader of its kind."""
 
 import json
+import os
 import sys
 import time
 
 import pytest
 from assertions import refusal
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from main_runs import explain, refuse
 from scripts import call_script, error_of, output_of
 from test_results_folder import run_chunks
 
 from core.report.site import COPIED
-from core.results.layout import FINDINGS, Layout
+from core.results.layout import FINDINGS, Layout, means_the_same
 from core.results.merging import merge_chunks
 from core.results.records import MOST_CLASSES, read_records, read_yaml, write_yaml
 from guided_diffusion import dist_util
@@ -126,6 +129,18 @@ def test_a_path_may_be_written_in_another_way_when_a_run_goes_on(flags, tmp_path
     for data in (f"{flags['data_dir']}/", f"{flags['data_dir']}/../data"):
         assert "are done already" in explain(flags | {"data_dir": data})[1]
     refuse(flags | {"data_dir": tmp_path}, "--data_dir")
+
+
+NAMES = st.text("abä .-_", min_size=1, max_size=5).filter(lambda name: name.strip(".") != "")
+
+
+@settings(deadline=None)
+@given(parts=st.lists(NAMES, min_size=1, max_size=4), detour=NAMES, other=NAMES)
+def test_paths_of_one_place_mean_the_same_and_no_others_do(parts, detour, other):
+    path = "/".join(parts)
+    for written in (f"{path}/", f"./{path}", f"{path}/{detour}/..", f".//{path}//", f"{os.getcwd()}/{path}"):
+        assert means_the_same("data_dir", path, written) and not means_the_same("query_label", path, written)
+    assert not means_the_same("data_dir", path, f"{path}/{other}") and not means_the_same("data_dir", path, None)
 
 
 def test_the_home_is_found_where_a_shell_leaves_it(flags, tmp_path, monkeypatch):
