@@ -91,6 +91,8 @@ def test_a_value_of_before_is_told_from_one_of_now(tmp_path, weights_dir):
 
 def test_nothing_to_measure_is_an_error(tmp_path):
     flags = {"output_path": tmp_path, "exp_names": "none", "metrics": "FR"}
+    assert f"{tmp_path}/Results/none is not there" in error_of(call_script(compute_metrics, flags))
+    (tmp_path / "Results/none").mkdir(parents=True)
     code, out, err = call_script(compute_metrics, flags)
     assert code == 2 and "not computed: FR, bKL, L1 of none" in out and "no metric of none" in err
     assert "--metrics FRR is unknown" in error_of(call_script(compute_metrics, flags | {"metrics": "FRR"}))
@@ -123,11 +125,13 @@ def test_a_table_that_cannot_be_written_is_an_error_before_anything_is_measured(
 
 def test_the_place_of_a_table_that_can_be_written_is_left_as_it_is(tmp_path):
     (tmp_path / "old.md").write_text("old")
+    (tmp_path / "Results/none").mkdir(parents=True)
     for name in ("old.md", "new.md"):
         flags = {"output_path": tmp_path, "exp_names": "none", "metrics": "FR", "markdown": tmp_path / name}
         code, _, err = call_script(compute_metrics, flags)
         assert code == 2 and "no metric of none" in err
-    assert [path.name for path in tmp_path.iterdir()] == ["old.md"] and (tmp_path / "old.md").read_text() == "old"
+    assert [path.name for path in tmp_path.glob("*.md")] == ["old.md"]
+    assert (tmp_path / "old.md").read_text() == "old"
 
 
 def test_compute_metrics_says_how_it_is_used():

@@ -41,6 +41,9 @@ def measure_all(flags, loaders):
     wanted, judges = wanted_metrics(flags["metrics"]), Judges(flags, loaders, ranks)
     if flags["markdown"] and ranks.first:
         require_writable(flags["markdown"], "--markdown")
+    first, *_ = layouts = [Layout(flags["output_path"], name) for name in flags["exp_names"]]
+    if not any(layout.experiment.is_dir() for layout in layouts):
+        raise UserError(f"{first.experiment} is not there; check --output_path and --exp_names, or run main.py")
     tasks = [(metric, name) for metric in OF_ONE_RUN for name in flags["exp_names"]]
     tasks.append((sigma_l, flags["exp_pattern"]))
     computed, reasons = 0, []
