@@ -210,6 +210,7 @@ def test_a_network_too_deep_for_the_size_is_refused_by_its_name_and_the_flags(ar
 def test_a_transformer_of_another_size_comes_back_and_at_no_multiple_of_its_patch_is_refused(tmp_path):
     assert "vit_b_16 does not take --image_size 40" in refusal(UserError, build_classifier, "vit_b_16", 2, 40)
     network = build_classifier("vit_b_16", 3, 32)
+    torch.nn.init.normal_(network.heads.head.weight)  # a new one has a head of zeros, which cannot guide
     contents = classifier_checkpoint(network, "vit_b_16", ATTRIBUTES, 32)
     assert torch.equal(load_classifier(saved(tmp_path / "c.pt", contents))(IMAGES), network.eval()(IMAGES))
     message = refusal(UserError, load_classifier, saved(tmp_path / "d.pt", contents | {"image_size": 40}))
