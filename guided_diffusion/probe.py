@@ -28,9 +28,10 @@ def probe(network, images, name, require, guides=True):
     """
     logits = _answers(network, images, name, require)
     remarks = [SIGMOID] if ((logits >= 0) & (logits <= 1)).all() else []
+    again = _guiding_answers(network, images, name) if guides else logits
     if any(part.training for part in _behaving_otherwise(network)):
         remarks.append(TRAINING)
-    elif guides and not _same(_guiding_answers(network, images, name), logits):
+    elif not _same(again, logits):
         remarks.append(RANDOM)
     return logits, remarks
 

@@ -139,6 +139,8 @@ def load_state(model, state, path, kind="network"):
             f"it seems to be {describe(state)}: check the path and the flags"
         )
     for name, tensor in state.items():
+        if tensor.is_meta or tensor.layout != torch.strided:
+            raise UserError(f"{path} has no plain tensor in {name}; save it dense, with its values")
         if tensor.is_complex():
             raise UserError(f"{path} has complex values in {name}; give the weights of a {kind}")
         if wanted[name].is_floating_point() and not tensor.is_floating_point():
@@ -167,13 +169,16 @@ def read_state(path, called, wanted=None):
     return unwrapped(state, wanted)
 
 
-def find_state(contents):
-    """The state dict in the contents of a weight file: all, or what stands under one of STATE_KEYS; or None."""
-    if not isinstance(contents, dict) or not contents:
+def find_state(contents, depth=3):
+    """The state dict in the contents of a weight file: all, or what stands under one of STATE_KEYS; or None.
+
+    depth: how deep it may stand.
+    """
+    if not isinstance(contents, dict) or not contents or not depth:
         return None
     if _is_state_dict(contents):
         return contents
-    states = (find_state(contents[key]) for key in STATE_KEYS if key in contents)
+    states = (find_state(contents[key], depth - 1) for key in STATE_KEYS if key in contents)
     return next((state for state in states if state is not None), None)
 
 
@@ -193,7 +198,7 @@ def load_diffusion(model, path, flags):
     state = find_state(contents) or contents
     trained, verb = flags_of(state), "was trained with"
     state = unwrapped(state, [FIRST_CONVOLUTION])
-    if not _is_state_dict(state) or FIRST_CONVOLUTION not in state:
+    if not _is_state_dict(state) or FIRST_CONVOLUTION not in state or state[FIRST_CONVOLUTION].dim() != 4:
         raise UserError(
             f"{path} is {describe(state)}, not a diffusion model; give one that the diffusion training saved"
         )

@@ -101,6 +101,6 @@ def test_the_picture_names_the_classes(flags, monkeypatch):
     draw_sheet(read_run(flags["output_path"], "exp"), ("no", "yes"))
     texts = ["".join(text for text, _ in words) for words in captions]
     for text, record in zip(texts, records.itertuples(), strict=True):
-        after = f"blue {100 * record.p_target:.0f} %"
+        after = f"blue: {100 * record.p_target:.0f} %"
         after = after if record.cf_pred == BLUE else f"{CHANNELS[record.cf_pred]} ({after})"
-        assert text == f"red (blue {100 * record.p_target_before:.0f} %)  to  {after}"
+        assert text == f"red (blue: {100 * record.p_target_before:.0f} %) to {after}"

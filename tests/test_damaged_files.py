@@ -40,6 +40,10 @@ HARMFUL = {
     "deep": "[" * 5000,
     "too large": f"a: {'x' * 2**24}",
 }
+HARMFUL |= {
+    text[:20]: f"a: {text}"
+    for text in ("!!bool foo", '!!int ""', '!!float ""', "!!timestamp foo", f"1{':59' * 300}.5")
+}
 
 
 @pytest.mark.parametrize("text", HARMFUL.values(), ids=HARMFUL)

@@ -169,3 +169,37 @@ def test_two_outputs_of_one_name_are_refused(network, tmp_path):
     content = {"architecture": "resnet18", "attributes": ["a", "b", "a"], "state_dict": network.state_dict()}
     torch.save(content, tmp_path / "c.pt")
     assert "calls two outputs alike" in refusal(UserError, load_classifier, tmp_path / "c.pt")
+
+
+def circular():
+    contents = {}
+    contents["model"] = contents
+    return contents
+
+
+def deep():
+    contents = {"fc.weight": torch.zeros(1)}
+    for _ in range(200):
+        contents = {"state_dict": contents}
+    return contents
+
+
+UNET = "input_blocks.0.0.weight"
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [circular(), deep(), {UNET: torch.tensor(1.0)}, {UNET: torch.ones(3)}],
+    ids=["a circle", "deep", "a number", "a row"],
+)
+def test_what_only_looks_like_weights_is_refused_in_one_line(tmp_path, contents):
+    torch.save(contents, tmp_path / "w.pt")
+    path, unet = tmp_path / "w.pt", create_model(**TINY_FLAGS)
+    assert str(path) in refusal(UserError, load_diffusion, unet, path, TINY_FLAGS)
+    assert str(path) in refusal(UserError, load_classifier, path, "resnet18")
+
+
+def test_sparse_weights_are_refused(network, tmp_path):
+    state = dict(network.state_dict())
+    torch.save(state | {"fc.weight": state["fc.weight"].to_sparse()}, tmp_path / "c.pt")
+    assert "no plain tensor in fc.weight" in refusal(UserError, load_classifier, tmp_path / "c.pt", "resnet18")

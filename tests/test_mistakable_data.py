@@ -1,7 +1,9 @@
 """Data that would be read without a word as something else than their owner means."""
 
 import string
+import struct
 import unicodedata
+import zlib
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scripts import call_script
+from test_images import chunk
 from test_training_data import draw, labels_of, load, refused, write_csv
 
 from core.data.images import centre_crop, read_image
@@ -44,7 +47,8 @@ def test_a_class_may_be_called_like_what_others_read_as_missing(tmp_path, name):
 @pytest.mark.parametrize(
     "name, meant",
     [("Partition", "partition"), ("PARTITION", "partition"), ("split", "partition"), ("Subset", "partition")]
-    + [("Class", "class"), ("classes", "class"), ("image_id", "path"), ("Path", "path"), ("File", "path")],
+    + [("Class", "class"), ("classes", "class"), ("image_id", "path"), ("Path", "path"), ("File", "path")]
+    + [(name, "partition") for name in ("partition\u200b", "\uff50artition", "part ition", "is_test", "Set")],
 )
 def test_a_column_that_is_called_nearly_as_one_with_a_meaning_is_no_label(tmp_path, name, meant):
     message = refused(table(tmp_path, f"number,Red,{name}", "1.png,1,0", "2.png,0,1", "3.png,1,0"))
@@ -100,6 +104,16 @@ def test_one_folder_around_the_classes_or_splits_is_named(tmp_path, inner):
     message = refused(tmp_path / "pets")
     assert f"give --data_dir {tmp_path}/pets/animals" in message
     assert message == refusal(UserError, load_explained_data, "auto", tmp_path / "pets", "all", 8)
+
+
+@pytest.mark.parametrize("splits", [("training_set", "test_set"), ("seg_train", "seg_test"), ("dev", "Test 2")])
+def test_splits_under_other_names_are_no_classes(tmp_path, splits):
+    draw(tmp_path / "over", *(f"{split}/{name}/1.png" for split in splits for name in ("cat", "lynx")))
+    draw(tmp_path / "under", *(f"{name}/{split}/1.png" for split in splits for name in ("cat", "lynx")))
+    draw(tmp_path / "one", "train boat/1.png", "bus/1.png")
+    for name in ("over", "under"):
+        assert "called like splits" in refused(tmp_path / name)
+    assert load(tmp_path / "one").attributes == ("bus", "train boat")
 
 
 def test_one_class_of_images_and_of_folders_is_one_class(tmp_path):
@@ -164,6 +178,26 @@ def test_greys_that_leave_bits_unused_are_refused_with_their_range(tmp_path, bit
     Image.fromarray(greys).save(tmp_path / f"a.{kind}")
     message = refusal(UserError, read_image, tmp_path / f"a.{kind}")
     assert f"its greys go from 0 to {2**bits - 1} of 65535" in message
+
+
+@pytest.mark.parametrize("colour_type, channels", [(2, 3), (6, 4), (4, 2)], ids=["RGB", "RGBA", "LA"])
+def test_colours_that_leave_bits_unused_are_refused_too(tmp_path, colour_type, channels):
+    for bits, fits in ((12, False), (16, True)):
+        rows = np.full((8, 8, channels), 2**bits - 1, ">u2")
+        data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+        head = struct.pack(">IIBBBBB", 8, 8, 16, colour_type, 0, 0, 0)
+        png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+        (tmp_path / "a.png").write_bytes(png)
+        if fits:
+            assert read_image(tmp_path / "a.png").max() == 255
+        elif channels == 3:
+            assert "save it in 8 bits" in refusal(UserError, read_image, tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("highest", [1.01, 4, 60])
+def test_floats_that_overshoot_1_are_refused(tmp_path, highest):
+    Image.fromarray(np.linspace(0, highest, 64, dtype=np.float32).reshape(8, 8)).save(tmp_path / "a.tif")
+    assert "save them in 8 bits" in refusal(UserError, read_image, tmp_path / "a.tif")
 
 
 def test_dark_and_black_images_of_16_bits_are_read(tmp_path):

@@ -7,7 +7,7 @@ import torch
 from assertions import refusal
 from main_runs import refuse
 from naive import DIFFUSION
-from odd_networks import CANNOT_GUIDE, REMARKED, Bright, Sigmoid
+from odd_networks import CANNOT_GUIDE, REMARKED, Bright, NoGrad, Sigmoid
 from toy_networks import stand_in_network
 
 from core.running.explainer import explain
@@ -71,6 +71,11 @@ def test_a_notebook_is_told_the_same(network, words):
             explained(classifier)
     else:
         assert words in refusal(UserError, explained, classifier)
+
+
+def test_training_mode_hides_no_missing_gradient():
+    network = torch.nn.Sequential(torch.nn.BatchNorm2d(3), NoGrad()).train()
+    assert "has no gradient" in refusal(UserError, explained, network)
 
 
 def test_a_notebook_is_told_of_training_mode_and_of_no_more():

@@ -42,7 +42,7 @@ def test_an_attribute_has_one_number_in_the_experiments_of_all_oracles(tmp_path)
     "n, failed, said",
     [
         (9, 9, None),  # of so few nothing is said
-        (12, 0, "a and b do not differ by more than chance (95 % of the difference: 0 … 0; p = 1)"),
+        (12, 0, "a and b do not differ by more than chance (95 % of the difference: -0.265 … 0.265; p = 1)"),
         (12, 4, "a and b do not differ by more than chance"),  # a bootstrap of 4 of 12 never holds fewer than 1
         (12, 6, "a is better than b, by 0.5"),
         (40, 12, "a is better than b, by 0.3"),

@@ -51,11 +51,29 @@ def in_one_line(name):
     return " ".join(unicodedata.normalize("NFC", str(name)).split())
 
 
+def written(name):
+    """A name without what two ways of writing it differ in: case, Unicode's form, characters without a width."""
+    visible = (each for each in unicodedata.normalize("NFKC", str(name)) if unicodedata.category(each) != "Cf")
+    return "".join(visible).casefold()
+
+
+def refuse_near_names(names, source, meanings):
+    """UserError where a column is called nearly as one that has a meaning: it would become a label.
+
+    meanings: the name with a meaning -> what others call it, in letters alone.
+    """
+    for name in names:
+        letters = "".join(filter(str.isalnum, written(name)))
+        meant = next((word for word, others in meanings.items() if letters in (word, *others)), name)
+        if meant != name:
+            raise UserError(f"{source} has the column {name}; call it {meant}, or otherwise where it is a label")
+
+
 def require_distinct(names, source):
     """UserError, with the source, where a name stands twice, or two differ by case or by Unicode's form alone."""
     firsts = {}
     for name in names:
-        form = unicodedata.normalize("NFKC", str(name)).casefold()
+        form = written(name)
         if form in firsts:
             first = firsts[form]
             alike = "twice" if first == name else f"and {first}, which differ by case or by Unicode's form alone"

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from guided_diffusion.script.errors import UserError
 
-from .class_names import in_one_line, require_distinct, shown
+from .class_names import in_one_line, refuse_near_names, require_distinct, shown
 from .images import from_uint8, read_image
 
 CELEBA_ATTRIBUTES = tuple(
@@ -22,6 +22,13 @@ CELEBA_ATTRIBUTES = tuple(
 )
 SPLITS = {"train": 0, "val": 1, "test": 2}
 ALL = "all"  # what --split calls all of them together
+# What others call the column of the splits.
+NEAR_PARTITION = {
+    "partition": (
+        *("partitions", "split", "splits", "datasplit", "set", "subset", "dataset", "fold", "phase", "usage"),
+        *("train", "istrain", "test", "istest", "val", "isval", "eval"),
+    )
+}
 SEPARATORS = {";": "semicolons", "\t": "tabs"}  # of tables that are no csv
 
 
@@ -99,12 +106,16 @@ def read_labels(data_dir, split, flag="data_dir"):
     """
     root = Path(data_dir)
     table = _read_list(root, "list_attr_celeba", flag)
+    refuse_near_names(table.columns, f"{root}/list_attr_celeba", NEAR_PARTITION)
     faulty = table.index[~table.isin((1, -1)).all(axis=1)]
     if faulty.size:
         raise UserError(f"{root}/list_attr_celeba holds values other than 1 and -1 for {faulty[0]}")
     if split == ALL:
         return table > 0
-    partition = _read_list(root, "list_eval_partition", flag).iloc[:, 0]
+    partitions = _read_list(root, "list_eval_partition", flag)
+    if "partition" not in partitions:
+        raise UserError(f"{root}/list_eval_partition has no column partition, but {', '.join(partitions)}")
+    partition = partitions["partition"]
     if (strangers := table.index.difference(partition.index)).size:
         raise UserError(
             f"{root}/list_attr_celeba names {strangers[0]}, but list_eval_partition does not (it begins with "

@@ -1,6 +1,7 @@
 """Images that lie in a folder, that a csv lists, or that are named one by one."""
 
 import os
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -10,18 +11,13 @@ import torch
 
 from guided_diffusion.script.errors import UserError
 
-from .class_names import in_one_line, require_distinct
-from .datasets import SPLITS, ImageDataset, in_split, read_table, to_bytes, to_numbers
+from .class_names import in_one_line, refuse_near_names, require_distinct, written
+from .datasets import NEAR_PARTITION, SPLITS, ImageDataset, in_split, read_table, to_bytes, to_numbers
 from .images import SUFFIXES, read_image
 from .labels import OneHot, take
 
 CLASS_COLUMN = "class"  # of a csv: the names of the images' classes
-PATH_COLUMN = "path"  # which is the first, whatever it is called
-MEANINGS = {  # columns that have a meaning, and what others call them
-    "partition": ("partitions", "split", "splits", "subset", "fold"),
-    CLASS_COLUMN: ("classes", "class_name", "classname"),
-    PATH_COLUMN: ("image_id", "image", "file", "filename", "file_name", "filepath", "file_path"),
-}
+PATH_NAMES = ("path", "imageid", "image", "file", "filename", "filepath")  # what others call the first column
 # The images of a folder.
 LISTED = (*SUFFIXES, ".jfif", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 SPLIT_FOLDERS = {  # the names of the splits' folders, in upper or lower case
@@ -29,6 +25,7 @@ SPLIT_FOLDERS = {  # the names of the splits' folders, in upper or lower case
     **dict.fromkeys(("val", "valid", "validation"), SPLITS["val"]),
     **dict.fromkeys(("test", "testing"), SPLITS["test"]),
 }
+SPLIT_WORDS = {*SPLIT_FOLDERS, "dev", "eval"}
 
 
 class ImageFolder(ImageDataset):
@@ -54,6 +51,7 @@ class ImageFolder(ImageDataset):
         else:
             _refuse(names, partition == -1, data_dir, "has train/, but {} is not in train/, val/ or test/")
         depth = 0 if self.splits_drawn else 1
+        _refuse_splits_as_classes(names, depth, data_dir)
         classes, attributes = number_classes((_folder_at(depth, name) for name in names), f"--data_dir {data_dir}")
         if attributes:
             _refuse(names, classes == -1, data_dir, "has a subfolder for each class, but {} lies in none")
@@ -77,7 +75,10 @@ class ImageTable(ImageDataset):
         table = read_table(path).apply(lambda column: column.str.strip())
         if str(table.index.name).lower().endswith(LISTED):
             raise UserError(f"{path} begins with an image; give it a header, such as path,Smiling,partition")
-        _refuse_near_names(table.columns, path)
+        for name in table:
+            if "".join(filter(str.isalnum, written(name))) in PATH_NAMES:
+                raise UserError(f"{path} has the column {name}; put the paths of images first, without an index")
+        refuse_near_names(table.columns, path, NEAR_PARTITION | {CLASS_COLUMN: ("classes", "classname")})
         if not table.index.all():
             raise UserError(f"{path} has a row without a path")
         folder = str(path.parent)  # as text: a Path would take most of the time of a million images
@@ -89,16 +90,6 @@ class ImageTable(ImageDataset):
         labels, attributes = _labels_of_table(table, path)
         rows = np.flatnonzero(in_split(partition, table.index, split, path))
         super().__init__(path.parent, table.index[rows], attributes, take(labels, rows), image_size)
-
-
-def _refuse_near_names(names, path):
-    """UserError where a column is called nearly as one that has a meaning: it would become a label."""
-    for name in names:
-        meant = next((word for word, others in MEANINGS.items() if name.casefold() in (word, *others)), name)
-        if meant == PATH_COLUMN:
-            raise UserError(f"{path} has the column {name}; put the images' paths first, and leave out an index")
-        if meant != name:
-            raise UserError(f"{path} has the column {name}; call it {meant}, or otherwise where it is a label")
 
 
 def _labels_of_table(table, path):
@@ -157,7 +148,7 @@ def list_images(root):
 
     names, left_out = [], Counter()
     for folder, subfolders, files in os.walk(root, onerror=refuse, followlinks=True):
-        paths = {name: Path(folder, name) for name in subfolders if not name.startswith(".")}
+        paths = {name: Path(folder, name) for name in subfolders if not name.startswith((".", "__MACOSX"))}
         subfolders[:] = [name for name, path in paths.items() if not _leads_back(path)]
         place = Path(folder).relative_to(root).as_posix()
         prefix = "" if place == "." else f"{place}/"
@@ -205,6 +196,18 @@ def _refuse_one_folder_around(names, data_dir):
             raise UserError(
                 f"--data_dir {data_dir} has one folder, {name}, around {', '.join(sorted(inner)[:3])}; "
                 f"give --data_dir {Path(data_dir, name)}"
+            )
+
+
+def _refuse_splits_as_classes(names, depth, data_dir):
+    """UserError where classes, or folders below them, are called like splits: test images would be trained on."""
+    for level in (depth, depth + 1):
+        folders = {folder for name in names if (folder := _folder_at(level, name))}
+        splits = sorted(folder for folder in folders if set(re.findall("[a-z]+", folder.lower())) & SPLIT_WORDS)
+        if len(splits) > 1:
+            raise UserError(
+                f"--data_dir {data_dir} has folders that are called like splits, {' and '.join(splits[:2])}; put "
+                "train/, val/ and test/ around the classes, or call classes otherwise"
             )
 
 

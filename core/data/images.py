@@ -21,7 +21,7 @@ TURNS = {  # EXIF's orientation -> what puts the image upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-FEWEST_GREYS = 2**14  # that an image in 16 bits must use
+LEAST_WHITE = 64  # of 255, that something in an image of 16 bits, or of floats, must reach
 LONGEST = 16  # of a side, in short sides: what lies further from the centre is never seen
 ANIMATED = ("GIF", "PNG", "WEBP")  # formats of moving pictures; in others several images are no animation
 
@@ -40,7 +40,10 @@ def read_image(path, size=None):
         with Image.open(path) as image:
             if image.format in ANIMATED and getattr(image, "n_frames", 1) > 1:
                 raise UserError(f"{path} is an animation of {image.n_frames} images; save one of them as a file")
+            deep = any("16" in str(tile[3]) for tile in image.tile)  # of which Pillow keeps the upper 8 bits
             image = _on_white(_to_8_bits(_upright(image)))
+            if deep and 0 < (brightest := max(high for _, high in image.getextrema())) < LEAST_WHITE:
+                raise ValueError(f"its 16 bits use no more than {brightest + 1} of 256 parts; save it in 8 bits")
     except UserError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -71,8 +74,8 @@ def _upright(image):
 def _to_8_bits(image):
     """A PIL image of greys in 16 bits, or in floats up to 1 or up to 255 -> the same in 8 bits; others as they are.
 
-    ValueError where its numbers lie beyond, or use at most 14 of the 16 bits, as 12-bit x-rays do: nothing says
-    which of them is white.
+    ValueError where its numbers lie beyond, or reach no quarter of white, as 12-bit x-rays do in 16 bits and floats
+    that overshoot 1: nothing says which of them is white.
     """
     if image.mode.startswith("I"):
         white = 65535
@@ -81,7 +84,7 @@ def _to_8_bits(image):
     else:
         return image
     greys = np.asarray(image)
-    unused = white == 65535 and 0 < greys.max() < FEWEST_GREYS
+    unused = white > 1 and 0 < greys.max() < LEAST_WHITE * (white // 255)
     if unused or not ((greys >= 0) & (greys <= white)).all():
         raise ValueError(f"its greys go from {greys.min():g} to {greys.max():g} of {white}; save them in 8 bits")
     return Image.fromarray(np.round(greys * (255 / white)).astype(np.uint8))

@@ -31,6 +31,7 @@ TRAINING_DATA_FLAGS = {
 }
 AUTO = "auto"  # the --dataset that is whatever --data_dir holds
 ONLY_RANK = Ranks()
+MOST_COMMAS = 8  # parts of a path between commas
 
 
 def load_training_data(data_dir, splits, image_size, ranks=ONLY_RANK, decoded_dir=None):
@@ -74,8 +75,8 @@ def split_paths(text):
     """Paths separated by commas -> a list. A path with commas in it is one where it exists."""
     paths, parts = [], text.split(",")
     while parts:
-        whole = (length for length in range(len(parts), 0, -1) if os.path.isfile(",".join(parts[:length]).strip()))
-        length = next(whole, 1)
+        lengths = range(min(len(parts), MOST_COMMAS), 0, -1)
+        length = next((each for each in lengths if os.path.isfile(",".join(parts[:each]).strip())), 1)
         paths.append(",".join(parts[:length]).strip())
         parts = parts[length:]
     return [path for path in paths if path]

@@ -11,7 +11,7 @@ from guided_diffusion.script.errors import UserError
 
 from ..data.words import words
 from ..methods.flags import method_and_options
-from ..metrics.intervals import LEVEL, RESAMPLES, mean_interval
+from ..metrics.intervals import LEVEL, RESAMPLES, difference_interval, mean_interval
 from ..running.flags import FLAGS, SAME_IMAGES, named_flags
 from .cases import Experiment
 from .measures import MEASURES, Measure, Measured, measure
@@ -185,10 +185,12 @@ def _differences(experiments, ids, measures):
     for each in measures:
         if not all(each.column in table for table in tables.values()):
             continue
-        values = {name: each.values(table).astype(float).to_numpy() for name, table in tables.items()}
+        values = {name: each.values(table).to_numpy() for name, table in tables.items()}
         best, second = sorted(values, key=lambda name: values[name].mean() * (-1 if each.percent else 1))[:2]
-        gaps = values[best] - values[second]
-        interval, p = mean_interval(gaps), sign_flip_test(gaps)
+        gaps = values[best].astype(float) - values[second]
+        of_shares = values[best].dtype == bool
+        interval = difference_interval(values[best], values[second]) if of_shares else mean_interval(gaps)
+        p = sign_flip_test(gaps)
         differences.append(Difference(each, best, second, float(gaps.mean()), interval, p))
     return differences
 

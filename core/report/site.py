@@ -26,7 +26,8 @@ from .provenance import Provenance, read_provenance
 TEMPLATES = Path(__file__).parent / "templates"
 PAGES = ("index.html", "failures.html")
 AUDIT = "audit.html"  # where an experiment was audited
-COPIED = ("report.css", "report.js")  # the latter marks a folder as a report
+COPIED = ("report.css", "report.js")
+MARKS = (*COPIED, *PAGES)  # of a folder that is a report
 PICTURES = "pictures"  # the folder of the small pictures
 NAMED = 3  # best and worst cases of an experiment that are named as such
 
@@ -73,7 +74,7 @@ def write_report(output_path, exp_names, most=1000):
     """
     experiments = read_experiments(output_path, exp_names)
     report = experiments[0].run.layout.report
-    with write_folder(report, COPIED[1]) as folder:
+    with write_folder(report, *MARKS) as folder:
         (folder / PICTURES).mkdir()
         _measure_masks(experiments)
         chapters = [_chapter(each, report.parent) for each in experiments]

@@ -25,7 +25,7 @@ KINDS = {  # column -> what its cells are; those of other columns are text
 REQUIRED = ("id", "label", "pred", "target", "cf_pred", "attempts", "bkl", "l_1")
 OF_CLASSES = ("label", "pred", "target", "cf_pred")
 MOST_CLASSES = 100_000  # a class beyond is a damaged number, and would be as many names in a report
-LARGEST_YAML, MOST_VALUES = 2**24, 200_000  # bytes of a YAML file, and what it may hold, its aliases followed
+LARGEST_YAML, MOST_VALUES = 2**22, 200_000  # bytes of a YAML file, and what it may hold, its aliases followed
 PLAIN = (str, int, float, bool, type(None))
 
 
@@ -186,7 +186,7 @@ def read_yaml(path):
     require_file(path)
     try:
         values, wrong = _load_yaml(Path(path)), "it holds no names with values"
-    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: of bytes that are no text, or no date
+    except Exception:  # the reader raises nearly anything on a damaged text
         values, wrong = None, "it is not readable as YAML"
     if not isinstance(values, dict) or not _is_plain(values):
         raise UserError(f"{path} is damaged: {wrong}; {remedy_of(path)}")

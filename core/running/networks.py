@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from guided_diffusion.script.errors import UserError
 
-from ..data.class_names import in_one_line, match_classes
+from ..data.class_names import in_one_line, match_classes, numbered
 from ..data.datasets import CELEBA_ATTRIBUTES
 from ..data.loading import require_labels
 from ..methods.decisions import predicted_class
@@ -61,6 +61,8 @@ def class_predictor(network, names):
     """
     _require_task(network, "classes")
     own_names = tuple(map(in_one_line, network.attributes or CELEBA_ATTRIBUTES))
+    if own_names == numbered(len(own_names)) and set(names) == set(own_names) and tuple(names) != own_names:
+        print("the oracle does not name its outputs: they are taken by their numbers, not in the classes' order")
     numbers = torch.full((len(own_names),), -1)
     numbers[match_classes(names, own_names, "--classifier_path", "--oracle_path")] = torch.arange(len(names))
     return lambda images: numbers.to(images.device)[predicted_class(network(images))]

@@ -104,10 +104,10 @@ def remove_parts(folder):
 
 
 @contextmanager
-def write_folder(path, mark):
+def write_folder(path, *marks):
     """In this context a folder is written beside `path`, and replaces it at the end -> the folder to write into.
 
-    mark: the name of a file that is in every such folder. UserError where there is another one, which is somebody
+    marks: the names of files that are in every such folder. UserError where there is another one, which is somebody
     else's, where the disk is full or the folder may not be written; `path` then stays as it was.
     """
     path = Path(path)
@@ -115,7 +115,7 @@ def write_folder(path, mark):
     try:
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is no folder; remove it")
-        if not is_own_folder(path, mark):
+        if not is_own_folder(path, *marks):
             raise UserError(f"{path} holds files that are not of this program; move them, or remove the folder")
         remove_parts(path.parent)
         part.mkdir()
@@ -132,9 +132,9 @@ def write_folder(path, mark):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def is_own_folder(path, mark):
-    """Whether this program may write the folder anew: it is not there, is empty, or has the mark."""
-    return not path.is_dir() or (path / mark).exists() or not any(path.iterdir())
+def is_own_folder(path, *marks):
+    """Whether this program may write the folder anew: it is not there, is empty, or has all the marks."""
+    return not path.is_dir() or all((path / mark).exists() for mark in marks) or not any(path.iterdir())
 
 
 def _part(path):
