@@ -254,10 +254,17 @@ def unwrapped(state, wanted=None):
     """A state dict by the names of the network inside a wrapper, whose prefix, such as `module.`, all names share.
 
     So it is in files of DistributedDataParallel, torch.compile, AveragedModel, which adds a counter, and Lightning.
-    wanted: names of the network's tensors. A prefix goes only where none of them is there; None: only WRAPPERS go.
+    wanted: names of the network's tensors. A prefix goes where all of them stand under it, or none of them without
+    it; None: only WRAPPERS go.
     """
     if not _is_state_dict(state):
         return state
+    needed = [name for name in wanted or () if not name.endswith("num_batches_tracked")]
+    starts = {name.removesuffix(needed[0]) for name in state if name.endswith(f".{needed[0]}")} if needed else ()
+    starts = [start for start in starts if all(start + name in state for name in needed)]
+    if len(starts) == 1:  # beside the network there may be a loss with weights of its own
+        (start,) = starts
+        return {name.removeprefix(start): tensor for name, tensor in state.items() if name.startswith(start)}
     inner = {name: tensor for name, tensor in state.items() if name != "n_averaged"}
     while inner and not (wanted and inner.keys() & set(wanted)):
         prefixes = {name.partition(".")[0] for name in inner}

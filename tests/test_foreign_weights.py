@@ -48,6 +48,7 @@ WRAPPED = {
     "AveragedModel": averaged,
     "Lightning": lambda state: nested("state_dict")(prefixed("model.")(state)) | {"hyper_parameters": {"lr": 0.1}},
     "another name": prefixed("backbone."),
+    "a loss of its own": lambda state: prefixed("net.")(state) | {"criterion.weight": torch.ones(3)},
     "nested": nested("state_dict", "model"),
     "ema": nested("ema"),
     "net": nested("net"),
