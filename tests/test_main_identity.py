@@ -35,6 +35,13 @@ def test_a_run_does_not_go_on_with_data_whose_images_have_moved(flags, change, i
     assert len(records) == len(list(flags["data_dir"].iterdir()))
 
 
+def test_another_image_under_the_same_name_is_another_image(flags):
+    explain(flags | {"num_batches": 1})
+    draw_colour(flags["data_dir"] / "1.png", "blue", 5)
+    refuse(flags, "0000000.png is another image than this run's", "experiment exp")
+    explain(flags | {"overwrite": True})
+
+
 def test_images_behind_all_others_move_none(flags):
     explain(flags)
     draw_colour(flags["data_dir"] / "5.png", "red", 9)

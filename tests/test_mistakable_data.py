@@ -66,6 +66,10 @@ def test_classes_that_differ_in_writing_alone_are_refused(tmp_path, first, secon
     assert f"--data_dir {tmp_path}/folders has the name" in refused(tmp_path / "folders")
 
 
+def test_an_image_that_is_listed_in_two_ways_is_listed_twice(tmp_path):
+    assert "1.png twice" in refused(table(tmp_path, "path,Red", "1.png,1", "./1.png,0"))
+
+
 def test_two_columns_of_one_name_and_a_column_without_one_are_refused(tmp_path):
     assert "the name Red twice" in refused(table(tmp_path, "path,Red,Red", "1.png,1,0", "2.png,0,1"))
     assert "column without a name" in refused(table(tmp_path, "path,Red,", "1.png,1,0", "2.png,0,1"))

@@ -81,6 +81,9 @@ class ImageTable(ImageDataset):
         refuse_near_names(table.columns, path, NEAR_PARTITION | {CLASS_COLUMN: ("classes", "classname")})
         if not table.index.all():
             raise UserError(f"{path} has a row without a path")
+        places = table.index.map(os.path.normpath)
+        if places.has_duplicates:
+            raise UserError(f"{path} lists {places[places.duplicated()][0]} twice, written in two ways")
         folder = str(path.parent)  # as text: a Path would take most of the time of a million images
         absent = [name for name in table.index.tolist() if not os.path.isfile(os.path.join(folder, name))]
         if absent:

@@ -125,13 +125,15 @@ class ResultsFolder:
             complete.append(all(image_id(i) in stems(folder) for folder in folders))
         return pd.Series(complete, table.index)
 
-    def require_same_originals(self, indices, read):
-        """UserError where another experiment here has explained other images under the same ids.
+    def require_same_originals(self, indices, read, overwrite=False):
+        """UserError where an experiment here has explained other images under the same ids.
 
-        Original/ is shared, so this run would replace what that experiment is measured by. indices: of this run's
-        images; read(i) -> image i, uint8 (3, S, S). A few ids are compared, the first and the last among them.
+        Original/ is shared, so this run would replace what another is measured by; and one that goes on would mix
+        two data sets whose files are called alike. indices: of this run's images; read(i) -> image i, uint8
+        (3, S, S). A few ids are compared, the first and the last among them. overwrite: its own do not count.
         """
-        owners = {path.stem: other.exp_name for other in self.layout.others for path in other.image_files()}
+        explained = [*self.layout.others, *([] if overwrite else [self.layout.whole])]
+        owners = {path.stem: each.exp_name for each in explained for path in each.image_files()}
         originals = (path for right in (True, False) for path in self.layout.originals(right).glob("*.png"))
         shared = sorted(p for p in originals if p.stem in owners and p.stem.isdecimal() and int(p.stem) in indices)
         for path in {*shared[:: len(shared) // COMPARED + 1], *shared[-1:]}:

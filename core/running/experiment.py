@@ -36,15 +36,17 @@ def explain_run(run, dataset, networks, ranks):
     """
     results = ResultsFolder(run.layout, ranks.rank)
     indices = chunk_indices(len(dataset), run.layout.chunk, run.layout.num_chunks)
+    if ranks.first:
+        results.require_same_images(dataset.names, run.flags["overwrite"])
     if ranks.first and run.flags["save_images"]:
-        results.require_same_originals(indices, dataset.pixels)
+        results.require_same_originals(indices, dataset.pixels, run.flags["overwrite"])
     with results.claimed() if ranks.first else nullcontext():
         _explain_into(results, indices, run, dataset, networks, ranks)
 
 
 def _explain_into(results, indices, run, dataset, networks, ranks):
     question, flags, batch_size = run.question, run.flags, run.flags["batch_size"]
-    earlier = ranks.from_first(lambda: _begin(results, run, dataset, networks))
+    earlier = ranks.from_first(lambda: _begin(results, run, networks))
     _require_one_folder(results)
     limit = flags["num_batches"] * batch_size or None
     chosen, looked_at = choose_images(
@@ -96,11 +98,10 @@ def _explain_into(results, indices, run, dataset, networks, ranks):
         print(result_line(summary, run.layout.experiment, left, seconds))
 
 
-def _begin(results, run, dataset, networks):
+def _begin(results, run, networks):
     """Prepares the folder -> the rows that an earlier run finished, or None."""
     question = run.question
     recorded = dict(run.flags) | question.flags | weight_hashes(run.flags, networks.files)
-    results.require_same_images(dataset.names, run.flags["overwrite"])
     earlier = results.begin(recorded, run.flags["overwrite"], FREE_FLAGS, BEFORE_THE_FLAG)
     results.write_classes(question.answers if question.of_classes else ())
     return earlier
