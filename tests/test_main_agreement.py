@@ -4,10 +4,14 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from main_runs import refuse
 from PIL import Image
 from scripts import call_script, output_of
+
+from core.running.networks import class_predictor
+from models.oracles import load_oracle
 
 WARNING = "hardly better than chance"
 ORDER = "output 2 for 2 of --data_dir. As text 10 comes there"
@@ -71,3 +75,12 @@ def test_a_single_logit_is_named_by_a_file_of_one_line(numbered, tmp_path):
 def test_a_question_of_one_class_is_judged_by_all_images_looked_at(numbered):
     out, err, _ = explained(numbered | {"query_label": "3", "target_label": "4"}, "levels_as_numbers")
     assert "predicts 100.0 % of the labels of 24 images" in out and WARNING not in err
+
+
+def test_an_oracle_whose_numbers_have_another_order_is_said(capsys):
+    oracle = load_oracle("odd_networks:levels_as_text", image_size=16)
+    predict = class_predictor(oracle, tuple(sorted(map(str, range(12)))))
+    assert "the oracle does not name its outputs" in capsys.readouterr().out
+    assert predict(torch.full((1, 3, 16, 16), 0.9)).tolist() == [5]  # output 3 means class 3, the sixth as text
+    class_predictor(oracle, tuple(map(str, range(12))))
+    assert capsys.readouterr().out == ""

@@ -14,7 +14,9 @@ from PIL import Image
 from scripts import call_script
 from test_images import chunk
 from test_training_data import draw, labels_of, load, refused, write_csv
+from toy_celeba import write_celeba
 
+from core.data.datasets import CelebA
 from core.data.images import centre_crop, read_image
 from core.data.loading import load_explained_data, split_paths
 from guided_diffusion.script.errors import UserError
@@ -226,3 +228,21 @@ def test_a_path_with_commas_is_one_path(tmp_path, monkeypatch):
     draw(tmp_path, "a, b.png", "a", "c.png", "c,d,e.png")
     assert split_paths("a, b.png,c.png, c,d,e.png,a") == ["a, b.png", "c.png", "c,d,e.png", "a"]
     assert split_paths("x.png, y.png,") == ["x.png", "y.png"]
+
+
+# -- CelebA's lists ----------------------------------------------------------------------------------------------
+
+
+def test_the_column_of_the_splits_is_found_by_its_name(tmp_path):
+    path = write_celeba(tmp_path, {"train": 4, "val": 2}) / "list_eval_partition.csv"
+    expected = CelebA(tmp_path, "val", 8).names
+    header, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([header.replace(",", ",glasses,"), *(row.replace(",", ",1,") for row in rows)]))
+    assert CelebA(tmp_path, "val", 8).names == expected
+    path.write_text("\n".join([header.replace("partition", "glasses"), *rows]))
+    assert "no column partition, but glasses" in refusal(UserError, CelebA, tmp_path, "val", 8)
+
+
+def test_what_a_mac_packs_beside_the_classes_is_no_class(tmp_path):
+    draw(tmp_path, "cat/1.png", "lynx/1.png", "lynx/2.png", "__MACOSX/cat/1.png")
+    assert load(tmp_path).attributes == ("cat", "lynx")
