@@ -78,13 +78,19 @@ def write_text(path, text):
 def append_text(path, text):
     """Appends a text in UTF-8 to a local file; it is on the disk when this returns.
 
-    UserError where the disk is full or it may not be written. That, or a kill, may leave a part of the text.
+    Raises UserError, and leaves the file as it was, where the disk is full or it may not be written. A kill
+    meanwhile may leave a part of the text.
     """
     try:
-        with open(path, "ab") as file:
-            file.write(text.encode(errors="surrogateescape"))
-            file.flush()
-            os.fsync(file.fileno())
+        size = os.path.getsize(path) if os.path.exists(path) else 0
+        try:
+            with open(path, "ab") as file:
+                file.write(text.encode(errors="surrogateescape"))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            os.truncate(path, size)
+            raise
     except OSError as error:
         raise unwritable(path, error) from error
 
