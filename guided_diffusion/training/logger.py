@@ -59,26 +59,39 @@ class Logger:
     def __init__(self, directory, start_step=0):
         self.path = bf.join(str(directory), "progress.csv")
         try:
-            self.rows = [row for row in _read_rows(self.path) if int(row["step"]) <= start_step]
+            rows = [row for row in _read_rows(self.path) if int(row["step"]) <= start_step]
         except (KeyError, ValueError, csv.Error):
             bf.copy(self.path, f"{self.path}.bad", overwrite=True)
             print(f"{self.path} is no log of a training; it is kept as progress.csv.bad", flush=True)
-            self.rows = []
+            rows = []
+        self.columns = list(rows[0]) if rows else []
+        self._rewrite(rows)
         self.events = None if is_remote(directory) else _event_writer(directory, start_step)
 
     def log(self, step, values):
         """values: name -> number, NaN where there is none. Raises UserError where the file cannot be written."""
-        shown = {name: None if math.isnan(value) else f"{value:.6g}" for name, value in values.items()}
-        self.rows.append({"step": step, **shown})
+        numbers = {name: value for name, value in values.items() if not math.isnan(value)}
+        row = {"step": step, **{name: f"{value:.6g}" for name, value in numbers.items()}}
+        new = [name for name in ("step", *values) if name not in self.columns]
+        self.columns += new
         try:
-            write_text(self.path, pd.DataFrame(self.rows).to_csv(index=False, lineterminator="\n"))
+            if new:
+                self._rewrite([*_read_rows(self.path), row])
+            else:
+                with bf.BlobFile(self.path, "a", streaming=False) as file:
+                    file.write(self._lines([row], header=False))
             if self.events:
-                for name, value in values.items():
-                    if not math.isnan(value):
-                        self.events.add_scalar(name, value, step)
+                for name, value in numbers.items():
+                    self.events.add_scalar(name, value, step)
                 self.events.flush()
         except OSError as error:
             raise unwritable(f"{self.path}, or the events beside it,", error) from error
+
+    def _rewrite(self, rows):
+        write_text(self.path, self._lines(rows, header=bool(self.columns)))
+
+    def _lines(self, rows, header):
+        return pd.DataFrame(rows, columns=self.columns).to_csv(index=False, header=header, lineterminator="\n")
 
 
 def _read_rows(path):
