@@ -8,6 +8,8 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import psutil
@@ -321,3 +323,10 @@ def test_a_disk_that_fills_up_meanwhile_is_told_with_the_remedy(flags, tmp_path)
     line = error_of(run_command("bash", "-c", f"ulimit -f 16; exec {words}"))
     assert f"--decoded_dir {tmp_path}/decoded cannot hold" in line and "([Errno 27] File too large)" in line
     assert files(tmp_path / "decoded") == [] and not list((tmp_path / "decoded").glob(".*.part"))
+
+
+def test_a_user_without_a_home_may_name_a_folder(root, tmp_path, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", mock.Mock(side_effect=RuntimeError("no home")))
+    load(root, tmp_path / "decoded")
+    assert files(tmp_path / "decoded")

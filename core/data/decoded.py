@@ -59,8 +59,7 @@ def provide_decoded(datasets, splits, data_dir, ranks, decoded_dir=None):
     sharing = bool(decoded_dir) or (ranks.local_size > 1 and needed * ranks.local_size > SMALL)
     if sharing:
         try:
-            cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "dime")
-            folder = Path(decoded_dir or cache)
+            folder = Path(decoded_dir) if decoded_dir else _cache_folder()
             paths = [decoded_path(folder, *each, data_dir) for each in zip(datasets, splits, strict=True)]
             if ranks.local_rank == 0:
                 for path, dataset in zip(paths, datasets, strict=True):
@@ -128,6 +127,11 @@ def available_memory(cgroup=Path("/sys/fs/cgroup")):
 
 
 # -- in a file -------------------------------------------------------------------------------------------------
+
+
+def _cache_folder():
+    """RuntimeError where this user has no home."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "dime")
 
 
 def decoded_path(folder, dataset, split, data_dir):
