@@ -200,6 +200,22 @@ def test_colours_that_leave_bits_unused_are_refused_too(tmp_path, colour_type, c
             assert "save it in 8 bits" in refusal(UserError, read_image, tmp_path / "a.png")
 
 
+def test_a_ppm_that_leaves_bits_unused_is_refused(tmp_path):
+    for highest, fits in ((4095, False), (65_535, True)):
+        (tmp_path / "a.ppm").write_bytes(b"P6 2 2 65535\n" + np.full(12, highest, ">u2").tobytes())
+        if fits:
+            assert read_image(tmp_path / "a.ppm").max() == 255
+        else:
+            assert "save it in 8 bits" in refusal(UserError, read_image, tmp_path / "a.ppm")
+
+
+@pytest.mark.parametrize("kind", ["bmp", "tif", "ppm", "png"])
+@pytest.mark.parametrize("width", [16, 54])  # a row of 54 pixels has 164 bytes in a BMP
+def test_dark_images_of_8_bits_are_read(tmp_path, kind, width):
+    Image.new("RGB", (width, 9), (20, 20, 20)).save(tmp_path / f"a.{kind}")
+    assert read_image(tmp_path / f"a.{kind}").max() == 20
+
+
 @pytest.mark.parametrize("highest", [1.01, 4, 60])
 def test_floats_that_overshoot_1_are_refused(tmp_path, highest):
     Image.fromarray(np.linspace(0, highest, 64, dtype=np.float32).reshape(8, 8)).save(tmp_path / "a.tif")

@@ -1,6 +1,7 @@
 """Reading, cropping and writing image files. (guided_diffusion.pixels converts bytes to [-1, 1] and back.)"""
 
 import os
+import re
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ def read_image(path, size=None):
         with Image.open(path) as image:
             if image.format in ANIMATED and getattr(image, "n_frames", 1) > 1:
                 raise UserError(f"{path} is an animation of {image.n_frames} images; save one of them as a file")
-            deep = any("16" in str(tile[3]) for tile in image.tile)  # of which Pillow keeps the upper 8 bits
+            deep = _has_16_bits(image)  # of which Pillow keeps the upper 8
             image = _on_white(_to_8_bits(_upright(image)))
             if deep and 0 < (brightest := max(high for _, high in image.getextrema())) < LEAST_WHITE:
                 raise ValueError(f"its 16 bits use no more than {brightest + 1} of 256 parts; save it in 8 bits")
@@ -59,6 +60,15 @@ def require_image_file(path):
         raise UserError(f"{path} is listed but not there; restore it or remove it from the list")
     if not os.path.isfile(path):
         raise UserError(f"{path} is no file; name an image")
+
+
+def _has_16_bits(image):
+    """Whether a PIL image that is not loaded has them for a colour, by Pillow's raw mode or by PPM's maximum."""
+    for _, _, _, about in image.tile:
+        raw_mode, *further = about if isinstance(about, tuple) else (about,)
+        if re.search(";16[BLN]", str(raw_mode)) or image.format == "PPM" and further and further[0] > 255:
+            return True
+    return False
 
 
 def _upright(image):
