@@ -14,9 +14,11 @@ from scripts import call_script, error_of, output_of
 from test_results_folder import run_chunks
 
 from core.report.site import COPIED
+from core.results.folder import ResultsFolder
 from core.results.layout import FINDINGS, Layout, means_the_same
 from core.results.merging import merge_chunks
 from core.results.records import MOST_CLASSES, read_records, read_yaml, write_yaml
+from core.running.question import read_question
 from guided_diffusion import dist_util
 from guided_diffusion.dist_util import peak_memory, pick_device
 from guided_diffusion.script.errors import UserError
@@ -159,6 +161,16 @@ def test_the_home_is_found_where_a_shell_leaves_it(flags, tmp_path, monkeypatch)
 def test_settings_that_explain_nothing_are_refused(flags, change):
     name = [*change][-1]
     refuse(flags | change, f"--{name} 0")
+
+
+def test_a_digit_that_is_no_number_is_a_name(tmp_path):
+    layout = Layout(tmp_path, "exp")
+    assert read_question(layout, {"query_label": "²"}).attribute == "²"
+    path = layout.part(True, True, "CF") / "².png"
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    ResultsFolder(layout).clear()
+    assert path.exists()
 
 
 @pytest.mark.parametrize("gpu", ["²", "٣x", "1.5"])

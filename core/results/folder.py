@@ -171,7 +171,7 @@ class ResultsFolder:
         trajectories = [path for kind in TRAJECTORIES for path in own.trajectory(kind).glob("*")]
         for path in [*own.image_files(), *trajectories]:
             name = path.name.split(".")[0]
-            if name.isdigit() and int(name) % own.num_chunks == own.chunk and int(name) not in finished:
+            if name.isdecimal() and int(name) % own.num_chunks == own.chunk and int(name) not in finished:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _refuse_other_chunking(self):

@@ -139,7 +139,8 @@ def read_question(layout, flags, query_label=None, data_dir=None):
     query, attributes = str(query_label or flags.get("query_label") or SMILING), CELEBA_ATTRIBUTES
     with suppress(UserError, OSError):  # data that are not there: numbers count CelebA's attributes
         attributes = data_attributes(data_dir or flags.get("data_dir"))
-    return attribute_question(attributes[int(query)] if query.isdigit() and int(query) < len(attributes) else query)
+    numbered_here = query.isdecimal() and int(query) < len(attributes)
+    return attribute_question(attributes[int(query)] if numbered_here else query)
 
 
 # -- asked by main.py --------------------------------------------------------------------------------------------
