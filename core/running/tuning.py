@@ -198,13 +198,13 @@ class _Trials:
 
     def of(self, changed):
         words = words_of(changed)
-        if words in self.earlier:
-            trial = Trial(changed, **self.earlier[words])
-            self.bar.update(len(self.tuner.chosen))
-        else:
-            trial = self.tuner.trial(changed, self.bar)
+        new = words not in self.earlier
+        trial = self.tuner.trial(changed, self.bar) if new else Trial(changed, **self.earlier[words])
         self.rows.append(asdict(trial) | {"changed": words, "of": self.tuned_for})
-        self.folder.write_trials(self.rows)
+        if new:
+            self.folder.write_trials(self.rows)
+        else:  # the file has it, and those that still come again
+            self.bar.update(len(self.tuner.chosen))
         return trial
 
 
