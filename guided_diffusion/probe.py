@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from .script.errors import UserError, first_sentence
+from .script.errors import UserError, as_user_error
 
 SIGMOID = "it gives values from 0 to 1: if they are probabilities, leave out its last sigmoid"
 RANDOM = "its answers to the same image differ from call to call: leave out its dropout"
@@ -58,13 +58,9 @@ def _answers(network, images, name, require):
 def _guiding_answers(network, images, name):
     """Its logits once more, of which a gradient has been taken; UserError where that cannot guide."""
     images = images.detach().clone().requires_grad_()
-    with torch.enable_grad():
-        try:
-            logits = network(images).float()
-            gradient = _gradient(logits, images)
-        except Exception as error:  # it may be anybody's code
-            reason = first_sentence(error)
-            raise UserError(f"{name} has no gradient ({reason}); write it in torch alone") from error
+    with torch.enable_grad(), as_user_error(f"{name} has no gradient", "write it in torch alone"):
+        logits = network(images).float()
+        gradient = _gradient(logits, images)
     if gradient is None:
         raise UserError(
             f"{name} has no gradient, so it cannot guide: leave out torch.no_grad, detach, numpy and whole numbers"

@@ -57,14 +57,18 @@ def written(name):
     return "".join(visible).casefold()
 
 
+def letters(name):
+    """The letters and digits of a name, as it is written: `Image-ID` has those of image_id."""
+    return "".join(filter(str.isalnum, written(name)))
+
+
 def refuse_near_names(names, source, meanings):
     """UserError where a column is called nearly as one that has a meaning: it would become a label.
 
     meanings: the name with a meaning -> what others call it, in letters alone.
     """
     for name in names:
-        letters = "".join(filter(str.isalnum, written(name)))
-        meant = next((word for word, others in meanings.items() if letters in (word, *others)), name)
+        meant = next((word for word, others in meanings.items() if letters(name) in (word, *others)), name)
         if meant != name:
             raise UserError(f"{source} has the column {name}; call it {meant}, or otherwise where it is a label")
 

@@ -157,6 +157,11 @@ def chunk_indices(n, chunk, num_chunks):
     return range(chunk, n, num_chunks)
 
 
+def batches_of(indices, size):
+    """Indices in pieces of this size, the last one shorter."""
+    return [indices[start : start + size] for start in range(0, len(indices), size)]
+
+
 def in_split(partition, names, split, source):
     """(N,) booleans: which images are in a split, as `partition` says with 0, 1 or 2 for each of the N names.
 
@@ -181,25 +186,23 @@ def read_table(path, names=None, **options):
     names are left out. options: pandas.read_csv's.
     UserError where it is no table, has no rows, a row of another length, or an image or a name twice.
     """
-    own_names, name = names is None, None
+    images = None  # the name of their column
+    if names is None:
+        _refuse_other_separators(path)
     try:
-        if own_names:
-            _refuse_other_separators(path)
         table = pd.read_csv(path, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig", **options)
-    except UserError:
-        raise
     except ValueError as error:
         reason = str(error).strip().splitlines()[0].removeprefix("Error tokenizing data. C error: ")
         raise UserError(f"{path} cannot be read as a table ({reason}); save it in UTF-8, its rows alike") from None
-    if own_names:
-        (name, *names), table = table.iloc[0], table.iloc[1:]
+    if names is None:
+        (images, *names), table = table.iloc[0], table.iloc[1:]
     names = [in_one_line(name) for name in names]
     if not len(table):
         raise UserError(f"{path} holds no rows")
     if len(names) != table.shape[1] - 1:
         counts = f"{len(names)} names for {table.shape[1] - 1} columns beside the images"
         raise UserError(f"{path} has {counts}; give its first row a name for each")
-    table = table.set_index(0).rename_axis(name).set_axis(names, axis=1)
+    table = table.set_index(0).rename_axis(images).set_axis(names, axis=1)
     table.index = table.index.str.strip()
     if not all(names):
         raise UserError(f"{path} has a column without a name; name it or leave it out")

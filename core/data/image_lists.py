@@ -11,7 +11,7 @@ import torch
 
 from guided_diffusion.script.errors import UserError
 
-from .class_names import in_one_line, refuse_near_names, require_distinct, written
+from .class_names import in_one_line, letters, refuse_near_names, require_distinct
 from .datasets import NEAR_PARTITION, SPLITS, ImageDataset, in_split, read_table, to_bytes, to_numbers
 from .images import SUFFIXES, read_image
 from .labels import OneHot, take
@@ -76,7 +76,7 @@ class ImageTable(ImageDataset):
         if str(table.index.name).lower().endswith(LISTED):
             raise UserError(f"{path} begins with an image; give it a header, such as path,Smiling,partition")
         for name in table:
-            if "".join(filter(str.isalnum, written(name))) in PATH_NAMES:
+            if letters(name) in PATH_NAMES:
                 raise UserError(f"{path} has the column {name}; put the paths of images first, without an index")
         refuse_near_names(table.columns, path, NEAR_PARTITION | {CLASS_COLUMN: ("classes", "classname")})
         if not table.index.all():

@@ -4,7 +4,7 @@ import sys
 
 import torch
 
-from ..data.datasets import load_images
+from ..data.datasets import batches_of, load_images
 from ..methods.decisions import predicted_class
 
 MOST = 200  # images that are looked at
@@ -21,11 +21,10 @@ def tell_agreement(dataset, indices, networks, batch_size):
     from sklearn.metrics import cohen_kappa_score  # its import takes a second
 
     some = indices[:: -(-len(indices) // MOST)]
-    batches = [some[start : start + batch_size] for start in range(0, len(some), batch_size)]
-    logits = [networks.classify(load_images(dataset, ids).to(networks.device)) for ids in batches]
-    predictions, labels = torch.cat([predicted_class(each).cpu() for each in logits]), networks.labels[some].cpu()
-    right = predictions == labels
-    share = f"{100 * right.float().mean():.1f} % of the labels of {len(some)} images"
+    batches = (load_images(dataset, ids).to(networks.device) for ids in batches_of(some, batch_size))
+    predictions = torch.cat([predicted_class(networks.classify(images)).cpu() for images in batches])
+    labels = networks.labels[some].cpu()
+    share = f"{100 * (predictions == labels).float().mean():.1f} % of the labels of {len(some)} images"
     print(f"the classifier predicts {share}", flush=True)
     if len(some) >= FEWEST and len(labels.unique()) > 1 and cohen_kappa_score(labels, predictions) < NEAR_CHANCE:
         print(

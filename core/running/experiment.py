@@ -12,7 +12,7 @@ from guided_diffusion.dist_util import peak_memory
 from guided_diffusion.sampling import SamplingNetwork
 from guided_diffusion.script.errors import UserError
 
-from ..data.datasets import chunk_indices, load_images
+from ..data.datasets import batches_of, chunk_indices, load_images
 from ..methods.decisions import choose_target
 from ..results.folder import ResultsFolder
 from ..results.pictures import write_images, write_step
@@ -136,11 +136,6 @@ def _history_entry(networks, ranks, images, seconds):
     if networks.oracle is not None and networks.oracle.attributes:
         facts["oracle_attributes"] = list(networks.oracle.attributes)
     return facts
-
-
-def batches_of(indices, size):
-    """A list in pieces of this size, the last one shorter."""
-    return [indices[start : start + size] for start in range(0, len(indices), size)]
 
 
 def image_loader(run, dataset, networks):

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from guided_diffusion.sampling import SamplingNetwork, once_more_on_overflow
 from guided_diffusion.script.errors import UserError
 
+from ..data.datasets import batches_of
 from ..methods.ace import purify
 from ..methods.chain import Chain, require_depth
 from ..methods.decisions import logit_margin, predicted_class
@@ -25,7 +26,7 @@ from ..methods.flags import require_depth_for
 from ..methods.noise import ImageNoise
 from ..methods.registry import find_method
 from ..results.folder import ResultsFolder
-from .experiment import batches_of, image_loader
+from .experiment import image_loader
 from .explainer import Explainer, Settings, with_labels
 from .explanation import gather
 from .flags import FREE_FLAGS
